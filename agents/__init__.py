@@ -1,0 +1,5 @@
+"""The built-in agents, announced by name; imported when first made."""
+
+from metarl.registry import register_agent
+
+register_agent("rl2", "metarl.agents.rl2:RL2Config")

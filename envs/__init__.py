@@ -1,0 +1,7 @@
+"""The built-in task families, announced to Gymnasium by name; imported when first made."""
+
+from metarl.registry import register_family
+
+register_family("metarl/BernoulliBandit-v0", "metarl.envs.bandits:BernoulliBandit")
+register_family("metarl/GoalBandit-v0", "metarl.envs.bandits:GoalBandit")
+register_family("metarl/PointNavigation-v0", "metarl.envs.navigation:PointNavigation")

@@ -1,0 +1,70 @@
+"""Meta-reinforcement learning: task distributions, RL^2 and gradient agents on one engine."""
+
+import importlib
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+from metarl.registry import load_plugins as _load_plugins
+
+if TYPE_CHECKING:
+    from metarl.agent import Agent, AgentConfig, Decision, Memory, Policy, Setting
+    from metarl.evaluation import evaluate
+    from metarl.plotting import plot
+    from metarl.records import Run, load_run
+    from metarl.registry import (
+        agent_config,
+        agent_names,
+        make_family,
+        register_agent,
+        register_family,
+        task_ids,
+    )
+    from metarl.rollout import collect
+    from metarl.seeding import Seeds
+    from metarl.tasks import Reference, TaskFamily
+    from metarl.training import train
+    from metarl.trajectory import Percept, Trajectory
+
+__version__ = _version("metarl-suite")
+
+_HOMES = {
+    "Agent": "agent",
+    "AgentConfig": "agent",
+    "Decision": "agent",
+    "Memory": "agent",
+    "Percept": "trajectory",
+    "Policy": "agent",
+    "Reference": "tasks",
+    "Run": "records",
+    "Seeds": "seeding",
+    "Setting": "agent",
+    "TaskFamily": "tasks",
+    "Trajectory": "trajectory",
+    "agent_config": "registry",
+    "agent_names": "registry",
+    "collect": "rollout",
+    "evaluate": "evaluation",
+    "load_run": "records",
+    "make_family": "registry",
+    "plot": "plotting",
+    "register_agent": "registry",
+    "register_family": "registry",
+    "task_ids": "registry",
+    "train": "training",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the home of a public name when it is first asked for: `import metarl` stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'metarl' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"metarl.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
+
+
+_load_plugins()

@@ -1,0 +1,204 @@
+"""Names in, classes out: task environments live in Gymnasium's registry, agents in ours.
+
+Packages announce themselves through the entry-point group `metarl.plugins`; the built-in tasks
+and agents use the same door. Nothing heavy is imported until something is made.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import warnings
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from typing import Any
+
+import gymnasium
+
+from metarl.agent import AgentConfig
+from metarl.errors import ConfigError, UnknownNameError
+from metarl.tasks import TaskFamily
+
+FAMILY_KEY = "family"
+"""keyword in a Gymnasium spec that holds 'module:Class' of the task family"""
+
+_agents: dict[str, str] = {}
+_loaded_plugins: set[str] = set()
+
+
+def load_plugins() -> None:
+    """Imports every installed package that announces itself as a `metarl.plugins` entry point.
+
+    A plugin that cannot be imported is reported as a warning and left out: somebody else's
+    broken package must not take this one down.
+    """
+    for entry in entry_points(group="metarl.plugins"):
+        if entry.value in _loaded_plugins:
+            continue
+        _loaded_plugins.add(entry.value)
+        try:
+            entry.load()
+        except Exception as error:
+            warnings.warn(
+                f"The metarl plugin {entry.name} = {entry.value} could not be imported and is "
+                f"left out: {error!r}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def register_family(task_id: str, family: str | type[TaskFamily], **options: Any) -> None:
+    """Registers a task family with Gymnasium under `task_id`.
+
+    Afterwards `gymnasium.make`, `gymnasium.make_vec`, `metarl.make_family` and the command line
+    know it.
+
+    Args:
+        task_id: `namespace/Name-v0`.
+        family: the class, or `'module:Class'`, which is imported when first used.
+        options: fields of the family that differ from its defaults under this id.
+
+    Raises:
+        ConfigError: the id is taken.
+    """
+    if task_id in gymnasium.registry:
+        raise ConfigError(
+            f"The id {task_id!r} is already registered with Gymnasium; choose another name or "
+            "raise its version number."
+        )
+    if not isinstance(family, str):
+        family = f"{family.__module__}:{family.__qualname__}"
+    gymnasium.register(
+        task_id,
+        entry_point="metarl.gymnasium_bridge:TaskEnv",
+        vector_entry_point="metarl.gymnasium_bridge:TaskVectorEnv",
+        kwargs={FAMILY_KEY: family, **options},
+        # A family counts its own steps, so the limit can follow its options.
+        max_episode_steps=None,
+    )
+
+
+def register_agent(name: str, config: str) -> None:
+    """Registers an agent: its name and `'module:Class'` of its `AgentConfig`.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    if name in _agents:
+        raise ConfigError(f"An agent called {name!r} is already registered: {_agents[name]}.")
+    _agents[name] = config
+
+
+def task_ids() -> list[str]:
+    """Ids of all registered task families, sorted."""
+    return sorted(name for name, spec in gymnasium.registry.items() if FAMILY_KEY in spec.kwargs)
+
+
+def agent_names() -> list[str]:
+    """Names of all registered agents, sorted."""
+    return sorted(_agents)
+
+
+def agent_config(name: str) -> type[AgentConfig]:
+    """The configuration class of an agent.
+
+    Raises:
+        UnknownNameError: no agent has this name; the nearest is suggested.
+    """
+    if name not in _agents:
+        raise UnknownNameError(
+            f"No agent is called {name!r}.{_suggestion(name, _agents)} Known agents: "
+            f"{', '.join(agent_names())}."
+        )
+    config: type[AgentConfig] = load_object(_agents[name])
+    return config
+
+
+def family_class(task_id: str) -> tuple[type[TaskFamily], dict[str, Any]]:
+    """The family's class and the options that its id sets.
+
+    Args:
+        task_id: `namespace/Name-v0`, or `module:namespace/Name-v0` to import `module` first.
+
+    Raises:
+        UnknownNameError: nobody registered this id; the nearest is suggested.
+    """
+    module, separator, name = task_id.rpartition(":")
+    if separator:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UnknownNameError(
+                f"The module {module!r} of the task {task_id!r} cannot be imported: {error}. "
+                "It must be installed, or lie in the folder where you start metarl."
+            ) from error
+    if name not in gymnasium.registry:
+        raise UnknownNameError(
+            f"No task environment is called {name!r}.{_suggestion(name, task_ids())} For your "
+            "own, write 'your_module:namespace/Name-v0' so that the module that registers it "
+            "is imported first."
+        )
+    options = dict(gymnasium.registry[name].kwargs)
+    if FAMILY_KEY not in options:
+        raise UnknownNameError(
+            f"{name!r} is a Gymnasium environment but not a task family, so there are no tasks "
+            "to draw from; register one with metarl.register_family."
+        )
+    family: type[TaskFamily] = load_object(options.pop(FAMILY_KEY))
+    return family, options
+
+
+def make_family(task_id: str, **options: Any) -> TaskFamily:
+    """Builds a registered task family.
+
+    Args:
+        task_id: as in `gymnasium.make`.
+        options: fields of the family, such as `arms=10`.
+
+    Raises:
+        UnknownNameError: unknown id.
+        ConfigError: the family has no such option, or its value is out of range.
+    """
+    family, registered = family_class(task_id)
+    return build_family(family, {**registered, **options})
+
+
+def build_family(family: str | type[TaskFamily], options: dict[str, Any]) -> TaskFamily:
+    """Builds a family from its class (or `'module:Class'`) and its options."""
+    cls: type[TaskFamily] = load_object(family) if isinstance(family, str) else family
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for name in options:
+        if name not in known:
+            raise ConfigError(
+                f"{cls.__name__} has no option {name!r}.{_suggestion(name, known)} Its options: "
+                f"{', '.join(known) or 'none'}."
+            )
+    return cls(**options)
+
+
+def name_of(family: TaskFamily) -> tuple[str, dict[str, Any]]:
+    """The id and all options from which `make_family` would build this very family.
+
+    Raises:
+        UnknownNameError: its class is not registered, so a run folder could not name it.
+    """
+    options = dataclasses.asdict(family)  # type: ignore[call-overload]
+    here = f"{type(family).__module__}:{type(family).__qualname__}"
+    for task_id in task_ids():
+        if gymnasium.registry[task_id].kwargs[FAMILY_KEY] == here:
+            return task_id, options
+    raise UnknownNameError(
+        f"The family {here} is not registered, so a run could not be loaded again; call "
+        f"metarl.register_family('your_namespace/{type(family).__name__}-v0', "
+        f"{type(family).__name__}) first."
+    )
+
+
+def load_object(path: str) -> Any:
+    """What `'module:name'` points at, imported now."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""

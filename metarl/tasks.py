@@ -1,0 +1,150 @@
+"""A task family: batched, pure functions that define a distribution of MDPs.
+
+Axes: `L` lanes (the environments stepped together), then features.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Generator, Tensor
+
+from metarl.agent import Policy
+from metarl.errors import TaskError
+
+Split: TypeAlias = Literal["train", "test"]
+"""`train` is all that a learner ever sees; `test` is what its adaptation is measured on"""
+
+State: TypeAlias = Any
+"""a tensor, or a NamedTuple of them; the leading axis of each is the lane"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A policy that needs no training; it may know the prior, or even the task itself."""
+
+    role: Literal["floor", "baseline", "ceiling"]
+    """`floor`: no learning at all; `ceiling`: nobody can do better; `baseline`: in between"""
+    label: str
+    """how a figure's legend calls it, such as 'exact Bayes optimum'"""
+    build: Callable[[Tensor], Policy]
+    """makes the policy for the tasks [N, ...] that it will live in, on their device"""
+
+
+class TaskFamily(ABC):
+    """MDPs that share their spaces, and the distribution that tasks are drawn from.
+
+    Subclasses are frozen dataclasses whose fields are the family's options, each with a
+    default and a doc-string. All functions are pure: no hidden state, no Python loop over
+    lanes, random numbers only from the generator given, tensors on that generator's device.
+    """
+
+    defines_success: ClassVar[bool] = False
+    """whether `success` means something here"""
+
+    @property
+    @abstractmethod
+    def observation_space(self) -> spaces.Box:
+        """Observations of one lane."""
+
+    @property
+    @abstractmethod
+    def action_space(self) -> spaces.Discrete | spaces.Box:
+        """Actions of one lane."""
+
+    @property
+    @abstractmethod
+    def task_space(self) -> spaces.Box | spaces.Discrete:
+        """What the parameters of one task may be."""
+
+    @property
+    @abstractmethod
+    def episode_steps(self) -> int:
+        """Time limit: the environment steps after which an episode is truncated."""
+
+    @property
+    def trial_episodes(self) -> int:
+        """Episodes that a trial lasts unless the user says otherwise."""
+        return 1
+
+    @abstractmethod
+    def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
+        """Draws tasks [N, ...] of a split, independently."""
+
+    @abstractmethod
+    def reset(self, task: Tensor, generator: Generator) -> State:
+        """State in which an episode opens, in each of the tasks [L, ...]."""
+
+    @abstractmethod
+    def observe(self, task: Tensor, state: State) -> Tensor:
+        """What the agent sees, [L, D] float32. A fresh tensor: never a view of the state."""
+
+    @abstractmethod
+    def step(
+        self, task: Tensor, state: State, action: Tensor, generator: Generator
+    ) -> tuple[State, Tensor, Tensor]:
+        """One transition.
+
+        Args:
+            task: [L, ...] parameters of each lane's task.
+            state: state of each lane, not changed.
+            action: [L] int64, or [L, A] float32; a Box action may lie outside the bounds.
+            generator: source of all randomness, on the device of the tensors.
+
+        Returns:
+            The next state, reward [L] float32, terminated [L] bool.
+        """
+
+    def success(self, task: Tensor, state: State) -> Tensor:
+        """Whether each lane has solved its task on arriving in `state`, [L] bool."""
+        raise NotImplementedError(f"{type(self).__name__} does not define success.")
+
+    def references(self) -> Mapping[str, Reference]:
+        """Floors and ceilings: policies that need no training, by name, floor first."""
+        return {}
+
+
+def as_tasks(family: TaskFamily, value: Any, device: torch.device | str = "cpu") -> Tensor:
+    """Tasks [N, ...] as a tensor, each proven to lie in the family's `task_space`.
+
+    Raises:
+        TaskError: the shape is wrong or a task lies outside; the first offender is named.
+    """
+    space, name = family.task_space, type(family).__name__
+    dtype = torch.int64 if isinstance(space, spaces.Discrete) else torch.float32
+    if isinstance(value, Tensor):
+        tasks = value.detach().to(device, dtype)
+        given_integers = not value.is_floating_point()
+    else:
+        array = np.asarray(value)
+        if array.dtype == object or not np.issubdtype(array.dtype, np.number):
+            raise TaskError(
+                f"Tasks of {name} must be numbers in {space}, with a leading axis for the tasks; "
+                f"got {value!r}."
+            )
+        given_integers = bool(np.issubdtype(array.dtype, np.integer))
+        tasks = torch.as_tensor(array).to(device, dtype)
+    shape = tuple(space.shape or ())
+    if tasks.shape[1:] != shape or tasks.ndim != len(shape) + 1 or not len(tasks):
+        raise TaskError(
+            f"Tasks of {name} must have shape {['N', *shape]} with N >= 1 (one row of "
+            f"{space} per task); got shape {list(tasks.shape)}."
+        )
+    if isinstance(space, spaces.Discrete):
+        if not given_integers:
+            raise TaskError(f"Tasks of {name} are whole numbers in {space}; got {value!r}.")
+        inside = (tasks >= int(space.start)) & (tasks < int(space.start) + int(space.n))
+    else:
+        low, high = (torch.as_tensor(b, device=device) for b in (space.low, space.high))
+        inside = ((tasks >= low) & (tasks <= high)).flatten(1).all(1)  # NaN is not inside
+    if not bool(inside.all()):
+        row = int((~inside).nonzero()[0])
+        raise TaskError(
+            f"Task {row} of {len(tasks)} is {tasks[row].tolist()}, outside the task space "
+            f"{space} of {name}; draw tasks with sample_tasks, or give values inside it."
+        )
+    return tasks

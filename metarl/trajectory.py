@@ -1,0 +1,111 @@
+"""Containers of experience: what was lived goes in, what a learner or an evaluator reads comes out.
+
+Axes: `T` steps, `N` tasks, `B` copies of each task, then features (`D` observation, `A` action).
+Flags sit on edges: `terminated[t]` and `truncated[t]` end the episode at transition t, `first[t]`
+says that obs[t] opens an episode. The end of a trial is a third thing: the last `valid` step.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from metarl.errors import ShapeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percept:
+    """What every policy is shown before it acts. Shapes here are of one step; [T, ...] in bulk."""
+
+    obs: Tensor  # [N, B, D]  float
+    previous_action: Tensor  # [N, B] int64 or [N, B, A] float; zeros where first_of_trial
+    previous_reward: Tensor  # [N, B]  float, also when it was the last of an episode
+    previous_terminated: Tensor  # [N, B]  bool
+    previous_truncated: Tensor  # [N, B]  bool
+    first_of_episode: Tensor  # [N, B]  bool
+    first_of_trial: Tensor  # [N, B]  bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """Experience of N tasks in B copies, time-major, never mutated after construction.
+
+    A lane that has lived all its episodes is idle: `valid` is False, rewards and flags are zero.
+    """
+
+    obs: Tensor  # [T, N, B, D]  float  seen before acting
+    action: Tensor  # [T, N, B]  int64  (continuous: [T, N, B, A] float)
+    log_prob: Tensor  # [T, N, B]  float  of `action` under the policy that took it
+    reward: Tensor  # [T, N, B]  float
+    next_obs: Tensor  # [T, N, B, D]  float  seen after acting, before any reset
+    terminated: Tensor  # [T, N, B]  bool
+    truncated: Tensor  # [T, N, B]  bool
+    first: Tensor  # [T, N, B]  bool  obs[t] opens an episode
+    success: Tensor  # [T, N, B]  bool  the task counts as solved at this transition
+    valid: Tensor  # [T, N, B]  bool  the lane was alive
+
+    def __post_init__(self) -> None:
+        lead = self.reward.shape
+        if len(lead) != 3:
+            raise ShapeError(f"Trajectory.reward must be [T, N, B]; got {list(lead)}.")
+        for field in fields(self):
+            shape = getattr(self, field.name).shape
+            if shape[:3] != lead:
+                raise ShapeError(
+                    f"Trajectory.{field.name} has shape {list(shape)}, but its first three "
+                    f"axes must be [T, N, B] = {list(lead)}, as in Trajectory.reward."
+                )
+
+    @property
+    def steps(self) -> int:
+        """Environment steps lived: valid transitions over all lanes."""
+        return int(self.valid.sum())
+
+    @property
+    def trial_end(self) -> Tensor:
+        """[T, N, B] bool, the lane's last transition."""
+        alive_next = torch.zeros_like(self.valid)
+        alive_next[:-1] = self.valid[1:]
+        return self.valid & ~alive_next
+
+    @property
+    def episode(self) -> Tensor:
+        """[T, N, B] int64, how many episodes the lane had finished before transition t."""
+        return self.first.long().cumsum(0) - 1
+
+    def percepts(self) -> Percept:
+        """What the policy was shown at every step, [T, N, B, ...]."""
+        first_of_trial = torch.zeros_like(self.first)
+        first_of_trial[0] = True
+        return Percept(
+            obs=self.obs,
+            previous_action=_shifted(self.action),
+            previous_reward=_shifted(self.reward),
+            previous_terminated=_shifted(self.terminated),
+            previous_truncated=_shifted(self.truncated),
+            first_of_episode=self.first,
+            first_of_trial=first_of_trial,
+        )
+
+    def episode_returns(self, episodes: int) -> Tensor:
+        """Sum of rewards of each of the first `episodes` episodes, [E, N, B]."""
+        return self._per_episode(self.reward, episodes)
+
+    def episode_lengths(self, episodes: int) -> Tensor:
+        """Environment steps of each episode, [E, N, B] int64."""
+        return self._per_episode(self.valid.long(), episodes)
+
+    def episode_success(self, episodes: int) -> Tensor:
+        """Whether the task counted as solved at any step of each episode, [E, N, B] bool."""
+        return self._per_episode(self.success.long(), episodes) > 0
+
+    def _per_episode(self, value: Tensor, episodes: int) -> Tensor:
+        total = value.new_zeros(episodes, *value.shape[1:])
+        return total.scatter_add(0, self.episode, value * self.valid)
+
+
+def _shifted(value: Tensor) -> Tensor:
+    """`value` one step later: [t] holds what was at t - 1, zeros at t = 0."""
+    shifted = torch.zeros_like(value)
+    shifted[1:] = value[:-1]
+    return shifted
