@@ -53,7 +53,31 @@ _HOMES = {
     "train": "training",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = [
+    "Agent",
+    "AgentConfig",
+    "Decision",
+    "Memory",
+    "Percept",
+    "Policy",
+    "Reference",
+    "Run",
+    "Seeds",
+    "Setting",
+    "TaskFamily",
+    "Trajectory",
+    "agent_config",
+    "agent_names",
+    "collect",
+    "evaluate",
+    "load_run",
+    "make_family",
+    "plot",
+    "register_agent",
+    "register_family",
+    "task_ids",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

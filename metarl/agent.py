@@ -80,7 +80,7 @@ class AgentConfig(ABC):
     copies: int = 1
     """environments lived through in each task at once (B)"""
     episodes: int | None = None
-    """episodes lived in a task before an adaptation step or the end of the trial (E); by default what the family says"""
+    """episodes in a row per phase (E), a trial for RL^2; by default what the family says"""
     iterations: int = 100
     """meta-iterations of the whole run; schedules run over these"""
 

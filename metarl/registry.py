@@ -106,7 +106,7 @@ def agent_config(name: str) -> type[AgentConfig]:
     """
     if name not in _agents:
         raise UnknownNameError(
-            f"No agent is called {name!r}.{_suggestion(name, _agents)} Known agents: "
+            f"No agent is called {name!r}.{suggestion(name, _agents)} Known agents: "
             f"{', '.join(agent_names())}."
         )
     config: type[AgentConfig] = load_object(_agents[name])
@@ -133,7 +133,7 @@ def family_class(task_id: str) -> tuple[type[TaskFamily], dict[str, Any]]:
             ) from error
     if name not in gymnasium.registry:
         raise UnknownNameError(
-            f"No task environment is called {name!r}.{_suggestion(name, task_ids())} For your "
+            f"No task environment is called {name!r}.{suggestion(name, task_ids())} For your "
             "own, write 'your_module:namespace/Name-v0' so that the module that registers it "
             "is imported first."
         )
@@ -169,7 +169,7 @@ def build_family(family: str | type[TaskFamily], options: dict[str, Any]) -> Tas
     for name in options:
         if name not in known:
             raise ConfigError(
-                f"{cls.__name__} has no option {name!r}.{_suggestion(name, known)} Its options: "
+                f"{cls.__name__} has no option {name!r}.{suggestion(name, known)} Its options: "
                 f"{', '.join(known) or 'none'}."
             )
     return cls(**options)
@@ -178,6 +178,8 @@ def build_family(family: str | type[TaskFamily], options: dict[str, Any]) -> Tas
 def name_of(family: TaskFamily) -> tuple[str, dict[str, Any]]:
     """The id and all options from which `make_family` would build this very family.
 
+    The id names the module of a class that no plugin announces, so that a fresh process finds it.
+
     Raises:
         UnknownNameError: its class is not registered, so a run folder could not name it.
     """
@@ -185,7 +187,8 @@ def name_of(family: TaskFamily) -> tuple[str, dict[str, Any]]:
     here = f"{type(family).__module__}:{type(family).__qualname__}"
     for task_id in task_ids():
         if gymnasium.registry[task_id].kwargs[FAMILY_KEY] == here:
-            return task_id, options
+            plugin = any(here.startswith(f"{module}.") for module in _loaded_plugins)
+            return task_id if plugin else f"{type(family).__module__}:{task_id}", options
     raise UnknownNameError(
         f"The family {here} is not registered, so a run could not be loaded again; call "
         f"metarl.register_family('your_namespace/{type(family).__name__}-v0', "
@@ -199,6 +202,7 @@ def load_object(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the nearest known name, or nothing if none is near."""
     nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {nearest[0]!r}?" if nearest else ""

@@ -4,17 +4,37 @@ Axes: `T` steps, `N` tasks, `B` copies of each task, then features. Nothing here
 it serves, or whether the world is pure tensors or processes.
 """
 
-import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
+from gymnasium import Space, spaces
 from torch import Tensor
 
-from metarl.agent import Decision, Policy, require_positive
+from metarl.agent import Agent, Policy, require_positive
 from metarl.errors import NonFiniteError
 from metarl.seeding import Seeds
 from metarl.tasks import TaskFamily, as_tasks
 from metarl.trajectory import Percept, Trajectory
 from metarl.worlds import BatchedWorld, Transition, World
+
+Collect: TypeAlias = Callable[[Policy, int], Trajectory]
+"""lives with a policy in the tasks at hand; the number says after how many adaptation steps"""
+
+
+def adaptation_phases(
+    agent: Agent, num_tasks: int, collect: Collect, steps: int
+) -> list[Trajectory]:
+    """Experience before and after each of `steps` adaptation steps: `steps` + 1 trajectories.
+
+    Training and evaluation both call this function, so they cannot drift apart.
+    """
+    policy = agent.start(num_tasks)
+    phases = [collect(policy, 0)]
+    for step in range(1, steps + 1):
+        policy = agent.adapt(policy, phases[-1])
+        phases.append(collect(policy, step))
+    return phases
 
 
 def collect(
@@ -53,9 +73,106 @@ def collect(
     tasks = as_tasks(family, tasks, tasks.device)
     lanes = tasks.repeat_interleave(copies, 0)
     world = BatchedWorld(family, lanes, seeds.torch("world", device=tasks.device))
+    log = _Log(len(tasks), copies, episodes * family.episode_steps, family.action_space)
     with torch.no_grad():
-        trajectory = _live(
-            world, policy, len(tasks), copies, episodes, episodes * family.episode_steps, seeds
-        )
+        trajectory = _live(world, policy, log, episodes, seeds.torch("policy", device=tasks.device))
     _require_finite(trajectory, family, tasks)
     return trajectory
+
+
+class _Log:
+    """Preallocated [T, L, ...] tensors that a life is written into, step by step."""
+
+    def __init__(self, num_tasks: int, copies: int, horizon: int, action_space: Space[Any]) -> None:
+        self.lead = (num_tasks, copies)
+        self.horizon = horizon
+        self.action_shape = action_space.shape or ()
+        self.action_type = (
+            torch.int64 if isinstance(action_space, spaces.Discrete) else torch.float32
+        )
+        self._columns: dict[str, Tensor] = {}
+
+    def write(self, step: int, **values: Tensor) -> None:
+        if not self._columns:
+            self._columns = {
+                name: value.new_empty(self.horizon, *value.shape) for name, value in values.items()
+            }
+        for name, value in values.items():
+            self._columns[name][step] = value
+
+    def trajectory(self, steps: int) -> Trajectory:
+        return Trajectory(
+            **{name: self.split(column[:steps], 1) for name, column in self._columns.items()}
+        )
+
+    def split(self, value: Tensor, axis: int = 0) -> Tensor:
+        """[..., L, ...] -> [..., N, B, ...] at `axis`."""
+        return value.view(*value.shape[:axis], *self.lead, *value.shape[axis + 1 :])
+
+
+def _live(
+    world: World, policy: Policy, log: _Log, episodes: int, generator: torch.Generator
+) -> Trajectory:
+    obs = world.reset()
+    lanes, device = len(obs), obs.device
+    yes = torch.ones(lanes, dtype=torch.bool, device=device)
+    no = torch.zeros_like(yes)
+    alive, first, first_of_trial = yes, yes, yes
+    finished = torch.zeros(lanes, dtype=torch.int64, device=device)
+    action = torch.zeros(lanes, *log.action_shape, dtype=log.action_type, device=device)
+    last = Transition(obs, torch.zeros(lanes, device=device), no, no, no)
+    memory = policy.initial_memory(*log.lead)
+    step = 0
+    while True:
+        percept = Percept(
+            obs=log.split(obs),
+            previous_action=log.split(action),
+            previous_reward=log.split(last.reward),
+            previous_terminated=log.split(last.terminated),
+            previous_truncated=log.split(last.truncated),
+            first_of_episode=log.split(first),
+            first_of_trial=log.split(first_of_trial),
+        )
+        decision = policy.act(percept, memory, generator)
+        memory = decision.memory
+        action = decision.action.flatten(0, 1)
+        last = world.step(action)
+        log.write(
+            step,
+            obs=obs,
+            action=action,
+            log_prob=decision.log_prob.flatten(0, 1),
+            reward=last.reward.masked_fill(~alive, 0.0),
+            next_obs=last.obs,
+            terminated=last.terminated & alive,
+            truncated=last.truncated & alive,
+            first=first & alive,
+            success=last.success & alive,
+            valid=alive,
+        )
+        step += 1
+        first = last.terminated | last.truncated
+        finished = finished + first
+        alive = finished < episodes
+        if step == log.horizon or not bool(alive.any()):
+            return log.trajectory(step)
+        obs = world.reset(first) if bool(first.any()) else last.obs
+        first_of_trial = no
+
+
+def _require_finite(trajectory: Trajectory, family: TaskFamily, tasks: Tensor) -> None:
+    for name in ("obs", "reward", "next_obs"):
+        value: Tensor = getattr(trajectory, name)
+        if bool(value.isfinite().all()):
+            continue
+        wrong = ~value.isfinite().view(*trajectory.valid.shape, -1).all(-1) & trajectory.valid
+        if not bool(wrong.any()):
+            continue  # an idle lane: its life is over
+        step, task, copy = (int(i) for i in wrong.nonzero()[0])
+        raise NonFiniteError(
+            f"{type(family).__name__} gave a non-finite {name} "
+            f"({value[step, task, copy].tolist()}) in task {task} = {tasks[task].tolist()}, copy "
+            f"{copy}, step {step} of the trial, after action "
+            f"{trajectory.action[step, task, copy].tolist()}. Nothing was learnt from it; check "
+            "the family's reset, step and observe for this task."
+        )

@@ -103,8 +103,8 @@ class TaskFamily(ABC):
         """Whether each lane has solved its task on arriving in `state`, [L] bool."""
         raise NotImplementedError(f"{type(self).__name__} does not define success.")
 
-    def references(self) -> Mapping[str, Reference]:
-        """Floors and ceilings: policies that need no training, by name, floor first."""
+    def references(self, episodes: int) -> Mapping[str, Reference]:
+        """Floors and ceilings of trials of so many episodes: by name, floor first."""
         return {}
 
 
@@ -120,7 +120,10 @@ def as_tasks(family: TaskFamily, value: Any, device: torch.device | str = "cpu")
         tasks = value.detach().to(device, dtype)
         given_integers = not value.is_floating_point()
     else:
-        array = np.asarray(value)
+        try:
+            array = np.array(value, order="C")  # torch takes neither reversed nor read-only arrays
+        except ValueError:  # rows of different lengths
+            array = np.array(None)
         if array.dtype == object or not np.issubdtype(array.dtype, np.number):
             raise TaskError(
                 f"Tasks of {name} must be numbers in {space}, with a leading axis for the tasks; "

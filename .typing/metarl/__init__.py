@@ -1,0 +1,1 @@
+"""Shows type checkers the tree as it is installed; never imported."""

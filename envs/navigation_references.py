@@ -1,0 +1,46 @@
+"""Policies for navigation that need no training: goals go in, a floor and a ceiling come out.
+
+Axes: `N` tasks, `B` copies of each task; points have two coordinates.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from gymnasium import spaces
+from torch import Generator, Tensor
+
+from metarl.agent import Decision
+from metarl.policies import UniformPolicy
+from metarl.tasks import Reference
+from metarl.trajectory import Percept
+
+
+def references(action_space: spaces.Box) -> Mapping[str, Reference]:
+    """Random, and an oracle that knows the goal."""
+    longest = float(action_space.high[0])
+    return {
+        "random": Reference(
+            role="floor", label="random", build=lambda _: UniformPolicy(action_space)
+        ),
+        "oracle": Reference(
+            role="ceiling",
+            label="oracle (knows the goal)",
+            build=lambda tasks: GoalOracle(tasks, longest),
+        ),
+    }
+
+
+class GoalOracle:
+    """Walks to the goal as fast as moves of at most `longest` per coordinate allow."""
+
+    def __init__(self, goals: Tensor, longest: float) -> None:
+        """Takes the goal of every task, [N, 2]."""
+        self._goals, self._longest = goals.unsqueeze(1), longest
+
+    def initial_memory(self, num_tasks: int, copies: int) -> None:
+        """Nothing to remember: the position is observed."""
+
+    def act(self, percept: Percept, memory: None, generator: Generator) -> Decision:
+        """The longest move towards the goal that does not pass it."""
+        move = (self._goals - percept.obs).clamp(-self._longest, self._longest)
+        return Decision(move, torch.zeros_like(percept.previous_reward), None)

@@ -1,0 +1,95 @@
+"""How fast metarl lives and learns here: environment steps per second, medians of repetitions.
+
+    python experiments/benchmark.py                    # about a minute on two CPU cores
+
+"rollout" is the engine with the acting policy; "train" is steps over (rollout + update) with four
+epochs of four minibatches; "world" is the family alone under random actions. Leave the machine
+idle: nothing else may run beside it.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import tyro
+
+import metarl
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Steps per second of world, rollout and training."""
+
+    task: str = "metarl/BernoulliBandit-v0"
+    """task family"""
+    agent: str = "rl2"
+    """agent"""
+    lanes: tuple[int, ...] = (64, 512, 2048)
+    """environments stepped together"""
+    repeats: int = 15
+    """timed repetitions; the median is printed, with the quartiles"""
+    threads: int | None = None
+    """CPU threads; by default torch's own choice"""
+    device: str = "cpu"
+    """torch device"""
+
+
+def main(options: Options) -> None:
+    """Prints one table."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    family = metarl.make_family(options.task)
+    print(
+        f"{options.agent} on {options.task}, torch {torch.__version__}, {options.device}, ", end=""
+    )
+    print(f"{torch.get_num_threads()} threads; steps/s, median (quartiles)")
+    print(f"{'lanes':>8} {'world':>30} {'rollout':>30} {'train':>30}")
+    for lanes in options.lanes:
+        rates = [measure(run, options.repeats) for run in workloads(family, options, lanes)]
+        print(f"{lanes:8d}", *(f"{rate:>30}" for rate in rates), flush=True)
+
+
+def workloads(family: metarl.TaskFamily, options: Options, lanes: int) -> list[Callable[[], int]]:
+    """Functions that each live some environment steps and return how many."""
+    device = torch.device(options.device)
+    seeds = metarl.Seeds(0)
+    agent = metarl.agent_config(options.agent)(num_tasks=lanes).build(
+        metarl.Setting(
+            observation_space=family.observation_space,
+            action_space=family.action_space,
+            seeds=seeds,
+            device=device,
+        )
+    )
+    tasks = family.sample_tasks(lanes, seeds.torch("tasks", device=device))
+    random = family.references(1)["random"].build(tasks)
+
+    def live(policy: metarl.Policy) -> metarl.Trajectory:
+        return metarl.collect(family, tasks, policy, episodes=family.trial_episodes, seeds=seeds)
+
+    def train() -> int:
+        experience = live(agent.start(lanes))
+        agent.update([experience])
+        return experience.steps
+
+    return [lambda: live(random).steps, lambda: live(agent.start(lanes)).steps, train]
+
+
+def measure(workload: Callable[[], int], repeats: int) -> str:
+    """Median and quartiles of steps per second, after two warm-up calls."""
+    rates = []
+    for repeat in range(repeats + 2):
+        started = time.perf_counter()
+        steps = workload()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if repeat >= 2:
+            rates.append(steps / (time.perf_counter() - started))
+    low, median, high = statistics.quantiles(rates, n=4)
+    return f"{median:,.0f} ({low:,.0f}-{high:,.0f})"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

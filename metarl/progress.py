@@ -1,0 +1,62 @@
+"""Metrics in, a live line for a person out."""
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Self, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    track,
+)
+
+T = TypeVar("T")
+
+
+class TrainingProgress:
+    """Iteration, first- and last-episode return, steps per second, time left."""
+
+    def __init__(self, title: str, iterations: int, *, enabled: bool) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not enabled,
+        )
+        self._task = self._bar.add_task(title, total=iterations, numbers="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, row: Mapping[str, float]) -> None:
+        """Brings the line up to date with a row of metrics."""
+        numbers = (
+            f"return {row['first_episode_return']:.3f} first, "
+            f"{row['last_episode_return']:.3f} last episode, "
+            f"{row['steps_per_second']:,.0f} steps/s"
+        )
+        self._bar.update(self._task, completed=row["iteration"], numbers=numbers)
+
+
+def tracked(items: Iterable[T], title: str, *, enabled: bool) -> Iterable[T]:
+    """`items`, with a progress bar on the terminal."""
+    return track(items, title, console=Console(stderr=True), disable=not enabled, transient=True)

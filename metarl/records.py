@@ -1,0 +1,279 @@
+"""A run folder: settings, metrics and checkpoints in and out. Loading one never executes code.
+
+config.json              every setting, seed, versions, git state
+metrics.csv              one row per meta-iteration
+events.out.tfevents.*    the same for TensorBoard
+checkpoint.safetensors   the latest state of the agent, with its place in the run
+adaptation.csv           written by evaluation
+"""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from metarl.agent import Agent, AgentConfig, Setting
+from metarl.errors import CheckpointError, RunFolderError
+from metarl.registry import agent_config, make_family
+from metarl.seeding import Seeds
+from metarl.tasks import TaskFamily
+
+FORMAT = "metarl-run-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What defines a run: equal configurations give equal runs on one machine."""
+
+    agent: str
+    agent_options: Mapping[str, Any]
+    task: str
+    task_options: Mapping[str, Any]
+    seed: int
+    format: str = FORMAT
+
+    @property
+    def default_name(self) -> str:
+        """Such as rl2-BernoulliBandit-v0-seed3."""
+        return f"{self.agent}-{self.task.rpartition('/')[2]}-seed{self.seed}"
+
+    def make_family(self) -> TaskFamily:
+        """The family that the run learns."""
+        return make_family(self.task, **self.task_options)
+
+    def make_agent_config(self) -> AgentConfig:
+        """The agent's hyper-parameters."""
+        return agent_config(self.agent)(**self.agent_options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run has come."""
+
+    iteration: int = 0
+    """meta-iterations completed"""
+    env_steps: int = 0
+    """environment steps lived in training"""
+    seconds: float = 0.0
+    """wall time of training"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run folder on disk."""
+
+    path: Path
+    config: RunConfig
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the latest state of the agent is kept."""
+        return self.path / "checkpoint.safetensors"
+
+    def make_agent(self, family: TaskFamily, device: torch.device | str = "cpu") -> Agent:
+        """A new agent with this run's settings, untrained."""
+        setting = Setting(
+            observation_space=family.observation_space,
+            action_space=family.action_space,
+            seeds=Seeds(self.config.seed).child("agent"),
+            device=torch.device(device),
+        )
+        return self.config.make_agent_config().build(setting)
+
+    def save(self, agent: Agent, progress: Progress) -> None:
+        """Writes the checkpoint whole or not at all."""
+        metadata = {
+            "format": FORMAT,
+            "agent": self.config.agent,
+            "task": self.config.task,
+            "task_options": json.dumps(dict(self.config.task_options), sort_keys=True),
+            "progress": json.dumps(asdict(progress)),
+        }
+        temporary = self.checkpoint.with_suffix(".partial")
+        state = {name: value.cpu() for name, value in agent.state().items()}
+        save_file(state, temporary, metadata)
+        os.replace(temporary, self.checkpoint)
+
+    def load(self, agent: Agent) -> Progress:
+        """Puts the checkpoint's state into `agent`; how far it had come.
+
+        Raises:
+            CheckpointError: missing, truncated, not ours, or of another agent or family.
+        """
+        state, metadata = _read_checkpoint(self.checkpoint)
+        here = {
+            "agent": self.config.agent,
+            "task": self.config.task,
+            "task_options": json.dumps(dict(self.config.task_options), sort_keys=True),
+        }
+        for name, expected in here.items():
+            if metadata.get(name) != expected:
+                raise CheckpointError(
+                    f"The checkpoint {self.checkpoint} was written for {name} = "
+                    f"{metadata.get(name)}, but this run has {expected}. A checkpoint can only be "
+                    "loaded into the run that wrote it."
+                )
+        agent.load_state(state)
+        return Progress(**json.loads(metadata["progress"]))
+
+
+def create_run(path: Path, config: RunConfig) -> Run:
+    """A new run folder with its `config.json`.
+
+    Raises:
+        RunFolderError: the folder exists; nothing is ever overwritten in silence.
+    """
+    if path.exists():
+        raise RunFolderError(
+            f"The run folder {path} exists and would be overwritten. Continue it with --resume, "
+            "choose another with --out, or remove it."
+        )
+    path.mkdir(parents=True)
+    content = {**asdict(config), "versions": _versions(), "git": _git_state()}
+    write_json(path / "config.json", content)
+    return Run(path=path, config=config)
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """A run folder that exists.
+
+    Raises:
+        RunFolderError: there is none here, or its `config.json` is not readable.
+    """
+    folder = Path(path)
+    file = folder / "config.json"
+    if not file.is_file():
+        raise RunFolderError(
+            f"{folder} is not a run folder: it has no config.json. Give the folder that "
+            "`metarl train` printed."
+        )
+    try:
+        content = json.loads(file.read_text())
+        if content["format"] != FORMAT:
+            raise RunFolderError(
+                f"{file} has format {content['format']!r}; this version reads {FORMAT!r}."
+            )
+        names = ("agent", "agent_options", "task", "task_options", "seed")
+        return Run(path=folder, config=RunConfig(**{name: content[name] for name in names}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{file} is not a run's config.json: {error!r}.") from error
+
+
+class MetricsFile:
+    """`metrics.csv`: one row per meta-iteration, flushed at once."""
+
+    def __init__(self, path: Path, *, keep: int) -> None:
+        """Opens the file, keeping the rows of the first `keep` iterations of an earlier session."""
+        self._path = path
+        rows = read_metrics(path) if path.exists() else []
+        kept = [row for row in rows if float(row["iteration"]) <= keep]
+        self._file = path.open("w", newline="")
+        self._writer: csv.DictWriter[str] | None = None
+        for row in kept:
+            self.write(row)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends one row; the first decides the columns."""
+        if self._writer is None:
+            self._writer = csv.DictWriter(self._file, list(row), lineterminator="\n")
+            self._writer.writeheader()
+        self._writer.writerow(
+            {
+                key: f"{value:.6g}" if isinstance(value, float) else value
+                for key, value in row.items()
+            }
+        )
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Rows of a `metrics.csv`."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON whole or not at all.
+
+    Raises:
+        RunFolderError: a value is not a number, text, list or mapping of these.
+    """
+    try:
+        text = json.dumps(content, indent=2)
+    except TypeError as error:
+        raise RunFolderError(
+            f"The settings cannot be written to {path}: {error}. Options of agents and families "
+            "must be numbers, text, or lists of these."
+        ) from error
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(text + "\n")
+    os.replace(temporary, path)
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint at {path}: the run has not learnt yet.")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = dict(file.metadata() or {})
+        state = load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"The checkpoint {path} cannot be read ({error}): it is truncated or not a "
+            "safetensors file. Restore it from a copy, or train again."
+        ) from error
+    if metadata.get("format") != FORMAT or "progress" not in metadata:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not a checkpoint of a metarl run (format "
+            f"{metadata.get('format')!r}, expected {FORMAT!r})."
+        )
+    return state, metadata
+
+
+def _versions() -> dict[str, str]:
+    names = ("metarl-suite", "torch", "gymnasium", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit of the folder where the user stands, and whether it has uncommitted changes."""
+    try:
+        commit, status = (
+            subprocess.run(
+                ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "uncommitted_changes": bool(status)}
+
+
+def require_same(run: Run, config: RunConfig) -> None:
+    """Raises `RunFolderError` unless the folder's settings are those given."""
+    for name, value in asdict(config).items():
+        stored = asdict(run.config)[name]
+        # Through JSON, so that tuples and lists compare equal.
+        if json.dumps(stored, sort_keys=True) != json.dumps(value, sort_keys=True):
+            raise RunFolderError(
+                f"{run.path} cannot be resumed with other settings: its {name} is {stored}, "
+                f"given {value}. Give the settings it was started with, or another --out."
+            )

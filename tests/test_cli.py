@@ -1,0 +1,312 @@
+import subprocess
+import sys
+from dataclasses import make_dataclass, replace
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+import metarl.evaluation
+import metarl.training
+from metarl import cli
+from metarl.errors import NonFiniteError, RunFolderError
+from metarl.records import RunConfig, create_run
+from metarl.rows import write_curves
+
+from .test_rows import make_curve
+
+BANDIT = "metarl/BernoulliBandit-v0"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Every test stands in an empty folder, at a terminal wide enough not to break lines."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Stands in for training: keeps what it was called with, and leaves a run folder."""
+    calls = []
+
+    def train(agent, task, *, task_options, config, run):
+        calls.append((agent, task, task_options, config, run))
+        settings = RunConfig(
+            agent=agent, agent_options={}, task=task, task_options=task_options, seed=run.seed
+        )
+        folder = create_run(run.out, settings)
+        (folder.path / "metrics.csv").write_text(
+            "iteration,env_steps,seconds,first_episode_return,last_episode_return\n"
+            "1,10,1.0,0.1,0.2\n20,20480,3.0,0.5,0.75\n"
+        )
+        return folder
+
+    monkeypatch.setattr(metarl.training, "train", train)
+    return calls
+
+
+def run(capsys, *words):
+    code = cli.main(words)
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def test_help_lists_the_commands(capsys):
+    code, out, err = run(capsys, "--help")
+    assert (code, err) == (0, "")
+    for command in cli.COMMANDS:
+        assert f"metarl {command} " in out
+
+
+def test_no_command_is_wrong_usage(capsys):
+    assert run(capsys)[0] == 2
+
+
+def test_version(capsys):
+    assert run(capsys, "--version") == (0, f"metarl {metarl.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["trian", "rl2", BANDIT], "no command 'trian'. Did you mean 'train'?"),
+        (["train", "rl3", BANDIT], "No agent is called 'rl3'. Did you mean 'rl2'?"),
+        (["train", "rl2", "metarl/BernouliBandit-v0"], f"Did you mean '{BANDIT}'?"),
+        (["train", "rl2", "nowhere:lab/Lever-v0"], "The module 'nowhere' of the task"),
+        (["train", "rl2", BANDIT, "--num-taks", "3"], "--num-tasks INT"),
+        (["train", "rl2", BANDIT, "--task.pull", "3"], "--task.pulls INT"),
+        (["train", "rl2", BANDIT, "--num-tasks", "three"], "invalid literal for int()"),
+        (["train", "rl2", BANDIT, "--num-tasks", "0"], "num_tasks=0 must be greater than zero"),
+        (["train", "rl2"], "TASK is missing: metarl train rl2 TASK"),
+        (["train"], "AGENT is missing"),
+        (["train", "--seed", "3", "rl2", BANDIT], "the names first"),
+        (["evaluate"], "PATH"),
+        (["evaluate", "a", "--split", "exam"], "train"),
+        (["plot"], "name at least one run folder"),
+        (["plot", "a", "--formats", "bmp"], "'bmp' is no format"),
+        (["list", "everything"], "everything"),
+    ],
+)
+def test_wrong_usage_says_what_is_right(capsys, words, complaint):
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert complaint in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["evaluate", "nowhere"], "nowhere is not a run folder"),
+        (["plot", "nowhere"], "There is no nowhere"),
+    ],
+)
+def test_failure_is_one_line_on_stderr(capsys, words, complaint):
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (1, "")
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+def test_list_describes_tasks_and_agents(capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    for text in (BANDIT, "--task.pulls 10", "Discrete(5)", "rl2", "RL^2: adapts in the memory"):
+        assert text in out
+
+
+def test_a_broken_family_does_not_hide_the_others(capsys):
+    metarl.register_family("lab/Broken-v0", "no_such_module:Broken")
+    try:
+        code, out, _ = run(capsys, "list")
+    finally:
+        del gymnasium.registry["lab/Broken-v0"]
+    assert code == 0
+    assert "lab/Broken-v0\n    cannot be made: ModuleNotFoundError" in out
+    assert "--task.pulls 10" in out
+
+
+def test_help_of_train_lists_what_can_be_trained(capsys):
+    code, out, _ = run(capsys, "train", "--help")
+    assert code == 0
+    for text in ("metarl train AGENT TASK", BANDIT, "rl2", "your_module:namespace/Name-v0"):
+        assert text in out
+
+
+def test_help_of_an_agent_explains_its_options(capsys):
+    code, out, _ = run(capsys, "train", "rl2", "--help")
+    assert code == 0
+    assert BANDIT in out
+    assert "--learning-rate FLOAT" in out
+
+
+def test_help_of_agent_and_task_explains_every_option_with_its_default(capsys):
+    code, out, _ = run(capsys, "train", "rl2", BANDIT, "--help")
+    assert code == 0
+    for option, explained in [
+        ("--learning-rate FLOAT", "of Adam at the start (default: 0.001)"),
+        ("--seed INT", "root of all randomness of the run (default: 0)"),
+        ("--task.pulls INT", "(default: 10)"),
+    ]:
+        assert option in out
+        assert explained in out
+
+
+def test_options_reach_the_agent_the_family_and_the_run(capsys, trained):
+    code, out, _ = run(
+        capsys,
+        *("train", "rl2", BANDIT, "--num-tasks", "128", "--task.pulls", "100"),
+        *("--seed", "3", "--no-progress", "--core", "lstm"),
+    )
+    assert code == 0
+    ((agent, task, task_options, config, options),) = trained
+    assert (agent, task) == ("rl2", BANDIT)
+    assert task_options == {"arms": 5, "pulls": 100}
+    assert (config.num_tasks, config.core) == (128, "lstm")
+    assert (options.seed, options.progress) == (3, False)
+    assert "0.500 in the first episode of a task, 0.750 in the last" in out
+    assert "  metarl evaluate runs/rl2-BernoulliBandit-v0-seed3\n" in out
+
+
+def test_an_id_may_set_other_defaults(capsys, trained):
+    metarl.register_family("lab/Long-v0", "metarl.envs.bandits:BernoulliBandit", pulls=77)
+    try:
+        _, out, _ = run(capsys, "train", "rl2", "lab/Long-v0", "--help")
+        code, _, _ = run(capsys, "train", "rl2", "lab/Long-v0", "--task.arms", "3")
+    finally:
+        del gymnasium.registry["lab/Long-v0"]
+    assert "(default: 77)" in out
+    assert code == 0
+    assert trained[0][2] == {"arms": 3, "pulls": 77}
+
+
+def test_a_module_in_the_current_folder_is_found(capsys, trained, folder):
+    (folder / "lever_lab.py").write_text(
+        "import metarl\n"
+        "metarl.register_family('lab/Lever-v0', 'metarl.envs.bandits:BernoulliBandit')\n"
+    )
+    try:
+        code, _, err = run(capsys, "train", "rl2", "lever_lab:lab/Lever-v0")
+    finally:
+        gymnasium.registry.pop("lab/Lever-v0", None)
+        sys.modules.pop("lever_lab", None)
+    assert (code, err) == (0, "")
+    assert trained[0][1] == "lever_lab:lab/Lever-v0"
+
+
+def test_an_agent_whose_option_every_run_has_is_refused(capsys, monkeypatch):
+    config = make_dataclass(
+        "Clash", [("seed", int, 0)], bases=(metarl.AgentConfig,), kw_only=True, frozen=True
+    )
+    monkeypatch.setattr(cli.registry, "agent_config", lambda name: config)
+    code, _, err = run(capsys, "train", "rl2", BANDIT)
+    assert code == 2
+    assert "Clash has options that every run has already: seed" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NonFiniteError("The loss is NaN."), 1),
+        (RunFolderError("The run folder exists."), 1),
+        (metarl.registry.ConfigError("Options contradict."), 2),
+    ],
+)
+def test_errors_of_training_become_exit_codes(capsys, monkeypatch, error, code):
+    def train(*_, **__):
+        raise error
+
+    monkeypatch.setattr(metarl.training, "train", train)
+    found, _, err = run(capsys, "train", "rl2", BANDIT)
+    assert found == code
+    assert err == f"metarl: {error}\n"
+
+
+def test_ctrl_c_in_training_says_how_to_go_on(capsys, monkeypatch):
+    def train(*_, run, **__):
+        run.out.mkdir()
+        (run.out / "checkpoint.safetensors").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(metarl.training, "train", train)
+    words = ("train", "rl2", BANDIT, "--out", "my run", "--seed", "3")
+    code, _, err = run(capsys, *words)
+    assert code == 130
+    assert "is kept in my run;" in err
+    assert f"  metarl train rl2 {BANDIT} --out 'my run' --seed 3 --resume\n" in err
+
+
+def test_ctrl_c_before_the_first_checkpoint_promises_nothing(capsys, monkeypatch):
+    def train(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(metarl.training, "train", train)
+    code, _, err = run(capsys, "train", "rl2", BANDIT)
+    assert (code, err) == (130, "metarl: Interrupted; nothing new was kept.\n")
+
+
+def test_evaluate_shows_the_table_and_the_next_command(capsys, monkeypatch):
+    calls = []
+    ceiling = make_curve(agent="best_arm", label="best arm", role="ceiling", run="")
+    curves = [replace(c, returns=c.returns * 0 + 0.25) for c in (ceiling, make_curve())]
+
+    def evaluate(run, **options):
+        calls.append((run, options))
+        return curves
+
+    monkeypatch.setattr(metarl.evaluation, "evaluate", evaluate)
+    code, out, err = run(capsys, "evaluate", "runs/a", "--num-tasks", "5000", "--no-progress")
+    assert (code, err) == (0, "")
+    assert calls == [
+        (
+            Path("runs/a"),
+            {
+                "num_tasks": 5000,
+                "seed": 0,
+                "episodes": None,
+                "split": "test",
+                "references": True,
+                "device": "cpu",
+                "progress": False,
+            },
+        )
+    ]
+    agent, best = (line for line in out.splitlines() if "0.250 [0.250,0.250]" in line)
+    assert "RL^2" in agent
+    assert "best arm" in best
+    assert "0.750 [0.750,0.750]" in agent
+    assert "  metarl plot runs/a\n" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "passed"),
+    [([], True), (["none"], []), (["random", "best_arm"], ["random", "best_arm"])],
+)
+def test_references_of_an_evaluation_are_all_none_or_named(capsys, monkeypatch, words, passed):
+    asked = []
+
+    def evaluate(run, *, references, **_):
+        asked.append(references)
+        return [make_curve()]
+
+    monkeypatch.setattr(metarl.evaluation, "evaluate", evaluate)
+    assert run(capsys, "evaluate", "a", *(["--references", *words] if words else []))[0] == 0
+    assert asked == [passed]
+
+
+def test_plot_prints_the_files_it_wrote(capsys, folder):
+    (folder / "a").mkdir()
+    write_curves("a/adaptation.csv", [make_curve()])
+    assert run(capsys, "plot", "a", "--formats", "svg") == (0, "a/adaptation.svg\n", "")
+    assert run(capsys, "plot", "a", "--out", "curve.png") == (0, "curve.png\n", "")
+    assert Path("curve.png").stat().st_size > 1000
+
+
+def test_the_installed_command_returns_its_exit_code(folder):
+    command = [sys.executable, "-c", "import sys; from metarl.cli import main; sys.exit(main())"]
+    finished = subprocess.run([*command, "plot", "nowhere"], capture_output=True, text=True)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("metarl: There is no nowhere")

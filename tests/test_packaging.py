@@ -1,0 +1,113 @@
+"""What a user installs: the wheel holds the whole library, and works away from the sources."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"metarl": "metarl", "envs": "metarl/envs", "agents": "metarl/agents"}
+
+
+def run_python(code: str, *arguments: str, cwd: Path, **environment: str) -> str:
+    """What a fresh interpreter prints when started in `cwd`."""
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel as every front end builds it, from a copy, so that the checkout stays clean."""
+    source = tmp_path_factory.mktemp("source")
+    for folder in [*PACKAGES, "tests", "experiments"]:
+        shutil.copytree(
+            ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    target = tmp_path_factory.mktemp("wheel")
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    run_python(build, str(target), cwd=source)
+    (path,) = target.glob("metarl_suite-*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def site(wheel, tmp_path_factory):
+    """The wheel as it lies in somebody's site-packages."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_wheel_holds_every_source_and_nothing_else(wheel):
+    expected = {
+        f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, inside in PACKAGES.items()
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == expected | {"metarl/py.typed"}
+
+
+def test_wheel_announces_the_command_and_the_plugins(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        lines = archive.read(name).decode().splitlines()
+    assert "metarl = metarl.cli:main" in lines
+    plugins = lines[lines.index("[metarl.plugins]") + 1 :]
+    assert {"envs = metarl.envs", "agents = metarl.agents"} <= set(plugins)
+
+
+def test_import_makes_the_ids_known_to_gymnasium(site, tmp_path):
+    code = """
+import gymnasium
+assert "metarl/BernoulliBandit-v0" not in gymnasium.registry
+import metarl
+print(metarl.__file__)
+print(*(name for name in gymnasium.registry if name.startswith("metarl/")))
+"""
+    home, ids = run_python(code, cwd=tmp_path, PYTHONPATH=str(site)).splitlines()
+    assert Path(home) == site / "metarl" / "__init__.py"  # not the checkout
+    assert "metarl/BernoulliBandit-v0" in ids.split()
+
+
+def test_spawned_worker_can_import_the_plugins(site, tmp_path):
+    code = """
+import multiprocessing
+from metarl.registry import load_object
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.apply(load_object, ("metarl.envs:__file__",)))
+        print(pool.apply(load_object, ("metarl.agents:__file__",)))
+"""
+    homes = run_python(code, cwd=tmp_path, PYTHONPATH=str(site)).splitlines()
+    assert homes == [str(site / "metarl" / name / "__init__.py") for name in ("envs", "agents")]
+
+
+def test_constraints_pin_every_direct_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pinned = set(re.findall(r"^([\w-]+)==\S+$", pins, re.MULTILINE))
+    missing = {re.split(r"[<>=]", line)[0].replace("-", "_") for line in wanted} - {
+        name.replace("-", "_") for name in pinned
+    }
+    assert missing <= {"setuptools"}  # it builds the wheel, and comes with the interpreter

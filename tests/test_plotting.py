@@ -1,0 +1,196 @@
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from metarl.errors import ConfigError, RunFolderError, UnknownNameError
+from metarl.plotting import FEW_POINTS, adaptation_figure, plot
+from metarl.rows import write_curves
+from metarl.statistics import bootstrap_mean
+
+from .test_rows import make_curve
+
+FLOOR = {"agent": "random", "label": "random policy", "role": "floor", "run": ""}
+CEILING = {"agent": "oracle", "label": "goal-knowing oracle", "role": "ceiling", "run": ""}
+
+
+def make_run(folder, *, points=3, level=0.0, **names):
+    """A run folder with rows: an agent between its floor and its ceiling."""
+    folder.mkdir(parents=True)
+    agent = make_curve(points=points, run=folder.name, **names)
+    floor, ceiling = (make_curve(points=points, **of) for of in (FLOOR, CEILING))
+    heights = [(agent, level), (floor, -10.0), (ceiling, 10.0)]
+    curves = [
+        replace(curve, returns=height + curve.returns / 1e6 + np.arange(points)[:, None])
+        for curve, height in heights
+    ]
+    write_curves(folder / "adaptation.csv", curves)
+    return curves
+
+
+def lines_by_label(figure):
+    """The drawn lines, by the name that the legend gives them."""
+    (axes,) = figure.axes
+    handles, labels = axes.get_legend_handles_labels()
+    return {
+        label: getattr(handle, "lines", [handle])[0]
+        for handle, label in zip(handles, labels, strict=True)
+    }
+
+
+def legend_labels(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.mark.parametrize("points", [3, FEW_POINTS + 1])
+def test_drawn_lines_are_the_means(tmp_path, points):
+    curves = make_run(tmp_path / "a", points=points)
+    lines = lines_by_label(adaptation_figure(curves))
+    for curve in curves:
+        line = lines[curve.label]
+        np.testing.assert_allclose(line.get_ydata(), curve.returns.mean(1))
+        np.testing.assert_array_equal(line.get_xdata(), curve.episode)
+
+
+def test_few_points_have_bars_over_the_interval(tmp_path):
+    curves = make_run(tmp_path / "a")
+    figure = adaptation_figure(curves)
+    (bars,) = figure.axes[0].containers
+    _, low, high = bootstrap_mean(curves[0].returns[None])
+    segments = np.array(bars.lines[2][0].get_segments())
+    np.testing.assert_allclose(segments[:, :, 1], np.stack([low, high], 1))
+
+
+def test_many_points_have_a_band_over_the_interval(tmp_path):
+    curves = make_run(tmp_path / "a", points=FEW_POINTS + 1)
+    figure = adaptation_figure(curves)
+    (band,) = figure.axes[0].collections
+    _, low, high = bootstrap_mean(curves[0].returns[None])
+    drawn = band.get_paths()[0].vertices[:, 1]
+    assert (drawn.min(), drawn.max()) == (low.min(), high.max())
+    assert lines_by_label(figure)[curves[0].label].get_marker() in ("", "None")
+
+
+def test_several_runs_of_an_agent_are_one_line_and_the_note_counts_them(tmp_path):
+    curves = make_run(tmp_path / "a", level=0.0) + make_run(tmp_path / "b", level=4.0)
+    figure = adaptation_figure(curves)
+    line = lines_by_label(figure)[curves[0].label]
+    np.testing.assert_allclose(line.get_ydata(), (curves[0].returns + 2.0).mean(1))
+    assert legend_labels(figure) == ["goal-knowing oracle", 'RL^2, "GRU"', "random policy"]
+    note = figure.get_supxlabel()
+    assert note == "Mean and 95% bootstrap interval over 4 unseen tasks and 2 training seeds"
+
+
+def test_two_agents_are_told_apart_without_colour(tmp_path):
+    for points in (3, FEW_POINTS + 1):
+        curves = make_run(tmp_path / f"a{points}", points=points)
+        curves += make_run(tmp_path / f"b{points}", points=points, agent="maml", label="MAML")
+        lines = lines_by_label(adaptation_figure(curves))
+        looks = [(line.get_marker(), line._dash_pattern) for line in lines.values()]
+        assert len(lines) == 4
+        assert len({str(look) for look in looks}) == 4
+
+
+def test_legend_does_not_lie_on_the_axes(tmp_path):
+    figure = adaptation_figure(make_run(tmp_path / "a"))
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    (axes,) = figure.axes
+    assert not legend.overlaps(axes.get_window_extent())
+    assert legend.x1 <= figure.bbox.x1
+
+
+def test_only_the_references_asked_for_are_drawn(tmp_path):
+    curves = make_run(tmp_path / "a")
+    agent = 'RL^2, "GRU"'
+    assert legend_labels(adaptation_figure(curves, reference=["random"])) == [
+        agent,
+        "random policy",
+    ]
+    assert legend_labels(adaptation_figure(curves, reference=[])) == [agent]
+    with pytest.raises(UnknownNameError, match="'thompson'; the rows hold oracle, random"):
+        adaptation_figure(curves, reference=["thompson"])
+
+
+def test_one_run_is_drawn_into_its_folder(tmp_path):
+    make_run(tmp_path / "a")
+    written = plot([tmp_path / "a"])
+    assert written == [tmp_path / "a" / "adaptation.png", tmp_path / "a" / "adaptation.svg"]
+    png, svg = (path.read_bytes() for path in written)
+    assert png.startswith(b"\x89PNG")
+    assert int.from_bytes(png[16:20]) >= 6 * 200  # pixels across: 200 dpi in print at least
+    assert b">random policy</text>" in svg
+
+
+def test_several_runs_are_drawn_beside_them(tmp_path):
+    for name in ("a", "b"):
+        make_run(tmp_path / "runs" / name)
+    folders = [tmp_path / "runs" / name for name in ("a", "b")]
+    assert plot(folders, formats=["svg"]) == [tmp_path / "runs" / "adaptation.svg"]
+
+
+def test_a_single_path_is_a_run_too(tmp_path):
+    make_run(tmp_path / "a")
+    assert plot(str(tmp_path / "a"), formats=["svg"]) == [tmp_path / "a" / "adaptation.svg"]
+
+
+def test_a_run_named_twice_is_one_seed(tmp_path):
+    make_run(tmp_path / "a")
+    plot([tmp_path / "a", tmp_path / "a" / ".." / "a"], out=tmp_path / "twice", formats=["svg"])
+    assert "one training seed" in (tmp_path / "twice.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("out", "names"),
+    [
+        ("deep/figure", ["figure.png", "figure.svg"]),
+        ("figure.pdf", ["figure.pdf"]),
+        ("gamma-0.9", ["gamma-0.9.png", "gamma-0.9.svg"]),
+    ],
+)
+def test_out_names_the_picture_and_may_choose_its_format(tmp_path, out, names):
+    make_run(tmp_path / "a")
+    written = plot([tmp_path / "a"], out=tmp_path / out)
+    assert [path.name for path in written] == names
+    assert all(path.stat().st_size > 1000 for path in written)
+
+
+def test_equal_rows_give_equal_pictures(tmp_path):
+    make_run(tmp_path / "a")
+    formats = ["png", "svg", "pdf"]
+    one, other = (plot([tmp_path / "a"], out=tmp_path / n, formats=formats) for n in "xy")
+    for first, second in zip(one, other, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    assert not re.search(r"<dc:date>", one[1].read_text())
+
+
+@pytest.mark.parametrize("points", [1, 100])
+def test_extreme_numbers_of_points_are_drawn(tmp_path, points):
+    make_run(tmp_path / "a", points=points)
+    plot([tmp_path / "a"], formats=["png"])
+
+
+def test_what_cannot_be_drawn_is_explained(tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "other", family="metarl/GoalBandit-v0")
+    (tmp_path / "fresh").mkdir()
+    with pytest.raises(RunFolderError, match=r"`metarl evaluate .*fresh` writes it"):
+        plot([tmp_path / "fresh"])
+    with pytest.raises(ConfigError, match="one picture shows one family"):
+        plot([tmp_path / "a", tmp_path / "other"])
+    with pytest.raises(ConfigError, match=r"'bmp' is no format .* png, svg, pdf"):
+        plot([tmp_path / "a"], formats=["bmp"])
+    with pytest.raises(ConfigError, match="name at least one run folder"):
+        plot([])
+    with pytest.raises(RunFolderError, match=r"cannot be written .* another place"):
+        plot([tmp_path / "a"], out=tmp_path / "a" / "adaptation.csv" / "figure")
+
+
+def test_no_global_state_is_left_behind(tmp_path):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    make_run(tmp_path / "a")
+    plot([tmp_path / "a"], formats=["svg"])
+    assert dict(matplotlib.rcParams) == before

@@ -1,0 +1,173 @@
+import os
+import signal
+import threading
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import metarl
+from metarl.errors import ConfigError, NonFiniteError, RunFolderError, UnknownNameError
+from metarl.records import Progress, Run, load_run, read_metrics
+from metarl.training import RunOptions, train
+from tests.worlds_of_glass import Countdown
+
+TASK = "metarl/BernoulliBandit-v0"
+SMALL = {"num_tasks": 8, "hidden": 8, "progress": False}
+
+
+def state_of(run: Run) -> dict[str, torch.Tensor]:
+    agent = run.make_agent(run.config.make_family())
+    run.load(agent)
+    return agent.state()
+
+
+def assert_equal_runs(one: Run, two: Run) -> None:
+    states = state_of(one), state_of(two)
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert torch.equal(states[1][name], value), name
+    timed = {"seconds", "steps_per_second", "rollout_steps_per_second"}
+    rows = [read_metrics(run.path / "metrics.csv") for run in (one, two)]
+    assert len(rows[0]) == len(rows[1])
+    for first, second in zip(*rows, strict=True):
+        assert {k: v for k, v in first.items() if k not in timed} == {
+            k: v for k, v in second.items() if k not in timed
+        }
+
+
+def test_a_run_leaves_settings_metrics_events_and_a_checkpoint(tmp_path):
+    run = train("rl2", TASK, iterations=3, out=tmp_path / "run", seed=5, **SMALL)
+    rows = read_metrics(run.path / "metrics.csv")
+    assert [row["iteration"] for row in rows] == ["1", "2", "3"]
+    assert [row["env_steps"] for row in rows] == ["80", "160", "240"]
+    assert load_run(run.path).config.seed == 5
+    assert run.config.agent_options["num_tasks"] == 8
+    events = EventAccumulator(str(run.path))
+    events.Reload()
+    assert [event.step for event in events.Scalars("last_episode_return")] == [1, 2, 3]
+
+
+def test_a_family_object_is_recorded_by_its_id_and_options(tmp_path):
+    family = metarl.make_family(TASK, arms=3, pulls=4)
+    run = train("rl2", family, iterations=1, out=tmp_path / "run", **SMALL)
+    assert run.config.task == TASK
+    assert run.config.make_family() == family
+
+
+def test_a_family_that_nobody_registered_cannot_be_recorded(tmp_path):
+    with pytest.raises(UnknownNameError, match=r"is not registered.*register_family"):
+        train("rl2", Countdown(), out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path):
+    runs = [
+        train("rl2", TASK, iterations=3, seed=seed, out=tmp_path / name, **SMALL)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert_equal_runs(runs[0], runs[1])
+    with pytest.raises(AssertionError):
+        assert_equal_runs(runs[0], runs[2])
+
+
+class Interrupting:
+    """Presses Ctrl-C in the middle of the n-th update of any agent of a class."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+        from metarl.agents.rl2 import RL2
+
+        original, count = RL2.update, [0]
+
+        def update(agent: RL2, phases: object) -> object:
+            count[0] += 1
+            if count[0] == at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return original(agent, phases)
+
+        monkeypatch.setattr(RL2, "update", update)
+
+
+def test_after_ctrl_c_a_run_resumes_bit_by_bit_as_if_it_had_never_stopped(tmp_path, monkeypatch):
+    whole = train("rl2", TASK, iterations=6, out=tmp_path / "whole", **SMALL)
+    with monkeypatch.context() as patch:
+        Interrupting(patch, at=3)
+        with pytest.raises(KeyboardInterrupt):
+            train("rl2", TASK, iterations=6, out=tmp_path / "cut", **SMALL)
+    cut = load_run(tmp_path / "cut")
+    assert cut.load(cut.make_agent(cut.config.make_family())).iteration == 3  # it was finished
+    assert len(read_metrics(cut.path / "metrics.csv")) == 3
+    resumed = train("rl2", TASK, iterations=6, out=tmp_path / "cut", resume=True, **SMALL)
+    assert_equal_runs(whole, resumed)
+
+
+def test_a_crash_between_checkpoints_repeats_what_was_lost(tmp_path, monkeypatch):
+    whole = train("rl2", TASK, iterations=5, out=tmp_path / "whole", **SMALL)
+    from metarl.agents.rl2 import RL2
+
+    original, count = RL2.update, [0]
+
+    def update(agent, phases):
+        count[0] += 1
+        if count[0] == 4:
+            raise NonFiniteError("as if")
+        return original(agent, phases)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RL2, "update", update)
+        patch.setattr(
+            Run,
+            "save",
+            lambda run, agent, progress, save=Run.save: (
+                save(run, agent, progress) if progress.iteration <= 2 else None
+            ),
+        )
+        with pytest.raises(NonFiniteError):
+            train("rl2", TASK, iterations=5, out=tmp_path / "cut", checkpoint_seconds=1e-9, **SMALL)
+    resumed = train("rl2", TASK, iterations=5, out=tmp_path / "cut", resume=True, **SMALL)
+    assert_equal_runs(whole, resumed)
+
+
+def test_ctrl_c_is_itself_again_after_training(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_training_works_in_a_thread(tmp_path):
+    runs = []
+    thread = threading.Thread(
+        target=lambda: runs.append(train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL))
+    )
+    thread.start()
+    thread.join()
+    assert runs[0].checkpoint.exists()
+
+
+def test_a_run_cannot_be_resumed_with_other_settings(tmp_path):
+    train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL)
+    with pytest.raises(RunFolderError, match="cannot be resumed with other settings: its seed"):
+        train("rl2", TASK, iterations=1, out=tmp_path / "run", seed=9, resume=True, **SMALL)
+
+
+def test_options_that_do_not_fit_leave_no_folder(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"rl2 has no option 'num_task'. Did you mean 'num_tasks'"
+    ):
+        train("rl2", TASK, num_task=3, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="does not divide"):
+        train("rl2", TASK, num_tasks=3, out=tmp_path / "run")
+    with pytest.raises(UnknownNameError, match=r"No agent is called 'rl3'. Did you mean 'rl2'"):
+        train("rl3", TASK, out=tmp_path / "run")
+    with pytest.raises(UnknownNameError, match="Did you mean 'metarl/BernoulliBandit-v0'"):
+        train("rl2", "metarl/BernouliBandit-v0", out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="threads=0 must be greater than zero"):
+        RunOptions(threads=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_progress_counts_environment_steps_lived(tmp_path):
+    run = train("rl2", "metarl/PointNavigation-v0", iterations=1, out=tmp_path / "run", **SMALL)
+    progress = run.load(run.make_agent(run.config.make_family()))
+    assert isinstance(progress, Progress)
+    assert 0 < progress.env_steps <= 8 * 300

@@ -1,0 +1,84 @@
+"""Small worlds whose every number can be foretold, and policies that show what they saw."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Generator, Tensor
+
+from metarl.agent import Decision, Memory
+from metarl.tasks import TaskFamily
+from metarl.trajectory import Percept
+
+
+class Clock(NamedTuple):
+    elapsed: Tensor  # [L] int64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Countdown(TaskFamily):
+    """Episodes of `task` steps (truncated at `limit`); the reward names task, step and action."""
+
+    limit: int = 4
+    break_at: int | None = None  # elapsed step whose reward is NaN in task 3
+    defines_success: ClassVar[bool] = True
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        return spaces.Box(0.0, np.inf, (2,))
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        return spaces.Discrete(3)
+
+    @property
+    def task_space(self) -> spaces.Discrete:
+        return spaces.Discrete(10, start=1)
+
+    @property
+    def episode_steps(self) -> int:
+        return self.limit
+
+    @property
+    def trial_episodes(self) -> int:
+        return 2
+
+    def sample_tasks(self, num_tasks, generator, split="train"):
+        low, high = (1, 6) if split == "train" else (6, 11)
+        return torch.randint(low, high, (num_tasks,), generator=generator)
+
+    def reset(self, task: Tensor, generator: Generator) -> Clock:
+        return Clock(torch.zeros_like(task))
+
+    def observe(self, task: Tensor, state: Clock) -> Tensor:
+        return torch.stack((task.float(), state.elapsed.float()), -1)
+
+    def step(self, task, state, action, generator):
+        elapsed = state.elapsed + 1
+        reward = 100.0 * task + 10.0 * elapsed + action
+        if self.break_at is not None:
+            reward = reward.masked_fill((task == 3) & (elapsed == self.break_at), torch.nan)
+        return Clock(elapsed), reward, elapsed >= task
+
+    def success(self, task: Tensor, state: Clock) -> Tensor:
+        return state.elapsed >= task
+
+
+@dataclass
+class Recorder:
+    """Takes actions 0, 1, 2, 0, ... and keeps every percept; memory counts the steps."""
+
+    seen: list[Percept] = field(default_factory=list)
+    noise: bool = False
+
+    def initial_memory(self, num_tasks: int, copies: int) -> Memory:
+        return torch.zeros(num_tasks, copies, dtype=torch.int64)
+
+    def act(self, percept: Percept, memory: Memory, generator: Generator) -> Decision:
+        self.seen.append(percept)
+        action = memory % 3
+        if self.noise:
+            action = torch.randint(0, 3, memory.shape, generator=generator)
+        return Decision(action, torch.zeros(memory.shape), memory + 1)
