@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -188,9 +189,9 @@ def test_what_cannot_be_drawn_is_explained(tmp_path):
 
 
 def test_no_global_state_is_left_behind(tmp_path):
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
     make_run(tmp_path / "a")
-    plot([tmp_path / "a"], formats=["svg"])
-    assert dict(matplotlib.rcParams) == before
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        before = dict(matplotlib.rcParams)
+        plot([tmp_path / "a"], formats=["svg"])
+        assert dict(matplotlib.rcParams) == before

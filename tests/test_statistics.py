@@ -128,16 +128,16 @@ def test_curves_that_cannot_be_compared_are_refused(other, complaint):
 
 
 def test_table_shows_first_last_and_total_of_each_task():
-    # Two tasks whose first and last returns differ and whose totals are both 3: the interval of
+    # Two tasks whose first and last returns differ and whose totals are both 6: the interval of
     # the total has no width, which no sum of intervals would say.
-    returns = np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 0.0]])
+    returns = np.array([[0.0, 2.0], [2.0, 2.0], [4.0, 2.0]])
     zeros = np.zeros((3, 2))
     curve = replace(make_curve(), returns=returns, env_steps=zeros, success=zeros)
     (row,) = adaptation_table([curve])
-    assert (row.first.mean, row.last.mean) == (1.0, 1.0)
+    assert (row.first.mean, row.last.mean) == (1.0, 3.0)
     assert (row.first.low, row.first.high) == (0.0, 2.0)
     assert row.total is not None
-    np.testing.assert_allclose(row.total, [3.0, 3.0, 3.0])
+    np.testing.assert_allclose(row.total, [6.0, 6.0, 6.0])
 
 
 def test_table_has_no_total_where_episodes_are_skipped():
