@@ -6,9 +6,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Waiting threads sleep: where other jobs share the cores, spinning ones cost a factor of ten.
-export OMP_WAIT_POLICY ?= passive
-
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format clean
 

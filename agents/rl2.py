@@ -31,9 +31,9 @@ from metarl.trajectory import Trajectory
 class RL2Config(AgentConfig):
     """RL^2: adapts in the memory of a recurrent network (Duan et al. 2016, arXiv:1611.02779)."""
 
-    num_tasks: int = 1024
+    num_tasks: int = 512
     """tasks per meta-iteration (N)"""
-    iterations: int = 200
+    iterations: int = 300
     """meta-iterations of the whole run; schedules run over these"""
     core: CoreName = "gru"
     """memory: gru, lstm, or none (the negative control: every step is met as the first)"""
@@ -53,7 +53,7 @@ class RL2Config(AgentConfig):
     """parts of whole trials per pass; must divide num_tasks * copies"""
     clip: float = 0.2
     """how far the probability ratio may move before its gradient is cut"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """of Adam at the start"""
     final_learning_rate: float = 0.0
     """of Adam at the last iteration; linear in between"""
@@ -63,7 +63,7 @@ class RL2Config(AgentConfig):
     """weight of the policy's entropy at the last iteration; linear in between"""
     value_weight: float = 0.5
     """weight of the squared error of the (scaled) value"""
-    max_gradient_norm: float = 0.5
+    max_gradient_norm: float = 1.0
     """the gradient is scaled down to this norm"""
     normalise_advantages: bool = True
     """mean 0 and deviation 1 over the experience of an iteration"""
@@ -91,6 +91,11 @@ class RL2Config(AgentConfig):
                 f"minibatches={self.minibatches} (remainder {lanes % self.minibatches}); a "
                 "recurrent minibatch holds whole trials, so the product must be a multiple of it."
             )
+
+    @property
+    def label(self) -> str:
+        """RL², with the memory where it is not the usual one."""
+        return {"gru": "RL²", "none": "RL² without memory"}.get(self.core, f"RL² ({self.core})")
 
     def build(self, setting: Setting) -> Agent:
         """A new RL^2 agent."""
@@ -221,15 +226,16 @@ class RL2:
         """One step of Adam on the surrogate, the value error and the entropy."""
         head = self._network.head
         raw, value = self._network(batch.inputs)
+        log_prob, entropies = head.evaluate(raw, batch.action)
         surrogate = clipped_surrogate(
-            head.log_prob(raw, batch.action),
+            log_prob,
             batch.log_prob,
             batch.advantage,
             batch.valid,
             clip=self._config.clip,
         )
         value_loss = masked_mean((value - batch.target).square(), batch.valid)
-        entropy = masked_mean(head.entropy(raw), batch.valid)
+        entropy = masked_mean(entropies, batch.valid)
         loss = surrogate.loss + self._config.value_weight * value_loss - entropy_bonus * entropy
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -101,6 +101,14 @@ class BernoulliBandit(Bandit):
         """1 with probability `mean`, else 0."""
         return pay_one_or_nothing(mean, generator)
 
+    def optimal_return(self) -> float:
+        """Expected reward of a whole trial under the exact Bayes optimum.
+
+        Raises:
+            ConfigError: the bandit is too large to be solved.
+        """
+        return bandit_references.bayes_optimal_value(self.arms, self.pulls)
+
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random, Thompson sampling, the exact Bayes optimum where computable, the best arm."""
         return {

@@ -38,6 +38,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Prints one table."""
+    metarl.keep_freed_memory()  # as `metarl.train` does
     if options.threads:
         torch.set_num_threads(options.threads)
     family = metarl.make_family(options.task)

@@ -4,10 +4,15 @@ import importlib
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
-from metarl.registry import load_plugins as _load_plugins
+from metarl import cpu as _cpu
+
+_cpu.spin_briefly()  # must come before the first import of torch
+
+from metarl.registry import load_plugins as _load_plugins  # noqa: E402
 
 if TYPE_CHECKING:
     from metarl.agent import Agent, AgentConfig, Decision, Memory, Policy, Setting
+    from metarl.cpu import keep_freed_memory
     from metarl.evaluation import evaluate
     from metarl.plotting import plot
     from metarl.records import Run, load_run
@@ -44,6 +49,7 @@ _HOMES = {
     "agent_names": "registry",
     "collect": "rollout",
     "evaluate": "evaluation",
+    "keep_freed_memory": "cpu",
     "load_run": "records",
     "make_family": "registry",
     "plot": "plotting",
@@ -70,6 +76,7 @@ __all__ = [
     "agent_names",
     "collect",
     "evaluate",
+    "keep_freed_memory",
     "load_run",
     "make_family",
     "plot",

@@ -88,6 +88,11 @@ class AgentConfig(ABC):
         for name in ("num_tasks", "copies", "iterations", "episodes"):
             require_positive(name, getattr(self, name))
 
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """How a legend calls the agent: its name, and what makes this variant another agent."""
+
     @abstractmethod
     def build(self, setting: Setting) -> Agent:
         """A new, untrained agent."""

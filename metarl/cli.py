@@ -220,7 +220,7 @@ def _live(agent: str, task: str, options: Any, words: Sequence[str]) -> int:
         seed=options.run.seed,
     )
     # Settled here, so that the folder is known should the run be interrupted.
-    folder = options.run.out or Path("runs") / config.default_name
+    folder = options.run.out or config.default_path
     settled = dataclasses.replace(options.run, out=folder)
     try:
         run = train(agent, task, task_options=chosen["task"], config=options.agent, run=settled)
@@ -264,6 +264,8 @@ class EvaluateOptions:
     """test, or train to look for a generalisation gap"""
     references: tuple[str, ...] = ("all",)
     """names of floors and ceilings to live beside the agent; all, none, or names"""
+    label: str | None = None
+    """how pictures and tables call the agent; runs of one label are taken for its seeds"""
     device: str = "cpu"
     """torch device to live on, such as cpu or cuda"""
     progress: bool = True

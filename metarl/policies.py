@@ -30,12 +30,8 @@ class ActionHead(nn.Module, ABC):
         """An action drawn, and its log-probability; no gradient."""
 
     @abstractmethod
-    def log_prob(self, raw: Tensor, action: Tensor) -> Tensor:
-        """Log-probability of `action`."""
-
-    @abstractmethod
-    def entropy(self, raw: Tensor) -> Tensor:
-        """Entropy of the distribution."""
+    def evaluate(self, raw: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of `action`, and the entropy of the distribution."""
 
     @abstractmethod
     def encode(self, action: Tensor) -> Tensor:
@@ -54,21 +50,23 @@ class CategoricalHead(ActionHead):
 
     def sample(self, raw: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """By inverting the cumulative distribution: one uniform number per lane."""
-        log_probs = raw.log_softmax(-1)
-        cumulative = log_probs.exp().cumsum(-1)
+        log_probs = self._log_probs(raw)
+        cumulative = log_probs.exp().cumsum(0)
         uniform = torch.rand(raw.shape[:-1], generator=generator, device=raw.device)
         # Rounding (or NaN from a broken network) must not index past the last action.
-        action = (cumulative < uniform.unsqueeze(-1)).sum(-1).clamp_max_(self.outputs - 1)
-        return action, log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        action = (cumulative < uniform).sum(0).clamp_max_(self.outputs - 1)
+        return action, log_probs.gather(0, action.unsqueeze(0)).squeeze(0)
 
-    def log_prob(self, raw: Tensor, action: Tensor) -> Tensor:
-        """Logarithm of the softmax, at the action."""
-        return raw.log_softmax(-1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+    def evaluate(self, raw: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithm of the softmax at the action, and - sum p log p."""
+        log_probs = self._log_probs(raw)
+        entropy = -(log_probs.exp() * log_probs).sum(0)
+        return log_probs.gather(0, action.unsqueeze(0)).squeeze(0), entropy
 
-    def entropy(self, raw: Tensor) -> Tensor:
-        """- sum p log p."""
-        log_probs = raw.log_softmax(-1)
-        return -(log_probs.exp() * log_probs).sum(-1)
+    @staticmethod
+    def _log_probs(raw: Tensor) -> Tensor:
+        """[..., A] -> [A, ...]: over few actions a CPU is ten times faster this way round."""
+        return raw.movedim(-1, 0).contiguous().log_softmax(0)
 
     def encode(self, action: Tensor) -> Tensor:
         """One-hot."""
@@ -107,15 +105,11 @@ class GaussianHead(ActionHead):
         action = self.get_buffer("_centre") + self.get_buffer("_scale") * unit
         return action, self._density(noise)
 
-    def log_prob(self, raw: Tensor, action: Tensor) -> Tensor:
-        """Density of the action in units of the bounds."""
+    def evaluate(self, raw: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Density in units of the bounds; the entropy is the same everywhere."""
         unit = (action - self.get_buffer("_centre")) / self.get_buffer("_scale")
-        return self._density((unit - raw) * (-self.log_std).exp())
-
-    def entropy(self, raw: Tensor) -> Tensor:
-        """Sum over the action's components; the same everywhere."""
         entropy = (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
-        return entropy.expand(raw.shape[:-1])
+        return self._density((unit - raw) * (-self.log_std).exp()), entropy.expand(raw.shape[:-1])
 
     def encode(self, action: Tensor) -> Tensor:
         """In units of the bounds, clipped to them as the environment does."""

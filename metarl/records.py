@@ -44,9 +44,15 @@ class RunConfig:
     format: str = FORMAT
 
     @property
-    def default_name(self) -> str:
-        """Such as rl2-BernoulliBandit-v0-seed3."""
-        return f"{self.agent}-{self.task.rpartition('/')[2]}-seed{self.seed}"
+    def default_path(self) -> Path:
+        """Such as runs/rl2-BernoulliBandit-v0-seed3."""
+        return Path("runs") / f"{self.agent}-{self.task.rpartition('/')[2]}-seed{self.seed}"
+
+    @property
+    def family(self) -> str:
+        """The task and its options, such as metarl/BernoulliBandit-v0 (arms=5, pulls=10)."""
+        options = ", ".join(f"{name}={value}" for name, value in self.task_options.items())
+        return f"{self.task} ({options})" if options else self.task
 
     def make_family(self) -> TaskFamily:
         """The family that the run learns."""

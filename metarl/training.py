@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from metarl import cpu
 from metarl.agent import Agent, AgentConfig, Policy, require_positive
 from metarl.errors import ConfigError
 from metarl.progress import TrainingProgress
@@ -95,9 +96,10 @@ def train(
         task_options=asdict(family),  # type: ignore[call-overload]
         seed=run.seed,
     )
+    cpu.keep_freed_memory()
     if run.threads is not None:
         torch.set_num_threads(run.threads)
-    path = run.out or Path("runs") / description.default_name
+    path = run.out or description.default_path
     if run.resume and path.exists():
         folder = load_run(path)
         require_same(folder, description)

@@ -1,11 +1,6 @@
 """What all tests share: repeatable property tests, and the two threads a laptop can spare."""
 
-import os
-
-# Read once, when torch is imported. Threads that spin while they wait are ten times slower where
-# other jobs share the cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
+import metarl  # noqa: F401, I001  (before torch: it bounds how long waiting threads spin)
 import torch
 from hypothesis import settings
 

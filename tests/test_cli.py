@@ -147,7 +147,7 @@ def test_help_of_agent_and_task_explains_every_option_with_its_default(capsys):
     code, out, _ = run(capsys, "train", "rl2", BANDIT, "--help")
     assert code == 0
     for option, explained in [
-        ("--learning-rate FLOAT", "of Adam at the start (default: 0.001)"),
+        ("--learning-rate FLOAT", "of Adam at the start (default: 0.003)"),
         ("--seed INT", "root of all randomness of the run (default: 0)"),
         ("--task.pulls INT", "(default: 10)"),
     ]:
@@ -269,6 +269,7 @@ def test_evaluate_shows_the_table_and_the_next_command(capsys, monkeypatch):
                 "episodes": None,
                 "split": "test",
                 "references": True,
+                "label": None,
                 "device": "cpu",
                 "progress": False,
             },

@@ -49,16 +49,18 @@ def test_categorical_samples_follow_the_probabilities():
     # standard error of a share is at most .5 / sqrt(200,000) = .0011
     torch.testing.assert_close(share, probabilities, rtol=0, atol=0.005)
     torch.testing.assert_close(log_prob, probabilities.log()[action])
-    torch.testing.assert_close(log_prob, head.log_prob(raw, action))
+    torch.testing.assert_close(log_prob, head.evaluate(raw, action)[0])
 
 
 def test_entropies_are_torchs():
     raw = torch.randn(5, 3, generator=generator())
     expected = torch.distributions.Categorical(logits=raw).entropy()
-    torch.testing.assert_close(CategoricalHead(spaces.Discrete(3)).entropy(raw), expected)
+    torch.testing.assert_close(
+        CategoricalHead(spaces.Discrete(3)).evaluate(raw, torch.zeros(5).long())[1], expected
+    )
     gaussian = GaussianHead(spaces.Box(-1.0, 1.0, (3,)), initial_std=0.3)
     normal = torch.distributions.Normal(raw, 0.3).entropy().sum(-1)
-    torch.testing.assert_close(gaussian.entropy(raw), normal)
+    torch.testing.assert_close(gaussian.evaluate(raw, raw)[1], normal)
 
 
 def test_gaussian_actions_are_in_units_of_the_bounds():
@@ -69,7 +71,7 @@ def test_gaussian_actions_are_in_units_of_the_bounds():
     # centre + half range * mean: 0 + .1 * .5, 5 + 5 * (-.5); deviations .5 * (.1, 5)
     torch.testing.assert_close(action.mean(0), torch.tensor([0.05, 2.5]), rtol=0, atol=0.03)
     torch.testing.assert_close(action.std(0), torch.tensor([0.05, 2.5]), rtol=0.02, atol=0)
-    torch.testing.assert_close(log_prob, head.log_prob(raw, action), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(log_prob, head.evaluate(raw, action)[0], rtol=1e-4, atol=1e-4)
     unit = (action - torch.tensor([0.0, 5.0])) / torch.tensor([0.1, 5.0])
     expected = torch.distributions.Normal(raw, 0.5).log_prob(unit).sum(-1)
     torch.testing.assert_close(log_prob, expected, rtol=1e-4, atol=1e-4)

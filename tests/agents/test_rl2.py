@@ -43,7 +43,7 @@ def test_the_learner_sees_exactly_the_policy_that_acted(core, task):
     network = agent.start(8).network
     with torch.no_grad():
         raw, _ = network(network.encode(life.percepts()).flatten(1, 2))
-        log_prob = network.head.log_prob(raw, life.action.flatten(1, 2))
+        log_prob, _ = network.head.evaluate(raw, life.action.flatten(1, 2))
     lived = life.valid.flatten(1, 2)
     torch.testing.assert_close(
         log_prob[lived], life.log_prob.flatten(1, 2)[lived], rtol=1e-5, atol=1e-5

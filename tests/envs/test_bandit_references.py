@@ -116,7 +116,9 @@ def simulated(family, name, num_tasks=10_000):
 
 def test_simulated_references_rank_as_they_must():
     family = BernoulliBandit(arms=5, pulls=10)
-    means, errors = zip(*(simulated(family, name) for name in family.references(family.pulls)), strict=True)
+    means, errors = zip(
+        *(simulated(family, name) for name in family.references(family.pulls)), strict=True
+    )
     random, thompson, optimum, best = means
     assert abs(random - 5.0) < 4 * errors[0]
     assert abs(optimum - 6.65999) < 4 * errors[2]
@@ -126,7 +128,9 @@ def test_simulated_references_rank_as_they_must():
 
 def test_simulated_goal_references_rank_as_they_must():
     family = GoalBandit(arms=5, pulls=10)
-    means, errors = zip(*(simulated(family, name) for name in family.references(family.pulls)), strict=True)
+    means, errors = zip(
+        *(simulated(family, name) for name in family.references(family.pulls)), strict=True
+    )
     random, thompson, best = means
     assert abs(random - 10 * (0.9 + 4 * 0.1) / 5) < 4 * errors[0]
     assert abs(best - 9.0) < 4 * errors[2]

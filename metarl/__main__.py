@@ -1,0 +1,7 @@
+"""`python -m metarl`: the command line, where the script `metarl` is not on the path."""
+
+import sys
+
+from metarl.cli import main
+
+sys.exit(main())

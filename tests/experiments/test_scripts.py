@@ -1,0 +1,48 @@
+"""The scripts run: tiny versions of each, started as a user starts them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+def run_script(folder: Path, name: str, *options: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(EXPERIMENTS / name), *options],
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_rl2_bandit_trains_evaluates_and_plots(tmp_path):
+    options = ["--arms", "3", "--pulls", "4", "--iterations", "2", "--num-tasks", "8"]
+    out = run_script(tmp_path, "rl2_bandit.py", *options, "--test-tasks", "50")
+    assert "exact Bayes optimum" in out
+    assert (tmp_path / "runs" / "rl2-BernoulliBandit-v0-seed0" / "adaptation.svg").exists()
+
+
+def test_the_benchmark_prints_a_row_for_each_number_of_lanes(tmp_path):
+    out = run_script(tmp_path, "benchmark.py", "--lanes", "4", "8", "--repeats", "2")
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["4", "8"]
+
+
+@pytest.mark.learning
+def test_the_demo_comes_close_to_the_exact_optimum(tmp_path):
+    out = run_script(tmp_path, "demo.py")
+    earned = {line[2:32].strip(): line.split()[-3] for line in out.splitlines() if "±" in line}
+    # The optimum is 6.660; 10,000 tasks have a standard error of .022.
+    assert 6.58 <= float(earned["RL²"]) <= 6.73
+    assert (
+        float(earned["Thompson sampling"]) < 6.0 < 8.2 < float(earned["best arm (knows the task)"])
+    )
+    assert "6.65999" in out
+    assert (tmp_path / "runs" / "demo" / "adaptation.png").stat().st_size > 10_000

@@ -1,0 +1,67 @@
+"""The command line from training to the picture, and training in a process that is interrupted."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from metarl import cli
+from metarl.records import load_run, read_metrics
+
+TASK = "metarl/PointNavigation-v0"
+SMALL = ["--num-tasks", "8", "--hidden", "8", "--no-progress"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def test_train_evaluate_plot(folder, capsys):
+    options = ["--task.steps", "20", "--iterations", "2", *SMALL]
+    assert cli.main(["train", "rl2", TASK, "--out", "a", "--seed", "4", *options]) == 0
+    assert "metarl evaluate a" in capsys.readouterr().out
+    assert cli.main(["train", "rl2", TASK, "--out", "b", "--core", "none", *options]) == 0
+    for run in ("a", "b"):
+        assert cli.main(["evaluate", run, "--num-tasks", "30", "--no-progress"]) == 0
+    table = capsys.readouterr().out
+    assert "oracle (knows" in table
+    assert "RL² without" in table
+    assert cli.main(["plot", "a", "b", "--out", "both"]) == 0
+    assert (folder / "both.svg").exists()
+    assert (folder / "both.png").exists()
+    assert load_run("a").config.task_options == {"steps": 20}
+
+
+def test_errors_are_a_line_and_an_exit_code(folder, capsys):
+    small = ["--iterations", "1", *SMALL]
+    assert cli.main(["train", "rl2", TASK, "--out", "a", *small]) == 0
+    assert cli.main(["train", "rl2", TASK, "--out", "a", *small]) == 1
+    assert "exists and would be overwritten" in " ".join(capsys.readouterr().err.split())
+    assert cli.main(["train", "rl2", TASK, "--out", "c", "--minibatches", "3", *small]) == 2
+    assert "does not divide into minibatches=3" in " ".join(capsys.readouterr().err.split())
+    (folder / "a" / "checkpoint.safetensors").write_bytes(b"nothing")
+    assert cli.main(["evaluate", "a"]) == 1
+    assert "truncated or not a safetensors file" in " ".join(capsys.readouterr().err.split())
+
+
+def test_ctrl_c_in_a_terminal_keeps_what_was_learnt_and_says_how_to_go_on(folder):
+    command = [sys.executable, "-m", "metarl", "train", "rl2", TASK, "--out", "run", *SMALL]
+    process = subprocess.Popen(
+        [*command, "--iterations", "100000"], stderr=subprocess.PIPE, text=True
+    )
+    metrics = folder / "run" / "metrics.csv"
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in said
+    run = load_run("run")
+    reached = run.load(run.make_agent(run.config.make_family())).iteration
+    assert reached == len(read_metrics(metrics)) > 2
