@@ -124,11 +124,12 @@ def _draw(axes: Axes, lines: Sequence[Line]) -> None:
     few = all(len(line.episode) <= FEW_POINTS for line in lines)
     agents = sum(line.role == "agent" for line in lines)
     drawn: dict[str, int] = dict.fromkeys(ROLES, 0)
+    bottom = _bottom(lines)
     for line in _drawing_order(lines):
         index = drawn[line.role]
         drawn[line.role] += 1
         if line.role != "agent":
-            _draw_reference(axes, line, index)
+            _draw_reference(axes, line, index, bottom)
         elif len(line.episode) <= FEW_POINTS:
             # Side by side, so that the intervals of equally good agents stay legible.
             _draw_points(axes, line, index, shift=0.06 * (index - (agents - 1) / 2) * few)
@@ -156,16 +157,26 @@ def _add_legend(figure: Figure, axes: Axes, lines: Sequence[Line]) -> None:
     )
 
 
-def _draw_reference(axes: Axes, line: Line, index: int) -> None:
+def _bottom(lines: Sequence[Line]) -> float:
+    """Below this a floor would press everything else flat, so it is only named in the legend."""
+    above = [line.mean for line in lines if line.role != "floor"]
+    if not above:
+        return -np.inf
+    low, high = min(mean.min() for mean in above), max(mean.max() for mean in above)
+    return float(low - 3 * (high - low)) if high > low else -np.inf
+
+
+def _draw_reference(axes: Axes, line: Line, index: int, bottom: float) -> None:
     colour, dashes = _GREYS[line.role]
+    far = bool(line.mean.max() < bottom)
     axes.plot(
-        line.episode,
-        line.mean,
+        [] if far else line.episode,
+        [] if far else line.mean,
         color=colour,
         linestyle=dashes[index % len(dashes)],
         linewidth=1.4,
         marker="_" if len(line.episode) == 1 else "",  # a line of one point is not seen
-        label=line.label,
+        label=f"{line.label} (at {line.mean.mean():.3g})" if far else line.label,
     )
 
 

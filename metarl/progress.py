@@ -10,7 +10,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
     track,
 )
@@ -24,12 +23,11 @@ class TrainingProgress:
     def __init__(self, title: str, iterations: int, *, enabled: bool) -> None:
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not enabled,
         )
@@ -50,9 +48,9 @@ class TrainingProgress:
     def show(self, row: Mapping[str, float]) -> None:
         """Brings the line up to date with a row of metrics."""
         numbers = (
-            f"return {row['first_episode_return']:.3f} first, "
-            f"{row['last_episode_return']:.3f} last episode, "
-            f"{row['steps_per_second']:,.0f} steps/s"
+            f"episode return {row['first_episode_return']:.3g} first, "
+            f"{row['last_episode_return']:.3g} last; "
+            f"{row['steps_per_second'] / 1000:,.0f}k steps/s"
         )
         self._bar.update(self._task, completed=row["iteration"], numbers=numbers)
 

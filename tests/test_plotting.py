@@ -195,3 +195,20 @@ def test_no_global_state_is_left_behind(tmp_path):
         before = dict(matplotlib.rcParams)
         plot([tmp_path / "a"], formats=["svg"])
         assert dict(matplotlib.rcParams) == before
+
+
+def of_height(curve, *heights):
+    """The curve, with these returns in all tasks."""
+    return replace(curve, returns=np.array(heights)[:, None] + np.zeros((3, 4)))
+
+
+def test_a_floor_far_below_is_named_and_does_not_press_the_rest_flat():
+    agent = of_height(make_curve(), -2.0, -1.0, -1.0)
+    ceiling = of_height(make_curve(**CEILING), -0.5, -0.5, -0.5)
+    floor = make_curve(**FLOOR)
+    far = adaptation_figure([agent, ceiling, of_height(floor, -60.0, -61.0, -62.0)])
+    assert far.axes[0].get_ylim()[0] > -5
+    assert len(lines_by_label(far)["random policy (at -61)"].get_xdata()) == 0
+    near = adaptation_figure([agent, ceiling, of_height(floor, -5.0, -5.0, -5.0)])
+    assert near.axes[0].get_ylim()[0] < -5
+    assert len(lines_by_label(near)["random policy"].get_xdata()) == 3
