@@ -163,7 +163,7 @@ def _bottom(lines: Sequence[Line]) -> float:
     if not above:
         return -np.inf
     low, high = min(mean.min() for mean in above), max(mean.max() for mean in above)
-    return float(low - 3 * (high - low)) if high > low else -np.inf
+    return float(low - 5 * (high - low)) if high > low else -np.inf
 
 
 def _draw_reference(axes: Axes, line: Line, index: int, bottom: float) -> None:
