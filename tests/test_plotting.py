@@ -21,7 +21,7 @@ def make_run(folder, *, points=3, level=0.0, **names):
     folder.mkdir(parents=True)
     agent = make_curve(points=points, run=folder.name, **names)
     floor, ceiling = (make_curve(points=points, **of) for of in (FLOOR, CEILING))
-    heights = [(agent, level), (floor, -10.0), (ceiling, 10.0)]
+    heights = [(agent, level), (floor, -5.0), (ceiling, 10.0)]
     curves = [
         replace(curve, returns=height + curve.returns / 1e6 + np.arange(points)[:, None])
         for curve, height in heights
