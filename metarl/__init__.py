@@ -15,18 +15,22 @@ if TYPE_CHECKING:
     from metarl.cpu import keep_freed_memory
     from metarl.evaluation import evaluate
     from metarl.plotting import plot
-    from metarl.records import Run, load_run
+    from metarl.records import Run, load_run, read_metrics
     from metarl.registry import (
+        Preset,
         agent_config,
         agent_names,
         make_family,
+        presets,
         register_agent,
         register_family,
+        register_preset,
         task_ids,
     )
     from metarl.rollout import collect
+    from metarl.rows import Curve
     from metarl.seeding import Seeds
-    from metarl.tasks import Reference, TaskFamily
+    from metarl.tasks import Reference, Split, TaskFamily
     from metarl.training import train
     from metarl.trajectory import Percept, Trajectory
 
@@ -35,14 +39,17 @@ __version__ = _version("metarl-suite")
 _HOMES = {
     "Agent": "agent",
     "AgentConfig": "agent",
+    "Curve": "rows",
     "Decision": "agent",
     "Memory": "agent",
     "Percept": "trajectory",
     "Policy": "agent",
+    "Preset": "registry",
     "Reference": "tasks",
     "Run": "records",
     "Seeds": "seeding",
     "Setting": "agent",
+    "Split": "tasks",
     "TaskFamily": "tasks",
     "Trajectory": "trajectory",
     "agent_config": "registry",
@@ -53,8 +60,11 @@ _HOMES = {
     "load_run": "records",
     "make_family": "registry",
     "plot": "plotting",
+    "presets": "registry",
+    "read_metrics": "records",
     "register_agent": "registry",
     "register_family": "registry",
+    "register_preset": "registry",
     "task_ids": "registry",
     "train": "training",
 }
@@ -62,14 +72,17 @@ _HOMES = {
 __all__ = [
     "Agent",
     "AgentConfig",
+    "Curve",
     "Decision",
     "Memory",
     "Percept",
     "Policy",
+    "Preset",
     "Reference",
     "Run",
     "Seeds",
     "Setting",
+    "Split",
     "TaskFamily",
     "Trajectory",
     "agent_config",
@@ -80,8 +93,11 @@ __all__ = [
     "load_run",
     "make_family",
     "plot",
+    "presets",
+    "read_metrics",
     "register_agent",
     "register_family",
+    "register_preset",
     "task_ids",
     "train",
 ]

@@ -3,6 +3,7 @@
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
 """
 
+import argparse
 import dataclasses
 import itertools
 import os
@@ -161,8 +162,22 @@ def _train(words: Sequence[str]) -> int:
     if len(names) < 2:
         return _train_without_task(names, words)
     agent, task = names
-    options = _parse(_train_options(agent, task), words[2:], f"train {agent} {task}")
+    preset, rest = _take_preset(agent, task, words[2:])
+    options = _parse(_train_options(agent, task, preset), rest, f"train {agent} {task}")
     return _live(agent, task, options, words)
+
+
+def _take_preset(
+    agent: str, task: str, words: Sequence[str]
+) -> tuple[registry.Preset | None, list[str]]:
+    """The preset named among the words, whose values become defaults, and the other words."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset")
+    try:
+        found, rest = parser.parse_known_args(list(words))
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"--preset needs the name of a preset: {error}.") from error
+    return found.preset and registry.find_preset(agent, task, found.preset), rest
 
 
 def _train_without_task(names: Sequence[str], words: Sequence[str]) -> int:
@@ -184,7 +199,7 @@ def _train_without_task(names: Sequence[str], words: Sequence[str]) -> int:
     return SUCCESS
 
 
-def _train_options(agent: str, task: str) -> type[Any]:
+def _train_options(agent: str, task: str, preset: registry.Preset | None) -> type[Any]:
     """A dataclass with the fields `agent`, `run` and `task`, all of whose fields are options."""
     from metarl.training import RunOptions
 
@@ -196,14 +211,21 @@ def _train_options(agent: str, task: str) -> type[Any]:
             f"{config.__name__} has options that every run has already: "
             f"{', '.join(sorted(of_agent & of_run))}; rename them there."
         )
+    defaults = config(**preset.agent_options) if preset else config()
+    options = {**registered, **preset.task_options} if preset else registered
     parts = {
-        "agent": (Annotated[config, tyro.conf.OmitArgPrefixes], config()),
+        "agent": (Annotated[config, tyro.conf.OmitArgPrefixes], defaults),
         "run": (Annotated[RunOptions, tyro.conf.OmitArgPrefixes], RunOptions()),
-        "task": (cls, registry.build_family(cls, registered)),
+        "task": (cls, registry.build_family(cls, options)),
     }
     fields = [(name, kind, dataclasses.field(default=v)) for name, (kind, v) in parts.items()]
     made = dataclasses.make_dataclass("TrainOptions", fields, frozen=True, kw_only=True)
     made.__doc__ = f"Meta-trains {agent} on the training tasks of {task}."
+    if known := registry.presets(agent, task):
+        lines = [f"  --preset {name}: {known[name].note}" for name in known]
+        made.__doc__ += "\n\nPresets, whose values other options may change:\n\n" + "\n\n".join(
+            lines
+        )
     return made
 
 

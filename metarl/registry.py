@@ -8,7 +8,8 @@ import dataclasses
 import difflib
 import importlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -21,7 +22,27 @@ from metarl.tasks import TaskFamily
 FAMILY_KEY = "family"
 """keyword in a Gymnasium spec that holds 'module:Class' of the task family"""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Hyper-parameters that were found good for one agent on one size of one family."""
+
+    agent: str
+    """name of the agent"""
+    task: str
+    """id of the family"""
+    name: str
+    """such as `pulls-100`"""
+    agent_options: Mapping[str, Any]
+    """fields of the agent's configuration that differ from its defaults"""
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+    """fields of the family that differ from its defaults"""
+    note: str
+    """what to expect: the result of the final model, and the minutes"""
+
+
 _agents: dict[str, str] = {}
+_presets: dict[tuple[str, str], dict[str, Preset]] = {}
 _loaded_plugins: set[str] = set()
 
 
@@ -86,6 +107,38 @@ def register_agent(name: str, config: str) -> None:
     if name in _agents:
         raise ConfigError(f"An agent called {name!r} is already registered: {_agents[name]}.")
     _agents[name] = config
+
+
+def register_preset(preset: Preset) -> None:
+    """Registers a preset.
+
+    Raises:
+        ConfigError: this agent and family have one of that name.
+    """
+    known = _presets.setdefault((preset.agent, preset.task), {})
+    if preset.name in known:
+        raise ConfigError(f"{preset.agent} on {preset.task} has a preset {preset.name!r} already.")
+    known[preset.name] = preset
+
+
+def presets(agent: str, task_id: str) -> Mapping[str, Preset]:
+    """The presets of an agent on a family, by name."""
+    return _presets.get((agent, task_id), {})
+
+
+def find_preset(agent: str, task_id: str, name: str) -> Preset:
+    """The preset of this name.
+
+    Raises:
+        UnknownNameError: there is none; those that there are are named.
+    """
+    known = presets(agent, task_id)
+    if name not in known:
+        raise UnknownNameError(
+            f"{agent} on {task_id} has no preset {name!r}.{suggestion(name, known)} "
+            f"Known: {', '.join(known) or 'none'}."
+        )
+    return known[name]
 
 
 def task_ids() -> list[str]:

@@ -25,7 +25,7 @@ from metarl.records import (
     load_run,
     require_same,
 )
-from metarl.registry import agent_config, make_family, name_of, suggestion
+from metarl.registry import agent_config, find_preset, make_family, name_of, suggestion
 from metarl.rollout import adaptation_phases, collect
 from metarl.seeding import Seeds
 from metarl.tasks import TaskFamily
@@ -61,6 +61,7 @@ def train(
     task: str | TaskFamily,
     *,
     task_options: Mapping[str, Any] | None = None,
+    preset: str | None = None,
     config: AgentConfig | None = None,
     run: RunOptions | None = None,
     **options: Any,
@@ -71,7 +72,9 @@ def train(
         agent: its registered name, such as "rl2".
         task: a family, or the id of one.
         task_options: options of the family when `task` is an id.
-        config: the agent's hyper-parameters; by default made from `options`.
+        preset: name of hyper-parameters that were found good for this agent and family; its task
+            options hold where `task` is an id and `task_options` does not say otherwise.
+        config: the agent's hyper-parameters; by default made from `preset` and `options`.
         run: where and how; by default made from `options`.
         options: fields of the agent's config and of `RunOptions`, such as `num_tasks=512, seed=3`.
 
@@ -85,9 +88,13 @@ def train(
         NonFiniteError: the world or the learner produced NaN; the last checkpoint stays.
         KeyboardInterrupt: Ctrl-C, after the iteration at hand was finished and saved.
     """
-    config, run = _settings(agent, config, run, options)
     if isinstance(task, TaskFamily):
         task, task_options = name_of(task)
+    if preset is not None:
+        found = find_preset(agent, task, preset)
+        options = {**found.agent_options, **options}
+        task_options = {**found.task_options, **(task_options or {})}
+    config, run = _settings(agent, config, run, options)
     family = make_family(task, **(task_options or {}))
     description = RunConfig(
         agent=agent,

@@ -1,0 +1,192 @@
+"""Published numbers beside ours: trains, evaluates the final models on unseen tasks, writes tables.
+
+    python experiments/reproduce.py --only bandit-5x10     # one reproduction
+    python experiments/reproduce.py                        # all of them: hours on two CPU cores
+    python experiments/reproduce.py --list
+
+Resumable: a run goes on from its checkpoint, and a seed that has its result is not lived again.
+Results go to `experiments/results/NAME.json`; `experiments/results/README.md` is their table.
+Every number is of the final model (never the best over training) in tasks it has never seen.
+"""
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+import metarl
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """One published number, and how to earn it here."""
+
+    name: str
+    title: str
+    agent: str
+    task: str
+    preset: str
+    measure: str  # "trial" (total return), "last" (return of the last episode) or "success"
+    published: str
+    ceiling: str  # name of the reference that nobody exceeds
+    task_options: dict[str, Any] = field(default_factory=dict)
+    seeds: int = 3
+    test_tasks: int = 10_000
+
+    def measured(self, curve: metarl.Curve) -> NDArray[np.float64]:
+        """What is compared, for each task [N]."""
+        by_measure: dict[str, NDArray[np.float64]] = {
+            "trial": curve.returns.sum(0),
+            "last": curve.returns[-1],
+            "success": curve.success[-1],
+        }
+        return by_measure[self.measure]
+
+
+def bandit(arms: int, pulls: int, published: str, ceiling: str, *, seeds: int) -> Reproduction:
+    """One row of Duan et al. 2016, Table 1."""
+    return Reproduction(
+        name=f"bandit-{arms}x{pulls}",
+        title=f"RL², bandit, {arms} arms, {pulls} pulls: reward of a trial",
+        agent="rl2",
+        task="metarl/BernoulliBandit-v0",
+        preset=f"pulls-{pulls}",
+        task_options={"arms": arms},
+        measure="trial",
+        published=published,
+        ceiling=ceiling,
+        seeds=seeds,
+    )
+
+
+REPRODUCTIONS = (
+    bandit(5, 10, "6.7 (Duan et al. 2016)", "bayes_optimal", seeds=5),
+    bandit(5, 100, "78.7 (Duan et al. 2016)", "gittins", seeds=3),
+    bandit(10, 100, "83.5 (Duan et al. 2016)", "gittins", seeds=3),
+    bandit(50, 100, "84.9 (Duan et al. 2016)", "gittins", seeds=3),
+    Reproduction(
+        name="point-navigation",
+        title="RL², point navigation: return of the third episode",
+        agent="rl2",
+        task="metarl/PointNavigation-v0",
+        preset="episodes-3",
+        measure="last",
+        published="-3.23 (MAML after 3 steps, Finn et al. 2017)",
+        ceiling="oracle",
+        test_tasks=1000,
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Reproduces published numbers."""
+
+    only: tuple[str, ...] = ()
+    """names of reproductions; by default all"""
+    seeds: int | None = None
+    """training seeds of each; by default what the reproduction says"""
+    out: Path = Path("runs/reproduce")
+    """where the run folders go"""
+    threads: int | None = None
+    """CPU threads; by default torch's own choice"""
+    list: bool = False
+    """only say which reproductions there are"""
+
+
+def main(options: Options) -> None:
+    """Lives what is missing and writes the tables."""
+    known = {reproduction.name: reproduction for reproduction in REPRODUCTIONS}
+    if options.list:
+        print("\n".join(f"{name:20} {item.title}" for name, item in known.items()))
+        return
+    if unknown := set(options.only) - set(known):
+        raise SystemExit(f"Unknown: {', '.join(sorted(unknown))}. Known: {', '.join(known)}.")
+    for name in options.only or known:
+        for seed in range(options.seeds or known[name].seeds):
+            reproduce(known[name], seed, options)
+            write_table()
+
+
+def reproduce(item: Reproduction, seed: int, options: Options) -> None:
+    """One seed: trains or resumes, evaluates, adds the result."""
+    path = RESULTS / f"{item.name}.json"
+    result = json.loads(path.read_text()) if path.exists() else {"seeds": {}}
+    if str(seed) in result["seeds"]:
+        print(f"{item.name}, seed {seed}: known")
+        return
+    run = metarl.train(
+        item.agent,
+        item.task,
+        preset=item.preset,
+        task_options=item.task_options,
+        seed=seed,
+        out=options.out / item.name / f"seed{seed}",
+        threads=options.threads,
+        resume=True,
+    )
+    agent, ceiling = metarl.evaluate(
+        run, num_tasks=item.test_tasks, references=[item.ceiling], progress=True
+    )
+    last = metarl.read_metrics(run.path / "metrics.csv")[-1]
+    result["seeds"][str(seed)] = {
+        **mean_and_interval(item.measured(agent)),
+        "minutes": round(float(last["seconds"]) / 60, 1),
+        "env_steps": int(last["env_steps"]),
+    }
+    result |= {
+        **{key: asdict(item)[key] for key in ("title", "published", "measure", "test_tasks")},
+        "ceiling": {"name": ceiling.label, **mean_and_interval(item.measured(ceiling))},
+        "command": f"python experiments/reproduce.py --only {item.name}",
+        "settings": asdict(run.config),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("metarl-suite", "torch", "gymnasium", "numpy")},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"{item.name}, seed {seed}: {result['seeds'][str(seed)]}")
+
+
+def mean_and_interval(value: NDArray[np.float64]) -> dict[str, float]:
+    """Mean over tasks and the half width of its 95% interval."""
+    half = 1.96 * value.std(ddof=1) / len(value) ** 0.5
+    return {"mean": round(float(value.mean()), 4), "interval": round(float(half), 4)}
+
+
+def write_table() -> None:
+    """One line per reproduction that has results."""
+    lines = [
+        "# Reproductions",
+        "",
+        "Final models on unseen tasks; each seed's mean ± 95% interval over tasks. The ceiling was",
+        "lived in the same tasks. Settings and versions are in the JSON files beside this page.",
+        "",
+        "| what | published | ours, seed by seed | mean | ceiling | minutes a seed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for item in REPRODUCTIONS:
+        path = RESULTS / f"{item.name}.json"
+        if not path.exists():
+            continue
+        result = json.loads(path.read_text())
+        seeds = list(result["seeds"].values())
+        ours = ", ".join(f"{seed['mean']:.2f} ± {seed['interval']:.2f}" for seed in seeds)
+        mean = np.mean([seed["mean"] for seed in seeds])
+        minutes = f"{min(s['minutes'] for s in seeds)} to {max(s['minutes'] for s in seeds)}"
+        ceiling = f"{result['ceiling']['mean']:.2f} ({result['ceiling']['name']})"
+        lines.append(
+            f"| {item.title} | {item.published} | {ours} | {mean:.2f} | {ceiling} | {minutes} |"
+        )
+    (RESULTS / "README.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,132 @@
+import sys
+import types
+
+import gymnasium
+import pytest
+
+import metarl
+from metarl import registry
+from metarl.agents.rl2 import RL2Config
+from metarl.envs.bandits import BernoulliBandit, GoalBandit
+from metarl.errors import ConfigError, UnknownNameError
+from metarl.registry import Preset
+from tests.worlds_of_glass import Countdown
+
+TASK = "metarl/BernoulliBandit-v0"
+
+
+@pytest.fixture
+def countdown():
+    """Countdown, registered for the length of a test."""
+    metarl.register_family("glass/Countdown-v0", Countdown, limit=7)
+    yield "glass/Countdown-v0"
+    del gymnasium.registry["glass/Countdown-v0"]
+
+
+def test_options_of_the_id_hold_until_the_user_says_otherwise(countdown):
+    assert metarl.make_family(countdown) == Countdown(limit=7)
+    assert metarl.make_family(countdown, limit=2) == Countdown(limit=2)
+
+
+def test_a_registered_class_is_known_to_gymnasium_at_once(countdown):
+    env = gymnasium.make(countdown, limit=3)
+    assert env.unwrapped.family == Countdown(limit=3)
+
+
+def test_a_taken_id_is_refused(countdown):
+    with pytest.raises(ConfigError, match="'glass/Countdown-v0' is already registered"):
+        metarl.register_family(countdown, Countdown)
+    with pytest.raises(ConfigError, match="'CartPole-v1' is already registered"):
+        metarl.register_family("CartPole-v1", Countdown)
+
+
+def test_a_taken_agent_is_refused():
+    with pytest.raises(ConfigError, match="agent called 'rl2' is already registered"):
+        metarl.register_agent("rl2", "metarl.agents.rl2:RL2Config")
+
+
+def test_unknown_ids_suggest_the_nearest_and_the_remedy():
+    with pytest.raises(
+        UnknownNameError, match=r"Did you mean 'metarl/GoalBandit-v0'.*your_module:"
+    ):
+        metarl.make_family("metarl/GoalBandits-v0")
+    with pytest.raises(UnknownNameError, match=r"'CartPole-v1' is a Gymnasium environment but not"):
+        metarl.make_family("CartPole-v1")
+    with pytest.raises(UnknownNameError, match=r"module 'no_such_module' .* cannot be imported"):
+        metarl.make_family("no_such_module:lab/Lever-v0")
+    with pytest.raises(ConfigError, match=r"has no option 'arm'. Did you mean 'arms'"):
+        metarl.make_family(TASK, arm=3)
+
+
+def test_a_module_in_the_id_is_imported_first(monkeypatch):
+    source = "import metarl; from tests.worlds_of_glass import Countdown;"
+    source += "metarl.register_family('glass/Late-v0', Countdown)"
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name != "late_module":
+                return None
+            from importlib.machinery import ModuleSpec
+
+            return ModuleSpec(name, self)
+
+        def create_module(self, spec):
+            return types.ModuleType(spec.name)
+
+        def exec_module(self, module):
+            exec(source, module.__dict__)
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder()])
+    assert metarl.make_family("late_module:glass/Late-v0") == Countdown()
+    del gymnasium.registry["glass/Late-v0"]
+
+
+def test_a_family_is_named_so_that_a_fresh_process_finds_it(countdown):
+    assert registry.name_of(BernoulliBandit(arms=3)) == (TASK, {"arms": 3, "pulls": 10})
+    assert registry.name_of(GoalBandit())[0] == "metarl/GoalBandit-v0"
+    task, options = registry.name_of(Countdown(limit=5))
+    assert task == "tests.worlds_of_glass:glass/Countdown-v0"
+    assert metarl.make_family(task, **options) == Countdown(limit=5)
+
+
+def test_a_broken_plugin_is_a_warning_and_not_the_end(monkeypatch):
+    class Broken:
+        name, value = "broken", "package_that_breaks"
+
+        def load(self):
+            raise ImportError("no")
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Broken()])
+    with pytest.warns(RuntimeWarning, match="plugin broken = package_that_breaks could not"):
+        registry.load_plugins()
+    registry.load_plugins()  # said once
+
+
+@pytest.mark.parametrize(
+    "preset", [preset for known in registry._presets.values() for preset in known.values()]
+)
+def test_every_preset_fits_its_agent_and_family(preset):
+    registry.agent_config(preset.agent)(**preset.agent_options)
+    metarl.make_family(preset.task, **preset.task_options)
+    assert preset.note
+
+
+def test_presets_are_found_by_name_and_registered_once():
+    preset = registry.find_preset("rl2", TASK, "pulls-100")
+    assert preset.task_options == {"pulls": 100}
+    with pytest.raises(UnknownNameError, match=r"no preset 'puls-100'. Did you mean 'pulls-100'"):
+        registry.find_preset("rl2", TASK, "puls-100")
+    with pytest.raises(ConfigError, match="has a preset 'pulls-100' already"):
+        metarl.register_preset(
+            Preset(agent="rl2", task=TASK, name="pulls-100", agent_options={}, note="again")
+        )
+
+
+def test_a_preset_gives_way_to_what_the_user_says(tmp_path):
+    small = {"hidden": 8, "iterations": 1, "num_tasks": 8, "progress": False}
+    run = metarl.train(
+        "rl2", TASK, preset="pulls-100", out=tmp_path / "a", task_options={"arms": 2}, **small
+    )
+    assert run.config.task_options == {"arms": 2, "pulls": 100}
+    assert run.config.agent_options["num_tasks"] == 8
+    assert run.config.agent_options["lam"] == RL2Config().lam
