@@ -56,11 +56,11 @@ class RL2Config(AgentConfig):
     learning_rate: float = 3e-3
     """of Adam at the start"""
     final_learning_rate: float = 0.0
-    """of Adam at the last iteration; linear in between"""
+    """of Adam where the run ends; linear in between"""
     entropy_bonus: float = 0.003
     """weight of the policy's entropy at the start"""
     final_entropy_bonus: float = 0.0
-    """weight of the policy's entropy at the last iteration; linear in between"""
+    """weight of the policy's entropy where the run ends; linear in between"""
     value_weight: float = 0.5
     """weight of the squared error of the (scaled) value"""
     max_gradient_norm: float = 1.0
@@ -151,17 +151,22 @@ class RL2:
     def update(self, phases: Sequence[Trajectory]) -> Mapping[str, float]:
         """PPO on one phase of whole trials."""
         config, (experience,) = self._config, phases
-        left = max(0.0, 1.0 - self._updates / max(1, config.iterations - 1))
+        left = max(0.0, 1.0 - self._updates / config.iterations)
         rate = _between(config.final_learning_rate, config.learning_rate, left)
         bonus = _between(config.final_entropy_bonus, config.entropy_bonus, left)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
 
+        before = self.state()
         batch, explained = self._prepare(experience)
         totals: dict[str, Tensor] = {}
-        for part in self._minibatches(batch):
-            for name, value in self._step(part, bonus).items():
-                totals[name] = totals.get(name, torch.zeros_like(value)) + value
+        try:
+            for part in self._minibatches(batch):
+                for name, value in self._step(part, bonus).items():
+                    totals[name] = totals.get(name, torch.zeros_like(value)) + value
+        except NonFiniteError:
+            self.load_state(before)
+            raise
         self._updates += 1
         count = config.epochs * config.minibatches
         means = {name: float(total) / count for name, total in totals.items()}
@@ -245,8 +250,8 @@ class RL2:
         if not bool(norm.isfinite()):
             raise NonFiniteError(
                 f"The gradient of RL^2 became {float(norm)} (loss {float(loss.detach())}) in "
-                f"update {self._updates}; the weights were left as they were. Rewards or "
-                "observations may be very large, or the learning rate too high."
+                f"update {self._updates}; the agent was put back to what it was before. Rewards "
+                "or observations may be very large, or the learning rate too high."
             )
         self._optimiser.step()
         return {

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import metarl  # isort: skip  (before torch, whose waiting threads it teaches to sleep)
 import torch
 import tyro
-
-import metarl
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,11 @@ class Agent(Protocol):
         """The policy after learning from `experience`; `policy` itself does not change."""
 
     def update(self, phases: Sequence[Trajectory]) -> Mapping[str, float]:
-        """One meta-iteration on the experience before and after each adaptation step."""
+        """One meta-iteration on the experience before and after each adaptation step.
+
+        If it raises a `MetaRLError`, such as for a gradient that is not finite, the agent is what
+        it was before.
+        """
 
     def state(self) -> dict[str, Tensor]:
         """Everything that learning has changed, optimiser and counters included."""
@@ -96,6 +100,22 @@ class AgentConfig(ABC):
     @abstractmethod
     def build(self, setting: Setting) -> Agent:
         """A new, untrained agent."""
+
+
+def as_device(name: str) -> torch.device:
+    """The torch device of this name.
+
+    Raises:
+        ConfigError: torch knows no such device, or there is none here.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device={name!r} cannot be used here: {reason}. Take 'cpu', or 'cuda' where torch "
+            "finds a GPU."
+        ) from error
 
 
 def require_positive(name: str, value: float | None) -> None:

@@ -18,8 +18,17 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 
 def spin_briefly() -> None:
     """Bounds the spinning of OpenMP threads, unless the user has chosen; before torch is loaded."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if "torch" not in sys.modules and not _user_has_chosen():
+        os.environ["GOMP_SPINCOUNT"] = "10000"
+
+
+def spins_long() -> bool:
+    """Whether torch was loaded before `spin_briefly` could help, and nobody else has chosen."""
+    return not _user_has_chosen()
+
+
+def _user_has_chosen() -> bool:
+    return not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}.isdisjoint(os.environ)
 
 
 def keep_freed_memory() -> None:

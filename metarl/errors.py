@@ -17,6 +17,10 @@ class TaskError(MetaRLError, ValueError):
     """Task parameters that the family does not have: wrong shape, or outside `task_space`."""
 
 
+class TaskContractError(MetaRLError, TypeError):
+    """A task family breaks a promise that it made to the engine."""
+
+
 class UnknownNameError(MetaRLError, LookupError):
     """No task environment, agent or reference has this name."""
 

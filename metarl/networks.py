@@ -183,7 +183,7 @@ class ScaledValue(nn.Module):
         # Spread around the new mean: no difference of large squares.
         old = self.deviation.square() + (self.mean - mean).square()
         variance = torch.lerp(old, (returns - mean).square().mean(), rate)
-        deviation = variance.clamp_min(1e-8).sqrt()
+        deviation = variance.clamp_min(1e-4).sqrt()
         weight, bias = self.layers[-1].parameters()
         weight.mul_(self.deviation / deviation)
         bias.mul_(self.deviation).add_(self.mean - mean).div_(deviation)

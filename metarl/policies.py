@@ -88,9 +88,12 @@ class GaussianHead(ActionHead):
         if len(space.shape) != 1:
             raise ConfigError(f"Box actions must be vectors [A]; got shape {space.shape}.")
         self.outputs = int(space.shape[0])
-        bounded = np.isfinite(space.low) & np.isfinite(space.high)
-        centre = np.where(bounded, (space.high + space.low) / 2, 0.0)
-        scale = np.where(bounded, (space.high - space.low) / 2, 1.0)
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        # Float's own limits stand for "no bound", and a range of zero has no unit.
+        bounded = (high - low < np.finfo(np.float32).max) & (high > low)
+        middle = np.where(bounded, low, 0.0) / 2 + np.where(bounded, high, 0.0) / 2
+        centre = np.where(high > low, middle, low)
+        scale = np.where(bounded, (np.where(bounded, high, 1) - np.where(bounded, low, -1)) / 2, 1)
         limit = np.where(bounded, 1.0, np.inf)
         for name, value in (("_centre", centre), ("_scale", scale), ("_limit", limit)):
             self.register_buffer(

@@ -12,7 +12,8 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -59,8 +60,18 @@ class RunConfig:
         return make_family(self.task, **self.task_options)
 
     def make_agent_config(self) -> AgentConfig:
-        """The agent's hyper-parameters."""
-        return agent_config(self.agent)(**self.agent_options)
+        """The agent's hyper-parameters.
+
+        Raises:
+            RunFolderError: the agent no longer has one of the options.
+        """
+        try:
+            return agent_config(self.agent)(**self.agent_options)
+        except TypeError as error:
+            raise RunFolderError(
+                f"The settings of this run do not fit the agent {self.agent!r} of this version of "
+                f"metarl: {error}. Use the version that config.json names."
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,35 +115,27 @@ class Run:
         """Writes the checkpoint whole or not at all."""
         metadata = {
             "format": FORMAT,
-            "agent": self.config.agent,
-            "task": self.config.task,
-            "task_options": json.dumps(dict(self.config.task_options), sort_keys=True),
+            "config": json.dumps(asdict(self.config), sort_keys=True),
             "progress": json.dumps(asdict(progress)),
         }
         temporary = self.checkpoint.with_suffix(".partial")
         state = {name: value.cpu() for name, value in agent.state().items()}
-        save_file(state, temporary, metadata)
-        os.replace(temporary, self.checkpoint)
+        with _as_folder_error(self.checkpoint):
+            save_file(state, temporary, metadata)
+            os.replace(temporary, self.checkpoint)
 
     def load(self, agent: Agent) -> Progress:
         """Puts the checkpoint's state into `agent`; how far it had come.
 
         Raises:
-            CheckpointError: missing, truncated, not ours, or of another agent or family.
+            CheckpointError: missing, truncated, not ours, or of a run with other settings.
         """
         state, metadata = _read_checkpoint(self.checkpoint)
-        here = {
-            "agent": self.config.agent,
-            "task": self.config.task,
-            "task_options": json.dumps(dict(self.config.task_options), sort_keys=True),
-        }
-        for name, expected in here.items():
-            if metadata.get(name) != expected:
-                raise CheckpointError(
-                    f"The checkpoint {self.checkpoint} was written for {name} = "
-                    f"{metadata.get(name)}, but this run has {expected}. A checkpoint can only be "
-                    "loaded into the run that wrote it."
-                )
+        if difference := _difference(json.loads(metadata["config"]), asdict(self.config)):
+            raise CheckpointError(
+                f"The checkpoint {self.checkpoint} was written by a run with {difference}. A "
+                "checkpoint can only be loaded into a run with the settings that wrote it."
+            )
         agent.load_state(state)
         return Progress(**json.loads(metadata["progress"]))
 
@@ -148,7 +151,8 @@ def create_run(path: Path, config: RunConfig) -> Run:
             f"The run folder {path} exists and would be overwritten. Continue it with --resume, "
             "choose another with --out, or remove it."
         )
-    path.mkdir(parents=True)
+    with _as_folder_error(path):
+        path.mkdir(parents=True)
     content = {**asdict(config), "versions": _versions(), "git": _git_state()}
     write_json(path / "config.json", content)
     return Run(path=path, config=config)
@@ -184,10 +188,10 @@ class MetricsFile:
 
     def __init__(self, path: Path, *, keep: int) -> None:
         """Opens the file, keeping the rows of the first `keep` iterations of an earlier session."""
-        self._path = path
         rows = read_metrics(path) if path.exists() else []
         kept = [row for row in rows if float(row["iteration"]) <= keep]
-        self._file = path.open("w", newline="")
+        with _as_folder_error(path):
+            self._file = path.open("w", newline="")
         self._writer: csv.DictWriter[str] | None = None
         for row in kept:
             self.write(row)
@@ -230,8 +234,21 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
             "must be numbers, text, or lists of these."
         ) from error
     temporary = path.with_suffix(".partial")
-    temporary.write_text(text + "\n")
-    os.replace(temporary, path)
+    with _as_folder_error(path):
+        temporary.write_text(text + "\n")
+        os.replace(temporary, path)
+
+
+@contextmanager
+def _as_folder_error(path: Path) -> Iterator[None]:
+    """Says which place cannot be written to, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"{path} cannot be written ({error.strerror or error}); choose another place with "
+            "--out, or free this one."
+        ) from error
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -246,7 +263,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"The checkpoint {path} cannot be read ({error}): it is truncated or not a "
             "safetensors file. Restore it from a copy, or train again."
         ) from error
-    if metadata.get("format") != FORMAT or "progress" not in metadata:
+    if metadata.get("format") != FORMAT or not {"config", "progress"} <= metadata.keys():
         raise CheckpointError(
             f"{path} is a safetensors file, but not a checkpoint of a metarl run (format "
             f"{metadata.get('format')!r}, expected {FORMAT!r})."
@@ -275,11 +292,20 @@ def _git_state() -> dict[str, Any] | None:
 
 def require_same(run: Run, config: RunConfig) -> None:
     """Raises `RunFolderError` unless the folder's settings are those given."""
-    for name, value in asdict(config).items():
-        stored = asdict(run.config)[name]
-        # Through JSON, so that tuples and lists compare equal.
-        if json.dumps(stored, sort_keys=True) != json.dumps(value, sort_keys=True):
-            raise RunFolderError(
-                f"{run.path} cannot be resumed with other settings: its {name} is {stored}, "
-                f"given {value}. Give the settings it was started with, or another --out."
-            )
+    if difference := _difference(asdict(run.config), asdict(config)):
+        raise RunFolderError(
+            f"{run.path} cannot be resumed with other settings: it has {difference}. Give the "
+            "settings it was started with, or another --out."
+        )
+
+
+def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Which settings differ, such as "hidden = 8 instead of 64"; nothing if none does."""
+    found = []
+    for name in dict.fromkeys([*there, *here]):
+        one, two = there.get(name), here.get(name)
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            found += [inner] if (inner := _difference(one, two)) else []
+        elif json.dumps(one) != json.dumps(two):  # through JSON, where tuples are lists
+            found.append(f"{name} = {one!r} instead of {two!r}")
+    return ", ".join(found)

@@ -58,7 +58,8 @@ def collect(
         episodes: E, episodes per lane.
         copies: B, lanes per task.
         seeds: the world draws from `"world"`, the policy from `"policy"`: two policies given
-            equal seeds meet the same world noise.
+            equal seeds and copies meet the same world noise, as long as opening an episode draws
+            nothing or all episodes are equally long.
 
     Returns:
         A trajectory [T, N, B, ...] with T <= E * family.episode_steps.
@@ -101,9 +102,12 @@ class _Log:
             self._columns[name][step] = value
 
     def trajectory(self, steps: int) -> Trajectory:
-        return Trajectory(
-            **{name: self.split(column[:steps], 1) for name, column in self._columns.items()}
-        )
+        columns = {name: column[:steps] for name, column in self._columns.items()}
+        idle = ~columns["valid"]
+        if bool(idle.any()):  # whatever a world or a policy said after the end of a life
+            for column in columns.values():
+                column[idle] = 0
+        return Trajectory(**{name: self.split(value, 1) for name, value in columns.items()})
 
     def split(self, value: Tensor, axis: int = 0) -> Tensor:
         """[..., L, ...] -> [..., N, B, ...] at `axis`."""
@@ -142,12 +146,12 @@ def _live(
             obs=obs,
             action=action,
             log_prob=decision.log_prob.flatten(0, 1),
-            reward=last.reward.masked_fill(~alive, 0.0),
+            reward=last.reward,
             next_obs=last.obs,
-            terminated=last.terminated & alive,
-            truncated=last.truncated & alive,
-            first=first & alive,
-            success=last.success & alive,
+            terminated=last.terminated,
+            truncated=last.truncated,
+            first=first,
+            success=last.success,
             valid=alive,
         )
         step += 1
@@ -161,18 +165,30 @@ def _live(
 
 
 def _require_finite(trajectory: Trajectory, family: TaskFamily, tasks: Tensor) -> None:
-    for name in ("obs", "reward", "next_obs"):
-        value: Tensor = getattr(trajectory, name)
-        if bool(value.isfinite().all()):
-            continue
-        wrong = ~value.isfinite().view(*trajectory.valid.shape, -1).all(-1) & trajectory.valid
-        if not bool(wrong.any()):
-            continue  # an idle lane: its life is over
-        step, task, copy = (int(i) for i in wrong.nonzero()[0])
-        raise NonFiniteError(
-            f"{type(family).__name__} gave a non-finite {name} "
-            f"({value[step, task, copy].tolist()}) in task {task} = {tasks[task].tolist()}, copy "
-            f"{copy}, step {step} of the trial, after action "
-            f"{trajectory.action[step, task, copy].tolist()}. Nothing was learnt from it; check "
-            "the family's reset, step and observe for this task."
-        )
+    columns = {
+        name: getattr(trajectory, name)
+        for name in ("obs", "action", "log_prob", "reward", "next_obs")
+    }
+    broken = {
+        name: (~value.isfinite()).view(*trajectory.valid.shape, -1).any(-1).nonzero()
+        for name, value in columns.items()
+        if not bool(value.isfinite().all())
+    }
+    if not broken:
+        return
+    # What broke first is to blame: the next action after a NaN reward is NaN, too.
+    name = min(broken, key=lambda name: int(broken[name][0, 0]))
+    step, task, copy = (int(index) for index in broken[name][0])
+    of_policy = name in ("action", "log_prob")
+    remedy = (
+        "the action space's bounds and the agent's learning rate"
+        if of_policy
+        else "the family's reset, step and observe for this task"
+    )
+    raise NonFiniteError(
+        f"{'The policy' if of_policy else type(family).__name__} gave a non-finite {name} "
+        f"({columns[name][step, task, copy].tolist()}) in task {task} = {tasks[task].tolist()}, "
+        f"copy {copy}, step {step} of the trial, with action "
+        f"{trajectory.action[step, task, copy].tolist()}. Nothing was learnt from it; check "
+        f"{remedy}."
+    )

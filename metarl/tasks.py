@@ -103,9 +103,31 @@ class TaskFamily(ABC):
         """Whether each lane has solved its task on arriving in `state`, [L] bool."""
         raise NotImplementedError(f"{type(self).__name__} does not define success.")
 
+    def expected_rewards(self, task: Tensor) -> Tensor | None:
+        """Expected reward of every action, [L, A], where nothing but the task decides it.
+
+        As in a bandit; None elsewhere. Only pictures ask for it: no agent is told.
+        """
+        return None
+
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Floors and ceilings of trials of so many episodes: by name, floor first."""
         return {}
+
+
+def draw_tasks(family: TaskFamily, num_tasks: int, generator: Generator, split: Split) -> Tensor:
+    """Tasks [N, ...] of a split, proven to be what the family promises.
+
+    Raises:
+        TaskError: `sample_tasks` gave another number of tasks, or tasks outside `task_space`.
+    """
+    tasks = as_tasks(family, family.sample_tasks(num_tasks, generator, split), generator.device)
+    if len(tasks) != num_tasks:
+        raise TaskError(
+            f"{type(family).__name__}.sample_tasks was asked for {num_tasks} tasks and gave "
+            f"{len(tasks)}; its result must be [num_tasks, ...]."
+        )
+    return tasks
 
 
 def as_tasks(family: TaskFamily, value: Any, device: torch.device | str = "cpu") -> Tensor:
@@ -142,8 +164,11 @@ def as_tasks(family: TaskFamily, value: Any, device: torch.device | str = "cpu")
             raise TaskError(f"Tasks of {name} are whole numbers in {space}; got {value!r}.")
         inside = (tasks >= int(space.start)) & (tasks < int(space.start) + int(space.n))
     else:
-        low, high = (torch.as_tensor(b, device=device) for b in (space.low, space.high))
-        inside = ((tasks >= low) & (tasks <= high)).flatten(1).all(1)  # NaN is not inside
+        low, high = (
+            torch.as_tensor(b, dtype=dtype, device=device) for b in (space.low, space.high)
+        )
+        inside = (tasks >= low) & (tasks <= high)  # NaN is not
+        inside = inside.reshape(len(tasks), -1).all(1)
     if not bool(inside.all()):
         row = int((~inside).nonzero()[0])
         raise TaskError(

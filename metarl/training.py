@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from metarl import cpu
-from metarl.agent import Agent, AgentConfig, Policy, require_positive
-from metarl.errors import ConfigError
+from metarl.agent import Agent, AgentConfig, Policy, as_device, require_positive
+from metarl.errors import ConfigError, MetaRLError
 from metarl.progress import TrainingProgress
 from metarl.records import (
     MetricsFile,
@@ -28,13 +28,13 @@ from metarl.records import (
 from metarl.registry import agent_config, find_preset, make_family, name_of, suggestion
 from metarl.rollout import adaptation_phases, collect
 from metarl.seeding import Seeds
-from metarl.tasks import TaskFamily
+from metarl.tasks import TaskFamily, draw_tasks
 from metarl.trajectory import Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Where and how a run is lived; none of it changes what is learnt, but the seed."""
+    """Where and how a run is lived. Equal seeds on the same device and threads are equal runs."""
 
     seed: int = 0
     """root of all randomness of the run"""
@@ -89,6 +89,11 @@ def train(
         KeyboardInterrupt: Ctrl-C, after the iteration at hand was finished and saved.
     """
     if isinstance(task, TaskFamily):
+        if task_options:
+            raise ConfigError(
+                f"task_options={dict(task_options)} go with the id of a family, but the family "
+                "was given itself; build it with these options."
+            )
         task, task_options = name_of(task)
     if preset is not None:
         found = find_preset(agent, task, preset)
@@ -106,7 +111,8 @@ def train(
     cpu.keep_freed_memory()
     if run.threads is not None:
         torch.set_num_threads(run.threads)
-    path = run.out or description.default_path
+    path = Path(run.out or description.default_path)
+    as_device(run.device)
     if run.resume and path.exists():
         folder = load_run(path)
         require_same(folder, description)
@@ -132,9 +138,15 @@ class _Training:
         self._run = run
         self._options = options
         self._seeds = Seeds(options.seed).child("training")
+        self._learning = False  # while True, the agent is half way between two iterations
 
     def live(self, progress: Progress) -> None:
-        """From `progress` to the last iteration; whatever happens, what was learnt is kept."""
+        """From `progress` to the last iteration.
+
+        Whatever happens in a world or a learner, all completed iterations are kept; only who
+        breaks off in the middle of an update, such as by a second Ctrl-C, is left with the last
+        checkpoint.
+        """
         from torch.utils.tensorboard import SummaryWriter  # NOTE: takes seconds to import
 
         metrics = MetricsFile(self._run.path / "metrics.csv", keep=progress.iteration)
@@ -143,6 +155,7 @@ class _Training:
             self._run.path.name, self._config.iterations, enabled=self._options.progress
         )
         saved = time.monotonic()
+        bar.show_iteration(progress.iteration)
         try:
             with bar, _interrupt_between_iterations() as interrupted:
                 while progress.iteration < self._config.iterations and not interrupted.is_set():
@@ -154,8 +167,9 @@ class _Training:
                     if time.monotonic() - saved >= self._options.checkpoint_seconds:
                         self._run.save(self._agent, progress)
                         saved = time.monotonic()
-                self._run.save(self._agent, progress)
         finally:
+            if not self._learning:
+                self._run.save(self._agent, progress)
             metrics.close()
             events.close()
         if interrupted.is_set() and progress.iteration < self._config.iterations:
@@ -165,7 +179,13 @@ class _Training:
         started = time.perf_counter()
         phases = self._collect_phases(progress.iteration)
         lived = time.perf_counter()
-        learnt = self._agent.update(phases)
+        self._learning = True
+        try:
+            learnt = self._agent.update(phases)
+        except MetaRLError:  # an update that fails by its own account has changed nothing
+            self._learning = False
+            raise
+        self._learning = False
         ended = time.perf_counter()
 
         steps = sum(phase.steps for phase in phases)
@@ -189,8 +209,8 @@ class _Training:
 
     def _collect_phases(self, iteration: int) -> list[Trajectory]:
         seeds = self._seeds.child("iteration", iteration)
-        generator = seeds.torch("tasks", device=self._options.device)
-        tasks = self._family.sample_tasks(self._config.num_tasks, generator, "train")
+        drawn = draw_tasks(self._family, self._config.num_tasks, seeds.torch("tasks"), "train")
+        tasks = drawn.to(self._options.device)
 
         def live(policy: Policy, step: int) -> Trajectory:
             return collect(

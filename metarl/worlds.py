@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
+from metarl.errors import TaskContractError
 from metarl.tasks import State, TaskFamily
 
 
@@ -55,13 +56,15 @@ class BatchedWorld:
         else:
             self._state = select_lanes(lanes, fresh, self._state)
             self._elapsed = self._elapsed.masked_fill(lanes, 0)
-        return self._family.observe(self.tasks, self._state)
+        return self._observe()
 
     def step(self, action: Tensor) -> Transition:
         """One step in every lane."""
         self._state, reward, terminated = self._family.step(
             self.tasks, self._state, action, self._generator
         )
+        self._require("reward", reward, (), torch.float32)
+        self._require("terminated", terminated, (), torch.bool)
         self._elapsed = self._elapsed + 1
         truncated = (self._elapsed >= self._family.episode_steps) & ~terminated
         success = (
@@ -69,8 +72,23 @@ class BatchedWorld:
             if self._family.defines_success
             else self._never
         )
+        return Transition(self._observe(), reward, terminated, truncated, success)
+
+    def _observe(self) -> Tensor:
         obs = self._family.observe(self.tasks, self._state)
-        return Transition(obs, reward, terminated, truncated, success)
+        self._require("observation", obs, self._family.observation_space.shape, torch.float32)
+        return obs
+
+    def _require(
+        self, name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype
+    ) -> None:
+        expected = (len(self.tasks), *shape)
+        if value.shape != expected or value.dtype != dtype:
+            raise TaskContractError(
+                f"{type(self._family).__name__} gave a {name} of shape {list(value.shape)} and "
+                f"{value.dtype}; for {len(self.tasks)} lanes it must be {list(expected)} and "
+                f"{dtype}."
+            )
 
 
 def select_lanes(lanes: Tensor, chosen: State, other: State) -> State:

@@ -117,3 +117,11 @@ def test_uniform_policies_cover_their_space_and_know_their_density():
     assert box.log_prob[0, 0].item() == pytest.approx(-2 * math.log(0.2))
     with pytest.raises(ConfigError, match="bounded"):
         UniformPolicy(spaces.Box(-np.inf, np.inf, (2,)))
+
+
+def test_bounds_without_a_unit_leave_actions_finite():
+    most = np.finfo(np.float32).max
+    box = spaces.Box(np.float32([-most, 0.5, -np.inf]), np.float32([most, 0.5, np.inf]))
+    action, log_prob = GaussianHead(box).sample(torch.zeros(10, 3), generator())
+    assert action.isfinite().all()
+    assert log_prob.isfinite().all()

@@ -82,12 +82,18 @@ def test_a_foreign_safetensors_file_is_named(run):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"task": "metarl/GoalBandit-v0"}, {"task_options": {"arms": 4, "pulls": 2}}]
+    ("changes", "difference"),
+    [
+        ({"task": "metarl/GoalBandit-v0"}, r"task = 'metarl/GoalBandit-v0' instead of"),
+        ({"task_options": {"arms": 4, "pulls": 2}}, r"arms = 4 instead of 3\."),
+        ({"agent_options": {"hidden": 8, "num_tasks": 8}}, r"num_tasks = 8 instead of 4\."),
+        ({"seed": 2}, r"seed = 2 instead of 1\."),
+    ],
 )
-def test_a_checkpoint_of_another_family_is_named(run, tmp_path, changes):
+def test_a_checkpoint_of_another_run_is_named(run, tmp_path, changes, difference):
     other = saved(create_run(tmp_path / "other", config(**changes)))
     run.checkpoint.write_bytes(other.checkpoint.read_bytes())
-    with pytest.raises(CheckpointError, match=r"was written for task.* but this run has"):
+    with pytest.raises(CheckpointError, match=f"was written by a run with {difference}"):
         run.load(run.make_agent(run.config.make_family()))
 
 
@@ -108,3 +114,15 @@ def test_metrics_of_iterations_after_the_checkpoint_are_lived_again(tmp_path):
     rows = read_metrics(path)
     assert [row["iteration"] for row in rows] == ["1", "2", "3", "4"]
     assert rows[-1]["loss"] == "0.25"
+
+
+def test_options_that_the_agent_no_longer_has_are_named(tmp_path):
+    old = create_run(tmp_path / "old", config(agent_options={"memory": "gru"}))
+    with pytest.raises(RunFolderError, match=r"do not fit the agent 'rl2'.*memory"):
+        load_run(old.path).config.make_agent_config()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match=r"file/run cannot be written .*--out"):
+        create_run(tmp_path / "file" / "run", config())

@@ -6,7 +6,7 @@ from torch import Tensor
 
 import metarl
 from metarl.agent import Decision
-from metarl.errors import ConfigError, NonFiniteError, TaskError
+from metarl.errors import ConfigError, NonFiniteError, TaskContractError, TaskError
 from metarl.rollout import adaptation_phases, collect
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept, Trajectory
@@ -199,3 +199,40 @@ def test_nan_in_a_lane_whose_life_is_over_is_no_error():
 
     life = collect(BreaksOnceOver(), torch.tensor([1, 3]), Recorder(), episodes=1, seeds=SEEDS)
     assert life.steps == 4
+    assert bool(life.next_obs.isfinite().all())  # no learner need know
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"reward": lambda r: r.long()}, r"reward of shape \[2\] and torch.int64; for 2 lanes"),
+        ({"reward": lambda r: r.double()}, r"must be .* torch.float32"),
+        ({"reward": lambda r: r.unsqueeze(-1)}, r"reward of shape \[2, 1\]"),
+        ({"terminated": lambda t: t.float()}, r"terminated of shape .* torch.bool"),
+        ({"obs": lambda o: o[:, 0]}, r"observation of shape \[2\] .* must be \[2, 2\]"),
+    ],
+)
+def test_a_family_that_breaks_its_promise_is_told_so(broken, message):
+    def changed(name, value):
+        return broken.get(name, lambda same: same)(value)
+
+    class Broken(Countdown):
+        def observe(self, task, state):
+            return changed("obs", super().observe(task, state))
+
+        def step(self, task, state, action, generator):
+            state, reward, terminated = super().step(task, state, action, generator)
+            return state, changed("reward", reward), changed("terminated", terminated)
+
+    with pytest.raises(TaskContractError, match=message):
+        collect(Broken(), torch.tensor([1, 3]), Recorder(), episodes=1, seeds=SEEDS)
+
+
+def test_a_policy_that_turns_nan_is_blamed_itself():
+    class Diverged(Recorder):
+        def act(self, percept, memory, generator):
+            decision = super().act(percept, memory, generator)
+            return decision._replace(log_prob=torch.full(memory.shape, torch.nan))
+
+    with pytest.raises(NonFiniteError, match=r"The policy gave a non-finite log_prob \(nan\)"):
+        collect(Countdown(), torch.tensor([1, 3]), Diverged(), episodes=1, seeds=SEEDS)

@@ -1,13 +1,16 @@
 """What `as_tasks` lets through, and what it says about the rest."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from metarl.envs.bandits import BernoulliBandit, GoalBandit
 from metarl.envs.navigation import PointNavigation
 from metarl.errors import TaskError
-from metarl.tasks import as_tasks
+from metarl.tasks import as_tasks, draw_tasks
 
 
 def test_real_valued_tasks_become_float32_rows():
@@ -62,3 +65,34 @@ def test_the_first_wrong_task_is_named(family, value, message):
 def test_rows_of_different_lengths_are_no_tasks():
     with pytest.raises(TaskError, match="must be numbers in"):
         as_tasks(BernoulliBandit(arms=2), [[0.1, 0.2], [0.3]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dial(PointNavigation):
+    """A family whose task is one number, or float64, or drawn in the wrong number."""
+
+    space: spaces.Box = field(default_factory=lambda: spaces.Box(0.0, 1.0, ()))
+    more: int = 0
+
+    @property
+    def task_space(self):
+        return self.space
+
+    def sample_tasks(self, num_tasks, generator, split="train"):
+        return torch.rand(num_tasks + self.more, *self.space.shape, generator=generator)
+
+
+def test_a_task_may_be_a_single_number():
+    assert as_tasks(Dial(), [0.5, 1.0]).tolist() == [0.5, 1.0]
+    with pytest.raises(TaskError, match=r"Task 1 of 2 is 1\.5, outside"):
+        as_tasks(Dial(), [0.5, 1.5])
+
+
+def test_the_bounds_of_a_float64_space_are_inside_it():
+    dial = Dial(space=spaces.Box(-0.1, 0.1, (1,), np.float64))
+    assert as_tasks(dial, [[0.1], [-0.1]]).shape == (2, 1)
+
+
+def test_a_wrong_number_of_drawn_tasks_is_named():
+    with pytest.raises(TaskError, match="asked for 3 tasks and gave 4"):
+        draw_tasks(Dial(more=1), 3, torch.Generator(), "train")

@@ -1,12 +1,16 @@
 import os
 import signal
 import threading
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
+import gymnasium
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import metarl
+from metarl.agents.rl2 import RL2
 from metarl.errors import ConfigError, NonFiniteError, RunFolderError, UnknownNameError
 from metarl.records import Progress, Run, load_run, read_metrics
 from metarl.training import RunOptions, train
@@ -75,8 +79,6 @@ class Interrupting:
     """Presses Ctrl-C in the middle of the n-th update of any agent of a class."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-        from metarl.agents.rl2 import RL2
-
         original, count = RL2.update, [0]
 
         def update(agent: RL2, phases: object) -> object:
@@ -101,31 +103,72 @@ def test_after_ctrl_c_a_run_resumes_bit_by_bit_as_if_it_had_never_stopped(tmp_pa
     assert_equal_runs(whole, resumed)
 
 
-def test_a_crash_between_checkpoints_repeats_what_was_lost(tmp_path, monkeypatch):
+def test_who_dies_in_an_update_goes_on_from_the_last_checkpoint(tmp_path, monkeypatch):
     whole = train("rl2", TASK, iterations=5, out=tmp_path / "whole", **SMALL)
-    from metarl.agents.rl2 import RL2
-
     original, count = RL2.update, [0]
 
     def update(agent, phases):
         count[0] += 1
-        if count[0] == 4:
-            raise NonFiniteError("as if")
-        return original(agent, phases)
+        result = original(agent, phases)
+        if count[0] == 4:  # half way: the agent has learnt, the loop does not know
+            raise KeyboardInterrupt
+        return result
 
     with monkeypatch.context() as patch:
         patch.setattr(RL2, "update", update)
-        patch.setattr(
-            Run,
-            "save",
-            lambda run, agent, progress, save=Run.save: (
-                save(run, agent, progress) if progress.iteration <= 2 else None
-            ),
-        )
-        with pytest.raises(NonFiniteError):
+        with pytest.raises(KeyboardInterrupt):
             train("rl2", TASK, iterations=5, out=tmp_path / "cut", checkpoint_seconds=1e-9, **SMALL)
+    cut = load_run(tmp_path / "cut")
+    assert cut.load(cut.make_agent(cut.config.make_family())).iteration == 3
     resumed = train("rl2", TASK, iterations=5, out=tmp_path / "cut", resume=True, **SMALL)
     assert_equal_runs(whole, resumed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Souring(Countdown):
+    """Countdown whose rewards turn NaN in the tasks of the third iteration."""
+
+    drawn: ClassVar[list[int]] = []
+
+    def sample_tasks(self, num_tasks, generator, split="train"):
+        self.drawn.append(num_tasks)
+        return super().sample_tasks(num_tasks, generator, split)
+
+    def step(self, task, state, action, generator):
+        state, reward, terminated = super().step(task, state, action, generator)
+        return state, reward * (torch.nan if len(self.drawn) == 3 else 1.0), terminated
+
+
+def test_a_world_that_turns_nan_loses_no_completed_iteration(tmp_path):
+    metarl.register_family("glass/Souring-v0", Souring)
+    try:
+        with pytest.raises(NonFiniteError, match="Souring gave a non-finite reward"):
+            train("rl2", "glass/Souring-v0", iterations=9, out=tmp_path / "run", **SMALL)
+        run = load_run(tmp_path / "run")
+        assert run.load(run.make_agent(run.config.make_family())).iteration == 2
+    finally:
+        del gymnasium.registry["glass/Souring-v0"]
+
+
+def test_a_failed_update_loses_no_completed_iteration(tmp_path, monkeypatch):
+    original, count = RL2.update, [0]
+
+    def update(agent, phases):
+        count[0] += 1
+        if count[0] == 3:
+            phases = [replace(phases[0], log_prob=phases[0].log_prob * torch.nan)]
+        return original(agent, phases)
+
+    whole = train("rl2", TASK, iterations=5, out=tmp_path / "whole", **SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(RL2, "update", update)
+        with pytest.raises(NonFiniteError, match="gradient"):
+            train("rl2", TASK, iterations=5, out=tmp_path / "cut", **SMALL)
+    cut = load_run(tmp_path / "cut")
+    assert cut.load(cut.make_agent(cut.config.make_family())).iteration == 2
+    assert_equal_runs(
+        whole, train("rl2", TASK, iterations=5, out=tmp_path / "cut", resume=True, **SMALL)
+    )
 
 
 def test_ctrl_c_is_itself_again_after_training(tmp_path):
@@ -146,7 +189,10 @@ def test_training_works_in_a_thread(tmp_path):
 
 def test_a_run_cannot_be_resumed_with_other_settings(tmp_path):
     train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL)
-    with pytest.raises(RunFolderError, match="cannot be resumed with other settings: its seed"):
+    with pytest.raises(
+        RunFolderError,
+        match=r"cannot be resumed with other settings: it has seed = 0 instead of 9\.",
+    ):
         train("rl2", TASK, iterations=1, out=tmp_path / "run", seed=9, resume=True, **SMALL)
 
 
@@ -161,13 +207,17 @@ def test_options_that_do_not_fit_leave_no_folder(tmp_path):
         train("rl3", TASK, out=tmp_path / "run")
     with pytest.raises(UnknownNameError, match="Did you mean 'metarl/BernoulliBandit-v0'"):
         train("rl2", "metarl/BernouliBandit-v0", out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="device='abacus' cannot be used here"):
+        train("rl2", TASK, device="abacus", out=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"task_options=.* go with the id of a family"):
+        train("rl2", metarl.make_family(TASK), task_options={"arms": 2}, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="threads=0 must be greater than zero"):
         RunOptions(threads=0)
     assert not (tmp_path / "run").exists()
 
 
 def test_progress_counts_environment_steps_lived(tmp_path):
-    run = train("rl2", "metarl/PointNavigation-v0", iterations=1, out=tmp_path / "run", **SMALL)
+    run = train("rl2", "metarl/PointNavigation-v0", iterations=1, out=f"{tmp_path}/run", **SMALL)
     progress = run.load(run.make_agent(run.config.make_family()))
     assert isinstance(progress, Progress)
     assert 0 < progress.env_steps <= 8 * 300

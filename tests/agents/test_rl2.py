@@ -88,7 +88,7 @@ def test_what_idle_lanes_hold_changes_nothing():
         torch.testing.assert_close(agents[1].state()[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_schedules_run_from_first_to_last_iteration():
+def test_schedules_run_in_a_line_to_the_end_of_the_run():
     family = metarl.make_family("metarl/BernoulliBandit-v0", pulls=3)
     agent = build(
         family,
@@ -99,8 +99,12 @@ def test_schedules_run_from_first_to_last_iteration():
         final_entropy_bonus=0.0,
     )
     rows = [agent.update([live(family, agent)]) for _ in range(3)]
-    assert [row["learning_rate"] for row in rows] == pytest.approx([0.01, 0.006, 0.002])
-    assert [row["entropy_bonus"] for row in rows] == pytest.approx([0.4, 0.2, 0.0])
+    assert [row["learning_rate"] for row in rows] == pytest.approx(
+        [0.01, 0.0073333, 0.0046667], rel=1e-4
+    )
+    assert [row["entropy_bonus"] for row in rows] == pytest.approx(
+        [0.4, 0.2666667, 0.1333333], rel=1e-4
+    )
 
 
 def test_gradients_are_clipped_by_norm():
@@ -112,17 +116,17 @@ def test_gradients_are_clipped_by_norm():
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_a_non_finite_gradient_is_an_error_and_leaves_the_weights():
+def test_a_non_finite_gradient_is_an_error_and_leaves_the_agent_as_it_was():
     family = metarl.make_family("metarl/BernoulliBandit-v0", pulls=3)
     agent = build(family)
     life = live(family, agent)
     before = agent.state()
-    broken = dataclasses.replace(life, log_prob=life.log_prob * torch.nan)
+    log_prob = life.log_prob.clone()
+    log_prob[0, 3] = torch.nan  # one lane: other minibatches of the update have already stepped
     with pytest.raises(NonFiniteError, match=r"gradient of RL\^2 became nan .* in update 0"):
-        agent.update([broken])
-    after = agent.state()
-    network = [name for name in before if name.startswith("network.") and "value" not in name]
-    assert all(torch.equal(before[name], after[name]) for name in network)
+        agent.update([dataclasses.replace(life, log_prob=log_prob)])
+    for name, value in agent.state().items():
+        assert torch.equal(before[name], value), name
 
 
 def test_a_checkpoint_of_another_width_is_refused():
