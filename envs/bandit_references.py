@@ -1,48 +1,133 @@
 """Policies for bandits that need no training: a family's tasks go in, floors and ceilings come out.
 
-Axes: `N` tasks, `B` copies of each task, `A` arms, `S` states of knowledge.
+Axes: `N` tasks, `B` copies of each task, `A` arms.
 """
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from metarl.agent import Decision
-from metarl.errors import ConfigError
+from metarl.agent import Decision, Policy
+from metarl.envs import bandit_scores as scores
+from metarl.envs.bandit_index import GittinsIndex, tabulable
+from metarl.envs.bandit_optimum import BayesOptimal, solvable
+from metarl.envs.bandit_scores import Score, tallied
 from metarl.policies import UniformPolicy
 from metarl.tasks import Reference
 from metarl.trajectory import Percept
 
-MAX_STATE_ARMS = 10_000_000
-"""states of knowledge times arms up to which the Bayes optimum is solved, in a few seconds"""
+EPSILON = 0.1
+"""share of random pulls of the epsilon-greedy references; Sutton and Barto 2018, section 2.3
 
-Draw: TypeAlias = Callable[[Tensor, Generator], Tensor]
-"""tally [N, B, A, 2] -> worth [N, B, A] of each arm in a world drawn from the posterior"""
+Duan et al. 2016 take the best of 0, 0.1, ..., 1 for each size of bandit, on the tasks that they
+report. With up to 100 pulls the best of these is 0, which is 'greedy'."""
+BERNOULLI_BOUND_SCALE = 0.2
+"""what the bonus of UCB1 is scaled by where payouts are 0 or 1
+
+Duan et al. 2016 take the best of 0, 0.1, ..., 1 likewise. For 5, 10 and 50 arms this one is best
+at 100 pulls, and not told apart from the best, 0.1, at 10. The 1 of Auer et al. 2002 explores far
+too much in trials this short."""
+GAUSSIAN_BOUND_SCALE = 0.5
+"""the same for rewards of unit variance: best at 100 pulls, not told apart from 0.4 at 10"""
+
+Role: TypeAlias = Literal["floor", "baseline", "ceiling"]
+References: TypeAlias = Mapping[str, Reference]
+ArmMeans: TypeAlias = Callable[[Tensor], Tensor]
+"""tasks [N, ...] -> mean reward of every arm [N, A]"""
 
 
-def uniform(action_space: spaces.Discrete) -> Reference:
-    """The floor: pulls any arm."""
-    return Reference(role="floor", label="random", build=lambda _: UniformPolicy(action_space))
+def bernoulli(arms: int, pulls: int, arm_means: ArmMeans) -> References:
+    """Arms with payout probabilities from U[0, 1]."""
+    mean, draw = scores.beta_mean, scores.beta_draw
+    return {
+        "random": _random(arms),
+        "greedy": _scored("greedy", arms, mean, by_default=False),
+        "epsilon_greedy": _epsilon_greedy(arms, mean),
+        "ucb1": _scored(
+            f"UCB1 (bonus x {BERNOULLI_BOUND_SCALE})",
+            arms,
+            scores.UpperBound(mean=mean, prior_pulls=2, scale=BERNOULLI_BOUND_SCALE),
+            by_default=False,
+        ),
+        "thompson": _scored("Thompson sampling", arms, draw),
+        "optimistic_thompson": _scored(
+            "optimistic Thompson sampling",
+            arms,
+            scores.Optimistic(draw=draw, mean=mean),
+            by_default=False,
+        ),
+        **_gittins(arms, pulls),
+        **_bayes_optimal(arms, pulls),
+        "best_arm": _best_arm(arm_means),
+    }
 
 
-def thompson(arms: int, draw: Draw) -> Reference:
-    """Pulls each arm as often as the posterior believes it to be the best."""
-    return Reference(
+def gaussian(arms: int, arm_means: ArmMeans) -> References:
+    """Arms with means from N(0, 1), and rewards of unit variance."""
+    mean, draw = scores.normal_mean, scores.normal_draw
+    return {
+        "random": _random(arms),
+        "greedy": _scored("greedy", arms, mean, by_default=False),
+        "epsilon_greedy": _epsilon_greedy(arms, mean),
+        "ucb": _scored(
+            f"UCB (bonus x {GAUSSIAN_BOUND_SCALE})",
+            arms,
+            scores.UpperBound(mean=mean, prior_pulls=1, scale=GAUSSIAN_BOUND_SCALE),
+        ),
+        "thompson": _scored("Thompson sampling", arms, draw),
+        "best_arm": _best_arm(arm_means),
+    }
+
+
+def goal(arms: int, arm_means: ArmMeans, posterior: scores.GoalPosterior) -> References:
+    """Arms of which one, any of them alike, pays more often than the rest."""
+    return {
+        "random": _random(arms),
+        "thompson": _scored("Thompson sampling", arms, posterior),
+        "best_arm": _best_arm(arm_means),
+    }
+
+
+def pair(arm_means: ArmMeans, posterior: scores.PairPosterior) -> References:
+    """Two arms that pay with p and 1 - p.
+
+    Both arms say equally much about p, so nothing is gained by exploring: whoever pulls the arm
+    that is expected to pay more earns as much as anybody can, at every pull.
+    """
+    return {
+        "random": _random(2),
+        "thompson": _scored("Thompson sampling", 2, posterior.draw),
+        "bayes_optimal": _scored("exact Bayes optimum", 2, posterior.mean, role="ceiling"),
+        "best_arm": _best_arm(arm_means),
+    }
+
+
+def _epsilon_greedy(arms: int, mean: Score) -> Reference:
+    score = scores.EpsilonGreedy(mean=mean, epsilon=EPSILON)
+    return _scored(f"epsilon-greedy ({EPSILON})", arms, score, by_default=False)
+
+
+def _gittins(arms: int, pulls: int) -> References:
+    if not tabulable(pulls):
+        return {}
+
+    def build(tasks: Tensor) -> Policy:
+        return PullsHighest(arms, GittinsIndex(pulls, tasks.device), tasks.device)
+
+    reference = Reference(
         role="baseline",
-        label="Thompson sampling",
-        build=lambda tasks: ThompsonSampling(arms, draw, tasks.device),
+        label="Gittins index (finite horizon)",
+        build=build,
+        # Where the optimum itself is known it says nothing more; the largest tables take long.
+        by_default=pulls <= 200 and not solvable(arms, pulls),
     )
+    return {"gittins": reference}
 
 
-def bayes_optimal(arms: int, pulls: int) -> Mapping[str, Reference]:
+def _bayes_optimal(arms: int, pulls: int) -> References:
     """The ceiling for anybody who does not know the task; empty where it is too large to solve."""
     if not solvable(arms, pulls):
         return {}
@@ -54,13 +139,50 @@ def bayes_optimal(arms: int, pulls: int) -> Mapping[str, Reference]:
     return {"bayes_optimal": reference}
 
 
-def best_arm(arm_means: Callable[[Tensor], Tensor]) -> Reference:
+def _random(arms: int) -> Reference:
+    """The floor: pulls any arm."""
+    policy = UniformPolicy(spaces.Discrete(arms))
+    return Reference(role="floor", label="random", build=lambda _: policy)
+
+
+def _best_arm(arm_means: ArmMeans) -> Reference:
     """The ceiling for somebody who knows the task."""
     return Reference(
         role="ceiling",
         label="best arm (knows the task)",
         build=lambda tasks: BestArm(arm_means(tasks)),
     )
+
+
+def _scored(
+    label: str, arms: int, score: Score, *, role: Role = "baseline", by_default: bool = True
+) -> Reference:
+    return Reference(
+        role=role,
+        label=label,
+        build=lambda tasks: PullsHighest(arms, score, tasks.device),
+        by_default=by_default,
+    )
+
+
+class PullsHighest:
+    """Pulls the arm whose tally scores highest; of equals, the first.
+
+    Scores may be drawn, but the probability of the arm pulled is not computed: `log_prob` is zero.
+    """
+
+    def __init__(self, arms: int, score: Score, device: torch.device | str = "cpu") -> None:
+        self._arms, self._score, self._device = arms, score, device
+
+    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
+        """An empty tally [N, B, A, 2]."""
+        return torch.zeros(num_tasks, copies, self._arms, 2, device=self._device)
+
+    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
+        """The arm with the highest score."""
+        tally = tallied(memory, percept)
+        action = self._score(tally, generator).argmax(-1)
+        return Decision(action, torch.zeros_like(percept.previous_reward), tally)
 
 
 class BestArm:
@@ -77,222 +199,3 @@ class BestArm:
         """The best arm."""
         action = self._best.unsqueeze(1).expand_as(percept.previous_reward).clone()
         return Decision(action, torch.zeros_like(percept.previous_reward), None)
-
-
-class ThompsonSampling:
-    """Draws a world from the posterior and pulls the arm that is best in it.
-
-    The probability of the arm pulled is not computed: `log_prob` is zero.
-    """
-
-    def __init__(self, arms: int, draw: Draw, device: torch.device) -> None:
-        self._arms, self._draw, self._device = arms, draw, device
-
-    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
-        """An empty tally [N, B, A, 2]."""
-        return torch.zeros(num_tasks, copies, self._arms, 2, device=self._device)
-
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
-        """The best arm of a drawn world."""
-        tally = tallied(memory, percept)
-        action = self._draw(tally, generator).argmax(-1)
-        return Decision(action, torch.zeros_like(percept.previous_reward), tally)
-
-
-def tallied(tally: Tensor, percept: Percept) -> Tensor:
-    """`tally` [N, B, A, 2] of (payouts, blanks) of every arm, with the last pull counted in."""
-    lived = (~percept.first_of_trial).to(tally.dtype)
-    reward = percept.previous_reward.to(tally.dtype)
-    outcome = torch.stack([lived * reward, lived * (1 - reward)], -1).unsqueeze(-2)
-    pulled = percept.previous_action[..., None, None].expand(outcome.shape)
-    return tally.scatter_add(-2, pulled, outcome)
-
-
-def beta_means(tally: Tensor, generator: Generator) -> Tensor:
-    """Payout probabilities drawn from Beta(1 + payouts, 1 + blanks): a uniform prior."""
-    # NOTE: torch.distributions takes no generator; this is what its Beta and Gamma call.
-    gamma = torch._standard_gamma(1 + tally, generator=generator)
-    return gamma[..., 0] / gamma.sum(-1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GoalPosterior:
-    """Draws the goal when one arm, any of them alike, pays with `p_goal` and the rest `p_other`."""
-
-    p_goal: float
-    p_other: float
-
-    def log_odds(self, tally: Tensor) -> Tensor:
-        """Log-probability of each arm to be the goal, [N, B, A], up to a constant per lane.
-
-            log_odds[a] = payouts[a] (log p_goal - log p_other)
-                        + blanks[a] (log(1 - p_goal) - log(1 - p_other))
-
-        What the other arms paid cancels. Certainties are plus and minus infinity.
-        """
-        goal = tally.new_tensor([self.p_goal, 1 - self.p_goal])
-        other = tally.new_tensor([self.p_other, 1 - self.p_other])
-        return (torch.xlogy(tally, goal) - torch.xlogy(tally, other)).sum(-1)
-
-    def __call__(self, tally: Tensor, generator: Generator) -> Tensor:
-        """Scores whose largest is at a goal drawn from the posterior (Gumbel's trick)."""
-        log_odds = self.log_odds(tally)
-        return log_odds - torch.empty_like(log_odds).exponential_(generator=generator).log()
-
-
-class BayesOptimal:
-    """Earns as much as anybody can in `pulls` pulls of Bernoulli arms with U[0, 1] priors."""
-
-    def __init__(self, arms: int, pulls: int, device: torch.device | str = "cpu") -> None:
-        """Solves the bandit.
-
-        Raises:
-            ConfigError: it is too large.
-        """
-        solution = solve(arms, pulls)
-        self._arms, self._pulls, self._device = arms, pulls, device
-        self._code_hash = torch.as_tensor(solution.code_hash, device=device)
-        self._keys = torch.as_tensor(solution.keys, device=device)
-        self._pull = torch.as_tensor(solution.pull, device=device)
-
-    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
-        """An empty tally [N, B, A, 2]."""
-        return torch.zeros(num_tasks, copies, self._arms, 2, dtype=torch.int64, device=self._device)
-
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
-        """The first of the arms whose tally is the best one to pull.
-
-        Raises:
-            ConfigError: the trial is longer than the number of pulls that was solved for.
-        """
-        tally = tallied(memory, percept)
-        code = tally[..., 0] * (self._pulls + 1) + tally[..., 1]
-        key = self._code_hash[code.clamp(max=len(self._code_hash) - 1)].sum(-1)
-        row = torch.searchsorted(self._keys, key).clamp(max=len(self._keys) - 1)
-        if not bool((self._keys[row] == key).all()):
-            raise ConfigError(
-                f"The Bayes optimum was solved for trials of {self._pulls} pulls, but this one is "
-                "longer; solve it for as many pulls as there are episodes."
-            )
-        action = (code == self._pull[row].unsqueeze(-1)).long().argmax(-1)
-        return Decision(action, torch.zeros_like(percept.previous_reward), tally)
-
-
-def bayes_optimal_value(arms: int, pulls: int) -> float:
-    """Expected total reward of the best policy there is, Bernoulli arms with U[0, 1] priors.
-
-    Raises:
-        ConfigError: the problem is too large.
-    """
-    return solve(arms, pulls).value
-
-
-def solvable(arms: int, pulls: int) -> bool:
-    """Whether the Bayes optimum can be computed in a few seconds."""
-    # States of the first one or two arms alone; at most `few!` orderings look the same.
-    few = min(arms, 2)
-    if math.comb(pulls - 1 + 2 * few, 2 * few) > math.factorial(few) * MAX_STATE_ARMS:
-        return False
-    return arms * sum(states_per_level(arms, pulls)) <= MAX_STATE_ARMS
-
-
-def states_per_level(arms: int, pulls: int) -> list[int]:
-    """How many states of knowledge there are after 0, 1, ..., pulls - 1 pulls.
-
-    A state is a multiset of tallies, because arms are exchangeable. Among arms pulled m times
-    there are m + 1 tallies, so r of these arms can look different in C(m + r, r) ways. Numbers
-    far beyond `MAX_STATE_ARMS` are cut there: whoever asks wants to know no more.
-    """
-    ways = np.zeros((arms + 1, pulls))  # [arms pulled, pulls so far]
-    ways[0, 0] = 1
-    for m in range(1, pulls):
-        before = ways.copy()
-        for r in range(1, min(arms, (pulls - 1) // m) + 1):
-            looks = min(math.comb(m + r, r), 10 * MAX_STATE_ARMS)
-            ways[r:, r * m :] += looks * before[: arms + 1 - r, : pulls - r * m]
-        ways = np.minimum(ways, 10 * MAX_STATE_ARMS)
-    return [int(total) for total in ways.sum(0)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Solution:
-    """The Bayes optimum of one size of bandit: what to pull in every state of knowledge.
-
-    A tally of an arm is coded as `payouts * (pulls + 1) + blanks`. The key of a state is the sum
-    of `code_hash` over its arms' codes: a sum does not care which arm is which.
-    """
-
-    value: float  # expected total reward of a whole trial
-    code_hash: NDArray[np.int64]  # [(pulls + 1)^2]
-    keys: NDArray[np.int64]  # [S] sorted
-    pull: NDArray[np.int64]  # [S] code of the arm to pull
-
-
-@lru_cache(maxsize=2)
-def solve(arms: int, pulls: int) -> Solution:
-    """Backward induction over states of knowledge, all states of a level at once.
-
-        V(state) = max over arms of p (1 + V(state, paid)) + (1 - p) V(state, blank),
-        p = (1 + payouts) / (2 + payouts + blanks)
-
-    Raises:
-        ConfigError: there are too many states.
-    """
-    if not solvable(arms, pulls):
-        raise ConfigError(
-            f"The exact Bayes optimum of arms={arms}, pulls={pulls} has too many states of "
-            "knowledge to be solved; take fewer pulls, or compare with 'thompson' and 'best_arm'."
-        )
-    code_hash = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, (pulls + 1) ** 2)
-    levels = _levels(arms, pulls, code_hash)
-    value: NDArray[np.float64] = np.zeros(1)
-    best: list[NDArray[np.int64]] = []
-    for level in reversed(levels):
-        payouts, blanks = np.divmod(level.codes, pulls + 1)
-        p = (1 + payouts) / (2 + payouts + blanks)
-        paid, blank = value[level.after[..., 0]], value[level.after[..., 1]]
-        worth = p * (1 + paid) + (1 - p) * blank
-        arm = worth.argmax(1)[:, None]
-        value = np.take_along_axis(worth, arm, 1)[:, 0]
-        best.append(np.take_along_axis(level.codes, arm, 1)[:, 0].astype(np.int64))
-    keys = np.concatenate([level.keys for level in levels])
-    order = np.argsort(keys)
-    _require_distinct(keys[order])
-    pull = np.concatenate(best[::-1])
-    return Solution(value=float(value[0]), code_hash=code_hash, keys=keys[order], pull=pull[order])
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Level:
-    """All states after equally many pulls; `after` points into the next level."""
-
-    keys: NDArray[np.int64]  # [S]
-    codes: NDArray[np.int32]  # [S, A]
-    after: NDArray[np.int32]  # [S, A, 2] once the arm has paid; once it has not
-
-
-def _levels(arms: int, pulls: int, code_hash: NDArray[np.int64]) -> list[_Level]:
-    """Every state of knowledge that can be reached, level by level."""
-    outcome = np.array([pulls + 1, 1], dtype=np.int32)  # what a payout, a blank adds to a code
-    codes = np.zeros((1, arms), dtype=np.int32)
-    keys = code_hash[codes].sum(1)
-    levels = []
-    for expected in states_per_level(arms, pulls)[1:]:
-        pulled = codes[..., None] + outcome
-        reached = keys[:, None, None] + code_hash[pulled] - code_hash[codes][..., None]
-        next_keys, source, after = np.unique(reached, return_index=True, return_inverse=True)
-        if len(next_keys) != expected:
-            raise AssertionError("two states of knowledge share a key")
-        points = after.reshape(reached.shape).astype(np.int32)
-        levels.append(_Level(keys=keys, codes=codes, after=points))
-        parent, arm, _ = np.unravel_index(source, reached.shape)
-        codes, keys = codes[parent], next_keys
-        codes[np.arange(len(parent)), arm] = pulled.reshape(-1)[source]
-    # Nothing is worth anything after the last pull: one state stands for all that follow.
-    last = np.zeros((*codes.shape, 2), dtype=np.int32)
-    return [*levels, _Level(keys=keys, codes=codes, after=last)]
-
-
-def _require_distinct(keys: NDArray[np.int64]) -> None:
-    if (keys[1:] == keys[:-1]).any():
-        raise AssertionError("two states of knowledge of different levels share a key")

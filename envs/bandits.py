@@ -15,6 +15,8 @@ from torch import Generator, Tensor
 
 from metarl.agent import require_between, require_positive
 from metarl.envs import bandit_references
+from metarl.envs.bandit_optimum import bayes_optimal_value
+from metarl.envs.bandit_scores import GoalPosterior
 from metarl.errors import ConfigError
 from metarl.tasks import Reference, Split, TaskFamily
 
@@ -23,14 +25,17 @@ from metarl.tasks import Reference, Split, TaskFamily
 class Bandit(TaskFamily):
     """What all bandits share; a kind of bandit adds its tasks, mean payouts and payout noise."""
 
-    arms: int = 5
-    """arms to choose from"""
     pulls: int = 10
     """pulls that a trial lasts, each of them an episode of one step"""
 
     def __post_init__(self) -> None:
         require_positive("arms", self.arms)
         require_positive("pulls", self.pulls)
+
+    @property
+    @abstractmethod
+    def arms(self) -> int:
+        """Arms to choose from."""
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -60,6 +65,10 @@ class Bandit(TaskFamily):
     def pay(self, mean: Tensor, generator: Generator) -> Tensor:
         """Reward [L] of arms with expected rewards `mean` [L]; equal draws whichever is pulled."""
 
+    def expected_rewards(self, task: Tensor) -> Tensor:
+        """Those of the arms."""
+        return self.arm_means(task)
+
     def reset(self, task: Tensor, generator: Generator) -> Tensor:
         """A bandit has no state: zeros [L, 1]."""
         return torch.zeros(len(task), 1, device=task.device)
@@ -84,6 +93,9 @@ class BernoulliBandit(Bandit):
     Source: Duan et al. 2016, arXiv:1611.02779, section 3.1.
     """
 
+    arms: int = 5
+    """arms to choose from"""
+
     @property
     def task_space(self) -> spaces.Box:
         """The probability that each arm pays."""
@@ -107,16 +119,44 @@ class BernoulliBandit(Bandit):
         Raises:
             ConfigError: the bandit is too large to be solved.
         """
-        return bandit_references.bayes_optimal_value(self.arms, self.pulls)
+        return bayes_optimal_value(self.arms, self.pulls)
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
-        """Random, Thompson sampling, the exact Bayes optimum where computable, the best arm."""
-        return {
-            "random": bandit_references.uniform(self.action_space),
-            "thompson": bandit_references.thompson(self.arms, bandit_references.beta_means),
-            **bandit_references.bayes_optimal(self.arms, episodes),
-            "best_arm": bandit_references.best_arm(self.arm_means),
-        }
+        """From random to the best arm; the exact Bayes optimum where it can be computed."""
+        return bandit_references.bernoulli(self.arms, episodes, self.arm_means)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianBandit(Bandit):
+    """Arms that pay a mean of their own plus noise of unit variance. A task is those means.
+
+    Every mean is drawn from N(0, 1), in both splits: tasks are never drawn twice.
+    Source: the testbed of Sutton and Barto 2018, section 2.3 (which has 10 arms).
+    """
+
+    arms: int = 5
+    """arms to choose from"""
+
+    @property
+    def task_space(self) -> spaces.Box:
+        """The mean reward of each arm."""
+        return spaces.Box(-np.inf, np.inf, (self.arms,), np.float32)
+
+    def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
+        """Mean rewards [N, arms]."""
+        return torch.randn(num_tasks, self.arms, generator=generator, device=generator.device)
+
+    def arm_means(self, task: Tensor) -> Tensor:
+        """The task itself."""
+        return task
+
+    def pay(self, mean: Tensor, generator: Generator) -> Tensor:
+        """`mean` plus one standard normal number per lane, whichever arm is pulled."""
+        return mean + torch.randn(mean.shape, generator=generator, device=mean.device)
+
+    def references(self, episodes: int) -> Mapping[str, Reference]:
+        """From random to the best arm, all with the prior that tasks are drawn from."""
+        return bandit_references.gaussian(self.arms, self.arm_means)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +168,8 @@ class GoalBandit(Bandit):
     tasks are shared by both splits.
     """
 
+    arms: int = 5
+    """arms to choose from"""
     p_goal: float = 0.9
     """probability that the goal arm pays 1"""
     p_other: float = 0.1
@@ -173,12 +215,8 @@ class GoalBandit(Bandit):
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random, Thompson sampling with any arm equally likely to be the goal, the best arm."""
-        draw = bandit_references.GoalPosterior(p_goal=self.p_goal, p_other=self.p_other)
-        return {
-            "random": bandit_references.uniform(self.action_space),
-            "thompson": bandit_references.thompson(self.arms, draw),
-            "best_arm": bandit_references.best_arm(self.arm_means),
-        }
+        posterior = GoalPosterior(p_goal=self.p_goal, p_other=self.p_other)
+        return bandit_references.goal(self.arms, self.arm_means, posterior)
 
 
 def pay_one_or_nothing(mean: Tensor, generator: Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Policies for navigation that need no training: goals go in, a floor and a ceiling come out.
+"""Policies for navigation that need no training: goals go in, floors and a ceiling come out.
 
 Axes: `N` tasks, `B` copies of each task; points have two coordinates.
 """
@@ -16,11 +16,14 @@ from metarl.trajectory import Percept
 
 
 def references(action_space: spaces.Box) -> Mapping[str, Reference]:
-    """Random, and an oracle that knows the goal."""
+    """Random, standing still, and an oracle that knows the goal."""
     longest = float(action_space.high[0])
     return {
         "random": Reference(
             role="floor", label="random", build=lambda _: UniformPolicy(action_space)
+        ),
+        "standing_still": Reference(
+            role="floor", label="standing still", build=lambda _: StandingStill()
         ),
         "oracle": Reference(
             role="ceiling",
@@ -30,8 +33,24 @@ def references(action_space: spaces.Box) -> Mapping[str, Reference]:
     }
 
 
+class StandingStill:
+    """Never moves."""
+
+    def initial_memory(self, num_tasks: int, copies: int) -> None:
+        """Nothing to remember."""
+
+    def act(self, percept: Percept, memory: None, generator: Generator) -> Decision:
+        """Zeros."""
+        move = torch.zeros_like(percept.previous_action)
+        return Decision(move, torch.zeros_like(percept.previous_reward), None)
+
+
 class GoalOracle:
-    """Walks to the goal as fast as moves of at most `longest` per coordinate allow."""
+    """Walks to the goal as fast as moves of at most `longest` per coordinate allow, and stays.
+
+    At every step no path is nearer to the goal, in either coordinate: so no reward that falls
+    with the distance, dense or sparse, can be bettered.
+    """
 
     def __init__(self, goals: Tensor, longest: float) -> None:
         """Takes the goal of every task, [N, 2]."""

@@ -12,6 +12,13 @@ from metarl.registry import load_plugins as _load_plugins  # noqa: E402
 
 if TYPE_CHECKING:
     from metarl.agent import Agent, AgentConfig, Decision, Memory, Policy, Setting
+    from metarl.comparison import (
+        Comparison,
+        ComparisonRow,
+        compare,
+        compare_curves,
+        write_comparison,
+    )
     from metarl.cpu import keep_freed_memory
     from metarl.evaluation import evaluate
     from metarl.plotting import plot
@@ -40,6 +47,8 @@ _HOMES = {
     "Agent": "agent",
     "AgentConfig": "agent",
     "Curve": "rows",
+    "Comparison": "comparison",
+    "ComparisonRow": "comparison",
     "Decision": "agent",
     "Memory": "agent",
     "Percept": "trajectory",
@@ -55,6 +64,8 @@ _HOMES = {
     "agent_config": "registry",
     "agent_names": "registry",
     "collect": "rollout",
+    "compare": "comparison",
+    "compare_curves": "comparison",
     "evaluate": "evaluation",
     "keep_freed_memory": "cpu",
     "load_run": "records",
@@ -67,11 +78,14 @@ _HOMES = {
     "register_preset": "registry",
     "task_ids": "registry",
     "train": "training",
+    "write_comparison": "comparison",
 }
 
 __all__ = [
     "Agent",
     "AgentConfig",
+    "Comparison",
+    "ComparisonRow",
     "Curve",
     "Decision",
     "Memory",
@@ -88,6 +102,8 @@ __all__ = [
     "agent_config",
     "agent_names",
     "collect",
+    "compare",
+    "compare_curves",
     "evaluate",
     "keep_freed_memory",
     "load_run",
@@ -100,6 +116,7 @@ __all__ = [
     "register_preset",
     "task_ids",
     "train",
+    "write_comparison",
 ]
 
 

@@ -7,31 +7,21 @@ import argparse
 import dataclasses
 import itertools
 import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from metarl import __version__, registry
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
-from metarl.tasks import Split
+from metarl.results_commands import RESULTS
+from metarl.terminal import FAILURE, INTERRUPTED, SUCCESS, USAGE, complain, in_shell, parse, say
 
 if TYPE_CHECKING:
     from metarl.records import Run
-    from metarl.statistics import Estimate, TableRow
 
 # NOTE: what trains, evaluates and draws is imported by the command that needs it: help comes fast.
-
-SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
-
-Options = TypeVar("Options")
 
 _OVERVIEW = """\
 usage: metarl COMMAND ...
@@ -41,7 +31,8 @@ Agents that learn to adapt to a new task, trained and measured on families of ta
   metarl list                             the task families and agents there are
   metarl train AGENT TASK [--options]     meta-train an agent; makes a run folder
   metarl evaluate RUN [--options]         live it in tasks it has never seen; writes adaptation.csv
-  metarl plot RUN [RUN ...] [--options]   draw how fast it adapts; writes PNG and SVG
+  metarl compare RUN [RUN ...]            agents and seeds side by side; may write CSV
+  metarl plot RUN [RUN ...] [--options]   draw how fast it adapts, and more; writes PNG and SVG
 
 `metarl COMMAND --help` explains every option.
 """
@@ -73,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # from the option parser, which has said everything
         return stop.code if isinstance(stop.code, int) else FAILURE
     except KeyboardInterrupt:
-        _complain("Interrupted; nothing new was kept.")
+        complain("Interrupted; nothing new was kept.")
         return INTERRUPTED
     except MetaRLError as error:
-        _complain(error)
+        complain(error)
         return USAGE if isinstance(error, ConfigError | UnknownNameError) else FAILURE
 
 
@@ -95,62 +86,43 @@ def _run_command(words: Sequence[str]) -> int:
     return COMMANDS[words[0]](words[1:])
 
 
-def _complain(problem: object) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(
-        Text.assemble(("metarl: ", "bold red"), (str(problem), "red"))
-    )
-
-
-def _say(text: str) -> None:
-    """Plain text, not broken into lines, so that paths and commands can be copied."""
-    Console(highlight=False, soft_wrap=True).print(Text(text))
-
-
-def _parse(kind: Callable[..., Options], words: Sequence[str], command: str) -> Options:
-    return tyro.cli(kind, args=list(words), prog=f"metarl {command}")
-
-
-def _in_shell(*words: object) -> str:
-    return shlex.join(["metarl", *map(str, words)])
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListOptions:
     """Lists the task families and the agents that are installed, with their options."""
 
 
 def _list(words: Sequence[str]) -> int:
-    _parse(ListOptions, words, "list")
+    parse(ListOptions, words, "list")
     _say_task_families(detailed=True)
     _say_agents()
     return SUCCESS
 
 
 def _say_task_families(*, detailed: bool) -> None:
-    _say("Task families:")
+    say("Task families:")
     for task_id in registry.task_ids():
         try:
             cls, registered = registry.family_class(task_id)
             family = registry.build_family(cls, registered)
         except Exception as error:  # one broken package must not hide the others
-            _say(f"  {task_id}\n    cannot be made: {error!r}")
+            say(f"  {task_id}\n    cannot be made: {error!r}")
             continue
-        _say(f"  {task_id}\n    {_first_line(cls)}")
+        say(f"  {task_id}\n    {_first_line(cls)}")
         if detailed:
             values = dataclasses.asdict(family)  # type: ignore[call-overload]
             options = [f"--task.{name.replace('_', '-')} {v}" for name, v in values.items()]
             for name in ("observation", "action", "task"):
-                _say(f"    {name:12} {getattr(family, f'{name}_space')}")
-            _say(f"    options      {'  '.join(options) or 'none'}")
+                say(f"    {name:12} {getattr(family, f'{name}_space')}")
+            say(f"    options      {'  '.join(options) or 'none'}")
 
 
 def _say_agents() -> None:
-    _say("Agents:")
+    say("Agents:")
     for name in registry.agent_names():
         try:
-            _say(f"  {name}\n    {_first_line(registry.agent_config(name))}")
+            say(f"  {name}\n    {_first_line(registry.agent_config(name))}")
         except Exception as error:  # as above
-            _say(f"  {name}\n    cannot be imported: {error!r}")
+            say(f"  {name}\n    cannot be imported: {error!r}")
 
 
 def _first_line(cls: type) -> str:
@@ -163,7 +135,7 @@ def _train(words: Sequence[str]) -> int:
         return _train_without_task(names, words)
     agent, task = names
     preset, rest = _take_preset(agent, task, words[2:])
-    options = _parse(_train_options(agent, task, preset), rest, f"train {agent} {task}")
+    options = parse(_train_options(agent, task, preset), rest, f"train {agent} {task}")
     return _live(agent, task, options, words)
 
 
@@ -195,7 +167,7 @@ def _train_without_task(names: Sequence[str], words: Sequence[str]) -> int:
         _say_agents()
         return SUCCESS
     print(flush=True)
-    _parse(config, ["--help"], f"train {names[0]} TASK")
+    parse(config, ["--help"], f"train {names[0]} TASK")
     return SUCCESS
 
 
@@ -249,10 +221,10 @@ def _live(agent: str, task: str, options: Any, words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         if not Run(path=folder, config=config).checkpoint.exists():
             raise
-        again = _in_shell("train", *(word for word in words if word != "--resume"), "--resume")
-        _complain(f"Interrupted. What was learnt is kept in {folder}; go on with\n  {again}")
+        again = in_shell("train", *(word for word in words if word != "--resume"), "--resume")
+        complain(f"Interrupted. What was learnt is kept in {folder}; go on with\n  {again}")
         return INTERRUPTED
-    _say(_training_summary(run))
+    say(_training_summary(run))
     return SUCCESS
 
 
@@ -266,107 +238,12 @@ def _training_summary(run: "Run") -> str:
         f"{float(last['first_episode_return']):.3f} in the first episode of a task, "
         f"{float(last['last_episode_return']):.3f} in the last.\n"
         f"The run is in {run.path}. See how it does in tasks it has never seen:\n"
-        f"  {_in_shell('evaluate', run.path)}"
+        f"  {in_shell('evaluate', run.path)}"
     )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """Lives the agent of a run, and its floors and ceilings, in tasks it has never seen."""
-
-    run: tyro.conf.Positional[Path]
-    """folder of the run, as `metarl train` printed it"""
-    num_tasks: int = 1000
-    """tasks to live in"""
-    seed: int = 0
-    """of the tasks and their noise: equal seeds make runs comparable task by task"""
-    episodes: int | None = None
-    """episodes in a row; by default as many as in training"""
-    split: Split = "test"
-    """test, or train to look for a generalisation gap"""
-    references: tuple[str, ...] = ("all",)
-    """names of floors and ceilings to live beside the agent; all, none, or names"""
-    label: str | None = None
-    """how pictures and tables call the agent; runs of one label are taken for its seeds"""
-    device: str = "cpu"
-    """torch device to live on, such as cpu or cuda"""
-    progress: bool = True
-    """show a progress bar"""
-
-
-def _evaluate(words: Sequence[str]) -> int:
-    options = _parse(EvaluateOptions, words, "evaluate")
-    from metarl.evaluation import evaluate
-    from metarl.rows import FILE_NAME
-    from metarl.statistics import adaptation_table
-
-    names = _names(options.references)
-    chosen = dataclasses.asdict(options) | {"references": True if names is None else names}
-    curves = evaluate(**chosen)
-    title = f"{curves[0].family}, {options.num_tasks:,} {options.split} tasks, seed {options.seed}"
-    _say_table(adaptation_table(curves), title)
-    rows = options.run / FILE_NAME
-    _say(f"The rows are in {rows}. Draw them:\n  {_in_shell('plot', options.run)}")
-    return SUCCESS
-
-
-def _names(chosen: Sequence[str]) -> list[str] | None:
-    """None for all of them."""
-    return None if list(chosen) == ["all"] else [name for name in chosen if name != "none"]
-
-
-def _say_table(rows: Sequence["TableRow"], title: str) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 110  # a log file has no edge to break lines at
-    table = Table("agent", "role", box=box.SIMPLE, title=Text(title), title_justify="left")
-    table.caption = "mean return [95% bootstrap interval]"
-    for heading in ("first episode", "last episode", "whole trial"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        numbers = [_number(estimate) for estimate in (row.first, row.last, row.total)]
-        table.add_row(*map(Text, (row.label, row.role, *numbers)))
-    console.print(table)
-
-
-def _number(estimate: "Estimate | None") -> str:
-    if estimate is None:
-        return "-"
-    decimals = 3 if abs(float(estimate.mean)) < 100 else 1
-    mean, low, high = (f"{float(part):.{decimals}f}" for part in estimate)
-    return f"{mean} [{low},{high}]"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PlotOptions:
-    """Draws how fast the agents of evaluated runs adapt: return over episodes of experience.
-
-    Runs of one agent are taken as its seeds and joined into one line.
-    """
-
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """folders of runs that `metarl evaluate` has been through"""
-    out: Path | None = None
-    """where to, such as curve or curve.pdf; by default adaptation.png and .svg beside the runs"""
-    references: tuple[str, ...] = ("all",)
-    """names of floors and ceilings to draw; all, none, or names"""
-    formats: tuple[str, ...] = ("png", "svg")
-    """any of png, svg, pdf"""
-
-
-def _plot(words: Sequence[str]) -> int:
-    options = _parse(PlotOptions, words, "plot")
-    from metarl.plotting import plot
-
-    reference = _names(options.references)
-    written = plot(options.runs, out=options.out, reference=reference, formats=options.formats)
-    _say("\n".join(map(str, written)))
-    return SUCCESS
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "list": _list,
     "train": _train,
-    "evaluate": _evaluate,
-    "plot": _plot,
+    **RESULTS,
 }

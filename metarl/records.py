@@ -27,6 +27,7 @@ from torch import Tensor
 from metarl.agent import Agent, AgentConfig, Setting
 from metarl.errors import CheckpointError, RunFolderError
 from metarl.registry import agent_config, make_family
+from metarl.rows import describe_family
 from metarl.seeding import Seeds
 from metarl.tasks import TaskFamily
 
@@ -52,8 +53,7 @@ class RunConfig:
     @property
     def family(self) -> str:
         """The task and its options, such as metarl/BernoulliBandit-v0 (arms=5, pulls=10)."""
-        options = ", ".join(f"{name}={value}" for name, value in self.task_options.items())
-        return f"{self.task} ({options})" if options else self.task
+        return describe_family(self.task, self.task_options)
 
     def make_family(self) -> TaskFamily:
         """The family that the run learns."""

@@ -3,9 +3,8 @@
 Axes: `P` points of experience, `N` tasks.
 """
 
-import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, repeat
 from operator import itemgetter
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError, ShapeError
+from metarl.tables import Kind, open_table, to_numbers, write_table
 
 FILE_NAME = "adaptation.csv"
 """what evaluation calls its file inside a run folder"""
@@ -24,6 +24,8 @@ NAME_COLUMNS = ("run", "agent", "role", "label", "family", "split", "seed")
 NUMBER_COLUMNS = ("task", "episode", "env_steps", "return", "success")
 COLUMNS = NAME_COLUMNS + NUMBER_COLUMNS
 """one row per curve, point and task; `success` is empty where the family does not define it"""
+
+_KIND = Kind("an adaptation curve", COLUMNS, "evaluate")
 
 _Row: TypeAlias = tuple[int, tuple[str, ...]]
 """the line a row ends on, and its cells in the order of `COLUMNS`"""
@@ -69,29 +71,19 @@ class Curve:
         return len(self.returns[0])
 
 
-def write_curves(path: str | os.PathLike[str], curves: Iterable[Curve]) -> None:
-    """Writes curves as one CSV file; numbers come back bit for bit.
+def describe_family(task: str, options: Mapping[str, object]) -> str:
+    """A family and its options, such as metarl/BernoulliBandit-v0 (arms=5, pulls=10)."""
+    listed = ", ".join(f"{name}={options[name]}" for name in sorted(options))
+    return f"{task} ({listed})" if listed else task
 
-    The file appears whole or not at all: an interrupted call leaves the old one as it was.
+
+def write_curves(path: str | os.PathLike[str], curves: Iterable[Curve]) -> None:
+    """Writes curves as one CSV file, whole or not at all; numbers come back bit for bit.
 
     Raises:
         RunFolderError: the folder is missing, or cannot be written to.
     """
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for curve in curves:
-                writer.writerows(_rows(curve))
-        os.replace(draft, path)
-    except OSError as error:
-        raise RunFolderError(
-            f"The curves cannot be written to {path}: {error.strerror}."
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
+    write_table(Path(path), COLUMNS, (row for curve in curves for row in _rows(curve)))
 
 
 def read_curves(path: str | os.PathLike[str]) -> list[Curve]:
@@ -101,20 +93,11 @@ def read_curves(path: str | os.PathLike[str]) -> list[Curve]:
         RunFolderError: the file is missing, cut off, or not such a file; the line is named.
     """
     path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            tables = _tables(path, _cells(path, file))
-        _require_last_newline(path)
-    except FileNotFoundError as error:
-        raise RunFolderError(
-            f"There is no {path}; `metarl evaluate {path.parent}` writes it."
-        ) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        if isinstance(error, RunFolderError):
-            raise
-        raise RunFolderError(f"{path} cannot be read: {error}.") from error
+    with open_table(path, _KIND) as (header, rows):
+        pick = itemgetter(*(header.index(name) for name in COLUMNS))
+        tables = _tables(path, ((row.line, pick(row.cells)) for row in rows))
     if not tables:
-        raise RunFolderError(f"{path} holds no rows; {_remedy(path)}")
+        raise RunFolderError(f"{path} holds no rows; {_KIND.remedy(path)}")
     return [_curve(path, names, numbers) for names, numbers in tables.items()]
 
 
@@ -137,26 +120,6 @@ def _rows(curve: Curve) -> Iterator[tuple[object, ...]]:
         )
 
 
-def _cells(path: Path, lines: Iterable[str]) -> Iterator[_Row]:
-    """The rows below the header; columns may stand in any order, and others beside them."""
-    reader = csv.reader(lines)
-    header = next(reader, [])
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise RunFolderError(
-            f"Line 1 of {path} names no column {', '.join(missing)}; the columns of an "
-            f"adaptation curve are {', '.join(COLUMNS)}."
-        )
-    pick = itemgetter(*(header.index(name) for name in COLUMNS))
-    for row in reader:
-        if len(row) != len(header):
-            raise RunFolderError(
-                f"Line {reader.line_num} of {path} has {len(row)} cells where the header has "
-                f"{len(header)}: the file was cut off or edited; {_remedy(path)}"
-            )
-        yield reader.line_num, pick(row)
-
-
 def _tables(path: Path, rows: Iterable[_Row]) -> dict[tuple[str, ...], NDArray[np.float64]]:
     """For each combination of names its numbers, [5, rows], in the order of `NUMBER_COLUMNS`."""
     tables: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
@@ -168,41 +131,12 @@ def _tables(path: Path, rows: Iterable[_Row]) -> dict[tuple[str, ...], NDArray[n
 
 def _numbers(path: Path, rows: Sequence[_Row]) -> NDArray[np.float64]:
     """The number cells of `rows` as [5, rows]; an empty `success` is NaN."""
-    columns = list(zip(*(row for _, row in rows), strict=True))[len(NAME_COLUMNS) :]
+    lines, cells = zip(*rows, strict=True)
+    columns = list(zip(*cells, strict=True))[len(NAME_COLUMNS) :]
     numbers = np.empty((len(NUMBER_COLUMNS), len(rows)))
-    for index, (name, cells) in enumerate(zip(NUMBER_COLUMNS, columns, strict=True)):
-        if name == "success":
-            cells = tuple(cell or "nan" for cell in cells)
-        try:
-            numbers[index] = cells
-            sound = bool(_is_sound(name, numbers[index]).all())
-        except ValueError:
-            sound = False
-        if not sound:
-            _blame(path, name, [line for line, _ in rows], cells)
+    for index, (name, column) in enumerate(zip(NUMBER_COLUMNS, columns, strict=True)):
+        numbers[index] = to_numbers(path, _KIND, name, lines, column, gaps=name == "success")
     return numbers
-
-
-def _is_sound(name: str, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
-    if name == "success":
-        return np.ones_like(numbers, dtype=bool)
-    finite = np.isfinite(numbers)
-    return finite & (numbers == np.floor(numbers)) if name in ("task", "episode") else finite
-
-
-def _blame(path: Path, name: str, lines: Sequence[int], cells: Sequence[str]) -> None:
-    """Raises for the first cell that is not the number it should be."""
-    for line, cell in zip(lines, cells, strict=True):
-        try:
-            sound = bool(_is_sound(name, np.array(float(cell))))
-        except ValueError:
-            sound = False
-        if not sound:
-            kind = "whole number" if name in ("task", "episode") else "number"
-            raise RunFolderError(
-                f"Line {line} of {path} has {cell!r} in column {name!r}, where a {kind} is "
-                f"expected; {_remedy(path)}"
-            )
 
 
 def _curve(path: Path, names: tuple[str, ...], numbers: NDArray[np.float64]) -> Curve:
@@ -220,13 +154,13 @@ def _curve(path: Path, names: tuple[str, ...], numbers: NDArray[np.float64]) -> 
             f"{path} holds {numbers.shape[1]} rows of {names[1]!r} for {len(tasks)} tasks and "
             f"{len(episodes)} episodes; each of tasks 0 to {len(tasks) - 1} must have one row "
             f"for each episode, {len(tasks) * len(episodes)} in all: the file was cut off or "
-            f"edited; {_remedy(path)}"
+            f"edited; {_KIND.remedy(path)}"
         )
     *texts, seed = names
     if not seed.lstrip("-").isdecimal():
         raise RunFolderError(
             f"{path} has {seed!r} in column 'seed', where a whole number is expected; "
-            f"{_remedy(path)}"
+            f"{_KIND.remedy(path)}"
         )
     run, agent, role, label, family, split = texts
     return Curve(
@@ -242,19 +176,3 @@ def _curve(path: Path, names: tuple[str, ...], numbers: NDArray[np.float64]) -> 
         returns=numbers[3].reshape(shape),
         success=numbers[4].reshape(shape),
     )
-
-
-def _require_last_newline(path: Path) -> None:
-    """A last number may have lost digits and still be a number: only the line's end proves it."""
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b"\n":
-            raise RunFolderError(
-                f"The last line of {path} has no end: the file was cut off; {_remedy(path)}"
-            )
-
-
-def _remedy(path: Path) -> str:
-    return f"write it anew with `metarl evaluate {path.parent}`."

@@ -3,19 +3,26 @@
 Axes: `R` runs (the seeds of one agent), `P` points, `N` tasks.
 """
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from metarl.errors import ConfigError, ShapeError
+from metarl.errors import ConfigError, ShapeError, UnknownNameError
 from metarl.rows import Curve
+from metarl.trials import TrialLog
 
 RESAMPLES = 2000
 """the ends of a 95% interval are then off by about 3% of its width"""
+
+MOST_DRAWS = 2_000_000
+"""of tasks at once: 16 MB"""
+
+Rows = TypeVar("Rows", Curve, TrialLog)
 
 ROLES = ("floor", "baseline", "agent", "ceiling")
 """from what anybody reaches to what nobody exceeds"""
@@ -45,26 +52,15 @@ class Line:
         return len(self.returns)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether every episode from the first on was measured."""
+        return np.array_equal(self.episode, np.arange(1, len(self.episode) + 1))
+
+    @property
     def mean(self) -> NDArray[np.float64]:
         """[P] return of each episode, over runs and tasks."""
         mean: NDArray[np.float64] = self.returns.mean((0, 2))
         return mean
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableRow:
-    """What one agent or reference earned; each number with its 95% interval, shape []."""
-
-    agent: str
-    label: str
-    role: str
-    num_runs: int
-    first: Estimate
-    """return of the first episode"""
-    last: Estimate
-    """return of the last episode"""
-    total: Estimate | None
-    """return of the whole trial; None where not every episode was measured"""
 
 
 def bootstrap_mean(
@@ -72,10 +68,28 @@ def bootstrap_mean(
 ) -> Estimate:
     """Mean over runs and tasks, and its bootstrap percentile interval.
 
+    Args:
+        values: [R, P, N], the same N tasks in every run.
+        confidence: probability that the interval covers the mean, in (0, 1).
+        seed: of the resampling.
+    """
+    return estimate_from_means(lambda means: means, values, confidence=confidence, seed=seed)
+
+
+def estimate_from_means(
+    statistic: Callable[..., NDArray[np.float64]],
+    *values: NDArray[np.floating],
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """What can be computed from means over runs and tasks, and its bootstrap percentile interval.
+
     Runs and tasks are crossed factors: every run lives in the same tasks. So each resample draws
     R runs and, independently, N tasks, both with replacement, and takes the mean over the R x N
     cells (the pigeonhole bootstrap). One resample serves all points, whose intervals are
-    therefore as dependent as the curve is. A factor with a single level cannot be resampled:
+    therefore as dependent as the curve is; and it serves all `values`: tasks are drawn once for
+    all of them, because they are the same tasks, runs for each apart, because seed 0 of one agent
+    has nothing to do with seed 0 of another. A factor with a single level cannot be resampled:
     with one run the interval speaks of tasks only, and of one run in one task there is no
     interval, only `low = mean = high`.
 
@@ -84,41 +98,45 @@ def bootstrap_mean(
     is most of the variance the interval is wider than it need be.
 
     Args:
-        values: [R, P, N], the same N tasks in every run.
-        confidence: probability that the interval covers the mean, in (0, 1).
+        statistic: takes the means of each of `values`, [P, S] for S resamples, and gives [Q, S].
+        values: [R, P, N] each; R and P may differ among them, the N tasks are the same.
+        confidence: probability that the interval covers the truth, in (0, 1).
         seed: of the resampling.
+
+    Returns:
+        [Q] each; NaN where the statistic is NaN in any resample.
 
     Source: Owen 2007, doi:10.1214/07-AOAS122.
     """
-    if values.ndim != 3 or 0 in values.shape:
-        raise ShapeError(f"values must be [R, P, N], none of them 0; got {list(values.shape)}.")
+    _require_same_tasks(values)
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence={confidence} must lie between 0 and 1, both excluded.")
-    values = values.astype(np.float64)
-    mean = values.mean((0, 2))
-    runs, _, tasks = values.shape
+    values = tuple(value.astype(np.float64) for value in values)
+    runs, tasks = [len(value) for value in values], values[0].shape[2]
 
-    def resampled_mean(
-        run: NDArray[np.int64], task: NDArray[np.int64], axis: int
-    ) -> NDArray[np.float64]:
-        """[P, S], from the runs [S, R] and the tasks [S, N] that were drawn in S resamples."""
+    def resampled(*drawn: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
+        """[Q, S], from the runs [S, R] of each of `values` and the tasks [S, N] that were drawn."""
         del axis  # always the last
-        of_runs = values @ _shares(task, tasks).T  # [R, P, S]
-        of_resamples: NDArray[np.float64] = np.einsum("rps,sr->ps", of_runs, _shares(run, runs))
-        return of_resamples
+        task = _shares(drawn[-1], tasks)
+        pairs = zip(values, map(_shares, drawn[:-1], runs), strict=True)
+        return statistic(*(np.einsum("rps,sr->ps", value @ task.T, run) for value, run in pairs))
 
-    interval = stats.bootstrap(
-        [_levels(runs), _levels(tasks)],
-        resampled_mean,
-        n_resamples=RESAMPLES,
-        batch=max(1, 2_000_000 // tasks),  # 16 MB of drawn tasks at once
-        vectorized=True,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    with warnings.catch_warnings():
+        # A statistic that is undefined in some resample is NaN, as promised above.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        interval = stats.bootstrap(
+            [*map(_levels, runs), _levels(tasks)],
+            resampled,
+            n_resamples=RESAMPLES,
+            batch=max(1, MOST_DRAWS // tasks),
+            vectorized=True,
+            confidence_level=confidence,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    point = statistic(*(value.mean((0, 2))[:, None] for value in values))[:, 0]
     # Rounding must not push the mean of constants out of its own interval.
-    return Estimate(mean, np.minimum(interval.low, mean), np.maximum(interval.high, mean))
+    return Estimate(point, np.minimum(interval.low, point), np.maximum(interval.high, point))
 
 
 def _levels(count: int) -> NDArray[np.int64]:
@@ -135,6 +153,17 @@ def _shares(drawn: NDArray[np.int64], levels: int) -> NDArray[np.float64]:
     return shares
 
 
+def _require_same_tasks(values: Sequence[NDArray[np.floating]]) -> None:
+    for value in values:
+        if value.ndim != 3 or 0 in value.shape:
+            raise ShapeError(f"values must be [R, P, N], none of them 0; got {list(value.shape)}.")
+        if value.shape[2] != values[0].shape[2]:
+            raise ShapeError(
+                f"Only returns in the same tasks can be compared; got {values[0].shape[2]} and "
+                f"{value.shape[2]} tasks on the last axis."
+            )
+
+
 def join_curves(curves: Sequence[Curve]) -> list[Line]:
     """One line per agent and reference, in the order of `ROLES`, else as they come."""
     _require_comparable(curves)
@@ -143,6 +172,25 @@ def join_curves(curves: Sequence[Curve]) -> list[Line]:
         groups.setdefault((curve.agent, curve.label), []).append(curve)
     lines = [_line(group) for group in groups.values()]
     return sorted(lines, key=lambda line: ROLES.index(line.role))
+
+
+def choose_references(curves: Sequence[Rows], reference: Sequence[str] | None) -> list[Rows]:
+    """The agents, and of floors, baselines and ceilings those named; None keeps all.
+
+    Raises:
+        UnknownNameError: the curves hold no such reference.
+    """
+    known = sorted({curve.agent for curve in curves if curve.role != "agent"})
+    for name in reference or ():
+        if name not in known:
+            raise UnknownNameError(
+                f"No reference is called {name!r}; the rows hold {', '.join(known) or 'none'}."
+            )
+    return [
+        curve
+        for curve in curves
+        if curve.role == "agent" or reference is None or curve.agent in reference
+    ]
 
 
 def _line(group: Sequence[Curve]) -> Line:
@@ -192,29 +240,3 @@ def _whose(curve: Curve) -> str:
 
 def _tasks(curve: Curve) -> str:
     return f"{curve.num_tasks} {curve.split} tasks of seed {curve.seed}"
-
-
-def adaptation_table(curves: Iterable[Curve]) -> list[TableRow]:
-    """First, last and total return of every agent and reference, floors first, ceilings last.
-
-    Raises:
-        ConfigError: the curves cannot be compared.
-    """
-    return [_table_row(line) for line in join_curves(list(curves))]
-
-
-def _table_row(line: Line) -> TableRow:
-    # The interval of a sum is not the sum of intervals: each task's total is one number.
-    numbers = np.stack([line.returns[:, 0], line.returns[:, -1], line.returns.sum(1)], axis=1)
-    estimate = bootstrap_mean(numbers)
-    first, last, total = (Estimate(*parts) for parts in zip(*estimate, strict=True))
-    complete = np.array_equal(line.episode, np.arange(1, len(line.episode) + 1))
-    return TableRow(
-        agent=line.agent,
-        label=line.label,
-        role=line.role,
-        num_runs=line.num_runs,
-        first=first,
-        last=last,
-        total=total if complete else None,
-    )

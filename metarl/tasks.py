@@ -33,6 +33,8 @@ class Reference:
     """how a figure's legend calls it, such as 'exact Bayes optimum'"""
     build: Callable[[Tensor], Policy]
     """makes the policy for the tasks [N, ...] that it will live in, on their device"""
+    by_default: bool = True
+    """whether an evaluation lives it unless others are named; False for what few will want"""
 
 
 class TaskFamily(ABC):

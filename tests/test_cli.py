@@ -1,7 +1,8 @@
 import subprocess
 import sys
-from dataclasses import make_dataclass, replace
+from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import gymnasium
 import pytest
@@ -10,7 +11,9 @@ import metarl.evaluation
 import metarl.training
 from metarl import cli
 from metarl.errors import NonFiniteError, RunFolderError
+from metarl.plotting import PictureKind
 from metarl.records import RunConfig, create_run
+from metarl.results_commands import PlotOptions
 from metarl.rows import write_curves
 
 from .test_rows import make_curve
@@ -87,6 +90,8 @@ def test_version(capsys):
         (["evaluate", "a", "--split", "exam"], "train"),
         (["plot"], "name at least one run folder"),
         (["plot", "a", "--formats", "bmp"], "'bmp' is no format"),
+        (["plot", "a", "--kind", "film"], "regret"),
+        (["compare"], "name at least one run folder"),
         (["list", "everything"], "everything"),
     ],
 )
@@ -102,6 +107,8 @@ def test_wrong_usage_says_what_is_right(capsys, words, complaint):
     [
         (["evaluate", "nowhere"], "nowhere is not a run folder"),
         (["plot", "nowhere"], "There is no nowhere"),
+        (["plot", "nowhere", "--kind", "paths"], "There is no nowhere"),
+        (["compare", "nowhere"], "There is no nowhere"),
     ],
 )
 def test_failure_is_one_line_on_stderr(capsys, words, complaint):
@@ -311,3 +318,55 @@ def test_the_installed_command_returns_its_exit_code(folder):
     finished = subprocess.run([*command, "plot", "nowhere"], capture_output=True, text=True)
     assert finished.returncode == 1
     assert finished.stderr.startswith("metarl: There is no nowhere")
+
+
+def test_compare_shows_scores_and_differences_and_writes_them(capsys, folder):
+    floor = make_curve(agent="random", label="random", role="floor", run="")
+    ceiling = make_curve(agent="best_arm", label="best arm", role="ceiling", run="")
+    heights = {"a": 2.0, "b": 4.0}
+    for name, height in heights.items():
+        (folder / name).mkdir()
+        agent = make_curve(run=name, agent=name, label=f"agent {name}")
+        parts = [(agent, height), (floor, 0.0), (ceiling, 8.0)]
+        write_curves(
+            f"{name}/adaptation.csv", [replace(c, returns=c.returns * 0 + h) for c, h in parts]
+        )
+    code, out, err = run(capsys, "compare", "a", "b", "--csv", "table.csv")
+    assert (code, err) == (0, "")
+    (line,) = (line for line in out.splitlines() if "agent b" in line)
+    # 3 episodes of 4 each; half of the way from 0 to 24; 6 more than agent a
+    for cell in ("4.000", "12.000 [12.000,12.000]", "0.500 [0.500,0.500]", "6.000 [6.000,6.000]"):
+        assert cell in line
+    assert "score of the whole trial: 0 random, 1 best arm" in out
+    assert "difference of the whole trial to agent a" in out
+    assert Path("table.csv").read_text().count("\n") == 5
+    _, out, _ = run(capsys, "compare", "a", "b", "--references", "none", "--by-seed")
+    assert "agent a, a" in out
+    assert "best arm" not in out.replace("1 best arm", "")
+
+
+def test_evaluate_writes_its_table_too(capsys, monkeypatch):
+    monkeypatch.setattr(metarl.evaluation, "evaluate", lambda run, **_: [make_curve()])
+    code, out, _ = run(capsys, "evaluate", "a", "--csv", "table.csv")
+    assert code == 0
+    assert "The table is in table.csv." in out
+    assert Path("table.csv").read_text().startswith("agent,label,role,num_runs,first,first_low")
+
+
+def test_the_command_knows_every_kind_of_picture():
+    (kinds,) = (f.type for f in fields(PlotOptions) if f.name == "kind")
+    assert get_args(kinds) == get_args(PictureKind)
+
+
+def test_options_of_a_picture_reach_it(capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("metarl.plotting.plot", lambda runs, **options: asked.append(options) or [])
+    assert run(capsys, "plot", "a")[0] == 0
+    words = ("--kind", "learning", "--metric", "entropy", "--smooth", "5", "--references", "all")
+    assert run(capsys, "plot", "a", *words)[0] == 0
+    words = ("--kind", "paths", "--tasks", "3", "--references", "random")
+    assert run(capsys, "plot", "a", *words)[0] == 0
+    assert [options["kind"] for options in asked] == ["adaptation", "learning", "paths"]
+    assert [options["reference"] for options in asked] == [None, None, ["random"]]
+    assert (asked[1]["metric"], asked[1]["smooth"]) == ("entropy", 5)
+    assert (asked[2]["tasks"], asked[0]["tasks"]) == (3, None)

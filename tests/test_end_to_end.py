@@ -34,6 +34,11 @@ def test_train_evaluate_plot(folder, capsys):
     assert cli.main(["plot", "a", "b", "--out", "both"]) == 0
     assert (folder / "both.svg").exists()
     assert (folder / "both.png").exists()
+    for kind in ("regret", "learning", "paths"):
+        assert cli.main(["plot", "a", "b", "--kind", kind, "--formats", "svg"]) == 0
+        assert (folder / f"{kind}.svg").exists()
+    assert cli.main(["compare", "a", "b", "--csv", "table.csv"]) == 0
+    assert (folder / "table.csv").exists()
     assert load_run("a").config.task_options == {"steps": 20}
 
 

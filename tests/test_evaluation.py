@@ -1,12 +1,18 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
+import torch
 
 import metarl
 from metarl.errors import CheckpointError, ConfigError, UnknownNameError
-from metarl.evaluation import evaluate
+from metarl.evaluation import LOGGED_COPIES, LOGGED_TASKS, _Trials, evaluate
 from metarl.records import Run, RunConfig, create_run
 from metarl.rows import read_curves
 from metarl.training import train
+from metarl.trials import read_trials
+
+from .worlds_of_glass import Countdown
 
 SMALL = {"num_tasks": 8, "hidden": 8, "progress": False, "iterations": 1}
 
@@ -92,3 +98,125 @@ def test_bad_requests_are_refused(bandit, tmp_path):
     )
     with pytest.raises(CheckpointError, match="has not learnt yet"):
         metarl.evaluate(empty)
+
+
+def test_every_step_of_the_first_tasks_is_written_down(navigation):
+    curves = evaluate(navigation, num_tasks=40, seed=3)
+    logs = read_trials(navigation.path / "trials.csv")
+    assert [log.agent for log in logs] == [curve.agent for curve in curves]
+    for log, curve in zip(logs, curves, strict=True):
+        assert log.tasks == list(range(LOGGED_TASKS))
+        assert (log.label, log.role, log.seed) == (curve.label, curve.role, 3)
+        for task in log.tasks:
+            for point, episode in enumerate(curve.episode):
+                life = log.where((log.task == task) & (log.episode == episode))
+                np.testing.assert_allclose(life.reward.sum(), curve.returns[point, task], rtol=1e-5)
+                assert life.step.tolist() == list(range(1, len(life.step) + 1))
+                assert life.success.max() == curve.success[point, task]
+                # Where a step led is where the next one began; an episode opens at the start.
+                np.testing.assert_array_equal(life.next_observation[:-1], life.observation[1:])
+                assert (life.observation[0] == 0).all()
+            ends = log.where((log.task == task) & (log.episode == curve.episode[-1])).task
+            lived = (log.task == task).sum()
+            assert lived == curve.env_steps[-1, task]
+            assert len(ends) == lived - curve.env_steps[-2, task]
+    goals = logs[0].parameter
+    moved = logs[0].next_observation - goals
+    np.testing.assert_allclose(-np.linalg.norm(moved, axis=1), logs[0].reward, atol=1e-5)
+
+
+def test_pulls_are_written_down_with_what_the_task_is(bandit):
+    evaluate(bandit, num_tasks=3)
+    agent, *_, best = read_trials(bandit.path / "trials.csv")
+    assert agent.tasks == [0, 1, 2]
+    assert agent.num_actions == 5
+    assert len(agent.reward) == 3 * 10
+    assert np.isnan(agent.success).all()
+    assert (best.action[:, 0] == best.parameter.argmax(1)).all()
+    np.testing.assert_array_equal(agent.parameter, best.parameter)
+
+
+def test_the_same_seed_writes_the_same_trials(bandit):
+    files = []
+    for seed in (0, 0, 1):
+        evaluate(bandit, num_tasks=3, seed=seed)
+        files.append((bandit.path / "trials.csv").read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+class Adapting:
+    """Two adaptation steps, each after three copies of two episodes; pulls arm k in phase k."""
+
+    adaptation_steps = 2
+
+    def start(self, num_tasks):
+        return Always(0)
+
+    def adapt(self, policy, experience):
+        return Always(policy.arm + 1)
+
+
+class Always:
+    def __init__(self, arm):
+        self.arm = arm
+
+    def initial_memory(self, num_tasks, copies):
+        return None
+
+    def act(self, percept, memory, generator):
+        zeros = torch.zeros_like(percept.previous_reward)
+        return metarl.Decision(zeros.long() + self.arm, zeros, None)
+
+
+def test_phases_and_copies_are_told_apart():
+    trials = _Trials(Countdown(), num_tasks=8, episodes=2, seed=0, split="test", device="cpu")
+    log = trials.measured(trials.of_agent(Adapting(), copies=4)).log
+    assert set(log["copy"]) == set(range(LOGGED_COPIES))
+    # Two episodes of four copies lie between the phases.
+    points = {(p, e) for p, e in zip(log["phase"], log["episode"], strict=True)}
+    assert points == {(0, 1), (0, 2), (1, 9), (1, 10), (2, 17), (2, 18)}
+    np.testing.assert_array_equal(log["action"][:, 0], log["phase"])
+    # The reward of this world names the task, the step and the action.
+    parameter = log["parameter"][:, 0]
+    np.testing.assert_array_equal(
+        log["reward"], 100 * parameter + 10 * log["step"] + log["action"][:, 0]
+    )
+    np.testing.assert_array_equal(log["observation"][:, 1], log["step"] - 1)
+    assert log["num_actions"] == 3
+    assert log["expected_reward"].shape == (len(parameter), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paying(Countdown):
+    """Says what its actions are worth."""
+
+    def expected_rewards(self, task):
+        return torch.stack([task, 2 * task, 3 * task], 1).float()
+
+
+def test_what_actions_are_worth_is_written_where_the_family_says_it():
+    trials = _Trials(Paying(), num_tasks=8, episodes=2, seed=0, split="test", device="cpu")
+    log = trials.measured(trials.of_agent(Adapting(), copies=1)).log
+    expected = log["parameter"] * np.array([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(log["expected_reward"], expected)
+
+
+def test_vectors_too_wide_for_a_picture_are_left_out(monkeypatch):
+    monkeypatch.setattr("metarl.evaluation.MOST_COMPONENTS", 1)
+    trials = _Trials(Countdown(), num_tasks=8, episodes=2, seed=0, split="test", device="cpu")
+    log = trials.measured(trials.of_agent(Adapting(), copies=1)).log
+    assert log["observation"].shape == (len(log["task"]), 0)
+    assert log["action"].shape == (len(log["task"]), 1)
+
+
+def test_few_references_are_lived_unless_all_are_asked_for(bandit):
+    few = {curve.agent for curve in evaluate(bandit, num_tasks=3)}
+    every = {curve.agent for curve in evaluate(bandit, num_tasks=3, references=["all"])}
+    assert few == {"rl2", "random", "thompson", "bayes_optimal", "best_arm"}
+    assert every - few == {
+        "greedy",
+        "epsilon_greedy",
+        "ucb1",
+        "optimistic_thompson",
+        "gittins",
+    }

@@ -14,7 +14,14 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 from metarl.errors import ConfigError, ShapeError, TaskError
 from metarl.gymnasium_bridge import TaskEnv, TaskVectorEnv
 
-IDS = ["metarl/BernoulliBandit-v0", "metarl/GoalBandit-v0", "metarl/PointNavigation-v0"]
+IDS = [
+    "metarl/BernoulliBandit-v0",
+    "metarl/DependentBandit-v0",
+    "metarl/GaussianBandit-v0",
+    "metarl/GoalBandit-v0",
+    "metarl/PointNavigation-v0",
+    "metarl/SparsePointNavigation-v0",
+]
 BANDIT = "metarl.envs.bandits:BernoulliBandit"
 GOAL_BANDIT = "metarl.envs.bandits:GoalBandit"
 NAVIGATION = "metarl.envs.navigation:PointNavigation"

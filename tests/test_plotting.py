@@ -4,12 +4,17 @@ from dataclasses import replace
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from metarl.errors import ConfigError, RunFolderError, UnknownNameError
-from metarl.plotting import FEW_POINTS, adaptation_figure, plot
+from metarl.figures_curves import FEW_POINTS, adaptation_figure, regret_figure
+from metarl.plotting import plot
 from metarl.rows import write_curves
 from metarl.statistics import bootstrap_mean
+from metarl.trials import write_trials
 
+from .test_figures_paths import walking_log
+from .test_metrics import make_training
 from .test_rows import make_curve
 
 FLOOR = {"agent": "random", "label": "random policy", "role": "floor", "run": ""}
@@ -49,7 +54,8 @@ def test_drawn_lines_are_the_means(tmp_path, points):
     curves = make_run(tmp_path / "a", points=points)
     lines = lines_by_label(adaptation_figure(curves))
     for curve in curves:
-        line = lines[curve.label]
+        prefix = "" if curve.role == "agent" else f"{curve.role}: "
+        line = lines[prefix + curve.label]
         np.testing.assert_allclose(line.get_ydata(), curve.returns.mean(1))
         np.testing.assert_array_equal(line.get_xdata(), curve.episode)
 
@@ -78,7 +84,11 @@ def test_several_runs_of_an_agent_are_one_line_and_the_note_counts_them(tmp_path
     figure = adaptation_figure(curves)
     line = lines_by_label(figure)[curves[0].label]
     np.testing.assert_allclose(line.get_ydata(), (curves[0].returns + 2.0).mean(1))
-    assert legend_labels(figure) == ["goal-knowing oracle", 'RL^2, "GRU"', "random policy"]
+    assert legend_labels(figure) == [
+        "ceiling: goal-knowing oracle",
+        'RL^2, "GRU"',
+        "floor: random policy",
+    ]
     note = figure.get_supxlabel()
     assert note == "Mean and 95% bootstrap interval over 4 unseen tasks and 2 training seeds"
 
@@ -107,7 +117,7 @@ def test_only_the_references_asked_for_are_drawn(tmp_path):
     agent = 'RL^2, "GRU"'
     assert legend_labels(adaptation_figure(curves, reference=["random"])) == [
         agent,
-        "random policy",
+        "floor: random policy",
     ]
     assert legend_labels(adaptation_figure(curves, reference=[])) == [agent]
     with pytest.raises(UnknownNameError, match="'thompson'; the rows hold oracle, random"):
@@ -121,7 +131,7 @@ def test_one_run_is_drawn_into_its_folder(tmp_path):
     png, svg = (path.read_bytes() for path in written)
     assert png.startswith(b"\x89PNG")
     assert int.from_bytes(png[16:20]) >= 6 * 200  # pixels across: 200 dpi in print at least
-    assert b">random policy</text>" in svg
+    assert b">floor: random policy</text>" in svg
 
 
 def test_several_runs_are_drawn_beside_them(tmp_path):
@@ -208,7 +218,67 @@ def test_a_floor_far_below_is_named_and_does_not_press_the_rest_flat():
     floor = make_curve(**FLOOR)
     far = adaptation_figure([agent, ceiling, of_height(floor, -60.0, -61.0, -62.0)])
     assert far.axes[0].get_ylim()[0] > -5
-    assert len(lines_by_label(far)["random policy (at -61)"].get_xdata()) == 0
+    assert len(lines_by_label(far)["floor: random policy (at -61)"].get_xdata()) == 0
     near = adaptation_figure([agent, ceiling, of_height(floor, -5.0, -5.0, -5.0)])
     assert near.axes[0].get_ylim()[0] < -5
-    assert len(lines_by_label(near)["random policy"].get_xdata()) == 3
+    assert len(lines_by_label(near)["floor: random policy"].get_xdata()) == 3
+
+
+def test_regret_is_drawn_against_the_highest_ceiling(tmp_path):
+    curves = make_run(tmp_path / "a")  # at 0, 1, 2; the ceiling at 10, 11, 12; the floor at -5
+    best = of_height(make_curve(**CEILING | {"agent": "best", "label": "best arm"}), 20, 20, 20)
+    figure = regret_figure([*curves, best])
+    lines = lines_by_label(figure)
+    assert legend_labels(figure) == [
+        "floor: random policy",
+        'RL^2, "GRU"',
+        "ceiling: goal-knowing oracle",
+    ]
+    np.testing.assert_allclose(lines['RL^2, "GRU"'].get_ydata(), [20, 39, 57], atol=3)
+    expected = (20 - curves[0].returns).cumsum(0).mean(1)
+    np.testing.assert_allclose(lines['RL^2, "GRU"'].get_ydata(), expected)
+    assert figure.axes[0].get_ylabel() == "Cumulative regret against\nbest arm"
+    hidden = regret_figure([*curves, best], reference=[])
+    np.testing.assert_allclose(lines_by_label(hidden)['RL^2, "GRU"'].get_ydata(), expected)
+    with pytest.raises(ConfigError, match="hold no ceiling"):
+        regret_figure(curves[:2])
+
+
+def test_each_kind_is_drawn_from_its_own_file(tmp_path):
+    make_run(tmp_path / "a")
+    make_training(tmp_path / "b" / "a")
+    for file in (tmp_path / "b" / "a").iterdir():
+        file.rename(tmp_path / "a" / file.name)
+    logs = [walking_log(), walking_log(agent="random", label="random policy", role="floor")]
+    write_trials(tmp_path / "a" / "trials.csv", logs)
+    for kind in ("regret", "learning", "paths"):
+        first, second = plot([tmp_path / "a"], kind=kind)
+        assert (first.name, second.name) == (f"{kind}.png", f"{kind}.svg")
+        again = plot([tmp_path / "a"], kind=kind, out=tmp_path / "again")
+        assert [path.read_bytes() for path in again] == [first.read_bytes(), second.read_bytes()]
+    with pytest.raises(ConfigError, match="is no bandit: its actions are continuous"):
+        plot([tmp_path / "a"], kind="pulls")
+    with pytest.raises(ConfigError, match="'curves' is no kind of picture; use one of adaptation"):
+        plot([tmp_path / "a"], kind="curves")
+    with pytest.raises(UnknownNameError, match="no metric 'loss'"):
+        plot([tmp_path / "a"], kind="learning", metric="loss")
+
+
+def test_single_trials_are_of_the_first_seed_and_of_the_references_named(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "metarl.plotting.paths_figure", lambda logs, **few: drawn.append((logs, few)) or Figure()
+    )
+    floor = walking_log(run="", agent="random", label="random policy", role="floor")
+    for name in "ab":
+        make_run(tmp_path / name)
+        write_trials(tmp_path / name / "trials.csv", [walking_log(run=name), floor])
+    folders = [tmp_path / "a", tmp_path / "b"]
+    plot(folders, kind="paths", formats=["svg"])
+    plot(folders, kind="paths", formats=["svg"], reference=["random"], tasks=2)
+    (one, none), (two, few) = drawn
+    assert [(log.agent, log.run) for log in one] == [("rl2", "a")]
+    assert [(log.agent, log.run) for log in two] == [("rl2", "a"), ("random", "")]
+    assert (none, few) == ({}, {"tasks": 2})
+    with pytest.raises(UnknownNameError, match="'oracle'; the rows hold random"):
+        plot(folders, kind="paths", reference=["oracle"])

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metarl.errors import ConfigError, ShapeError
-from metarl.statistics import adaptation_table, bootstrap_mean, join_curves
+from metarl.errors import ConfigError, ShapeError, UnknownNameError
+from metarl.statistics import bootstrap_mean, choose_references, estimate_from_means, join_curves
 
 from .test_rows import make_curve
 
@@ -127,19 +127,41 @@ def test_curves_that_cannot_be_compared_are_refused(other, complaint):
         join_curves([make_curve(), other])
 
 
-def test_table_shows_first_last_and_total_of_each_task():
-    # Two tasks whose first and last returns differ and whose totals are both 6: the interval of
-    # the total has no width, which no sum of intervals would say.
-    returns = np.array([[0.0, 2.0], [2.0, 2.0], [4.0, 2.0]])
-    zeros = np.zeros((3, 2))
-    curve = replace(make_curve(), returns=returns, env_steps=zeros, success=zeros)
-    (row,) = adaptation_table([curve])
-    assert (row.first.mean, row.last.mean) == (1.0, 3.0)
-    assert (row.first.low, row.first.high) == (0.0, 2.0)
-    assert row.total is not None
-    np.testing.assert_allclose(row.total, [6.0, 6.0, 6.0])
+def test_what_is_common_to_all_cancels_because_tasks_are_drawn_together():
+    rng = np.random.default_rng(0)
+    ease = 100.0 * rng.standard_normal(500)
+    one, other = (ease + rng.standard_normal((runs, 1, 500)) for runs in (2, 3))
+    difference = estimate_from_means(np.subtract, one, other)
+    apart = bootstrap_mean(one)
+    assert (difference.high - difference.low)[0] < 0.5
+    assert (apart.high - apart.low)[0] > 10.0  # the control: alone, the tasks' ease is noise
 
 
-def test_table_has_no_total_where_episodes_are_skipped():
-    curve = replace(make_curve(), episode=np.array([1, 21, 41]))
-    assert adaptation_table([curve])[0].total is None
+def test_runs_of_each_are_drawn_apart():
+    # Runs differ by 10 and -10 in both agents. Drawn together they would cancel exactly.
+    effect = np.array([10.0, -10.0])[:, None, None] + np.zeros((2, 1, 5))
+    estimate = estimate_from_means(np.subtract, effect, effect)
+    assert estimate.mean == [0.0]
+    np.testing.assert_allclose([estimate.low, estimate.high], [[-20.0], [20.0]])
+
+
+def test_a_statistic_may_be_anything_and_says_where_it_is_not_defined():
+    values = np.stack([np.full((1, 9), 2.0), np.full((1, 9), -1.0)], axis=1)
+    with np.errstate(invalid="ignore"):
+        estimate = estimate_from_means(np.sqrt, values)
+    np.testing.assert_allclose([part[0] for part in estimate], np.sqrt(2.0))
+    assert np.isnan([part[1] for part in estimate]).all()
+
+
+def test_only_the_same_tasks_can_be_compared():
+    with pytest.raises(ShapeError, match="got 4 and 5 tasks"):
+        estimate_from_means(np.subtract, np.zeros((1, 1, 4)), np.zeros((1, 1, 5)))
+
+
+def test_references_are_chosen_by_name():
+    curves = [make_curve(), *(make_curve(agent=name, role="floor") for name in ("a", "b"))]
+    assert choose_references(curves, None) == curves
+    assert choose_references(curves, ["b"]) == [curves[0], curves[2]]
+    assert choose_references(curves, []) == [curves[0]]
+    with pytest.raises(UnknownNameError, match="'c'; the rows hold a, b"):
+        choose_references(curves, ["c"])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metarl.envs.bandits import BernoulliBandit, GoalBandit
+from metarl.envs.bandits import BernoulliBandit, GaussianBandit, GoalBandit
 from metarl.errors import ConfigError
 from metarl.worlds import BatchedWorld
 
@@ -48,6 +48,44 @@ def test_every_lane_equals_a_plain_loop_over_pulls(family):
     assert 0 < torch.stack(rewards).mean() < 1  # both outcomes were compared
 
 
+def test_every_gaussian_lane_equals_a_plain_loop_over_pulls():
+    family, lanes, rng = GaussianBandit(arms=3), 6, np.random.default_rng(0)
+    tasks = family.sample_tasks(lanes, seeded(1))
+    world, luck_again = BatchedWorld(family, tasks, seeded(2)), seeded(2)
+    for _ in range(20):
+        obs = world.reset()
+        arms = rng.integers(3, size=lanes)
+        luck = torch.randn(lanes, generator=luck_again).numpy()
+        last = world.step(torch.as_tensor(arms))
+        for lane in range(lanes):
+            assert float(last.reward[lane]) == tasks[lane].numpy()[arms[lane]] + luck[lane]
+        assert obs.tolist() == last.obs.tolist() == [[0.0]] * lanes
+        assert last.terminated.all()
+        assert not last.truncated.any()
+
+
+def test_gaussian_tasks_and_rewards_have_unit_variance():
+    family, lanes = GaussianBandit(arms=2), 50_000
+    tasks = family.sample_tasks(lanes, seeded(0))
+    arm = torch.ones(lanes, dtype=torch.int64)
+    _, reward, _ = family.step(tasks, family.reset(tasks, seeded(0)), arm, seeded(1))
+    for sample in (tasks[:, 0], tasks[:, 1], reward - tasks[:, 1]):
+        assert abs(float(sample.mean())) < 4 / lanes**0.5
+        assert float(sample.var()) == pytest.approx(1, abs=4 * (2 / lanes) ** 0.5)
+    assert abs(float(tasks.T.corrcoef()[0, 1])) < 4 / lanes**0.5
+
+
+def test_gaussian_noise_is_the_same_whichever_arm_is_pulled():
+    family = GaussianBandit(arms=2)
+    tasks = family.sample_tasks(1000, seeded(0))
+    state = family.reset(tasks, seeded(0))
+    first, second = (
+        family.step(tasks, state, torch.full((1000,), arm), seeded(5))[1] for arm in (0, 1)
+    )
+    torch.testing.assert_close(second - first, tasks[:, 1] - tasks[:, 0], atol=1e-5, rtol=0)
+    assert (first - tasks[:, 0]).unique().numel() > 900  # each lane has noise of its own
+
+
 @pytest.mark.parametrize("arms", [2, 5, 10])
 def test_the_best_of_k_uniform_arms_pays_k_over_k_plus_1(arms):
     family = BernoulliBandit(arms=arms)
@@ -84,7 +122,7 @@ def test_policies_with_equal_seeds_meet_common_random_numbers():
     assert (rewards[0] < rewards[1]).any()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, GaussianBandit()])
 def test_equal_seeds_draw_equal_tasks_and_other_seeds_others(family):
     first, again, other = (family.sample_tasks(50, seeded(s)) for s in (3, 3, 4))
     assert torch.equal(first, again)
@@ -114,16 +152,23 @@ def test_a_pull_is_an_episode_and_a_trial_has_all_pulls():
 @given(arms=st.integers(1, 8), lanes=st.integers(1, 20), seed=st.integers(0, 1000))
 def test_everything_stays_inside_its_space(arms, lanes, seed):
     generator = seeded(seed)
-    for family in (BernoulliBandit(arms=arms), GoalBandit(arms=arms)):
+    for family in (BernoulliBandit(arms=arms), GaussianBandit(arms=arms), GoalBandit(arms=arms)):
         tasks = family.sample_tasks(lanes, generator)
         assert all(task in family.task_space for task in tasks.numpy())
         action = torch.randint(arms, (lanes,), generator=generator)
         state = family.reset(tasks, generator)
         state, reward, terminated = family.step(tasks, state, action, generator)
-        assert set(reward.tolist()) <= {0.0, 1.0}
+        if not isinstance(family, GaussianBandit):
+            assert set(reward.tolist()) <= {0.0, 1.0}
+        assert reward.isfinite().all()
         assert reward.dtype == torch.float32
         assert terminated.tolist() == [True] * lanes
         assert all(obs in family.observation_space for obs in family.observe(tasks, state).numpy())
+
+
+def test_expected_rewards_are_those_of_the_arms():
+    family = GoalBandit(arms=3, p_goal=0.75, p_other=0.25)
+    assert family.expected_rewards(torch.tensor([1])).tolist() == [[0.25, 0.75, 0.25]]
 
 
 def test_observations_are_nobodys_state():
@@ -139,6 +184,8 @@ def test_observations_are_nobodys_state():
     [
         (BernoulliBandit, {"arms": 0}, "arms=0 must be greater than zero"),
         (BernoulliBandit, {"pulls": -1}, "pulls=-1 must be greater than zero"),
+        (GaussianBandit, {"arms": 0}, "arms=0 must be greater than zero"),
+        (GaussianBandit, {"pulls": 0}, "pulls=0 must be greater than zero"),
         (GoalBandit, {"arms": 0}, "arms=0 must be greater than zero"),
         (GoalBandit, {"p_goal": 1.1}, r"p_goal=1\.1 must lie between 0\.0 and 1\.0"),
         (GoalBandit, {"p_other": -0.1}, r"p_other=-0\.1 must lie between"),

@@ -1,0 +1,188 @@
+"""The commands that look at what was learnt: runs go in, tables and pictures come out."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from metarl.tasks import Split
+from metarl.terminal import SUCCESS, in_shell, parse, say
+
+if TYPE_CHECKING:
+    from metarl.comparison import Comparison
+    from metarl.statistics import Estimate
+
+# NOTE: what evaluates and draws is imported by the command that needs it: help comes fast.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Lives the agent of a run, and its floors and ceilings, in tasks it has never seen."""
+
+    run: tyro.conf.Positional[Path]
+    """folder of the run, as `metarl train` printed it"""
+    num_tasks: int = 1000
+    """tasks to live in"""
+    seed: int = 0
+    """of the tasks and their noise: equal seeds make runs comparable task by task"""
+    episodes: int | None = None
+    """episodes in a row; by default as many as in training"""
+    split: Split = "test"
+    """test, or train to look for a generalisation gap"""
+    references: tuple[str, ...] = ("default",)
+    """floors, baselines and ceilings to live beside the agent; default, all, none, or names"""
+    label: str | None = None
+    """how pictures and tables call the agent; runs of one label are taken for its seeds"""
+    device: str = "cpu"
+    """torch device to live on, such as cpu or cuda"""
+    progress: bool = True
+    """show a progress bar"""
+    csv: Path | None = None
+    """write the table there, too"""
+
+
+def _evaluate(words: Sequence[str]) -> int:
+    options = parse(EvaluateOptions, words, "evaluate")
+    from metarl.comparison import compare_curves, write_comparison
+    from metarl.evaluation import evaluate
+    from metarl.rows import FILE_NAME
+
+    names = [name for name in options.references if name != "none"]
+    chosen = dataclasses.asdict(options) | {"references": names == ["default"] or names}
+    del chosen["csv"]
+    comparison = compare_curves(evaluate(**chosen))
+    _say_table(comparison, differences=False)
+    if options.csv:
+        write_comparison(options.csv, comparison)
+        say(f"The table is in {options.csv}.")
+    rows = options.run / FILE_NAME
+    say(f"The rows are in {rows}. Draw them:\n  {in_shell('plot', options.run)}")
+    return SUCCESS
+
+
+def _names(chosen: Sequence[str]) -> list[str] | None:
+    """None for all of them."""
+    return None if list(chosen) == ["all"] else [name for name in chosen if name != "none"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Puts evaluated runs into one table: returns, scores, and differences in the same tasks.
+
+    Runs of one agent are taken as its seeds and joined into one row. Differences are to the agent
+    of the first run named.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """folders of runs that `metarl evaluate` has been through, with the same tasks and seed"""
+    by_seed: bool = False
+    """show each run in a row of its own"""
+    references: tuple[str, ...] = ("all",)
+    """names of floors and ceilings to show; all, none, or names"""
+    csv: Path | None = None
+    """write the table there, too, with cumulative regret"""
+
+
+def _compare(words: Sequence[str]) -> int:
+    options = parse(CompareOptions, words, "compare")
+    from metarl.comparison import compare, write_comparison
+
+    reference = _names(options.references)
+    comparison = compare(options.runs, reference=reference, by_seed=options.by_seed)
+    _say_table(comparison, differences=True)
+    if options.csv:
+        write_comparison(options.csv, comparison)
+        say(f"The table is in {options.csv}.")
+    return SUCCESS
+
+
+def _say_table(comparison: "Comparison", *, differences: bool) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a log file has no edge to break lines at
+    title = (
+        f"{comparison.family}, {comparison.num_tasks:,} {comparison.split} tasks, "
+        f"seed {comparison.seed}"
+    )
+    table = Table("agent", "role", box=box.SIMPLE, title=Text(title), title_justify="left")
+    table.caption = Text(_caption(comparison, differences))
+    table.caption_justify = "left"
+    headings = ["seeds", "first episode", "last episode", "whole trial", "score"]
+    for heading in [*headings, "difference"] if differences else headings:
+        table.add_column(heading, justify="right")
+    for row in comparison.rows:
+        numbers = [row.first, row.last, row.total, row.score]
+        cells = map(_number, [*numbers, row.difference] if differences else numbers)
+        seeds = str(row.num_runs) if row.role == "agent" else ""
+        table.add_row(*map(Text, (row.label, row.role, seeds, *cells)))
+    console.print(table)
+
+
+def _caption(comparison: "Comparison", differences: bool) -> str:
+    measure = "whole trial" if comparison.measure == "total" else "last episode"
+    parts = ["mean return [95% bootstrap interval]"]
+    if comparison.floor is not None and comparison.ceiling is not None:
+        parts.append(f"score of the {measure}: 0 {comparison.floor}, 1 {comparison.ceiling}")
+    if differences and comparison.base is not None:
+        parts.append(f"difference of the {measure} to {comparison.base}, task by task")
+    return "; ".join(parts)
+
+
+def _number(estimate: "Estimate | None") -> str:
+    if estimate is None:
+        return "-"
+    decimals = 3 if abs(float(estimate.mean)) < 100 else 1
+    mean, low, high = (f"{float(part):.{decimals}f}" for part in estimate)
+    return f"{mean} [{low},{high}]"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlotOptions:
+    """Draws evaluated runs: how fast their agents adapt, unless another kind is asked for.
+
+    Runs of one agent are taken as its seeds and joined into one line.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """folders of runs that `metarl evaluate` has been through"""
+    kind: Literal["adaptation", "regret", "learning", "pulls", "paths"] = "adaptation"
+    """adaptation: return over episodes of experience; regret: what was lost against the ceiling;
+    learning: a metric of training over steps and time; pulls: arms pulled in a few bandits; paths:
+    ways of each episode to a few goals"""
+    out: Path | None = None
+    """where to, such as curve or curve.pdf; by default named after its kind, beside the runs"""
+    references: tuple[str, ...] | None = None
+    """floors and ceilings to draw; all, none, or names; by default all beside curves, and none
+    beside pulls and paths"""
+    formats: tuple[str, ...] = ("png", "svg")
+    """any of png, svg, pdf"""
+    metric: str = "last_episode_return"
+    """of learning: a column of metrics.csv"""
+    smooth: int | None = None
+    """of learning: iterations in each running mean; by default a fiftieth of the run, 1 for none"""
+    tasks: int | None = None
+    """of pulls and paths: how many tasks to show"""
+
+
+def _plot(words: Sequence[str]) -> int:
+    options = parse(PlotOptions, words, "plot")
+    from metarl.plotting import plot
+
+    chosen = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    wanted = chosen.pop("references")
+    reference = None if wanted is None else _names(wanted)
+    say("\n".join(map(str, plot(**chosen, reference=reference))))
+    return SUCCESS
+
+
+RESULTS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "plot": _plot,
+}
