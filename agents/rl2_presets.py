@@ -21,7 +21,7 @@ register_preset(
         agent="rl2",
         task="metarl/BernoulliBandit-v0",
         name="pulls-100",
-        agent_options={"num_tasks": 256, "iterations": 800},
+        agent_options={"num_tasks": 512, "iterations": 1000, "entropy_bonus": 0.01},
         task_options={"pulls": 100},
         note="PENDING",
     )
