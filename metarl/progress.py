@@ -40,7 +40,7 @@ class TrainingProgress:
         if cpu.spins_long():
             self._bar.console.print(
                 "torch was imported before metarl. Where other jobs share the cores, import metarl "
-                "first or set GOMP_SPINCOUNT=10000: training can be ten times faster.",
+                "first or set GOMP_SPINCOUNT=30000: training can be ten times faster.",
                 style="yellow",
             )
         return self

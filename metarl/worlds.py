@@ -46,6 +46,7 @@ class BatchedWorld:
         self._elapsed = torch.zeros(len(tasks), dtype=torch.int64, device=tasks.device)
         self._never = torch.zeros(len(tasks), dtype=torch.bool, device=tasks.device)
         self._state: State = None
+        self._obs_shape = family.observation_space.shape  # spaces are costly to make
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:
         """Opens a new episode in the marked lanes; observations of all lanes."""
@@ -76,7 +77,7 @@ class BatchedWorld:
 
     def _observe(self) -> Tensor:
         obs = self._family.observe(self.tasks, self._state)
-        self._require("observation", obs, self._family.observation_space.shape, torch.float32)
+        self._require("observation", obs, self._obs_shape, torch.float32)
         return obs
 
     def _require(

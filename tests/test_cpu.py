@@ -11,7 +11,7 @@ CODE += "print(os.environ.get('GOMP_SPINCOUNT'), cpu.spins_long())"
 @pytest.mark.parametrize(
     ("first", "second", "environment", "expected"),
     [
-        ("metarl", "torch", {}, "10000 False"),
+        ("metarl", "torch", {}, "30000 False"),
         ("torch", "metarl", {}, "None True"),
         ("metarl", "torch", {"GOMP_SPINCOUNT": "7"}, "7 False"),
         ("metarl", "torch", {"OMP_WAIT_POLICY": "active"}, "None False"),
