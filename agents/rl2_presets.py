@@ -13,7 +13,7 @@ register_preset(
         name="pulls-10",
         agent_options={"num_tasks": 512, "iterations": 600},
         task_options={"pulls": 10},
-        note="PENDING",
+        note="6.63 to 6.68 of 6.66 in 10 pulls of 5 arms, five seeds; 1 to 2 minutes",
     )
 )
 register_preset(
@@ -23,7 +23,8 @@ register_preset(
         name="pulls-100",
         agent_options={"num_tasks": 512, "iterations": 1000, "entropy_bonus": 0.01},
         task_options={"pulls": 100},
-        note="PENDING",
+        note="78.26 and 78.29 in 100 pulls of 5 arms (Gittins index: 78.58), two seeds; "
+        "27 minutes on one busy core each",
     )
 )
 register_preset(
@@ -32,6 +33,17 @@ register_preset(
         task="metarl/PointNavigation-v0",
         name="episodes-3",
         agent_options={"num_tasks": 128, "iterations": 300, "episodes": 3},
-        note="PENDING",
+        note="-1.7 and -1.6 in the third episode (oracle: -0.5), two seeds; "
+        "5 to 7 minutes on one core",
+    )
+)
+register_preset(
+    Preset(
+        agent="rl2",
+        task="metarl/SparsePointNavigation-v0",
+        name="episodes-6",
+        agent_options={"num_tasks": 256, "iterations": 250, "episodes": 6},
+        note="3.8 in the first and 12.7 in the sixth episode (oracle: 13.4), one seed; "
+        "3 minutes on one core",
     )
 )
