@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 import metarl
 
 RESULTS = Path(__file__).parent / "results"
+EVALUATION_SEED = 1_000_000
+"""tasks that no search for hyper-parameters has looked at"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +147,11 @@ def reproduce(item: Reproduction, seed: int, options: Options) -> None:
         resume=True,
     )
     agent, ceiling = metarl.evaluate(
-        run, num_tasks=item.test_tasks, references=[item.ceiling], progress=True
+        run,
+        num_tasks=item.test_tasks,
+        seed=EVALUATION_SEED,
+        references=[item.ceiling],
+        progress=True,
     )
     last = metarl.read_metrics(run.path / "metrics.csv")[-1]
     result["seeds"][str(seed)] = {
@@ -155,6 +161,7 @@ def reproduce(item: Reproduction, seed: int, options: Options) -> None:
     }
     result |= {
         **{key: asdict(item)[key] for key in ("title", "published", "measure", "test_tasks")},
+        "evaluation_seed": EVALUATION_SEED,
         "ceiling": {"name": ceiling.label, **mean_and_interval(item.measured(ceiling))},
         "command": f"python experiments/reproduce.py --only {item.name}",
         "settings": asdict(run.config),
