@@ -1,5 +1,7 @@
 """What all pictures share: colours, dashes, type and the way a figure becomes a file."""
 
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,18 @@ GREYS: dict[str, tuple[str, tuple[Any, ...]]] = {
             (0, (3, 1.5)),
             (0, (3, 1.5, 1, 1.5)),
             (0, (8, 2)),
-            (0, (1, 1)),
+            (0, (2, 4)),
             (0, (8, 2, 1, 1.5, 1, 2)),
             (0, (3, 1, 1, 1, 1, 1)),
             (0, (8, 2, 3, 2)),
-            (0, (1, 3)),
+            (0, (3, 1, 3, 4)),
         ),
     ),
     "floor": ("0.55", ((0, (1, 1.2)), (0, (1, 3)), (0, (1, 1.2, 4, 1.2)))),
 }
 """of references: colour and dashes"""
+DASHES_SALT = 2767
+"""a number under which the built-in references of no family want the same dashes"""
 QUIET = "0.35"
 """colour of what is not data: titles and notes"""
 
@@ -51,6 +55,26 @@ METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None},
 }
 """the formats there are; what would make equal pictures differ is left out"""
+
+
+def reference_dashes(role: str, names: Sequence[str]) -> list[Any]:
+    """Dashes for all references of one role in a picture, none alike while there are enough.
+
+    A reference looks the same in every picture, because its name alone says which dashes it wants.
+    Where several want the same, the first of the alphabet gets them, the others what is left.
+    """
+    _, dashes = GREYS[role]
+    wanted = [zlib.crc32(f"{DASHES_SALT}{name}".encode()) % len(dashes) for name in names]
+    in_order = sorted(range(len(names)), key=names.__getitem__)
+    given: dict[int, int] = {}
+    for index in in_order:
+        if wanted[index] not in given.values():
+            given[index] = wanted[index]
+    left = [number for number in range(len(dashes)) if number not in given.values()]
+    for index in in_order:
+        if index not in given:
+            given[index] = left.pop(0) if left else wanted[index]
+    return [dashes[given[index]] for index in range(len(names))]
 
 
 def new_figure(width: float, height: float) -> Figure:

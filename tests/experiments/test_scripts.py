@@ -35,6 +35,14 @@ def test_the_benchmark_prints_a_row_for_each_number_of_lanes(tmp_path):
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["4", "8"]
 
 
+def test_reference_policies_are_lived_and_written_down(tmp_path):
+    options = ["--tasks", "50", "--only", "bandit-5x10", "--out", "results"]
+    assert "bandit-5x10: " in run_script(tmp_path, "reference_policies.py", *options)
+    page = (tmp_path / "results" / "reference-policies.md").read_text(encoding="utf-8")
+    assert "unseen tasks of each size" in page
+    assert "P 6.7" in page
+
+
 @pytest.mark.learning
 def test_the_demo_comes_close_to_the_exact_optimum(tmp_path):
     out = run_script(tmp_path, "demo.py")
