@@ -121,6 +121,7 @@ class RL2:
     """See the module."""
 
     adaptation_steps = 0
+    evaluation_steps = 0
 
     def __init__(self, config: RL2Config, setting: Setting) -> None:
         self._config = config

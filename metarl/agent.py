@@ -45,6 +45,10 @@ class Agent(Protocol):
     def adaptation_steps(self) -> int:
         """Parameter updates per task: K for gradient agents, 0 for those that adapt in memory."""
 
+    @property
+    def evaluation_steps(self) -> int:
+        """Adaptation steps that an evaluation shows; may differ from those of training."""
+
     def start(self, num_tasks: int) -> Policy:
         """The policy before any experience in the task."""
 

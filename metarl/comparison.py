@@ -40,6 +40,8 @@ class ComparisonRow:
     label: str
     role: str
     num_runs: int
+    episodes: int
+    """of experience in the task by the end of the last episode measured, that one included"""
     first: Estimate
     """return of the first episode"""
     last: Estimate
@@ -47,7 +49,8 @@ class ComparisonRow:
     total: Estimate | None
     """return of the whole trial; None where not every episode was measured"""
     score: Estimate | None
-    """0 for the floor, 1 for the ceiling; None where one of them is missing"""
+    """0 for the floor, 1 for the ceiling; None where one of them is missing, or lived shorter than
+    some agent"""
     difference: Estimate | None
     """how much more than the first agent, in the same tasks; None for itself"""
     regret: Estimate | None
@@ -64,7 +67,7 @@ class Comparison:
     num_tasks: int
     measure: Literal["total", "last"]
     """what score and difference speak of: the whole trial if everybody's was measured, of equal
-    length, else the last episode"""
+    length, else the last episode, however much experience came before it"""
     floor: str | None
     """label of who scores 0"""
     ceiling: str | None
@@ -144,11 +147,12 @@ def write_comparison(path: str | os.PathLike[str], comparison: Comparison) -> No
     ends = [f"{name}{end}" for name in NUMBERS for end in ("", "_low", "_high")]
     write_table(
         Path(path),
-        ["agent", "label", "role", "num_runs", *ends, *common],
+        ["agent", "label", "role", "num_runs", *ends, "episodes", *common],
         (
             [
                 *(row.agent, row.label, row.role, row.num_runs),
                 *_cells(row),
+                row.episodes,
                 *(getattr(comparison, name) for name in common),
             ]
             for row in comparison.rows
@@ -252,6 +256,7 @@ def _row(line: Line, estimates: Sequence[Estimate]) -> ComparisonRow:
         label=line.label,
         role=line.role,
         num_runs=line.num_runs,
+        episodes=line.last_episode,
         first=first,
         last=last,
         total=total,

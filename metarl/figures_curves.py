@@ -3,21 +3,38 @@
 Axes: `R` runs (the seeds of one agent), `P` points, `N` tasks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from numpy.typing import NDArray
 
-from metarl.figures import COLOURS, DASHES, GREYS, MARKERS, QUIET, add_note, new_figure, sources
+from metarl.figures import (
+    COLOURS,
+    DASHES,
+    GREYS,
+    MARKERS,
+    QUIET,
+    add_note,
+    new_figure,
+    reference_dashes,
+    sources,
+)
 from metarl.measures import cumulative_regret, regret_reference
 from metarl.rows import Curve
 from metarl.statistics import ROLES, Line, bootstrap_mean, choose_references, join_curves
 
+Numbers: TypeAlias = Callable[[Any], NDArray[np.float64]]
+"""from numbers to as many others, one by one"""
+
 FEW_POINTS = 12
 """up to here each point is worth a marker of its own"""
+SQUEEZED = 0.2
+"""share of the axis below which a line cannot be read, so that the axis becomes logarithmic"""
 
 
 def adaptation_figure(curves: Iterable[Curve], *, reference: Sequence[str] | None = None) -> Figure:
@@ -65,22 +82,76 @@ def _draw(axes: Axes, lines: Sequence[Line]) -> None:
     few = all(len(line.episode) <= FEW_POINTS for line in lines)
     agents = sum(line.role == "agent" for line in lines)
     drawn: dict[str, int] = dict.fromkeys(ROLES, 0)
+    dashes = {
+        role: reference_dashes(role, [line.agent for line in lines if line.role == role])
+        for role in GREYS
+    }
     bottom = _bottom(lines)
+    axes.set_xscale("log" if _is_squeezed(lines) else "linear")
     for line in _drawing_order(lines):
         index = drawn[line.role]
         drawn[line.role] += 1
         if line.role != "agent":
-            _draw_reference(axes, line, index, bottom)
+            _draw_reference(axes, line, dashes[line.role][index], bottom)
         elif len(line.episode) <= FEW_POINTS:
             # Side by side, so that the intervals of equally good agents stay legible.
-            _draw_points(axes, line, index, shift=0.06 * (index - (agents - 1) / 2) * few)
+            shift = 0.015 * (index - (agents - 1) / 2) * few
+            _draw_points(axes, line, index, _moved(axes, lines, line.episode, shift))
         else:
             _draw_band(axes, line, index)
+    axes.margins(x=0.06 if few else 0.02)
+    _set_ticks(axes, lines, few)
+
+
+def _is_squeezed(lines: Sequence[Line]) -> bool:
+    """Whether some line would be pressed into a small part of an axis without logarithm."""
+    longest = max(line.last_episode for line in lines)
+    widths = [int(np.ptp(line.episode)) for line in lines if len(line.episode) > 1]
+    return bool(widths) and min(widths) < SQUEEZED * longest
+
+
+def _scale(axes: Axes) -> tuple[Numbers, Numbers]:
+    """From episodes to places on the axis, and back; whose unit does not matter."""
+    return (np.log, np.exp) if axes.get_xscale() == "log" else (np.asarray, np.asarray)
+
+
+def _moved(
+    axes: Axes, lines: Sequence[Line], episode: NDArray[np.int64], share: float
+) -> NDArray[np.float64]:
+    """[P] a little to the right, by a share of the width that all lines take together."""
+    place, back = _scale(axes)
+    width = np.ptp(place(np.concatenate([line.episode for line in lines])))
+    moved: NDArray[np.float64] = back(place(episode) + share * width)
+    return moved
+
+
+def _set_ticks(axes: Axes, lines: Sequence[Line], few: bool) -> None:
+    """Plain numbers: of the points themselves where there are few, else round ones."""
+    logarithmic = axes.get_xscale() == "log"
     if few:
-        axes.set_xticks(sorted({int(k) for line in lines for k in line.episode}))
+        points = np.unique(np.concatenate([line.episode for line in lines]))
+        ends = np.concatenate([line.episode[[0, -1]] for line in lines])
+        axes.set_xticks(_apart(points, _scale(axes)[0](points), ends))
+    elif logarithmic:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    axes.margins(x=0.06 if few else 0.02)
+    if logarithmic:
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+
+
+def _apart(
+    points: NDArray[np.int64], places: NDArray[np.float64], ends: NDArray[np.int64]
+) -> list[int]:
+    """The points whose numbers have room beside each other where they stand, `ends` first."""
+    kept: list[int] = []
+    for i in np.argsort(~np.isin(points, ends), kind="stable").tolist():
+        room = [abs(places[i] - places[k]) / np.ptp(places) for k in kept]
+        digits = [len(str(max(points[i], points[k]))) for k in kept]
+        if all(r >= 0.03 + 0.025 * d for r, d in zip(room, digits, strict=True)):
+            kept.append(i)
+    return [int(points[i]) for i in sorted(kept)]
 
 
 def _add_legend(figure: Figure, axes: Axes, lines: Sequence[Line]) -> None:
@@ -107,25 +178,25 @@ def _bottom(lines: Sequence[Line]) -> float:
     return float(low - 5 * (high - low)) if high > low else -np.inf
 
 
-def _draw_reference(axes: Axes, line: Line, index: int, bottom: float) -> None:
-    colour, dashes = GREYS[line.role]
+def _draw_reference(axes: Axes, line: Line, dashes: Any, bottom: float) -> None:
+    colour, _ = GREYS[line.role]
     far = bool(line.mean.max() < bottom)
     name = line.label if line.role == "baseline" else f"{line.role}: {line.label}"
     axes.plot(
         [] if far else line.episode,
         [] if far else line.mean,
         color=colour,
-        linestyle=dashes[index % len(dashes)],
+        linestyle=dashes,
         linewidth=1.0 if line.role == "baseline" else 1.4,
         marker="_" if len(line.episode) == 1 else "",  # a line of one point is not seen
         label=f"{name} (at {line.mean.mean():.3g})" if far else name,
     )
 
 
-def _draw_points(axes: Axes, line: Line, index: int, *, shift: float) -> None:
+def _draw_points(axes: Axes, line: Line, index: int, places: NDArray[np.float64]) -> None:
     mean, low, high = bootstrap_mean(line.returns)
     axes.errorbar(
-        line.episode + shift,
+        places,
         mean,
         yerr=[mean - low, high - mean],
         color=COLOURS[index % len(COLOURS)],
@@ -139,11 +210,16 @@ def _draw_points(axes: Axes, line: Line, index: int, *, shift: float) -> None:
 
 
 def _draw_band(axes: Axes, line: Line, index: int) -> None:
-    mean, low, high = bootstrap_mean(line.returns)
+    """Broken where episodes were not measured, with a thin line across the gap."""
+    gaps = np.flatnonzero(np.diff(line.episode) > 1) + 1
+    episode = np.insert(line.episode.astype(np.float64), gaps, np.nan)
+    mean, low, high = (np.insert(part, gaps, np.nan) for part in bootstrap_mean(line.returns))
     colour = COLOURS[index % len(COLOURS)]
-    axes.fill_between(line.episode, low, high, color=colour, alpha=0.22, linewidth=0)
+    axes.fill_between(episode, low, high, color=colour, alpha=0.22, linewidth=0)
+    if len(gaps):
+        axes.plot(line.episode, line.mean, color=colour, linewidth=0.6)
     axes.plot(
-        line.episode,
+        episode,
         mean,
         color=colour,
         linestyle=DASHES[index % len(DASHES)],

@@ -54,7 +54,7 @@ def paths_figure(logs: Sequence[TrialLog], *, tasks: int = 6) -> Figure:
         sharey=True,
         subplot_kw={"xlim": (low[0], high[0]), "ylim": (low[1], high[1]), "aspect": "equal"},
     )
-    shown = sorted({stage for log in logs for stage in stages(log)})
+    shown = stages(logs)
     places = [(log, task) for log in logs for task in chosen]
     for axes, (log, task) in zip(grid.flat, places, strict=False):
         _draw_paths(axes, log.where(log.task == task), shown)
@@ -69,21 +69,26 @@ def paths_figure(logs: Sequence[TrialLog], *, tasks: int = 6) -> Figure:
     whose = f"{logs[0].label} in " if len(logs) == 1 else ""
     cut = "; paths of references are cut at the frame" * _leaves(logs, chosen, low, high)
     many = sources(logs[0].split, len(chosen))
-    add_note(figure, f"{whose}{logs[0].family}: one trial in each of {many}{cut}")
+    add_note(figure, f"{whose}{logs[0].family}: {_copies(logs)} in each of {many}{cut}")
     return figure
 
 
-def stages(log: TrialLog) -> list[Stage]:
-    """Every stage that was lived, in order."""
-    pairs = np.unique(np.stack([log.phase, log.episode], 1), axis=0)
-    return [Stage(*map(int, pair)) for pair in pairs]
+def stages(logs: Sequence[TrialLog]) -> list[Stage]:
+    """Every stage that somebody lived, in order; one for all who had as much experience then."""
+    phases: dict[int, int] = {}
+    for log in logs:
+        for phase, episode in np.unique(np.stack([log.phase, log.episode], 1), axis=0).tolist():
+            # References take no adaptation steps; agents that do say how many there were.
+            phases[episode] = max(phase, phases.get(episode, 0))
+    return [Stage(phases[episode], episode) for episode in sorted(phases)]
 
 
-def path(log: TrialLog, stage: Stage, copy: int = 0) -> NDArray[np.float64]:
-    """[S + 1, 2] the points of one episode, its last included, of a log of one task."""
-    life = log.where(
-        (log.phase == stage.phase) & (log.episode == stage.episode) & (log.copy == copy)
-    )
+def path(log: TrialLog, episode: int, copy: int = 0) -> NDArray[np.float64]:
+    """[S + 1, 2] the points of one episode, its last included, of a log of one task.
+
+    Empty where the episode was not lived.
+    """
+    life = log.where((log.episode == episode) & (log.copy == copy))
     return np.concatenate([life.observation, life.next_observation[-1:]])
 
 
@@ -106,6 +111,14 @@ def window(
     return middle - 1.2 * half, middle + 1.2 * half
 
 
+def _copies(logs: Sequence[TrialLog]) -> str:
+    """How often each task was lived in at once, as far as it was written down."""
+    counts = sorted({len(np.unique(log.copy)) for log in logs})
+    if counts[-1] == 1:
+        return "one trial"
+    return f"{' or '.join(map(str, counts))} trials at once"
+
+
 def _leaves(
     logs: Sequence[TrialLog],
     tasks: Sequence[int],
@@ -120,7 +133,9 @@ def _leaves(
 def _draw_paths(axes: Axes, log: TrialLog, shown: Sequence[Stage]) -> None:
     for stage, colour, width in _looks(shown):
         for copy in np.unique(log.copy):
-            points = path(log, stage, int(copy))
+            points = path(log, stage.episode, int(copy))
+            if not len(points):
+                continue
             axes.plot(*points.T, color=colour, linewidth=width, solid_joinstyle="round", zorder=3)
             axes.plot(*points[-1], "s", color=colour, markersize=1.5 + width, zorder=3)
             axes.plot(*points[0], **_START)
@@ -142,10 +157,10 @@ _GOAL: dict[str, Any] = {
     "marker": "*",
     "markersize": 13,
     "clip_on": False,
-    "markerfacecolor": "#F7C9A9",
+    "markerfacecolor": "#F7C9A960",  # what happens at the goal is what one wants to see
     "markeredgecolor": "#D55E00",
     "linestyle": "none",
-    "zorder": 2,  # below the paths: what happens at the goal is what one wants to see
+    "zorder": 5,
 }
 
 
@@ -161,13 +176,11 @@ def _looks(shown: Sequence[Stage]) -> list[tuple[Stage, str, float]]:
 
 def _name(stage: Stage, shown: Sequence[Stage]) -> str:
     phases = {other.phase for other in shown}
-    if len(phases) == 1:
-        return f"episode {stage.episode}"
-    steps = (
-        f"after {stage.phase} step{'s' * (stage.phase != 1)}" if stage.phase else "before adapting"
-    )
-    several = len(phases) < len(shown)
-    return f"{steps}, episode {stage.episode}" if several else steps
+    episode = f"episode {stage.episode}"
+    steps = f"after {stage.phase} step{'s' * (stage.phase != 1)}"
+    if len(phases) == 1 or len(phases) < len(shown):
+        return f"{episode}, {steps}" if stage.phase else episode
+    return steps if stage.phase else "before adapting"
 
 
 def _explain_paths(figure: Figure, logs: Sequence[TrialLog], shown: Sequence[Stage]) -> None:
@@ -178,8 +191,13 @@ def _explain_paths(figure: Figure, logs: Sequence[TrialLog], shown: Sequence[Sta
     handles.append(Line2D([], [], label="start", **_START))
     if logs[0].parameter.shape[1] == 2:
         handles.append(Line2D([], [], label="goal, not shown to the agent", **_GOAL))
-    columns = min(len(handles), 5)
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
+    for columns in range(min(len(handles), 5), 0, -1):
+        legend = figure.legend(
+            handles=handles, loc="outside upper center", ncols=columns, frameon=False
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _require_paths(log: TrialLog) -> None:

@@ -81,8 +81,9 @@ def cumulative_regret(line: Line, ceiling: Line) -> NDArray[np.float64]:
     for each in (line, ceiling):
         if not each.is_complete:
             raise ConfigError(
-                f"{each.label} was measured at the episodes {each.episode.tolist()}: regret adds "
-                "up all episodes from the first on, and some of them are missing."
+                f"{each.label} was measured at {_episodes(each)}: regret adds up all episodes "
+                "from the first on, and some of them are missing. Leave out the runs of agents "
+                "that adapt in several copies at once, and see the adaptation instead."
             )
     if len(line.episode) != len(ceiling.episode):
         raise ConfigError(
@@ -93,22 +94,31 @@ def cumulative_regret(line: Line, ceiling: Line) -> NDArray[np.float64]:
     return regret
 
 
+def _episodes(line: Line) -> str:
+    episodes = [str(episode) for episode in line.episode]
+    few = episodes if len(episodes) <= 8 else [*episodes[:6], "...", episodes[-1]]
+    return f"the episodes {', '.join(few)}"
+
+
 def bracket(lines: Sequence[Line], worth: Sequence[float]) -> tuple[int, int] | None:
     """Which floor and which ceiling score 0 and 1: their places among `lines`.
 
     The highest floor and the lowest ceiling, so that more than 0 is more than anybody reaches
     without learning, and 1 is the best that is known to be possible: an exact optimum for
-    whoever does not know the task comes before an oracle that does.
+    whoever does not know the task comes before an oracle that does. Only those count that lived
+    as long as anybody: a ceiling of short lives is none for whoever had more experience.
 
     Args:
         lines: agents and references.
         worth: mean return of each, by which they are compared.
 
     Returns:
-        None where there is no floor or no ceiling.
+        None where there is no such floor or no such ceiling.
     """
-    floors = [i for i, line in enumerate(lines) if line.role == "floor"]
-    ceilings = [i for i, line in enumerate(lines) if line.role == "ceiling"]
+    longest = max(line.last_episode for line in lines)
+    lived = [(i, line.role) for i, line in enumerate(lines) if line.last_episode == longest]
+    floors = [i for i, role in lived if role == "floor"]
+    ceilings = [i for i, role in lived if role == "ceiling"]
     if not floors or not ceilings:
         return None
     return max(floors, key=worth.__getitem__), min(ceilings, key=worth.__getitem__)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich import box
@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from metarl.errors import ConfigError
 from metarl.tasks import Split
 from metarl.terminal import SUCCESS, in_shell, parse, say
 
 if TYPE_CHECKING:
+    from metarl.agent import AgentConfig
     from metarl.comparison import Comparison
     from metarl.statistics import Estimate
 
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """Lives the agent of a run, and its floors and ceilings, in tasks it has never seen."""
+    """Lives the agent of a run, and its floors and ceilings, in tasks it has never seen.
+
+    The agent has the options it was trained with, unless --agent.NAME VALUE says otherwise; `metarl
+    evaluate RUN --help` lists them with what they were.
+    """
 
     run: tyro.conf.Positional[Path]
     """folder of the run, as `metarl train` printed it"""
@@ -32,7 +38,7 @@ class EvaluateOptions:
     seed: int = 0
     """of the tasks and their noise: equal seeds make runs comparable task by task"""
     episodes: int | None = None
-    """episodes in a row; by default as many as in training"""
+    """episodes in a row, of each phase; by default as many as in training"""
     split: Split = "test"
     """test, or train to look for a generalisation gap"""
     references: tuple[str, ...] = ("default",)
@@ -48,14 +54,20 @@ class EvaluateOptions:
 
 
 def _evaluate(words: Sequence[str]) -> int:
-    options = parse(EvaluateOptions, words, "evaluate")
+    trained = _agent_of_run(words)
+    options = parse(_evaluate_options(trained), words, "evaluate")
     from metarl.comparison import compare_curves, write_comparison
     from metarl.evaluation import evaluate
     from metarl.rows import FILE_NAME
 
     names = [name for name in options.references if name != "none"]
-    chosen = dataclasses.asdict(options) | {"references": names == ["default"] or names}
+    chosen = _fields(options)
     del chosen["csv"]
+    agent = _fields(chosen.pop("agent")) if trained else {}
+    chosen |= {
+        "references": names == ["default"] or names,
+        "agent_options": {name: v for name, v in agent.items() if v != getattr(trained, name)},
+    }
     comparison = compare_curves(evaluate(**chosen))
     _say_table(comparison, differences=False)
     if options.csv:
@@ -64,6 +76,43 @@ def _evaluate(words: Sequence[str]) -> int:
     rows = options.run / FILE_NAME
     say(f"The rows are in {rows}. Draw them:\n  {in_shell('plot', options.run)}")
     return SUCCESS
+
+
+def _agent_of_run(words: Sequence[str]) -> "AgentConfig | None":
+    """What the agent of the run among the words was trained with; None where there is no run."""
+    folder = next((word for word in words if (Path(word) / "config.json").is_file()), None)
+    option = next((word for word in words if word.startswith("--agent.")), None)
+    if folder is None and option is None:
+        return None
+    from metarl.records import load_run
+
+    if folder is None and words[0].startswith("-"):
+        raise ConfigError(
+            f"{option} is an option of a run's agent, and no run is named: metarl evaluate RUN "
+            f"{option} VALUE, where RUN is the folder that `metarl train` printed."
+        )
+    config = load_run(folder or words[0]).config.make_agent_config()
+    # JSON knows no tuples.
+    values = _fields(config)
+    values |= {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+    return dataclasses.replace(config, **values)
+
+
+def _evaluate_options(trained: "AgentConfig | None") -> type[Any]:
+    """`EvaluateOptions`, with the field `agent` where it is known what that may be."""
+    if trained is None:
+        return EvaluateOptions
+    fields = [("agent", type(trained), dataclasses.field(default=trained))]
+    made = dataclasses.make_dataclass(
+        "EvaluateOptions", fields, bases=(EvaluateOptions,), frozen=True, kw_only=True
+    )
+    made.__doc__ = EvaluateOptions.__doc__
+    return made
+
+
+def _fields(options: Any) -> dict[str, Any]:
+    """The values of a dataclass, as they are."""
+    return {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
 
 
 def _names(chosen: Sequence[str]) -> list[str] | None:
@@ -105,7 +154,7 @@ def _compare(words: Sequence[str]) -> int:
 def _say_table(comparison: "Comparison", *, differences: bool) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 160  # a log file has no edge to break lines at
+        console.width = 200  # a log file has no edge to break lines at
     title = (
         f"{comparison.family}, {comparison.num_tasks:,} {comparison.split} tasks, "
         f"seed {comparison.seed}"
@@ -113,14 +162,15 @@ def _say_table(comparison: "Comparison", *, differences: bool) -> None:
     table = Table("agent", "role", box=box.SIMPLE, title=Text(title), title_justify="left")
     table.caption = Text(_caption(comparison, differences))
     table.caption_justify = "left"
-    headings = ["seeds", "first episode", "last episode", "whole trial", "score"]
-    for heading in [*headings, "difference"] if differences else headings:
+    unequal = len({row.episodes for row in comparison.rows}) > 1
+    headings = ["seeds", *["episodes"] * unequal, "first episode", "last episode", "whole trial"]
+    headings += ["score", *["difference"] * differences]
+    for heading in headings:
         table.add_column(heading, justify="right")
     for row in comparison.rows:
-        numbers = [row.first, row.last, row.total, row.score]
-        cells = map(_number, [*numbers, row.difference] if differences else numbers)
-        seeds = str(row.num_runs) if row.role == "agent" else ""
-        table.add_row(*map(Text, (row.label, row.role, seeds, *cells)))
+        numbers = [row.first, row.last, row.total, row.score, *[row.difference] * differences]
+        counts = [str(row.num_runs) if row.role == "agent" else "", *[str(row.episodes)] * unequal]
+        table.add_row(*map(Text, (row.label, row.role, *counts, *map(_number, numbers))))
     console.print(table)
 
 
@@ -131,6 +181,8 @@ def _caption(comparison: "Comparison", differences: bool) -> str:
         parts.append(f"score of the {measure}: 0 {comparison.floor}, 1 {comparison.ceiling}")
     if differences and comparison.base is not None:
         parts.append(f"difference of the {measure} to {comparison.base}, task by task")
+    if any(row.total is None for row in comparison.rows):
+        parts.append("no whole trial and no regret where not every episode was measured")
     return "; ".join(parts)
 
 
@@ -151,10 +203,12 @@ class PlotOptions:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """folders of runs that `metarl evaluate` has been through"""
-    kind: Literal["adaptation", "regret", "learning", "pulls", "paths"] = "adaptation"
-    """adaptation: return over episodes of experience; regret: what was lost against the ceiling;
-    learning: a metric of training over steps and time; pulls: arms pulled in a few bandits; paths:
-    ways of each episode to a few goals"""
+    kind: Literal["adaptation", "regret", "learning", "pulls", "paths"] | None = None
+    """adaptation, the default: return over episodes of experience; regret: what was lost against
+    the ceiling; learning: a metric of training over steps and time; pulls: arms pulled in a few
+    bandits; paths: ways of each episode to a few goals"""
+    paths: bool = False
+    """short for --kind paths"""
     out: Path | None = None
     """where to, such as curve or curve.pdf; by default named after its kind, beside the runs"""
     references: tuple[str, ...] | None = None
@@ -174,7 +228,15 @@ def _plot(words: Sequence[str]) -> int:
     options = parse(PlotOptions, words, "plot")
     from metarl.plotting import plot
 
-    chosen = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    chosen = _fields(options)
+    if chosen.pop("paths"):
+        if options.kind not in (None, "paths"):
+            raise ConfigError(
+                f"--paths is short for --kind paths, but --kind {options.kind} was given, too; one "
+                "picture is of one kind, so leave one of them out."
+            )
+        chosen["kind"] = "paths"
+    chosen["kind"] = chosen["kind"] or "adaptation"
     wanted = chosen.pop("references")
     reference = None if wanted is None else _names(wanted)
     say("\n".join(map(str, plot(**chosen, reference=reference))))

@@ -52,6 +52,11 @@ class Line:
         return len(self.returns)
 
     @property
+    def last_episode(self) -> int:
+        """Of experience in the task, that was measured."""
+        return int(self.episode[-1])
+
+    @property
     def is_complete(self) -> bool:
         """Whether every episode from the first on was measured."""
         return np.array_equal(self.episode, np.arange(1, len(self.episode) + 1))
@@ -196,13 +201,13 @@ def choose_references(curves: Sequence[Rows], reference: Sequence[str] | None) -
 def _line(group: Sequence[Curve]) -> Line:
     if group[0].role != "agent":
         # Each run brings the same references along; one that lived longer shows more.
-        group = [max(group, key=lambda curve: len(curve.episode))]
+        group = [max(group, key=lambda curve: (curve.episode[-1], len(curve.episode)))]
     for curve in group:
         if not np.array_equal(curve.episode, group[0].episode):
             raise ConfigError(
                 f"The runs {group[0].run!r} and {curve.run!r} of {curve.label} were measured at "
                 f"different episodes, up to {group[0].episode[-1]} and {curve.episode[-1]}; "
-                "evaluate both with the same number of episodes."
+                "evaluate both with the same number of episodes, adaptation steps and copies."
             )
     return Line(
         agent=group[0].agent,

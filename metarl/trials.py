@@ -46,7 +46,7 @@ class TrialLog:
     num_actions: int | None  # of a discrete action; None where actions are continuous
     task: NDArray[np.int64]  # [S] the same number as in the adaptation curve
     copy: NDArray[np.int64]  # [S] which of the environments that lived in the task at once
-    phase: NDArray[np.int64]  # [S] adaptation steps before; 0 for agents that adapt in memory
+    phase: NDArray[np.int64]  # [S] adaptation steps before; 0 where there are none
     episode: NDArray[np.int64]  # [S] the same number as in the adaptation curve, from 1 on
     step: NDArray[np.int64]  # [S] within the episode, from 1 on
     reward: NDArray[np.float64]  # [S]

@@ -1,10 +1,11 @@
 import subprocess
 import sys
-from dataclasses import fields, make_dataclass, replace
+from dataclasses import asdict, fields, make_dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 import gymnasium
+import numpy as np
 import pytest
 
 import metarl.evaluation
@@ -16,6 +17,7 @@ from metarl.records import RunConfig, create_run
 from metarl.results_commands import PlotOptions
 from metarl.rows import write_curves
 
+from .agents_of_glass import SteeringConfig
 from .test_rows import make_curve
 
 BANDIT = "metarl/BernoulliBandit-v0"
@@ -91,6 +93,9 @@ def test_version(capsys):
         (["plot"], "name at least one run folder"),
         (["plot", "a", "--formats", "bmp"], "'bmp' is no format"),
         (["plot", "a", "--kind", "film"], "regret"),
+        (["plot", "--paths", "a", "--kind", "regret"], "but --kind regret was given, too"),
+        (["plot", "--paths", "a", "--kind", "adaptation"], "leave one of them out"),
+        (["evaluate", "--agent.copies", "3", "a"], "no run is named: metarl evaluate RUN --agent"),
         (["compare"], "name at least one run folder"),
         (["list", "everything"], "everything"),
     ],
@@ -106,6 +111,7 @@ def test_wrong_usage_says_what_is_right(capsys, words, complaint):
     ("words", "complaint"),
     [
         (["evaluate", "nowhere"], "nowhere is not a run folder"),
+        (["evaluate", "nowhere", "--agent.copies", "3"], "nowhere is not a run folder"),
         (["plot", "nowhere"], "There is no nowhere"),
         (["plot", "nowhere", "--kind", "paths"], "There is no nowhere"),
         (["compare", "nowhere"], "There is no nowhere"),
@@ -279,6 +285,7 @@ def test_evaluate_shows_the_table_and_the_next_command(capsys, monkeypatch):
                 "label": None,
                 "device": "cpu",
                 "progress": False,
+                "agent_options": {},
             },
         )
     ]
@@ -303,6 +310,64 @@ def test_references_of_an_evaluation_are_all_none_or_named(capsys, monkeypatch, 
     monkeypatch.setattr(metarl.evaluation, "evaluate", evaluate)
     assert run(capsys, "evaluate", "a", *(["--references", *words] if words else []))[0] == 0
     assert asked == [passed]
+
+
+@pytest.fixture
+def steering_run(folder, monkeypatch):
+    """The folder of a run whose agent was trained with two options of its own."""
+    where = f"{__package__}.agents_of_glass:SteeringConfig"
+    monkeypatch.setitem(metarl.registry._agents, "steering", where)
+    options = {**asdict(SteeringConfig()), "copies": 7, "rate": 0.5}
+    settings = RunConfig(
+        agent="steering", agent_options=options, task=BANDIT, task_options={}, seed=0
+    )
+    return create_run(folder / "run", settings)
+
+
+@pytest.mark.parametrize(
+    ("words", "passed"),
+    [
+        ([], {}),
+        (
+            ["--agent.copies", "40", "--agent.evaluation-steps", "5"],
+            {"copies": 40, "evaluation_steps": 5},
+        ),
+        (["--agent.copies=7", "--agent.hidden", "8", "8"], {}),
+        (["--agent.hidden", "9"], {"hidden": (9,)}),
+    ],
+)
+def test_options_of_the_agent_of_a_run_may_be_changed(
+    capsys, monkeypatch, steering_run, words, passed
+):
+    asked = []
+
+    def evaluate(run, *, agent_options, **_):
+        asked.append((run, agent_options))
+        return [make_curve()]
+
+    monkeypatch.setattr(metarl.evaluation, "evaluate", evaluate)
+    code, _, err = run(capsys, "evaluate", "--num-tasks", "5", "run", *words)
+    assert (code, err) == (0, "")
+    assert asked == [(Path("run"), passed)]
+
+
+def test_help_of_a_run_lists_the_options_of_its_agent_as_they_were(capsys, steering_run):
+    code, out, _ = run(capsys, "evaluate", "run", "--help")
+    assert code == 0
+    for option, explained in [
+        ("--agent.copies INT", "each task at once (B) (default: 7)"),
+        ("--agent.rate FLOAT", "of the way (default: 0.5)"),
+        ("--num-tasks INT", "tasks to live in (default: 1000)"),
+    ]:
+        assert option in out
+        assert explained in out
+    code, out, _ = run(capsys, "evaluate", "--help")
+    assert code == 0
+    assert "--agent.copies" not in out
+    assert "--agent.NAME VALUE" in out
+    code, _, err = run(capsys, "evaluate", "run", "--agent.copy", "3")
+    assert code == 2
+    assert "--agent.copies INT" in err
 
 
 def test_plot_prints_the_files_it_wrote(capsys, folder):
@@ -345,6 +410,35 @@ def test_compare_shows_scores_and_differences_and_writes_them(capsys, folder):
     assert "best arm" not in out.replace("1 best arm", "")
 
 
+def test_compare_says_how_long_each_has_lived_where_that_differs(capsys, folder):
+    heights = {"short": 2.0, "long": 4.0}
+    for name, height in heights.items():
+        (folder / name).mkdir()
+        agent = make_curve(run=name, agent=name, label=f"{name} agent")
+        best = make_curve(agent="oracle", label="oracle", role="ceiling", run="")
+        curves = [replace(agent, returns=agent.returns * 0 + height), best]
+        if name == "long":
+            curves = [replace(curve, episode=np.array([1, 21, 41])) for curve in curves]
+        write_curves(f"{name}/adaptation.csv", curves)
+    code, out, _ = run(capsys, "compare", "short", "long")
+    assert code == 0
+    assert "seeds   episodes" in out
+    short, long, oracle = (
+        next(line for line in out.splitlines() if f"  {name}" in line)
+        for name in ("short agent", "long agent", "oracle")
+    )
+    assert short.split()[:5] == ["short", "agent", "agent", "1", "3"]
+    assert long.split()[:5] == ["long", "agent", "agent", "1", "41"]
+    assert oracle.split()[:3] == ["oracle", "ceiling", "41"]
+    assert "no regret where not every episode was measured" in " ".join(out.split())
+    code, out, _ = run(capsys, "compare", "short")
+    assert "episodes" not in out
+    assert "no regret" not in out
+    code, _, err = run(capsys, "plot", "short", "long", "--kind", "regret")
+    assert code == 2
+    assert "was measured at the episodes 1, 21, 41: regret adds up all" in err
+
+
 def test_evaluate_writes_its_table_too(capsys, monkeypatch):
     monkeypatch.setattr(metarl.evaluation, "evaluate", lambda run, **_: [make_curve()])
     code, out, _ = run(capsys, "evaluate", "a", "--csv", "table.csv")
@@ -355,7 +449,19 @@ def test_evaluate_writes_its_table_too(capsys, monkeypatch):
 
 def test_the_command_knows_every_kind_of_picture():
     (kinds,) = (f.type for f in fields(PlotOptions) if f.name == "kind")
-    assert get_args(kinds) == get_args(PictureKind)
+    assert get_args(get_args(kinds)[0]) == get_args(PictureKind)
+
+
+@pytest.mark.parametrize(
+    "words", [("a", "--paths"), ("--paths", "a"), ("--paths", "a", "--kind", "paths")]
+)
+def test_paths_is_short_for_its_kind(capsys, monkeypatch, words):
+    asked = []
+    monkeypatch.setattr(
+        "metarl.plotting.plot", lambda runs, **options: asked.append((runs, options["kind"])) or []
+    )
+    assert run(capsys, "plot", *words)[0] == 0
+    assert asked == [((Path("a"),), "paths")]
 
 
 def test_options_of_a_picture_reach_it(capsys, monkeypatch):

@@ -97,17 +97,46 @@ def test_a_total_has_the_interval_of_totals():
     assert (row.score, row.difference, row.regret) == (None, None, None)
 
 
-def test_where_episodes_are_skipped_the_last_one_is_what_counts():
+def apart():
+    """An agent of 3 episodes and one that has lived 41, each with the references of its run."""
     curves = four_curves()
-    curves[2] = replace(curves[2], episode=np.array([1, 21, 41]))
+    far = {"episode": np.array([1, 21, 41])}
+    others = [
+        curve_of([1, 2, 2], seed=7, agent="random", label="random", role="floor"),
+        curve_of([5, 7, 7], seed=8, agent="oracle", label="oracle", role="ceiling"),
+    ]
+    return [*curves, replace(curves[2], **far), *(replace(curve, **far) for curve in others)]
+
+
+def test_where_episodes_are_skipped_the_last_one_is_what_counts():
+    curves = apart()
+    del curves[2]
     comparison = compare_curves(curves)
     rows = by_label(comparison)
     assert comparison.measure == "last"
     assert rows["MAML"].total is None
     assert rows["MAML"].regret is None
     assert rows['RL^2, "GRU"'].total is not None
-    np.testing.assert_allclose(rows["MAML"].score.mean, 6 / 5, atol=0.05)
+    assert {label: row.episodes for label, row in rows.items()} == {
+        "random": 41,
+        'RL^2, "GRU"': 3,
+        "MAML": 41,
+        "Bayes optimum": 3,
+        "oracle": 41,
+    }
+    # From the floor to the ceiling that lived as long as MAML: 2 to 7, and no optimum of 3.
+    assert (comparison.floor, comparison.ceiling) == ("random", "oracle")
+    np.testing.assert_allclose(rows["MAML"].score.mean, 4 / 5, atol=0.05)
+    np.testing.assert_allclose(rows['RL^2, "GRU"'].score.mean, 2 / 5, atol=0.05)
     np.testing.assert_allclose(rows["MAML"].difference.mean, 2.0, atol=0.1)
+
+
+def test_without_references_that_live_as_long_there_is_no_score():
+    curves = four_curves()
+    curves[2] = replace(curves[2], episode=np.array([1, 21, 41]))
+    comparison = compare_curves(curves)
+    assert (comparison.floor, comparison.ceiling) == (None, None)
+    assert by_label(comparison)['RL^2, "GRU"'].score is None
 
 
 def test_each_seed_has_a_row_of_its_own_on_request():
@@ -156,6 +185,7 @@ def test_folders_are_read_and_the_table_comes_back_from_its_file(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == [row.label for row in comparison.rows]
     assert {row["ceiling"] for row in rows} == {"Bayes optimum"}
+    assert {row["episodes"] for row in rows} == {"3"}
     for written, row in zip(rows, comparison.rows, strict=True):
         for name in NUMBERS:
             estimate = getattr(row, name)

@@ -1,18 +1,18 @@
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
-import torch
 
 import metarl
+from metarl import registry
+from metarl.envs.bandits import BernoulliBandit
 from metarl.errors import CheckpointError, ConfigError, UnknownNameError
-from metarl.evaluation import LOGGED_COPIES, LOGGED_TASKS, _Trials, evaluate
+from metarl.evaluation import _choose, evaluate
+from metarl.lives import LOGGED_TASKS, Schedule
 from metarl.records import Run, RunConfig, create_run
 from metarl.rows import read_curves
 from metarl.training import train
 from metarl.trials import read_trials
 
-from .worlds_of_glass import Countdown
+from .agents_of_glass import Steering
 
 SMALL = {"num_tasks": 8, "hidden": 8, "progress": False, "iterations": 1}
 
@@ -27,6 +27,15 @@ def bandit(tmp_path_factory) -> Run:
 def navigation(tmp_path_factory) -> Run:
     out = tmp_path_factory.mktemp("runs") / "navigation"
     return train("rl2", "metarl/PointNavigation-v0", out=out, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def steering(tmp_path_factory):
+    """A run whose agent takes one adaptation step in training and shows two in evaluation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._agents, "steering", f"{__package__}.agents_of_glass:SteeringConfig")
+        out = tmp_path_factory.mktemp("runs") / "steering"
+        yield train("steering", "metarl/PointNavigation-v0", out=out, progress=False)
 
 
 def test_curves_of_agent_floor_and_ceiling_are_measured_and_written(bandit):
@@ -61,7 +70,7 @@ def test_the_best_arm_is_best_in_the_very_tasks_of_the_agent(bandit):
 
 
 def test_parts_of_an_evaluation_are_joined(bandit, monkeypatch):
-    monkeypatch.setattr("metarl.evaluation.TASKS_PER_BATCH", 7)
+    monkeypatch.setattr("metarl.lives.TASKS_PER_BATCH", 7)
     curves = evaluate(bandit, num_tasks=20, references=["best_arm"])
     assert curves[0].returns.shape == (10, 20)
     assert (curves[1].returns >= curves[0].returns).all()
@@ -144,71 +153,6 @@ def test_the_same_seed_writes_the_same_trials(bandit):
     assert files[0] == files[1] != files[2]
 
 
-class Adapting:
-    """Two adaptation steps, each after three copies of two episodes; pulls arm k in phase k."""
-
-    adaptation_steps = 2
-
-    def start(self, num_tasks):
-        return Always(0)
-
-    def adapt(self, policy, experience):
-        return Always(policy.arm + 1)
-
-
-class Always:
-    def __init__(self, arm):
-        self.arm = arm
-
-    def initial_memory(self, num_tasks, copies):
-        return None
-
-    def act(self, percept, memory, generator):
-        zeros = torch.zeros_like(percept.previous_reward)
-        return metarl.Decision(zeros.long() + self.arm, zeros, None)
-
-
-def test_phases_and_copies_are_told_apart():
-    trials = _Trials(Countdown(), num_tasks=8, episodes=2, seed=0, split="test", device="cpu")
-    log = trials.measured(trials.of_agent(Adapting(), copies=4)).log
-    assert set(log["copy"]) == set(range(LOGGED_COPIES))
-    # Two episodes of four copies lie between the phases.
-    points = {(p, e) for p, e in zip(log["phase"], log["episode"], strict=True)}
-    assert points == {(0, 1), (0, 2), (1, 9), (1, 10), (2, 17), (2, 18)}
-    np.testing.assert_array_equal(log["action"][:, 0], log["phase"])
-    # The reward of this world names the task, the step and the action.
-    parameter = log["parameter"][:, 0]
-    np.testing.assert_array_equal(
-        log["reward"], 100 * parameter + 10 * log["step"] + log["action"][:, 0]
-    )
-    np.testing.assert_array_equal(log["observation"][:, 1], log["step"] - 1)
-    assert log["num_actions"] == 3
-    assert log["expected_reward"].shape == (len(parameter), 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Paying(Countdown):
-    """Says what its actions are worth."""
-
-    def expected_rewards(self, task):
-        return torch.stack([task, 2 * task, 3 * task], 1).float()
-
-
-def test_what_actions_are_worth_is_written_where_the_family_says_it():
-    trials = _Trials(Paying(), num_tasks=8, episodes=2, seed=0, split="test", device="cpu")
-    log = trials.measured(trials.of_agent(Adapting(), copies=1)).log
-    expected = log["parameter"] * np.array([1.0, 2.0, 3.0])
-    np.testing.assert_array_equal(log["expected_reward"], expected)
-
-
-def test_vectors_too_wide_for_a_picture_are_left_out(monkeypatch):
-    monkeypatch.setattr("metarl.evaluation.MOST_COMPONENTS", 1)
-    trials = _Trials(Countdown(), num_tasks=8, episodes=2, seed=0, split="test", device="cpu")
-    log = trials.measured(trials.of_agent(Adapting(), copies=1)).log
-    assert log["observation"].shape == (len(log["task"]), 0)
-    assert log["action"].shape == (len(log["task"]), 1)
-
-
 def test_few_references_are_lived_unless_all_are_asked_for(bandit):
     few = {curve.agent for curve in evaluate(bandit, num_tasks=3)}
     every = {curve.agent for curve in evaluate(bandit, num_tasks=3, references=["all"])}
@@ -220,3 +164,69 @@ def test_few_references_are_lived_unless_all_are_asked_for(bandit):
         "optimistic_thompson",
         "gittins",
     }
+
+
+def test_an_evaluation_shows_the_steps_it_is_asked_for_and_references_keep_up(steering):
+    curves = evaluate(steering, num_tasks=50)
+    assert [curve.agent for curve in curves] == ["steering", "random", "standing_still", "oracle"]
+    for curve in curves:
+        assert curve.episode.tolist() == [1, 5, 9]  # four copies; two steps, one in training
+        assert curve.returns.shape == (3, 50)
+    first, *_, last = curves[0].returns.mean(1)
+    assert last > first + 15
+    assert abs(curves[1].returns[0].mean() - curves[1].returns[-1].mean()) < 5
+    for log in read_trials(steering.path / "trials.csv"):
+        assert set(log.episode) == {1, 5, 9}
+
+
+def test_options_of_the_agent_may_differ_from_its_training(steering, bandit):
+    before = (steering.path / "config.json").read_bytes()
+    options = {"copies": 10, "evaluation_steps": 3, "rate": 1e-9}
+    agent, *_, oracle = evaluate(steering, num_tasks=50, agent_options=options)
+    assert agent.episode.tolist() == oracle.episode.tolist() == [1, 11, 21, 31]
+    assert agent.returns[-1].mean() < agent.returns[0].mean() + 8  # whose rate is nothing
+    assert agent.label == "steering at 1.0"  # the same agent, as trained
+    assert (steering.path / "config.json").read_bytes() == before
+    (agent,) = evaluate(bandit, num_tasks=9, agent_options={"copies": 5}, references=False)
+    assert agent.episode.tolist() == list(range(1, 11))
+    assert set((agent.returns % 1 * 5).round(9).flat) > {1.0, 2.0}  # the mean of five copies
+
+
+def test_the_checkpoint_is_loaded_into_the_agent_with_other_options(steering, monkeypatch):
+    loaded = []
+    original = Steering.load_state
+
+    def load_state(agent, state):
+        original(agent, state)
+        loaded.append((agent.config.copies, agent.network.tolist()))
+
+    monkeypatch.setattr(Steering, "load_state", load_state)
+    evaluate(steering, num_tasks=2, agent_options={"copies": 2})
+    assert loaded == [(2, [1.0, 1.0, 1.0])]
+
+
+def test_options_that_do_not_fit_the_agent_are_refused(steering, bandit):
+    with pytest.raises(ConfigError, match=r"rl2 has no option 'copy'. Did you mean 'copies'.* gam"):
+        evaluate(bandit, agent_options={"copy": 3})
+    with pytest.raises(ConfigError, match="rate=0 must be greater than zero"):
+        evaluate(steering, agent_options={"rate": 0})
+    with pytest.raises(CheckpointError, match="another width"):
+        evaluate(steering, agent_options={"width": 4})
+    with pytest.raises(CheckpointError):
+        evaluate(bandit, agent_options={"hidden": 16})
+
+
+def test_a_reference_that_cannot_live_as_long_as_the_agent_is_named():
+    family = BernoulliBandit(arms=5, pulls=10)
+    memory = Schedule(steps=0, copies=20, episodes=10)
+    assert "bayes_optimal" in _choose(family, memory, True)
+    gradient = Schedule(steps=3, copies=20, episodes=10)
+    assert set(_choose(family, gradient, True)) == {"random", "thompson", "best_arm"}
+    message = (
+        r"'gittins' does not live 610 episodes in a row, as the agent has by the end: "
+        r"3 times 20 x 10 before .* Known: random, .*best_arm\."
+    )
+    with pytest.raises(UnknownNameError, match=message):
+        _choose(family, gradient, ["random", "gittins"])
+    with pytest.raises(UnknownNameError, match="has no reference 'gitins'"):
+        _choose(family, gradient, ["gitins"])

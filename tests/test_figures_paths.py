@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import matplotlib.colors
 import numpy as np
 import pytest
@@ -49,6 +51,8 @@ def test_drawn_paths_are_the_observations_with_the_last_one():
             np.testing.assert_allclose(line.get_xydata(), expected)
         assert len(lines) == 3
         np.testing.assert_allclose(markers(axes, "*"), [[task + 1.0, 9.0]])
+        (goal,) = (line for line in axes.lines if line.get_marker() == "*")
+        assert all(line.get_zorder() < goal.get_zorder() for line in lines)  # never hidden
         np.testing.assert_allclose(markers(axes, "o"), np.zeros((3, 2)))
 
 
@@ -88,12 +92,57 @@ def test_adaptation_steps_are_named_as_such_and_every_copy_is_drawn():
         episode=1 + 20 * phase,
         copy=np.tile(np.repeat([0, 1], 3), 2),
     )
-    assert stages(log) == [Stage(0, 1), Stage(1, 21)]
-    np.testing.assert_allclose(path(log, Stage(1, 21), copy=1)[-1], [1.0, 4.0])
+    assert stages([log]) == [Stage(0, 1), Stage(1, 21)]
+    np.testing.assert_allclose(path(log, 21, copy=1)[-1], [1.0, 4.0])
     figure = paths_figure([log])
     assert len(drawn_paths(figure.axes[0])) == 4
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names[:2] == ["before adapting", "after 1 step"]
+    assert "2 trials at once in each of 1 unseen task" in figure.get_supxlabel()
+
+
+def at_points(episodes, *, phases=None, **names):
+    """A log of one task, whose episodes have these numbers."""
+    log = walking_log(tasks=1, episodes=len(episodes), steps=4, **names)
+    number = log.episode - 1
+    phase = np.zeros_like(number) if phases is None else np.array(phases)[number]
+    return replace(log, episode=np.array(episodes)[number], phase=phase)
+
+
+def test_equal_experience_looks_alike_whoever_had_it():
+    steps = at_points([1, 21, 41], phases=[0, 1, 2])
+    floor = at_points([1, 21, 41], role="floor", label="random")  # takes no steps
+    memory = at_points([1, 2, 3], label="memory")
+    assert stages([steps, floor]) == [Stage(0, 1), Stage(1, 21), Stage(2, 41)]
+    figure = paths_figure([steps, floor])
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names[:3] == ["before adapting", "after 1 step", "after 2 steps"]
+    one, other = ([line.get_color() for line in drawn_paths(axes)] for axes in figure.axes[:2])
+    assert one == other
+    assert len(set(one)) == 3
+
+    figure = paths_figure([memory, steps, floor])
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names[:5] == [
+        *("episode 1", "episode 2", "episode 3"),
+        *("episode 21, after 1 step", "episode 41, after 2 steps"),
+    ]
+    colours = [[line.get_color() for line in drawn_paths(axes)] for axes in figure.axes[:3]]
+    assert [len(of_log) for of_log in colours] == [3, 3, 3]
+    assert colours[0][0] == colours[1][0]  # both have lived one episode
+    assert set(colours[0][1:]).isdisjoint(colours[1])
+
+
+def test_long_names_do_not_push_the_legend_out_of_the_picture():
+    episodes = [phase * 1000 + episode for phase in range(4) for episode in (1, 2)]
+    log = at_points(episodes, phases=np.repeat(range(4), 2))
+    for logs in ([log], [log, walking_log(tasks=1, label="memory")]):
+        figure = paths_figure(logs)
+        figure.canvas.draw()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+        assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
 
 
 def test_references_that_wander_off_do_not_shrink_the_rest_and_it_is_said():

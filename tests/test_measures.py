@@ -100,8 +100,11 @@ def test_regret_against_the_best_arm_is_the_regret_of_the_textbook():
 
 def test_regret_needs_every_episode():
     skipped = line(0.1, 0.2, episode=np.array([1, 21]))
-    with pytest.raises(ConfigError, match=r"episodes \[1, 21\]: regret adds up all"):
+    with pytest.raises(ConfigError, match=r"episodes 1, 21: regret adds up all .* Leave out"):
         cumulative_regret(skipped, line(1.0, 1.0))
+    many = line(*[0.1] * 40, episode=np.arange(40) * 3 + 1)
+    with pytest.raises(ConfigError, match=r"the episodes 1, 4, 7, 10, 13, 16, \.\.\., 118: regr"):
+        cumulative_regret(many, line(1.0, 1.0))
     with pytest.raises(ConfigError, match=r"lived 2 episodes and .* 3"):
         cumulative_regret(line(0.1, 0.2), line(1.0, 1.0, 1.0))
 
@@ -114,6 +117,17 @@ def test_bracket_is_the_highest_floor_and_the_lowest_ceiling():
     assert bracket(lines, [-60.0, -38.0, -20.0, -2.0, -0.5, -1.0]) == (1, 5)
     assert bracket(lines[:4], [0.0] * 4) is None
     assert bracket(lines[2:], [0.0] * 4) is None
+
+
+def test_bracket_is_made_of_those_who_lived_as_long_as_anybody():
+    lines = [line(0.0, 0.0, role=role) for role in ROLES]
+    longer = np.array([1, 21])
+    worth = [-60.0, -38.0, -20.0, -2.0, -0.5, -1.0]
+    lived = [0, 3, 4]  # the lower floor, the agent, the higher ceiling
+    for i in lived:
+        lines[i] = line(0.0, 0.0, role=ROLES[i], episode=longer)
+    assert bracket(lines, worth) == (0, 4)
+    assert bracket(lines[1:4] + lines[5:], worth[1:4] + worth[5:]) is None
 
 
 def test_regret_is_measured_against_the_highest_ceiling():

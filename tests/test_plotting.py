@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import metarl
 from metarl.errors import ConfigError, RunFolderError, UnknownNameError
+from metarl.figures import GREYS, reference_dashes
 from metarl.figures_curves import FEW_POINTS, adaptation_figure, regret_figure
 from metarl.plotting import plot
 from metarl.rows import write_curves
@@ -101,6 +103,54 @@ def test_two_agents_are_told_apart_without_colour(tmp_path):
         looks = [(line.get_marker(), line._dash_pattern) for line in lines.values()]
         assert len(lines) == 4
         assert len({str(look) for look in looks}) == 4
+
+
+def dashes_drawn(*names):
+    """By the names of references: colour and dashes, as they are drawn in one picture."""
+    given = [{"agent": name, "label": name, "role": role, "run": ""} for role, name in names]
+    drawn = lines_by_label(adaptation_figure([make_curve(**one) for one in given]))
+    return {
+        label.split(": ")[-1]: (line.get_color(), line._unscaled_dash_pattern)
+        for label, line in drawn.items()
+    }
+
+
+def test_a_reference_looks_the_same_whoever_stands_beside_it():
+    families = [metarl.make_family(name) for name in metarl.task_ids()]
+    looks = {}
+    for family in families:
+        names = [(one.role, name) for name, one in family.references(10).items()]
+        together = dashes_drawn(*reversed(names))
+        for name in names:
+            looks.setdefault(name[1], []).append(together[name[1]])
+            looks[name[1]].append(dashes_drawn(name)[name[1]])
+    assert {"random", "thompson", "oracle"} < set(looks)
+    for name, seen in looks.items():
+        assert all(look == seen[0] for look in seen), f"{name}: find another DASHES_SALT"
+
+
+@pytest.mark.parametrize("role", GREYS)
+def test_no_two_references_look_alike_while_there_are_enough_dashes(role):
+    enough = len(GREYS[role][1])
+    names = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"][:enough]
+    assert len({str(reference_dashes(role, [name])) for name in names}) < enough  # wanted by two
+    assert len(set(map(str, dashes_drawn(*((role, name) for name in names)).values()))) == enough
+    more = reference_dashes(role, [*names, *names])  # some alike then, but all are drawn
+    assert (len(more), set(more)) == (2 * enough, set(GREYS[role][1]))
+
+
+def test_dashes_wanted_by_several_go_to_the_first_of_the_alphabet():
+    names = ["alpha", "beta", "delta", "epsilon", "gamma", "zeta"]
+    wanted = {str(reference_dashes("baseline", [name])[0]): name for name in reversed(names)}
+    assert len(wanted) < len(names)  # some do want the same
+    for order in (names, names[::-1]):
+        given = dict(zip(order, reference_dashes("baseline", order), strict=True))
+        assert all(str(given[first]) == dashes for dashes, first in wanted.items())
+
+
+def test_roles_have_no_dashes_in_common():
+    dashes = [str(one) for _, of_role in GREYS.values() for one in of_role]
+    assert len(set(dashes)) == len(dashes)
 
 
 def test_legend_does_not_lie_on_the_axes(tmp_path):

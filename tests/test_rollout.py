@@ -158,6 +158,7 @@ class Halving:
     """An agent of two adaptation steps: its policy is a number that `adapt` halves."""
 
     adaptation_steps = 2
+    evaluation_steps = 2
 
     def start(self, num_tasks):
         return 8.0

@@ -109,6 +109,13 @@ def test_the_longest_of_equal_references_is_kept():
     of = {"agent": "random", "role": "floor", "run": ""}
     (line,) = join_curves([make_curve(points=2, **of), make_curve(points=5, **of)])
     assert line.episode.tolist() == [1, 2, 3, 4, 5]
+    far = replace(make_curve(points=2, **of), episode=np.array([1, 21]))
+    for curves in ([make_curve(points=5, **of), far], [far, make_curve(points=5, **of)]):
+        (line,) = join_curves(curves)
+        assert line.episode.tolist() == [1, 21]
+    every = make_curve(points=21, **of)
+    (line,) = join_curves([far, every])
+    assert len(line.episode) == 21
 
 
 @pytest.mark.parametrize(
@@ -118,7 +125,7 @@ def test_the_longest_of_equal_references_is_kept():
         (make_curve(tasks=5), "4 test tasks of seed 7, .* 5 test tasks .* same --num-tasks"),
         (replace(make_curve(), seed=8), "seed 7, .* seed 8"),
         (make_curve(split="train"), "4 test tasks .* 4 train tasks"),
-        (make_curve(points=2), "different episodes, up to 3 and 2"),
+        (make_curve(points=2), "different episodes, up to 3 and 2; .*adaptation steps and copies"),
         (make_curve(role="roof"), "'roof' is no role"),
     ],
 )

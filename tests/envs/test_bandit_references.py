@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from metarl.envs import bandit_index, bandit_optimum
 from metarl.envs.bandits import BernoulliBandit, GaussianBandit, GoalBandit
 from metarl.rollout import collect
 from metarl.seeding import Seeds
@@ -74,6 +75,23 @@ def test_simulated_goal_references_rank_as_they_must():
     assert abs(mean["best_arm"] - 9.0) < 4 * error["best_arm"]
     assert mean["random"] + 10 * error["random"] < mean["thompson"]
     assert mean["thompson"] < mean["best_arm"] - 10 * error["thompson"]
+
+
+@pytest.mark.parametrize("arms", [2, 5, 50])
+def test_a_life_too_long_for_an_exact_solution_goes_without(arms, monkeypatch):
+    monkeypatch.setattr(bandit_index, "gittins_table", None)  # any attempt would fail
+    monkeypatch.setattr(bandit_optimum, "solve", None)
+    family = BernoulliBandit(arms=arms)
+    references = family.references(2100)
+    assert {"gittins", "bayes_optimal"}.isdisjoint(references)
+    tasks = family.sample_tasks(40, Seeds(0).torch("tasks"))
+    last = {}
+    for name in ("random", "thompson", "best_arm"):
+        policy = references[name].build(tasks)
+        life = collect(family, tasks, policy, episodes=2100, seeds=Seeds(1))
+        last[name] = float(life.reward[-300:].mean())
+    assert last["random"] + 0.1 < last["thompson"] < last["best_arm"]
+    assert last["thompson"] > last["best_arm"] - 0.03
 
 
 def test_every_reference_serves_every_copy_of_a_task():

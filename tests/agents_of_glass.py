@@ -1,0 +1,94 @@
+"""A small agent that adapts parameters of its own for each task, so that phases can be seen."""
+
+from dataclasses import dataclass
+
+import torch
+
+from metarl.agent import AgentConfig, Decision, require_positive
+from metarl.errors import CheckpointError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringConfig(AgentConfig):
+    """Steers towards a point of the plane, and moves that to where most was earned."""
+
+    num_tasks: int = 2
+    """tasks per meta-iteration (N)"""
+    copies: int = 4
+    """environments lived through in each task at once (B)"""
+    episodes: int | None = 1
+    """episodes in a row per phase (E)"""
+    iterations: int = 1
+    """meta-iterations of the whole run"""
+    adaptation_steps: int = 1
+    """adaptation steps in training"""
+    evaluation_steps: int = 2
+    """adaptation steps in evaluation"""
+    rate: float = 1.0
+    """how far the point moves, of the way"""
+    width: int = 3
+    """of a network that does nothing"""
+    hidden: tuple[int, ...] = (8, 8)
+    """nothing; but an option that JSON keeps as a list"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive("rate", self.rate)
+
+    @property
+    def label(self) -> str:
+        return f"steering at {self.rate}"
+
+    def build(self, setting):
+        return Steering(self)
+
+
+class Steering:
+    def __init__(self, config):
+        self.config = config
+        self.adaptation_steps, self.evaluation_steps = (
+            config.adaptation_steps,
+            config.evaluation_steps,
+        )
+        self.network = torch.zeros(config.width)
+
+    def start(self, num_tasks):
+        return SteeringPolicy(torch.zeros(num_tasks, 1, 2), 0.5)
+
+    def adapt(self, policy, experience):
+        reward = experience.reward.masked_fill(~experience.valid, -torch.inf)
+        reward, place = (v.movedim(0, 2).flatten(1, 2) for v in (reward, experience.next_obs))
+        best = reward.argmax(1)[:, None, None].expand(-1, 1, 2)
+        rate = self.config.rate
+        aim = policy.aim + rate * (place.gather(1, best) - policy.aim)
+        return SteeringPolicy(aim, policy.spread * (1 - 0.6 * rate))
+
+    def update(self, phases):
+        assert len(phases) == 1 + self.adaptation_steps
+        self.network = self.network + 1.0
+        return {}
+
+    def state(self):
+        return {"network": self.network}
+
+    def load_state(self, state):
+        if state["network"].shape != self.network.shape:
+            raise CheckpointError("another width")
+        self.network = state["network"]
+
+
+class SteeringPolicy:
+    """Goes to its aim [N, 1, 2]; every copy misses it by so much in a direction of its own."""
+
+    def __init__(self, aim, spread):
+        self.aim, self.spread = aim, spread
+
+    def initial_memory(self, num_tasks, copies):
+        return None
+
+    def act(self, percept, memory, generator):
+        if memory is None or bool(percept.first_of_episode.any()):
+            memory = self.spread * torch.randn(percept.obs.shape, generator=generator)
+        way = (self.aim + memory - percept.obs).clamp(-0.1, 0.1)
+        noise = 0.02 * torch.randn(way.shape, generator=generator)
+        return Decision(way + noise, torch.zeros_like(percept.previous_reward), memory)
