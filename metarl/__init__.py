@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from metarl.rollout import collect
     from metarl.rows import Curve
     from metarl.seeding import Seeds
+    from metarl.statistics import Estimate, bootstrap_mean
     from metarl.tasks import Reference, Split, TaskFamily
     from metarl.training import train
     from metarl.trajectory import Percept, Trajectory
@@ -50,6 +51,7 @@ _HOMES = {
     "Comparison": "comparison",
     "ComparisonRow": "comparison",
     "Decision": "agent",
+    "Estimate": "statistics",
     "Memory": "agent",
     "Percept": "trajectory",
     "Policy": "agent",
@@ -63,6 +65,7 @@ _HOMES = {
     "Trajectory": "trajectory",
     "agent_config": "registry",
     "agent_names": "registry",
+    "bootstrap_mean": "statistics",
     "collect": "rollout",
     "compare": "comparison",
     "compare_curves": "comparison",
@@ -88,6 +91,7 @@ __all__ = [
     "ComparisonRow",
     "Curve",
     "Decision",
+    "Estimate",
     "Memory",
     "Percept",
     "Policy",
@@ -101,6 +105,7 @@ __all__ = [
     "Trajectory",
     "agent_config",
     "agent_names",
+    "bootstrap_mean",
     "collect",
     "compare",
     "compare_curves",

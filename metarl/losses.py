@@ -43,3 +43,110 @@ def normalised(advantage: Tensor, valid: Tensor) -> Tensor:
     centred = advantage - mean
     deviation = masked_mean(centred.square(), valid).sqrt()
     return centred / (deviation + 1e-8)
+
+
+def score_function(log_prob: Tensor, advantage: Tensor, valid: Tensor) -> Tensor:
+    """The policy gradient's plain loss, for each task.
+
+        loss[n] = - mean over t, b of log_prob A
+
+    Its gradient is right; differentiated once more it ignores how the parameters change what is
+    met later, which is the bias that the estimators below mend.
+
+    Args:
+        log_prob: [T, N, B] of the actions taken, with the gradient of the parameters.
+        advantage: [T, N, B].
+        valid: [T, N, B] float, 1 where a lane was alive.
+
+    Returns:
+        [N].
+
+    Source: Williams 1992, doi:10.1007/BF00992696; in Finn et al. 2017, arXiv:1703.03400, eq. 5.
+    """
+    return -_mean_by_task(log_prob * advantage, valid)
+
+
+def low_variance_curvature(
+    log_prob: Tensor, acting_log_prob: Tensor, advantage: Tensor, valid: Tensor
+) -> Tensor:
+    """The loss of low-variance curvature (LVC), for each task.
+
+        loss[n] = - mean over t, b of exp(log_prob - acting_log_prob) A
+
+    At the acting parameters its gradient is that of `score_function`, and its Hessian has the term
+    that this lacks: less biased, and of lower variance than that of DiCE.
+
+    Args:
+        log_prob: [T, N, B] of the actions taken, with the gradient of the parameters.
+        acting_log_prob: [T, N, B] under the policy that took them.
+        advantage: [T, N, B].
+        valid: [T, N, B] float.
+
+    Returns:
+        [N].
+
+    Source: Rothfuss et al. 2019 (ProMP), arXiv:1810.06784, eq. 8.
+    """
+    return -_mean_by_task((log_prob - acting_log_prob).exp() * advantage, valid)
+
+
+def dice(log_prob: Tensor, reward: Tensor, value: Tensor, first: Tensor, valid: Tensor) -> Tensor:
+    """DiCE: derivatives of any order are unbiased estimates of those of the return.
+
+        loss[n] = - mean over t, b of magic(w[t]) r[t] + (1 - magic(log_prob[t])) v[t]
+        magic(x) = exp(x - stop(x)),   w[t] = sum of log_prob over the episode, up to t
+
+    Args:
+        log_prob: [T, N, B] of the actions taken, with the gradient of the parameters.
+        reward: [T, N, B], discounted to the start of its episode.
+        value: [T, N, B], a baseline in the same units; it changes no expectation of the gradient.
+        first: [T, N, B] bool, an episode opens.
+        valid: [T, N, B] float.
+
+    Returns:
+        [N].
+
+    Source: Foerster et al. 2018, arXiv:1802.05098, eqs. 4 and 9.
+    """
+    whole = _sum_over_episode(log_prob, first)
+    return -_mean_by_task(_magic(whole) * reward + (1 - _magic(log_prob)) * value, valid)
+
+
+def loaded_dice(log_prob: Tensor, advantage: Tensor, first: Tensor, valid: Tensor) -> Tensor:
+    """Loaded DiCE: DiCE on any estimate of the advantage, of far lower variance.
+
+        loss[n] = - mean over t, b of (magic(w[t]) - magic(w[t] - log_prob[t])) A[t]
+
+    with `magic` and `w` of `dice`. Its gradient is that of `score_function`.
+
+    Args:
+        log_prob: [T, N, B] of the actions taken, with the gradient of the parameters.
+        advantage: [T, N, B].
+        first: [T, N, B] bool, an episode opens.
+        valid: [T, N, B] float.
+
+    Returns:
+        [N].
+
+    Source: Farquhar et al. 2019, arXiv:1909.10549, eq. 11, with their lambda at 1.
+    """
+    whole = _sum_over_episode(log_prob, first)
+    return -_mean_by_task((_magic(whole) - _magic(whole - log_prob)) * advantage, valid)
+
+
+def _mean_by_task(value: Tensor, valid: Tensor) -> Tensor:
+    """[T, N, B] -> [N]."""
+    return (value * valid).sum((0, 2)) / valid.sum((0, 2))
+
+
+def _magic(value: Tensor) -> Tensor:
+    """One, with the derivatives of exp."""
+    return (value - value.detach()).exp()
+
+
+def _sum_over_episode(value: Tensor, first: Tensor) -> Tensor:
+    """Running sum over the steps, from anew where an episode opens; [T, N, B]."""
+    running = value.cumsum(0)
+    time = torch.arange(len(value), device=value.device).view(-1, 1, 1)
+    opened = torch.where(first, time, 0).cummax(0).values
+    return running - (running - value).gather(0, opened)

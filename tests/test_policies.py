@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,13 +7,9 @@ import torch
 from gymnasium import spaces
 
 from metarl.errors import ConfigError
-from metarl.policies import (
-    CategoricalHead,
-    GaussianHead,
-    RecurrentActorCritic,
-    UniformPolicy,
-    action_head,
-)
+from metarl.heads import action_head
+from metarl.policies import RecurrentActorCritic, RecurrentPolicy, StackedPolicy, UniformPolicy
+from metarl.stacked import StackedMLP
 from metarl.trajectory import Percept
 
 
@@ -39,50 +36,6 @@ def network(core: str, **options: object) -> RecurrentActorCritic:
     return RecurrentActorCritic(
         box, spaces.Discrete(3), core=core, generator=generator(), **settings
     )
-
-
-def test_categorical_samples_follow_the_probabilities():
-    probabilities = torch.tensor([0.1, 0.6, 0.3])
-    head, raw = CategoricalHead(spaces.Discrete(3)), probabilities.log().expand(200_000, 3)
-    action, log_prob = head.sample(raw, generator())
-    share = torch.bincount(action, minlength=3) / len(action)
-    # standard error of a share is at most .5 / sqrt(200,000) = .0011
-    torch.testing.assert_close(share, probabilities, rtol=0, atol=0.005)
-    torch.testing.assert_close(log_prob, probabilities.log()[action])
-    torch.testing.assert_close(log_prob, head.evaluate(raw, action)[0])
-
-
-def test_entropies_are_torchs():
-    raw = torch.randn(5, 3, generator=generator())
-    expected = torch.distributions.Categorical(logits=raw).entropy()
-    torch.testing.assert_close(
-        CategoricalHead(spaces.Discrete(3)).evaluate(raw, torch.zeros(5).long())[1], expected
-    )
-    gaussian = GaussianHead(spaces.Box(-1.0, 1.0, (3,)), initial_std=0.3)
-    normal = torch.distributions.Normal(raw, 0.3).entropy().sum(-1)
-    torch.testing.assert_close(gaussian.evaluate(raw, raw)[1], normal)
-
-
-def test_gaussian_actions_are_in_units_of_the_bounds():
-    low, high = np.array([-0.1, 0.0], np.float32), np.array([0.1, 10.0], np.float32)
-    head = GaussianHead(spaces.Box(low, high), initial_std=0.5)
-    raw = torch.tensor([0.5, -0.5]).expand(200_000, 2)
-    action, log_prob = head.sample(raw, generator())
-    # centre + half range * mean: 0 + .1 * .5, 5 + 5 * (-.5); deviations .5 * (.1, 5)
-    torch.testing.assert_close(action.mean(0), torch.tensor([0.05, 2.5]), rtol=0, atol=0.03)
-    torch.testing.assert_close(action.std(0), torch.tensor([0.05, 2.5]), rtol=0.02, atol=0)
-    torch.testing.assert_close(log_prob, head.evaluate(raw, action)[0], rtol=1e-4, atol=1e-4)
-    unit = (action - torch.tensor([0.0, 5.0])) / torch.tensor([0.1, 5.0])
-    expected = torch.distributions.Normal(raw, 0.5).log_prob(unit).sum(-1)
-    torch.testing.assert_close(log_prob, expected, rtol=1e-4, atol=1e-4)
-    assert head.encode(action).abs().max() == 1.0  # clipped as the environment does
-
-
-def test_an_action_space_that_no_head_serves_is_refused():
-    with pytest.raises(ConfigError, match="No action head serves MultiBinary"):
-        action_head(spaces.MultiBinary(3))
-    with pytest.raises(ConfigError, match="must be vectors"):
-        action_head(spaces.Box(-1.0, 1.0, (2, 2)))
 
 
 def test_the_first_step_of_a_trial_has_no_previous_action_rather_than_action_zero():
@@ -119,9 +72,96 @@ def test_uniform_policies_cover_their_space_and_know_their_density():
         UniformPolicy(spaces.Box(-np.inf, np.inf, (2,)))
 
 
-def test_bounds_without_a_unit_leave_actions_finite():
-    most = np.finfo(np.float32).max
-    box = spaces.Box(np.float32([-most, 0.5, -np.inf]), np.float32([most, 0.5, np.inf]))
-    action, log_prob = GaussianHead(box).sample(torch.zeros(10, 3), generator())
-    assert action.isfinite().all()
-    assert log_prob.isfinite().all()
+def test_log_deviations_are_learnt_and_the_same_whatever_is_seen():
+    box = spaces.Box(-1.0, 1.0, (2,))
+    options = {"core": "gru", "hidden": 8, "separate_value": False, "generator": generator()}
+    net = RecurrentActorCritic(box, box, initial_std=0.5, **options)
+    raw = net.decide(torch.randn(4, 3, 8, generator=generator()))
+    assert raw.shape == (4, 3, 4)
+    torch.testing.assert_close(raw[..., 2:], torch.full((4, 3, 2), math.log(0.5)))
+    assert raw[0, 0, 0] != raw[0, 1, 0]
+    raw.sum().backward()
+    assert isinstance(net.constants, torch.nn.Parameter)
+    assert net.constants.grad.tolist() == [12.0, 12.0]
+
+
+def test_logits_need_no_constants():
+    net = network("gru")
+    assert net.constants is None
+    assert net.decide(torch.zeros(4, 8)).shape == (4, 3)
+
+
+@pytest.mark.parametrize("action_space", [spaces.Discrete(3), spaces.Box(-1.0, 1.0, (2,))])
+def test_acting_step_by_step_decides_as_whole_trials_do(action_space):
+    box = spaces.Box(-1.0, 1.0, (2,))
+    options = {"core": "gru", "hidden": 8, "separate_value": False, "initial_std": 0.5}
+    net = RecurrentActorCritic(box, action_space, generator=generator(), **options)
+    torch.nn.init.normal_(net.policy[-1].weight, generator=generator())  # opinions, not 1/3 each
+    policy, seen = RecurrentPolicy(net), percept()
+    if isinstance(action_space, spaces.Box):
+        seen = replace(seen, previous_action=torch.full((3, 2, 2), 0.5))
+    memory = policy.initial_memory(3, 2)
+    decisions = []
+    for step in range(4):
+        decisions.append(policy.act(seen, memory, generator(step)))
+        memory = decisions[-1].memory
+    raw, _ = net(net.encode(seen).flatten(0, 1).expand(4, -1, -1))
+    action = torch.stack([decision.action for decision in decisions])
+    log_prob = torch.stack([decision.log_prob for decision in decisions])
+    torch.testing.assert_close(net.head.evaluate(raw.unflatten(1, (3, 2)), action)[0], log_prob)
+
+
+STACKED = StackedMLP(sizes=(2, 8, 3))
+
+
+def stacked(num_tasks: int = 3, action_space: spaces.Space | None = None) -> StackedPolicy:
+    """Random parameters in every task."""
+    head = action_head(action_space or spaces.Discrete(3))
+    network = StackedMLP(sizes=(2, 8, head.outputs), constants=head.constants)
+    params = torch.randn(num_tasks, network.size, generator=generator(7))
+    return StackedPolicy(network, head, params)
+
+
+def test_each_task_acts_by_its_own_parameters():
+    # All weights zero and a large bias on one output: task n does nothing but action n.
+    params = torch.zeros(3, STACKED.size)
+    params[:, -3:] = 50.0 * torch.eye(3)
+    policy = StackedPolicy(STACKED, action_head(spaces.Discrete(3)), params)
+    decision = policy.act(percept(3, 4), policy.initial_memory(3, 4), generator())
+    assert decision.action.tolist() == [[0] * 4, [1] * 4, [2] * 4]
+    turned = StackedPolicy(STACKED, policy.head, params.flip(0))
+    assert turned.act(percept(3, 4), None, generator()).action.tolist() == [
+        [2] * 4,
+        [1] * 4,
+        [0] * 4,
+    ]
+
+
+@pytest.mark.parametrize("action_space", [spaces.Discrete(3), spaces.Box(-2.0, 2.0, (2,))])
+def test_stacked_log_probabilities_are_those_of_the_actions_in_each_task(action_space):
+    policy, seen = stacked(3, action_space), percept(3, 5)
+    decision = policy.act(seen, None, generator())
+    for task in range(3):
+        params = policy.params[[task]]
+        raw = policy.network.outputs(params, seen.obs[task].unsqueeze(1)).squeeze(1)
+        log_prob, _ = policy.head.evaluate(raw, decision.action[task])
+        torch.testing.assert_close(decision.log_prob[task], log_prob, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stacked_policy_sees_the_observation_alone():
+    policy, seen = stacked(), percept()
+    before = policy.act(seen, None, generator())
+    blind = replace(
+        seen,
+        previous_action=torch.zeros_like(seen.previous_action),
+        previous_reward=-seen.previous_reward,
+        previous_terminated=~seen.previous_terminated,
+        previous_truncated=~seen.previous_truncated,
+        first_of_episode=~seen.first_of_episode,
+        first_of_trial=~seen.first_of_trial,
+    )
+    same = policy.act(blind, before.memory, generator())
+    assert torch.equal(same.action, before.action)
+    assert torch.equal(same.log_prob, before.log_prob)
+    other = policy.act(replace(seen, obs=-seen.obs), None, generator())
+    assert (other.log_prob != before.log_prob).all()
