@@ -1,0 +1,316 @@
+"""What the adapted policies lived goes in, better meta-parameters come out: the outer rules.
+
+Axes: `N` tasks, `M` decisions of each, `K` inner steps, `Q` meta-parameters, `R` raw numbers.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from metarl.agents.inner import Adaptation, InnerProblem, gradient_of, products_with_hessian
+from metarl.agents.lessons import Lesson
+from metarl.errors import CheckpointError, NonFiniteError
+from metarl.trust_region import Trial, backtrack, conjugate_gradient
+
+
+@dataclass(frozen=True)
+class MetaProblem:
+    """One meta-iteration: how tasks adapt, and what was lived before and after each step."""
+
+    inner: InnerProblem
+    lessons: Sequence[Lesson]  # K + 1
+
+    def adapt(self, vector: Tensor) -> Adaptation:
+        """All inner steps from the meta-parameters [Q]."""
+        return Adaptation(self.inner, vector, self.lessons)
+
+    def divergence(self, old: Tensor, new: Tensor, phase: int = -1) -> Tensor:
+        """Mean KL(old || new) of the policies of a phase, told by raw numbers [M, N, R]."""
+        return self.lessons[phase].divergence(self.inner.head, old, new)
+
+    def log_probs(self, raw: Sequence[Tensor], phase: int) -> Tensor:
+        """Of the actions taken in a phase, [T, N, B]."""
+        return self.lessons[phase].log_probs(self.inner.head, raw[phase])
+
+    def ratio(self, raw: Sequence[Tensor], phase: int = -1) -> Tensor:
+        """How much more probable the actions of a phase are than when they were taken."""
+        return (self.log_probs(raw, phase) - self.lessons[phase].log_prob).exp()
+
+    def differentiated(
+        self, objective: "Objective", adaptation: Adaptation
+    ) -> tuple[float, Tensor]:
+        """An objective, and its gradient by the meta-parameters, [Q]."""
+        with torch.enable_grad():
+            raw = [each.detach().requires_grad_() for each in adaptation.raw]
+            loss = objective(self, raw)
+            seen = torch.autograd.grad(loss, raw, allow_unused=True)
+        return float(loss.detach()), adaptation.pull_back(seen)
+
+
+Objective: TypeAlias = Callable[[MetaProblem, Sequence[Tensor]], Tensor]
+"""what an outer rule lowers: raw numbers of the K + 1 phases, [M, N, R] each -> scalar"""
+
+
+def expected_return(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
+    """Minus the adapted policies' advantage, by importance sampling.
+
+    Source: Finn et al. 2017, arXiv:1703.03400, algorithm 3.
+    """
+    return -problem.lessons[-1].mean(problem.ratio(raw) * problem.lessons[-1].advantage)
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """`expected_return`, and the first policy's credit for what could be learnt from its actions.
+
+        loss + weight * - mean over tasks n of  R[n] mean of log_prob of the first phase's actions
+
+    where R[n] is the return after adaptation, with mean 0 and deviation 1 over tasks.
+
+    Source: E-MAML, Stadie et al. 2018, arXiv:1803.01118, eq. 6.
+    """
+
+    weight: float
+
+    def __call__(self, problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
+        """The objective."""
+        worth = problem.lessons[-1].episode_return
+        worth = (worth - worth.mean()) / (worth.std(correction=0) + 1e-8)
+        credit = problem.log_probs(raw, 0) * worth.view(1, -1, 1)
+        return expected_return(problem, raw) - self.weight * problem.lessons[0].mean(credit)
+
+
+class OuterRule(ABC):
+    """Improves the meta-parameters; may have a state of its own."""
+
+    @abstractmethod
+    def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Better meta-parameters [Q], and what there is to report."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What its updates have changed."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Puts back what `state` returned."""
+        return
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustRegion(OuterRule):
+    """TRPO through the inner steps.
+
+    The step is along the inverse of the exact curvature of the adapted policies' divergence, as
+    long as the bound on it allows, and is shortened until the objective falls.
+
+    Source: Schulman et al. 2015, arXiv:1502.05477, as in Finn et al. 2017, arXiv:1703.03400.
+    """
+
+    objective: Objective
+    max_divergence: float
+    steps: int
+    """of conjugate gradient"""
+    damping: float
+    """added to the curvature's diagonal"""
+    search_steps: int
+    shrink: float
+    copies: int | None = None
+    """of each task that the curvature is measured on; None for all"""
+
+    def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """One step, or none where the line search finds no good one."""
+        here = problem.adapt(vector)
+        loss, gradient = problem.differentiated(self.objective, here)
+        require_finite(gradient, "TRPO's gradient")
+        old = here.raw[-1]
+        solution = conjugate_gradient(self._curvature(problem, here), gradient, steps=self.steps)
+        length = float(solution.x @ solution.product)
+        require_finite(solution.x, "the solution of TRPO's conjugate gradient")
+        step = solution.x * (2 * self.max_divergence / max(length, 1e-20)) ** 0.5
+
+        def candidate(share: float) -> Tensor:
+            moved = vector - share * step
+            initial, own = problem.inner.split(moved)
+            return torch.cat((initial, problem.inner.rule.project(own)))
+
+        @torch.no_grad()
+        def evaluate(share: float) -> Trial:
+            raw = problem.adapt(candidate(share)).raw
+            return Trial(
+                float(self.objective(problem, raw)), float(problem.divergence(old, raw[-1]))
+            )
+
+        found = backtrack(
+            evaluate,
+            loss=loss,
+            max_divergence=self.max_divergence,
+            steps=self.search_steps,
+            shrink=self.shrink,
+        )
+        return candidate(found.share) if found.share else vector, {
+            "outer_loss": loss,
+            "outer_improvement": loss - found.trial.loss,
+            "outer_kl": found.trial.divergence,
+            "line_search_share": found.share,
+            "line_search_tried": found.tried,
+            "conjugate_gradient_residual": solution.residual,
+            "gradient_norm": float(gradient.norm()),
+        }
+
+    def _curvature(self, problem: MetaProblem, here: Adaptation) -> Callable[[Tensor], Tensor]:
+        """Products with the Hessian of the divergence from here, where it is zero."""
+        if self.copies is not None:
+            problem = replace(
+                problem, lessons=[lesson.of_copies(self.copies) for lesson in problem.lessons]
+            )
+            here = here.on(problem.lessons)
+        with torch.enable_grad():
+            raw = here.raw[-1].detach().requires_grad_()
+            first = gradient_of(problem.divergence(here.raw[-1], raw), raw)
+        bend = products_with_hessian(first, raw)
+        blind = [None] * (len(problem.lessons) - 1)
+
+        def product(direction: Tensor) -> Tensor:
+            turned = bend(here.push_forward(direction))
+            return here.pull_back([*blind, turned]) + self.damping * direction
+
+        return product
+
+
+class Proximal(OuterRule):
+    """ProMP: steps of Adam on PPO's clipped objective, and a price on moving the first policies.
+
+        loss + sum over k < K of price[k] * KL(acting policy k || policy k)
+
+    A price doubles when its divergence ends above 1.5 times the target, and halves below the
+    target over 1.5.
+
+    Source: Rothfuss et al. 2019, arXiv:1810.06784, algorithm 1 and eq. 13.
+    """
+
+    def __init__(
+        self,
+        *,
+        inner_steps: int,
+        size: int,
+        clip: float,
+        epochs: int,
+        learning_rate: float,
+        target: float,
+        price: float,
+        device: torch.device,
+    ) -> None:
+        """See `ProMPConfig`; `size` is Q."""
+        self._clip, self._epochs, self._target = clip, epochs, target
+        self._price = torch.full((inner_steps,), price)
+        self._vector = torch.nn.Parameter(torch.zeros(size, device=device))
+        self._adam = torch.optim.Adam([self._vector], lr=learning_rate)
+
+    def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Some steps of Adam on the same experience."""
+        self._vector.data.copy_(vector)
+        here = problem.adapt(vector)
+        old = [raw.detach() for raw in here.raw]
+        objective = self._objective(old)
+        norms = []
+        for epoch in range(self._epochs):
+            if epoch:
+                here = problem.adapt(self._vector.data)
+            loss, gradient = problem.differentiated(objective, here)
+            require_finite(gradient, "ProMP's gradient")
+            if not epoch:
+                first_loss = loss
+            norms.append(float(gradient.norm()))
+            self._vector.grad = gradient
+            self._adam.step()
+            initial, own = problem.inner.split(self._vector.data)
+            self._vector.data = torch.cat((initial, problem.inner.rule.project(own)))
+        raw = problem.adapt(self._vector.data).raw
+        with torch.no_grad():
+            pairs = zip(old, raw, strict=True)
+            moved = [float(problem.divergence(*pair, k)) for k, pair in enumerate(pairs)]
+            last_loss = float(objective(problem, raw))
+        for step, divergence in enumerate(moved[:-1]):
+            self._price[step] *= 2.0 ** (
+                (divergence > 1.5 * self._target) - (divergence < self._target / 1.5)
+            )
+        return self._vector.data.clone(), {
+            "outer_loss": first_loss,
+            "outer_improvement": first_loss - last_loss,
+            "outer_kl": moved[-1],
+            "gradient_norm": norms[0],
+            **{f"first_policy_kl_{k}": value for k, value in enumerate(moved[:-1])},
+            **{f"first_policy_price_{k}": float(p) for k, p in enumerate(self._price)},
+        }
+
+    def _objective(self, old: Sequence[Tensor]) -> Objective:
+        def objective(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
+            ratio, last = problem.ratio(raw), problem.lessons[-1]
+            clipped = ratio.clamp(1 - self._clip, 1 + self._clip)
+            gain = torch.minimum(ratio * last.advantage, clipped * last.advantage)
+            loss = -last.mean(gain)
+            for step, price in enumerate(self._price.tolist()):
+                loss = loss + price * problem.divergence(old[step], raw[step], step)
+            return loss
+
+        return objective
+
+    def state(self) -> dict[str, Tensor]:
+        """Prices and Adam's moments."""
+        moments = self._adam.state_dict()["state"].get(0, {})
+        return {"price": self._price.clone()} | {
+            f"adam.{name}": torch.as_tensor(value).clone() for name, value in moments.items()
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Likewise."""
+        price = state.get("price")
+        if price is None or price.shape != self._price.shape:
+            got = "none" if price is None else len(price)
+            raise CheckpointError(
+                f"The checkpoint does not fit this agent: ProMP has a price for each of its "
+                f"{len(self._price)} inner steps, and the checkpoint has {got}. It was written by "
+                "an agent with other adaptation_steps."
+            )
+        self._price = price.clone()
+        moments = {
+            name.removeprefix("adam."): value.clone()
+            for name, value in state.items()
+            if name.startswith("adam.")
+        }
+        self._adam.load_state_dict(
+            {**self._adam.state_dict(), "state": {0: moments} if moments else {}}
+        )
+
+
+@dataclass(frozen=True)
+class Averaging(OuterRule):
+    """Reptile: a step towards the mean of the adapted parameters.
+
+        theta <- theta + rate * (mean over tasks of theta[K] - theta)
+
+    Source: Nichol et al. 2018, arXiv:1803.02999, algorithm 1.
+    """
+
+    rate: float
+
+    def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """One step; the last phase is not learnt from."""
+        initial, own = problem.inner.split(vector)
+        mean = problem.adapt(vector).params.mean(0)
+        moved = initial + self.rate * (mean - initial)
+        require_finite(moved, "Reptile's step")
+        return torch.cat((moved, own)), {"gradient_norm": float((mean - initial).norm())}
+
+
+def require_finite(value: Tensor, name: str) -> None:
+    """Raises `NonFiniteError` unless all numbers are finite."""
+    if not bool(value.isfinite().all()):
+        raise NonFiniteError(
+            f"{name} is not finite ({int((~value.isfinite()).sum())} of {value.numel()} numbers). "
+            "Rewards or observations may be very large, or a rate too high."
+        )
