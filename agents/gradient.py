@@ -44,7 +44,12 @@ class GradientConfig(AgentConfig):
     inner_rate: float = 0.1
     """rate of a gradient step"""
     later_rate: float = 0.5
-    """share of the inner rate in steps beyond those of training"""
+    """share of the inner rate in all steps but the first"""
+    every_step: bool = False
+    """judge the policies after every step in training, not only after the last"""
+    common_scale: bool = False
+    """judge all tasks and steps by advantages on one scale, so that they count by what there is
+    to win, instead of each on its own"""
     estimator: Estimator = "score"
     """inner loss: score (plain), lvc (low-variance curvature), dice or loaded_dice"""
     first_order: bool = False
@@ -161,6 +166,7 @@ class GradientAgent:
             rule=config.inner_rule(),
             estimator=ESTIMATORS[config.estimator],
             first_order=config.first_order,
+            later_rate=config.later_rate,
         )
         initial = self._network.initial(
             self._head.initial_constants(), setting.seeds.torch("initial weights")
@@ -201,16 +207,17 @@ class GradientAgent:
             ) from error
         slope = self._problem.slope(policy.params, data)
         self._require_finite(slope, policy.adaptations)
-        trained = policy.adaptations < max(1, self._config.adaptation_steps)
-        scale = 1.0 if trained else self._config.later_rate
-        params = self._problem.next_params(slope, own, scale)
+        params = self._problem.next_params(slope, own, policy.adaptations)
         return StackedPolicy(self._network, self._head, params, policy.adaptations + 1)
 
     def update(self, phases: Sequence[Trajectory]) -> Mapping[str, float]:
         """One step of the outer rule."""
         before = self.state()
         try:
-            problem = MetaProblem(self._problem, [self._lesson(phase) for phase in phases])
+            lessons = [self._lesson(phase) for phase in phases]
+            problem = MetaProblem(
+                self._problem, lessons, self._config.every_step, self._config.common_scale
+            )
             vector, report = self._outer.update(problem, self._vector)
         except MetaRLError as error:
             self.load_state(before)

@@ -12,7 +12,7 @@ Axes: `N` tasks, `M` decisions of each, `P` parameters of a policy, `S` paramete
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -141,6 +141,8 @@ class InnerProblem:
     estimator: Callable[[Tensor, Lesson], Tensor]
     first_order: bool = False
     """take the inner gradient for a constant when the steps are differentiated"""
+    later_rate: float = 1.0
+    """length of all steps but the first, in units of the rule's own"""
 
     def split(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Meta-parameters [Q] as initial parameters [P] and those of the rule [S]."""
@@ -157,9 +159,13 @@ class InnerProblem:
         bend = products_with_hessian(first, raw)
         return Slope(self.network, params, forward, loss.detach(), backward, bend)
 
-    def next_params(self, slope: Slope, own: Tensor, scale: float = 1.0) -> Tensor:
-        """One inner step, [N, P]; `scale` lengthens or shortens it."""
-        return slope.params + scale * self.rule.step(own, slope.gradient)
+    def scale(self, step: int) -> float:
+        """Length of a step, counted from 0, in units of the rule's own."""
+        return self.later_rate if step else 1.0
+
+    def next_params(self, slope: Slope, own: Tensor, step: int) -> Tensor:
+        """Inner step number `step`, counted from 0: parameters [N, P]."""
+        return slope.params + self.scale(step) * self.rule.step(own, slope.gradient)
 
 
 class Adaptation:
@@ -177,9 +183,9 @@ class Adaptation:
         initial, self._own = problem.split(vector)
         self.params = initial.expand(lessons[0].valid.shape[1], -1).contiguous()
         self.slopes: list[Slope] = []
-        for data in lessons[:-1]:
+        for step, data in enumerate(lessons[:-1]):
             self.slopes.append(problem.slope(self.params, data))
-            self.params = problem.next_params(self.slopes[-1], self._own)
+            self.params = problem.next_params(self.slopes[-1], self._own, step)
         self._last = problem.network.forward(self.params, lessons[-1].inputs)
 
     def on(self, lessons: Sequence[Lesson]) -> "Adaptation":
@@ -207,8 +213,10 @@ class Adaptation:
         assert cotangents[-1] is not None
         whole = network.backward(self.params, self._last, cotangents[-1]).gradient
         own = torch.zeros_like(self._own)
-        for slope, seen in zip(reversed(self.slopes), reversed(cotangents[:-1]), strict=True):
-            turn, by_rule = rule.pulled(self._own, slope.gradient, whole)
+        for step in reversed(range(len(self.slopes))):
+            slope, seen = self.slopes[step], cotangents[step]
+            later = self._problem.scale(step) * whole
+            turn, by_rule = rule.pulled(self._own, slope.gradient, later)
             own = own + by_rule
             if not self._problem.first_order:
                 whole = whole + slope.times_hessian(turn)
@@ -216,16 +224,23 @@ class Adaptation:
                 whole = whole + network.backward(slope.params, slope.forward, seen).gradient
         return torch.cat((whole.sum(0), own))
 
-    def push_forward(self, direction: Tensor) -> Tensor:
-        """Derivative of the last phase's raw, [M, N, R], along a direction [Q]."""
+    def push_forward(self, direction: Tensor, phases: Collection[int]) -> list[Tensor]:
+        """Derivatives of the raw numbers of some phases along a direction [Q], [M, N, R] each."""
+        network, rule = self._problem.network, self._problem.rule
         initial, own = self._problem.split(direction)
         change = initial.expand_as(self.params).contiguous()
-        for slope in self.slopes:
+        tangents = []
+        for step, slope in enumerate(self.slopes):
+            if step in phases:
+                tangents.append(network.tangent(slope.params, slope.forward, change))
             turn = torch.zeros_like(change)
             if not self._problem.first_order:
                 turn = slope.times_hessian(change)
-            change = change + self._problem.rule.pushed(self._own, own, slope.gradient, turn)
-        return self._problem.network.tangent(self.params, self._last, change)
+            pushed = rule.pushed(self._own, own, slope.gradient, turn)
+            change = change + self._problem.scale(step) * pushed
+        if len(self.slopes) in phases:
+            tangents.append(network.tangent(self.params, self._last, change))
+        return tangents
 
 
 def gradient_of(value: Tensor, raw: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class Lesson:
     advantage: Tensor  # [T, N, B]
     reward: Tensor  # [T, N, B] discounted to the start of its episode
     value: Tensor  # [T, N, B] baseline, discounted likewise
+    deviation: Tensor  # [N] what advantages were divided by
     episode_return: Tensor  # [N] mean over episodes of the undiscounted return
     first: Tensor  # [T, N, B] bool
     valid: Tensor  # [T, N, B] float, 1 where a lane was alive
@@ -41,7 +42,7 @@ class Lesson:
         rest = {
             name: value[:, :, :count]
             for name, value in vars(self).items()
-            if name not in ("inputs", "episode_return")
+            if name not in ("inputs", "deviation", "episode_return")
         }
         return replace(self, inputs=inputs.flatten(0, 1), **rest)
 
@@ -92,6 +93,7 @@ def lesson(phase: Trajectory, *, gamma: float, lam: float, normalise: bool) -> L
     advantage = gae(phase.reward, value, next_value, ends, never, gamma=gamma, lam=lam)
     valid = phase.valid.to(value.dtype)
     discount = valid * gamma ** step.to(valid.dtype)
+    deviation = torch.ones_like(valid[:1, :, :1])
     if normalise:
         count = valid.sum((0, 2), keepdim=True)
         mean = (advantage * valid).sum((0, 2), keepdim=True) / count
@@ -108,6 +110,7 @@ def lesson(phase: Trajectory, *, gamma: float, lam: float, normalise: bool) -> L
         advantage=advantage,
         reward=phase.reward * discount,
         value=value * discount,
+        deviation=deviation.flatten(),
         episode_return=phase.reward.sum((0, 2)) / episodes,
         first=phase.first,
         valid=valid,

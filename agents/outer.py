@@ -23,20 +23,43 @@ class MetaProblem:
 
     inner: InnerProblem
     lessons: Sequence[Lesson]  # K + 1
+    every_step: bool = False
+    """judge the policies after every inner step, not only after the last"""
+    common_scale: bool = False
+    """judge all tasks and steps by advantages on one scale, instead of each on its own"""
+
+    def advantage(self, phase: int) -> Tensor:
+        """What the policies of a phase are judged by, [T, N, B]."""
+        own = self.lessons[phase]
+        if not self.common_scale:
+            return own.advantage
+        scale = torch.stack([self.lessons[each].deviation for each in self.judged]).mean()
+        return own.advantage * (own.deviation / scale).view(1, -1, 1)
+
+    @property
+    def judged(self) -> range:
+        """The phases whose policies are judged."""
+        last = len(self.lessons) - 1
+        return range(min(1, last) if self.every_step else last, last + 1)
 
     def adapt(self, vector: Tensor) -> Adaptation:
         """All inner steps from the meta-parameters [Q]."""
         return Adaptation(self.inner, vector, self.lessons)
 
-    def divergence(self, old: Tensor, new: Tensor, phase: int = -1) -> Tensor:
+    def divergence(self, old: Tensor, new: Tensor, phase: int) -> Tensor:
         """Mean KL(old || new) of the policies of a phase, told by raw numbers [M, N, R]."""
         return self.lessons[phase].divergence(self.inner.head, old, new)
+
+    def judged_divergence(self, old: Sequence[Tensor], new: Sequence[Tensor]) -> Tensor:
+        """The same, of K + 1 raw tensors each; the mean over the phases that are judged."""
+        each = [self.divergence(old[phase], new[phase], phase) for phase in self.judged]
+        return torch.stack(each).mean()
 
     def log_probs(self, raw: Sequence[Tensor], phase: int) -> Tensor:
         """Of the actions taken in a phase, [T, N, B]."""
         return self.lessons[phase].log_probs(self.inner.head, raw[phase])
 
-    def ratio(self, raw: Sequence[Tensor], phase: int = -1) -> Tensor:
+    def ratio(self, raw: Sequence[Tensor], phase: int) -> Tensor:
         """How much more probable the actions of a phase are than when they were taken."""
         return (self.log_probs(raw, phase) - self.lessons[phase].log_prob).exp()
 
@@ -56,11 +79,16 @@ Objective: TypeAlias = Callable[[MetaProblem, Sequence[Tensor]], Tensor]
 
 
 def expected_return(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
-    """Minus the adapted policies' advantage, by importance sampling.
+    """Minus the adapted policies' advantage, by importance sampling; the mean over judged phases.
 
-    Source: Finn et al. 2017, arXiv:1703.03400, algorithm 3.
+    Sources: Finn et al. 2017, arXiv:1703.03400, algorithm 3; judging every step: Antoniou et al.
+    2019, arXiv:1810.09502, section 4.
     """
-    return -problem.lessons[-1].mean(problem.ratio(raw) * problem.lessons[-1].advantage)
+    gains = [
+        problem.lessons[phase].mean(problem.ratio(raw, phase) * problem.advantage(phase))
+        for phase in problem.judged
+    ]
+    return -torch.stack(gains).mean()
 
 
 @dataclass(frozen=True)
@@ -126,7 +154,7 @@ class TrustRegion(OuterRule):
         here = problem.adapt(vector)
         loss, gradient = problem.differentiated(self.objective, here)
         require_finite(gradient, "TRPO's gradient")
-        old = here.raw[-1]
+        old = here.raw
         solution = conjugate_gradient(self._curvature(problem, here), gradient, steps=self.steps)
         length = float(solution.x @ solution.product)
         require_finite(solution.x, "the solution of TRPO's conjugate gradient")
@@ -141,7 +169,7 @@ class TrustRegion(OuterRule):
         def evaluate(share: float) -> Trial:
             raw = problem.adapt(candidate(share)).raw
             return Trial(
-                float(self.objective(problem, raw)), float(problem.divergence(old, raw[-1]))
+                float(self.objective(problem, raw)), float(problem.judged_divergence(old, raw))
             )
 
         found = backtrack(
@@ -168,17 +196,23 @@ class TrustRegion(OuterRule):
                 problem, lessons=[lesson.of_copies(self.copies) for lesson in problem.lessons]
             )
             here = here.on(problem.lessons)
-        with torch.enable_grad():
-            raw = here.raw[-1].detach().requires_grad_()
-            first = gradient_of(problem.divergence(here.raw[-1], raw), raw)
-        bend = products_with_hessian(first, raw)
-        blind = [None] * (len(problem.lessons) - 1)
+        judged, blind = problem.judged, [None] * problem.judged.start
+        bends = [self._bend(problem, here.raw[phase], phase) for phase in judged]
 
         def product(direction: Tensor) -> Tensor:
-            turned = bend(here.push_forward(direction))
-            return here.pull_back([*blind, turned]) + self.damping * direction
+            moved = here.push_forward(direction, judged)
+            turned = [bend(each) for bend, each in zip(bends, moved, strict=True)]
+            return here.pull_back([*blind, *turned]) + self.damping * direction
 
         return product
+
+    def _bend(self, problem: MetaProblem, old: Tensor, phase: int) -> Callable[[Tensor], Tensor]:
+        """Products with the Hessian of a phase's share of the divergence by raw, [M, N, R]."""
+        with torch.enable_grad():
+            raw = old.detach().requires_grad_()
+            share = problem.divergence(old, raw, phase) / len(problem.judged)
+            first = gradient_of(share, raw)
+        return products_with_hessian(first, raw)
 
 
 class Proximal(OuterRule):
@@ -249,9 +283,11 @@ class Proximal(OuterRule):
 
     def _objective(self, old: Sequence[Tensor]) -> Objective:
         def objective(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
-            ratio, last = problem.ratio(raw), problem.lessons[-1]
+            last = problem.lessons[-1]
+            ratio = problem.ratio(raw, len(raw) - 1)
             clipped = ratio.clamp(1 - self._clip, 1 + self._clip)
-            gain = torch.minimum(ratio * last.advantage, clipped * last.advantage)
+            advantage = problem.advantage(len(raw) - 1)
+            gain = torch.minimum(ratio * advantage, clipped * advantage)
             loss = -last.mean(gain)
             for step, price in enumerate(self._price.tolist()):
                 loss = loss + price * problem.divergence(old[step], raw[step], step)

@@ -19,6 +19,8 @@ class ReptileConfig(GradientConfig):
 
     adaptation_steps: int = 3
     """gradient steps per task in training (K); with one, Reptile is joint training"""
+    later_rate: float = 1.0
+    """share of the inner rate in all steps but the first"""
     meta_rate: float = 1.0
     """share of the way to the mean of the adapted parameters"""
 

@@ -36,18 +36,21 @@ class Reproduction:
     agent: str
     task: str
     preset: str
-    measure: str  # "trial" (total return), "last" (return of the last episode) or "success"
+    measure: str  # "trial" (total return), "last" (return of the last episode), "success" of it,
+    # or "steps" (return after each gradient step; the last one counts)
     published: str
     ceiling: str  # name of the reference that nobody exceeds
     task_options: dict[str, Any] = field(default_factory=dict)
     seeds: int = 3
     test_tasks: int = 10_000
+    evaluation: dict[str, Any] = field(default_factory=dict)  # options of the agent in it
 
     def measured(self, curve: metarl.Curve) -> NDArray[np.float64]:
         """What is compared, for each task [N]."""
         by_measure: dict[str, NDArray[np.float64]] = {
             "trial": curve.returns.sum(0),
             "last": curve.returns[-1],
+            "steps": curve.returns[-1],
             "success": curve.success[-1],
         }
         return by_measure[self.measure]
@@ -66,6 +69,22 @@ def bandit(arms: int, pulls: int, published: str, ceiling: str, *, seeds: int) -
         published=published,
         ceiling=ceiling,
         seeds=seeds,
+    )
+
+
+def gradient_agent(agent: str, label: str) -> Reproduction:
+    """One agent in the protocol of Finn et al. 2017: 40 unseen goals, 40 trajectories a step."""
+    return Reproduction(
+        name=f"{agent}-point-navigation",
+        title=f"{label}, point navigation: return after 1 / 2 / 3 gradient steps",
+        agent=agent,
+        task="metarl/PointNavigation-v0",
+        preset="finn-2017",
+        measure="steps",
+        published="-11.68 / -3.33 / -3.23 (MAML, Finn et al. 2017)" if agent == "maml" else "none",
+        ceiling="oracle",
+        test_tasks=40,
+        evaluation={"copies": 40, "evaluation_steps": 3},
     )
 
 
@@ -96,6 +115,13 @@ REPRODUCTIONS = (
         ceiling="oracle",
         test_tasks=1000,
     ),
+    gradient_agent("maml", "MAML"),
+    gradient_agent("fomaml", "FOMAML"),
+    gradient_agent("emaml", "E-MAML"),
+    gradient_agent("promp", "ProMP"),
+    gradient_agent("meta_sgd", "Meta-SGD"),
+    gradient_agent("reptile", "Reptile"),
+    gradient_agent("pretrained", "Pretrained"),
 )
 
 
@@ -151,16 +177,21 @@ def reproduce(item: Reproduction, seed: int, options: Options) -> None:
         num_tasks=item.test_tasks,
         seed=EVALUATION_SEED,
         references=[item.ceiling],
+        agent_options=item.evaluation,
         progress=True,
     )
     last = metarl.read_metrics(run.path / "metrics.csv")[-1]
     result["seeds"][str(seed)] = {
         **mean_and_interval(item.measured(agent)),
+        **({"steps": each_step(agent)} if item.measure == "steps" else {}),
         "minutes": round(float(last["seconds"]) / 60, 1),
         "env_steps": int(last["env_steps"]),
     }
     result |= {
-        **{key: asdict(item)[key] for key in ("title", "published", "measure", "test_tasks")},
+        **{
+            key: asdict(item)[key]
+            for key in ("title", "published", "measure", "test_tasks", "evaluation")
+        },
         "evaluation_seed": EVALUATION_SEED,
         "ceiling": {"name": ceiling.label, **mean_and_interval(item.measured(ceiling))},
         "command": f"python experiments/reproduce.py --only {item.name}",
@@ -177,6 +208,17 @@ def mean_and_interval(value: NDArray[np.float64]) -> dict[str, float]:
     """Mean over tasks and the half width of its 95% interval."""
     half = 1.96 * value.std(ddof=1) / len(value) ** 0.5
     return {"mean": round(float(value.mean()), 4), "interval": round(float(half), 4)}
+
+
+def each_step(curve: metarl.Curve) -> list[dict[str, float]]:
+    """Before adapting and after each gradient step."""
+    return [mean_and_interval(returns) for returns in curve.returns]
+
+
+def cell(seed: dict[str, Any]) -> str:
+    """What one seed reached."""
+    points = seed.get("steps", [seed, seed])[1:]
+    return " / ".join(f"{point['mean']:.2f} ± {point['interval']:.2f}" for point in points)
 
 
 def write_table() -> None:
@@ -197,7 +239,7 @@ def write_table() -> None:
             continue
         result = json.loads(path.read_text())
         seeds = list(result["seeds"].values())
-        ours = ", ".join(f"{seed['mean']:.2f} ± {seed['interval']:.2f}" for seed in seeds)
+        ours = ", ".join(map(cell, seeds))
         mean = np.mean([seed["mean"] for seed in seeds])
         minutes = f"{min(s['minutes'] for s in seeds)} to {max(s['minutes'] for s in seeds)}"
         ceiling = f"{result['ceiling']['mean']:.2f} ({result['ceiling']['name']})"
