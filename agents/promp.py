@@ -10,7 +10,8 @@ import torch
 from metarl.agent import require_between, require_positive
 from metarl.agents.gradient import GradientConfig
 from metarl.agents.lessons import Estimator
-from metarl.agents.outer import OuterRule, Proximal
+from metarl.agents.outer import OuterRule
+from metarl.agents.proximal import Proximal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,271 @@
+"""Adaptation once more, by plain autograd and one task at a time: slow and obvious.
+
+Axes: `T` steps, `N` tasks, `B` copies of each, `D` observation, `P` parameters of a policy, `Q`
+meta-parameters.
+"""
+
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent, Normal, kl_divergence
+
+from metarl.agents.inner import FixedRate, InnerProblem, InnerRule, LearntRates
+from metarl.agents.lessons import ESTIMATORS, Estimator, Lesson
+from metarl.agents.outer import MetaProblem
+from metarl.heads import action_head
+from metarl.stacked import StackedMLP
+
+DISCRETE = spaces.Discrete(3)
+# The first component is bounded, with centre 1 and half range 3; the second has no bounds.
+BOX = spaces.Box(np.float32([-2.0, -np.inf]), np.float32([4.0, np.inf]))
+CENTRE, SCALE = torch.tensor([1.0, 0.0]).double(), torch.tensor([3.0, 1.0]).double()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A small learner, and the same one written out by hand."""
+
+    box: bool = False
+    estimator: Estimator = "score"
+    learnt_rates: bool = False
+    hidden: tuple[int, ...] = (4, 3)
+    learn_constants: bool = True
+    first_order: bool = False
+    rate: float = 0.7
+    later_rate: float = 1.0
+    every_step: bool = False
+    common_scale: bool = False
+    inner_steps: int = 1
+    num_tasks: int = 3
+
+    @property
+    def space(self) -> spaces.Space:
+        return BOX if self.box else DISCRETE
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (2, *self.hidden, 2 if self.box else 3)
+
+    def problem(self) -> InnerProblem:
+        """What is to be tested."""
+        head = action_head(self.space).double()
+        rule: InnerRule = FixedRate(self.rate)
+        if self.learnt_rates:
+            rule = LearntRates(self.rate, 2 * self.rate)
+        return InnerProblem(
+            network=StackedMLP(
+                sizes=self.sizes, constants=head.constants, learn_constants=self.learn_constants
+            ),
+            head=head,
+            rule=rule,
+            estimator=ESTIMATORS[self.estimator],
+            first_order=self.first_order,
+            later_rate=self.later_rate,
+        )
+
+    def meta_problem(self, lessons: list[Lesson]) -> MetaProblem:
+        """The same, and what was lived."""
+        return MetaProblem(self.problem(), lessons, self.every_step, self.common_scale)
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return self.problem().network.size
+
+    def vector(self, seed: int = 0) -> Tensor:
+        """Meta-parameters [Q] of order one, rates all different."""
+        generator = torch.Generator().manual_seed(seed)
+        params = 0.5 * torch.randn(self.size, generator=generator, dtype=torch.float64)
+        if not self.learnt_rates:
+            return params
+        share = torch.rand(self.size, generator=generator, dtype=torch.float64)
+        return torch.cat((params, self.rate * (0.5 + share)))
+
+    def lessons(self, seed: int = 1) -> list[Lesson]:
+        """K + 1 phases of random numbers, with episodes of all lengths and idle lanes."""
+        generator = torch.Generator().manual_seed(seed)
+        return [self._lesson(generator) for _ in range(self.inner_steps + 1)]
+
+    def _lesson(self, generator: torch.Generator) -> Lesson:
+        time, tasks, copies = lead = 5, self.num_tasks, 4
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        first = torch.rand(lead, generator=generator) < 0.4
+        first[0] = True
+        lived = torch.randint(2, time + 1, lead[1:], generator=generator)
+        valid = torch.arange(time).view(-1, 1, 1) < lived
+        head = action_head(self.space).double()
+        raw = 0.3 * normal(*lead, head.outputs + head.constants)
+        action, _ = head.sample(raw, generator)
+        return Lesson(
+            inputs=normal(time * copies, tasks, 2),
+            action=action,
+            # Of another policy: nothing is at the point where a ratio is one.
+            log_prob=head.evaluate(raw + 0.3 * normal(*raw.shape), action)[0],
+            advantage=normal(*lead),
+            reward=normal(*lead),
+            value=normal(*lead),
+            deviation=0.5 + normal(tasks).abs(),
+            episode_return=normal(tasks),
+            first=first & valid,
+            valid=valid.double(),
+        )
+
+    # By hand, one task at a time.
+
+    def raw(self, params: Tensor, obs: Tensor) -> Tensor:
+        """Parameters [P] and observations [..., D] -> what the network says, [..., R]."""
+        start = 0
+        for number, (inputs, outputs) in enumerate(pairwise(self.sizes), start=2):
+            weight = params[start : start + inputs * outputs].view(inputs, outputs)
+            start += inputs * outputs
+            obs = obs @ weight + params[start : start + outputs]
+            start += outputs
+            if number < len(self.sizes):
+                obs = obs.tanh()
+        constants = params[start:] if self.learn_constants else params[start:].detach()
+        return torch.cat((obs, constants.expand(*obs.shape[:-1], -1)), -1)
+
+    def distribution(self, params: Tensor, data: Lesson, task: int) -> Distribution:
+        """Of the actions of one task, [T, B]."""
+        obs = data.inputs[:, task].view(len(data.valid), -1, 2)
+        raw = self.raw(params, obs)
+        if self.box:
+            return Independent(Normal(raw[..., :2], raw[..., 2:].exp()), 1)
+        return Categorical(logits=raw)
+
+    def log_prob(self, params: Tensor, data: Lesson, task: int) -> Tensor:
+        """Of the actions taken in one task, [T, B]; Box actions in units of their bounds."""
+        action = data.action[:, task]
+        if self.box:
+            action = (action - CENTRE) / SCALE
+        return self.distribution(params, data, task).log_prob(action)
+
+    def inner_loss(self, params: Tensor, data: Lesson, task: int) -> Tensor:
+        """The definitions in metarl/losses.py, decision by decision."""
+        log_prob = self.log_prob(params, data, task)
+        total = torch.zeros((), dtype=torch.float64)
+        for copy, lived in enumerate(data.valid[:, task].sum(0).int().tolist()):
+            past = torch.zeros((), dtype=torch.float64)
+            for t in range(lived):
+                here, at = log_prob[t, copy], (t, task, copy)
+                past = here if data.first[at] else past + here
+                if self.estimator == "score":
+                    total = total + here * data.advantage[at]
+                elif self.estimator == "lvc":
+                    total = total + (here - data.log_prob[at]).exp() * data.advantage[at]
+                elif self.estimator == "dice":
+                    total = total + magic(past) * data.reward[at]
+                    total = total + (1 - magic(here)) * data.value[at]
+                else:
+                    total = total + (magic(past) - magic(past - here)) * data.advantage[at]
+        return -total / data.valid[:, task].sum()
+
+    def phases(self, vector: Tensor, lessons: list[Lesson], task: int) -> list[Tensor]:
+        """Parameters of one task before and after each inner step, K + 1 times [P]."""
+        params = [vector[: self.size]]
+        rates = vector[self.size :] if self.learnt_rates else self.rate
+        for step, data in enumerate(lessons[:-1]):
+            at = params[-1] if params[-1].requires_grad else params[-1].requires_grad_()
+            loss = self.inner_loss(at, data, task)
+            (gradient,) = torch.autograd.grad(loss, at, create_graph=True)
+            if self.first_order:
+                gradient = gradient.detach()
+            params.append(at - (self.later_rate if step else 1.0) * rates * gradient)
+        return params
+
+    def adapted(self, vector: Tensor, lessons: list[Lesson]) -> Tensor:
+        """Parameters of all tasks after the last step, [N, P]."""
+        each = [self.phases(vector, lessons, task)[-1] for task in range(self.num_tasks)]
+        return torch.stack(each).detach()
+
+    def raw_after(self, vector: Tensor, lessons: list[Lesson]) -> Tensor:
+        """What the adapted policies say in the last phase, [M, N, R]."""
+        inputs = lessons[-1].inputs
+        params = [self.phases(vector, lessons, task)[-1] for task in range(self.num_tasks)]
+        return torch.stack([self.raw(p, inputs[:, n]) for n, p in enumerate(params)], 1)
+
+    @property
+    def judged(self) -> list[int]:
+        """Phases whose policies are judged."""
+        every = list(range(self.inner_steps + 1))
+        return every[1:] if self.every_step and self.inner_steps else every[-1:]
+
+    def divergence(self, old: Tensor, new: Tensor, lessons: list[Lesson], phase: int) -> Tensor:
+        """Mean KL of a phase's policies from those of other meta-parameters."""
+        total, data = torch.zeros((), dtype=torch.float64), lessons[phase]
+        for task in range(self.num_tasks):
+            params = (self.phases(vector, lessons, task)[phase] for vector in (old, new))
+            before, after = (self.distribution(p, data, task) for p in params)
+            total = total + self._mean(kl_divergence(before, after), data, task)
+        return total / self.num_tasks
+
+    def judged_divergence(self, old: Tensor, new: Tensor, lessons: list[Lesson]) -> Tensor:
+        """The mean over the judged phases."""
+        return sum(self.divergence(old, new, lessons, k) for k in self.judged) / len(self.judged)
+
+    def advantage(self, lessons: list[Lesson], phase: int, task: int) -> Tensor:
+        """What a phase is judged by, [T, B]."""
+        if not self.common_scale:
+            return lessons[phase].advantage[:, task]
+        every = [float(lessons[k].deviation[n]) for k in self.judged for n in range(self.num_tasks)]
+        raw = lessons[phase].advantage[:, task] * lessons[phase].deviation[task]
+        return raw / np.mean(every)
+
+    def expected_return(self, vector: Tensor, lessons: list[Lesson]) -> Tensor:
+        """Minus the mean over judged phases and tasks of ratio times advantage."""
+        total = torch.zeros((), dtype=torch.float64)
+        for phase in self.judged:
+            data = lessons[phase]
+            for task in range(self.num_tasks):
+                params = self.phases(vector, lessons, task)[phase]
+                ratio = (self.log_prob(params, data, task) - data.log_prob[:, task]).exp()
+                gain = ratio * self.advantage(lessons, phase, task)
+                total = total - self._mean(gain, data, task)
+        return total / self.num_tasks / len(self.judged)
+
+    @staticmethod
+    def _mean(value: Tensor, data: Lesson, task: int) -> Tensor:
+        valid = data.valid[:, task]
+        return (value * valid).sum() / valid.sum()
+
+
+def magic(value: Tensor) -> Tensor:
+    """One, with the derivatives of exp."""
+    return (value - value.detach()).exp()
+
+
+def gradient_by_autograd(function, vector: Tensor) -> tuple[float, Tensor]:
+    """A scalar function of the meta-parameters, and its gradient [Q]."""
+    at = vector.clone().requires_grad_()
+    value = function(at)
+    (gradient,) = torch.autograd.grad(value, at)
+    return float(value.detach()), gradient
+
+
+def derivative_by_differences(function, vector: Tensor, direction: Tensor) -> Tensor:
+    """Central difference along a direction [Q]."""
+    step = 1e-5 * direction
+    return (function(vector + step) - function(vector - step)) / 2e-5
+
+
+def tasks_of(lessons: list[Lesson], tasks: list[int]) -> list[Lesson]:
+    """The same phases of some of the tasks, in this order."""
+    axes = {"deviation": 0, "episode_return": 0}
+    return [
+        Lesson(
+            **{
+                each.name: getattr(data, each.name).index_select(
+                    axes.get(each.name, 1), torch.tensor(tasks)
+                )
+                for each in fields(Lesson)
+            }
+        )
+        for data in lessons
+    ]
