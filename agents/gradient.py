@@ -45,6 +45,8 @@ class GradientConfig(AgentConfig):
     """rate of a gradient step"""
     later_rate: float = 0.5
     """share of the inner rate in all steps but the first"""
+    later_decay: float = 1.0
+    """factor from each of those steps to the next; 1 leaves them equal"""
     every_step: bool = False
     """judge the policies after every step in training, not only after the last"""
     common_scale: bool = False
@@ -74,7 +76,7 @@ class GradientConfig(AgentConfig):
         for name in ("adaptation_steps", "evaluation_steps", "inner_rate", "later_rate"):
             require_between(name, getattr(self, name), 0, float("inf"))
         require_positive("initial_std", self.initial_std)
-        for name in ("gamma", "lam"):
+        for name in ("gamma", "lam", "later_decay"):
             require_between(name, getattr(self, name), 0.0, 1.0)
         if not self.hidden or min(self.hidden) < 1:
             raise ConfigError(f"hidden={self.hidden} must be widths from 1 on, such as 64 64.")
@@ -167,6 +169,7 @@ class GradientAgent:
             estimator=ESTIMATORS[config.estimator],
             first_order=config.first_order,
             later_rate=config.later_rate,
+            later_decay=config.later_decay,
         )
         initial = self._network.initial(
             self._head.initial_constants(), setting.seeds.torch("initial weights")

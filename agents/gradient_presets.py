@@ -15,8 +15,10 @@ RELEASED = {
     "iterations": 100,
     "inner_rate": 0.5,
     "later_rate": 0.4,
+    "later_decay": 0.5,
 }
-"""As released with Finn et al. 2017, but later steps are at .4 of the first one's rate, not .5"""
+"""As released with Finn et al. 2017, but the second and third step are .4 and .2 of the first, where
+the paper has half and half"""
 
 
 def _register(agent: str, note: str, **options: Any) -> None:
@@ -38,4 +40,4 @@ _register("emaml", "to be measured", curvature_copies=5)
 _register("meta_sgd", "to be measured", curvature_copies=5, highest_rate=2.0)
 _register("pretrained", "to be measured", curvature_copies=5)
 _register("promp", "to be measured", iterations=300)
-_register("reptile", "to be measured", iterations=300)
+_register("reptile", "to be measured", iterations=300, later_decay=1.0)

@@ -142,7 +142,9 @@ class InnerProblem:
     first_order: bool = False
     """take the inner gradient for a constant when the steps are differentiated"""
     later_rate: float = 1.0
-    """length of all steps but the first, in units of the rule's own"""
+    """length of the second step, in units of the rule's own"""
+    later_decay: float = 1.0
+    """from each later step to the next"""
 
     def split(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Meta-parameters [Q] as initial parameters [P] and those of the rule [S]."""
@@ -161,7 +163,7 @@ class InnerProblem:
 
     def scale(self, step: int) -> float:
         """Length of a step, counted from 0, in units of the rule's own."""
-        return self.later_rate if step else 1.0
+        return self.later_rate * self.later_decay ** (step - 1) if step else 1.0
 
     def next_params(self, slope: Slope, own: Tensor, step: int) -> Tensor:
         """Inner step number `step`, counted from 0: parameters [N, P]."""

@@ -37,6 +37,7 @@ class Case:
     first_order: bool = False
     rate: float = 0.7
     later_rate: float = 1.0
+    later_decay: float = 1.0
     every_step: bool = False
     common_scale: bool = False
     inner_steps: int = 1
@@ -65,6 +66,7 @@ class Case:
             estimator=ESTIMATORS[self.estimator],
             first_order=self.first_order,
             later_rate=self.later_rate,
+            later_decay=self.later_decay,
         )
 
     def meta_problem(self, lessons: list[Lesson]) -> MetaProblem:
@@ -177,7 +179,8 @@ class Case:
             (gradient,) = torch.autograd.grad(loss, at, create_graph=True)
             if self.first_order:
                 gradient = gradient.detach()
-            params.append(at - (self.later_rate if step else 1.0) * rates * gradient)
+            scale = [1.0, self.later_rate, self.later_rate * self.later_decay][step]
+            params.append(at - scale * rates * gradient)
         return params
 
     def adapted(self, vector: Tensor, lessons: list[Lesson]) -> Tensor:
