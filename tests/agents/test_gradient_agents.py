@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from metarl.agents import outer
+from metarl.agents.emaml import EMAMLConfig
 from metarl.agents.maml import FOMAMLConfig, MAMLConfig
 from metarl.agents.pretrained import PretrainedConfig
 from metarl.agents.promp import ProMPConfig
@@ -122,6 +123,45 @@ def test_fixed_deviations_are_neither_adapted_nor_learnt():
         learnt = agent.start(1).params[:, -2:]
         for found in (adapted, learnt):
             assert bool((found == found.new_tensor(0.5).log()).all()) == (not learn_std)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("maml", {"inner_rate": 0.4}),
+        ("maml", {"later_rate": 0.9}),
+        ("maml", {"later_decay": 0.5}),
+        ("maml", {"every_step": True}),
+        ("maml", {"common_scale": True}),
+        ("maml", {"estimator": "lvc"}),
+        ("maml", {"first_order": True}),
+        ("maml", {"activation": "relu"}),
+        ("maml", {"gamma": 0.5}),
+        ("maml", {"lam": 0.5}),
+        ("maml", {"normalise_advantages": False}),
+        ("maml", {"max_kl": 0.02}),
+        ("maml", {"conjugate_gradient_steps": 2}),
+        ("maml", {"curvature_copies": 4}),
+        ("maml", {"damping": 0.1}),
+        ("emaml", {"exploration": 0.5}),
+        ("meta_sgd", {"highest_rate": 0.5}),
+        ("promp", {"clip": 0.001}),
+        ("promp", {"epochs": 3}),
+        ("promp", {"learning_rate": 0.1}),
+        ("promp", {"target_kl": 1e-6}),
+        ("promp", {"initial_price": 5.0}),
+        ("reptile", {"meta_rate": 0.3}),
+    ],
+)
+def test_every_option_reaches_what_it_names(name, options):
+    plain, changed = (build(name, WALK, adaptation_steps=3, **more) for more in ({}, options))
+    for agent in (plain, changed):
+        train(agent, WALK, range(3))
+    assert not torch.allclose(plain.state()["vector"], changed.state()["vector"], atol=1e-5)
+
+
+def test_the_first_policy_is_paid_not_fined_for_exploring():
+    assert EMAMLConfig(exploration=0.3).objective() == outer.Exploration(0.3)
 
 
 @pytest.mark.parametrize("name", AGENTS)

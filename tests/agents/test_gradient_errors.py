@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.agents import outer
+from metarl.agents import outer, proximal
 from metarl.agents.meta_sgd import MetaSGDConfig
 from metarl.errors import CheckpointError, ConfigError, NonFiniteError
 from metarl.registry import agent_config
@@ -27,6 +27,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ("maml", {"inner_rate": -0.1}, "inner_rate=-0.1 must lie between 0 and inf"),
         ("maml", {"inner_rate": float("nan")}, "inner_rate=nan must lie between 0 and inf"),
         ("maml", {"later_rate": -1.0}, "later_rate=-1.0 must lie between 0 and inf"),
+        ("maml", {"later_decay": 1.5}, "later_decay=1.5 must lie between 0.0 and 1.0"),
+        ("maml", {"curvature_copies": 0}, "curvature_copies=0 must be greater than zero"),
         ("maml", {"gamma": 1.5}, "gamma=1.5 must lie between 0.0 and 1.0"),
         ("maml", {"lam": -0.5}, "lam=-0.5 must lie between 0.0 and 1.0"),
         ("maml", {"initial_std": 0.0}, "initial_std=0.0 must be greater than zero"),
@@ -163,7 +165,8 @@ def test_a_failure_half_way_through_an_update_is_undone(monkeypatch, name, succe
             raise NonFiniteError("broken.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(outer, "require_finite", fails_at_last)
+        for module in (outer, proximal):
+            patched.setattr(module, "require_finite", fails_at_last)
         with pytest.raises(NonFiniteError, match=r"broken\. It was in meta-iteration 3"):
             agent.update(phases)
     assert len(calls) == succeed + 1

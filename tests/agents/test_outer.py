@@ -253,7 +253,9 @@ def clipped_by_hand(case: Case, old: Tensor, at: Tensor, lessons: list[Lesson]) 
 )
 def test_promp_takes_steps_of_adam_on_its_clipped_and_priced_objective(case):
     problem, vector, lessons = meta_problem(case)
+    vector[case.size :: 2] = 2 * case.rate  # where rates are kept below
     moved, report = proximal(case).update(problem, vector)
+    assert not case.learnt_rates or (moved[case.size :] == 2 * case.rate).any()
 
     def objective(at: Tensor) -> Tensor:
         return clipped_by_hand(case, vector.clone(), at, lessons)
