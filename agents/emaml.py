@@ -6,7 +6,7 @@ Source: Stadie et al. 2018, arXiv:1803.01118.
 from dataclasses import dataclass
 
 from metarl.agent import require_between
-from metarl.agents.gradient import TrustRegionConfig
+from metarl.agents.gradient import MOST, TrustRegionConfig
 from metarl.agents.outer import Exploration, Objective
 
 
@@ -19,7 +19,7 @@ class EMAMLConfig(TrustRegionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between("exploration", self.exploration, 0.0, float("inf"))
+        require_between("exploration", self.exploration, 0.0, MOST)
 
     @property
     def label(self) -> str:

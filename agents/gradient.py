@@ -24,6 +24,9 @@ from metarl.policies import StackedPolicy
 from metarl.stacked import Activation, StackedMLP
 from metarl.trajectory import Trajectory
 
+MOST = 1e6
+"""a rate, a number of steps or a damping beyond this is a slip"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GradientConfig(AgentConfig):
@@ -47,11 +50,6 @@ class GradientConfig(AgentConfig):
     """share of the inner rate in all steps but the first"""
     later_decay: float = 1.0
     """factor from each of those steps to the next; 1 leaves them equal"""
-    every_step: bool = False
-    """judge the policies after every step in training, not only after the last"""
-    common_scale: bool = False
-    """judge all tasks and steps by advantages on one scale, so that they count by what there is
-    to win, instead of each on its own"""
     estimator: Estimator = "score"
     """inner loss: score (plain), lvc (low-variance curvature), dice or loaded_dice"""
     first_order: bool = False
@@ -74,7 +72,7 @@ class GradientConfig(AgentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("adaptation_steps", "evaluation_steps", "inner_rate", "later_rate"):
-            require_between(name, getattr(self, name), 0, float("inf"))
+            require_between(name, getattr(self, name), 0, MOST)
         require_positive("initial_std", self.initial_std)
         for name in ("gamma", "lam", "later_decay"):
             require_between(name, getattr(self, name), 0.0, 1.0)
@@ -107,10 +105,16 @@ class TrustRegionConfig(GradientConfig):
     """most that the adapted policies may move in one meta-iteration: mean KL(old || new)"""
     conjugate_gradient_steps: int = 10
     """products with the exact curvature of that divergence"""
+    every_step: bool = False
+    """judge the policies after every step in training, not only after the last"""
+    common_scale: bool = False
+    """judge all tasks and steps by advantages on one scale, so that they count by what there is
+    to win, instead of each on its own"""
     curvature_copies: int | None = None
     """copies of each task that the curvature is measured on; fewer are faster; by default all"""
-    damping: float = 1e-5
-    """added to the curvature's diagonal"""
+    damping: float = 0.1
+    """added to the curvature's diagonal; less makes for longer steps where the curvature is rich,
+    as in navigation, and for none where it is poor, as in bandits"""
     line_search_steps: int = 15
     """candidates before no step is taken"""
     line_search_shrink: float = 0.8
@@ -125,7 +129,7 @@ class TrustRegionConfig(GradientConfig):
             "line_search_steps",
         ):
             require_positive(name, getattr(self, name))
-        require_between("damping", self.damping, 0.0, float("inf"))
+        require_between("damping", self.damping, 0.0, MOST)
         require_between("line_search_shrink", self.line_search_shrink, 0.01, 0.99)
 
     def objective(self) -> Objective:
@@ -142,6 +146,8 @@ class TrustRegionConfig(GradientConfig):
             search_steps=self.line_search_steps,
             shrink=self.line_search_shrink,
             copies=self.curvature_copies,
+            every_step=self.every_step,
+            common_scale=self.common_scale,
         )
 
 
@@ -218,9 +224,7 @@ class GradientAgent:
         before = self.state()
         try:
             lessons = [self._lesson(phase) for phase in phases]
-            problem = MetaProblem(
-                self._problem, lessons, self._config.every_step, self._config.common_scale
-            )
+            problem = MetaProblem(self._problem, lessons)
             vector, report = self._outer.update(problem, self._vector)
         except MetaRLError as error:
             self.load_state(before)

@@ -17,8 +17,11 @@ RELEASED = {
     "later_rate": 0.4,
     "later_decay": 0.5,
 }
-"""As released with Finn et al. 2017, but the second and third step are .4 and .2 of the first, where
-the paper has half and half"""
+"""As released with Finn et al. 2017, but the second and third step are .4 and .2 of the first,
+where the paper has half and half"""
+
+TRPO = {"curvature_copies": 5, "damping": 1e-5}
+"""A quarter of the trajectories for the curvature: iterations take less than half the time"""
 
 
 def _register(agent: str, note: str, **options: Any) -> None:
@@ -34,10 +37,10 @@ def _register(agent: str, note: str, **options: Any) -> None:
     )
 
 
-_register("maml", "to be measured", curvature_copies=5)
-_register("fomaml", "to be measured", curvature_copies=5)
-_register("emaml", "to be measured", curvature_copies=5)
-_register("meta_sgd", "to be measured", curvature_copies=5, highest_rate=2.0)
-_register("pretrained", "to be measured", curvature_copies=5)
+_register("maml", "to be measured", **TRPO)
+_register("fomaml", "to be measured", **TRPO)
+_register("emaml", "to be measured", **TRPO)
+_register("meta_sgd", "to be measured", **TRPO, highest_rate=2.0)
+_register("pretrained", "to be measured", **TRPO)
 _register("promp", "to be measured")
 _register("reptile", "to be measured", iterations=300, later_decay=1.0)

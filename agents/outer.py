@@ -148,9 +148,14 @@ class TrustRegion(OuterRule):
     shrink: float
     copies: int | None = None
     """of each task that the curvature is measured on; None for all"""
+    every_step: bool = False
+    """see `MetaProblem`"""
+    common_scale: bool = False
+    """see `MetaProblem`"""
 
     def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
         """One step, or none where the line search finds no good one."""
+        problem = replace(problem, every_step=self.every_step, common_scale=self.common_scale)
         here = problem.adapt(vector)
         loss, gradient = problem.differentiated(self.objective, here)
         require_finite(gradient, "TRPO's gradient")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from metarl.agent import require_between, require_positive
-from metarl.agents.gradient import GradientConfig
+from metarl.agents.gradient import MOST, GradientConfig
 from metarl.agents.lessons import Estimator
 from metarl.agents.outer import OuterRule
 from metarl.agents.proximal import Proximal
@@ -35,7 +35,7 @@ class ProMPConfig(GradientConfig):
         super().__post_init__()
         for name in ("clip", "epochs", "learning_rate", "target_kl"):
             require_positive(name, getattr(self, name))
-        require_between("initial_price", self.initial_price, 0.0, float("inf"))
+        require_between("initial_price", self.initial_price, 0.0, MOST)
 
     @property
     def label(self) -> str:

@@ -142,7 +142,7 @@ def test_fixed_deviations_are_neither_adapted_nor_learnt():
         ("maml", {"max_kl": 0.02}),
         ("maml", {"conjugate_gradient_steps": 2}),
         ("maml", {"curvature_copies": 4}),
-        ("maml", {"damping": 0.1}),
+        ("maml", {"damping": 1e-5}),
         ("emaml", {"exploration": 0.5}),
         ("meta_sgd", {"highest_rate": 0.5}),
         ("promp", {"clip": 0.001}),
@@ -156,8 +156,9 @@ def test_fixed_deviations_are_neither_adapted_nor_learnt():
 def test_every_option_reaches_what_it_names(name, options):
     plain, changed = (build(name, WALK, adaptation_steps=3, **more) for more in ({}, options))
     for agent in (plain, changed):
-        train(agent, WALK, range(3))
-    assert not torch.allclose(plain.state()["vector"], changed.state()["vector"], atol=1e-5)
+        train(agent, WALK, range(2))
+    learnt = zip(plain.state().values(), changed.state().values(), strict=True)
+    assert not all(torch.allclose(one, two, atol=1e-5) for one, two in learnt)
 
 
 def test_the_first_policy_is_paid_not_fined_for_exploring():

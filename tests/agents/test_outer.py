@@ -76,7 +76,8 @@ def test_a_full_step_solves_for_the_gradient_and_is_as_long_as_allowed(case):
     loss, gradient = gradient_by_autograd(lambda at: case.expected_return(at, lessons), vector)
     way = torch.linalg.solve(curvature, gradient)
     step = way * (2 * 1e-6 / (way @ curvature @ way)).sqrt()
-    rule = trust_region(max_divergence=1e-6, damping=0.1, steps=500)
+    judging = {"every_step": case.every_step, "common_scale": case.common_scale}
+    rule = trust_region(max_divergence=1e-6, damping=0.1, steps=500, **judging)
     moved, report = rule.update(problem, vector)
     assert report["line_search_share"] == 1.0
     torch.testing.assert_close(moved, vector - step, rtol=0, atol=1e-7)
@@ -102,7 +103,8 @@ def test_the_curvature_may_be_measured_on_fewer_copies():
 @pytest.mark.parametrize("case", CASES)
 def test_an_accepted_step_keeps_the_bound_and_lowers_the_objective(case):
     problem, vector, lessons = meta_problem(case)
-    moved, report = trust_region(damping=0.01).update(problem, vector)
+    judging = {"every_step": case.every_step, "common_scale": case.common_scale}
+    moved, report = trust_region(damping=0.01, **judging).update(problem, vector)
     before, after = (objective_by_hand(case, at, lessons) for at in (vector, moved))
     divergence = divergence_by_hand(case, vector, moved, lessons)
     assert 0 < divergence <= 0.01
@@ -255,7 +257,6 @@ def test_promp_takes_steps_of_adam_on_its_clipped_and_priced_objective(case):
     problem, vector, lessons = meta_problem(case)
     vector[case.size :: 2] = 2 * case.rate  # where rates are kept below
     moved, report = proximal(case).update(problem, vector)
-    assert not case.learnt_rates or (moved[case.size :] == 2 * case.rate).any()
 
     def objective(at: Tensor) -> Tensor:
         return clipped_by_hand(case, vector.clone(), at, lessons)
