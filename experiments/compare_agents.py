@@ -63,7 +63,16 @@ def main(options: Options) -> None:
     if unknown := set(options.only) - set(PRESETS):
         raise SystemExit(f"Unknown: {', '.join(sorted(unknown))}. Known: {', '.join(PRESETS)}.")
     runs = {name: trained(name, options) for name in options.only or PRESETS}
-    curves = {name: [evaluated(run, options) for run in several] for name, several in runs.items()}
+    longest = next(
+        (name for name in runs if name != "rl2"), "rl2"
+    )  # who references live as long as
+    curves = {
+        name: [
+            evaluated(run, options, references=name == longest and not number)
+            for number, run in enumerate(several)
+        ]
+        for name, several in runs.items()
+    }
     folders = [run.path for several in runs.values() for run in several]
     pictures = metarl.plot(folders, out=options.out)
     lines = table(runs, curves, options)
@@ -88,14 +97,15 @@ def trained(name: str, options: Options) -> list[metarl.Run]:
     ]
 
 
-def evaluated(run: metarl.Run, options: Options) -> list[metarl.Curve]:
-    """The agent's curve, then those of the references."""
+def evaluated(run: metarl.Run, options: Options, *, references: bool) -> list[metarl.Curve]:
+    """The agent's curve, then those of the references if they are wanted."""
     of_gradient = {"copies": options.trajectories, "evaluation_steps": STEPS}
     return metarl.evaluate(
         run,
         num_tasks=options.goals,
         seed=EVALUATION_SEED,
         agent_options={} if run.config.agent == "rl2" else of_gradient,
+        references=references,
         progress=True,
     )
 
@@ -125,10 +135,8 @@ def table(
         lines.append(
             f"| {returns(own)} | {steps:.1f} million | {min(minutes):.0f} to {max(minutes):.0f} |"
         )
-    longest = max(
-        (several[0] for several in curves.values()), key=lambda found: len(found[0].episode)
-    )
-    lines += [f"| {returns([reference])} | | |" for reference in longest[1:]]
+    references = max((several[0] for several in curves.values()), key=len)[1:]
+    lines += [f"| {returns([reference])} | | |" for reference in references]
     return lines
 
 
