@@ -5,7 +5,7 @@ Source: Stadie et al. 2018, arXiv:1803.01118.
 
 from dataclasses import dataclass
 
-from metarl.agent import require_between
+from metarl.agent import require_between, require_positive
 from metarl.agents.gradient import MOST, TrustRegionConfig
 from metarl.agents.outer import Exploration, Objective
 
@@ -19,6 +19,7 @@ class EMAMLConfig(TrustRegionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_positive("adaptation_steps", self.adaptation_steps)
         require_between("exploration", self.exploration, 0.0, MOST)
 
     @property

@@ -211,12 +211,13 @@ class GradientAgent:
             data = self._lesson(experience)
         except NonFiniteError as error:
             raise NonFiniteError(
-                f"{error} It was in meta-iteration {self._updates + 1}, inner step "
+                f"{error} It was after {self._updates} meta-iterations, in inner step "
                 f"{policy.adaptations + 1}; nothing was learnt from it."
             ) from error
         slope = self._problem.slope(policy.params, data)
         self._require_finite(slope, policy.adaptations)
         params = self._problem.next_params(slope, own, policy.adaptations)
+        self._require_sane(params, policy.adaptations)
         return StackedPolicy(self._network, self._head, params, policy.adaptations + 1)
 
     def update(self, phases: Sequence[Trajectory]) -> Mapping[str, float]:
@@ -229,7 +230,7 @@ class GradientAgent:
         except MetaRLError as error:
             self.load_state(before)
             raise type(error)(
-                f"{error} It was in meta-iteration {self._updates + 1}; the agent was put back to "
+                f"{error} It was after {self._updates} meta-iterations; the agent was put back to "
                 "what it was before."
             ) from error
         report |= self._report(problem)
@@ -278,9 +279,19 @@ class GradientAgent:
             task = int(broken.nonzero()[0])
             raise NonFiniteError(
                 f"The inner loss is {float(slope.loss[task])}, its gradient's norm "
-                f"{float(slope.gradient[task].norm())}, in meta-iteration {self._updates + 1}, "
+                f"{float(slope.gradient[task].norm())}, after {self._updates} meta-iterations, "
                 f"task {task}, inner step {step + 1}. Nothing was learnt from it; rewards or "
                 f"observations may be very large, or inner_rate={self._config.inner_rate} too high."
+            )
+
+    def _require_sane(self, params: Tensor, step: int) -> None:
+        """Weights beyond any use, or none at all, would only fail later, in the engine."""
+        broken = ~(params.abs() < MOST).all(1)  # NaN is broken, too
+        if bool(broken.any()):
+            raise NonFiniteError(
+                f"Parameters of task {int(broken.nonzero()[0])} left the range of +-{MOST:g} after "
+                f"{self._updates} meta-iterations, in inner step {step + 1}. Nothing was learnt "
+                f"from it; inner_rate={self._config.inner_rate} is too high."
             )
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """Meta-SGD: MAML that learns a rate for each parameter, too.
 
-Source: Li et al. 2017, arXiv:1707.09835.
+Source: Li et al. 2017, arXiv:1707.09835. That all rates begin equal and are kept between 0 and a
+highest one is ours.
 """
 
 from dataclasses import dataclass

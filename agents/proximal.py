@@ -11,6 +11,9 @@ from torch import Tensor
 from metarl.agents.outer import MetaProblem, Objective, OuterRule, require_finite
 from metarl.errors import CheckpointError
 
+MOST_CHANGE = 1000.0
+"""of a price, up or down: halved without end it would not come back"""
+
 
 class Proximal(OuterRule):
     """ProMP: steps of Adam on PPO's clipped objective, and a price on moving the first policies.
@@ -18,7 +21,7 @@ class Proximal(OuterRule):
         loss + sum over k < K of price[k] * KL(acting policy k || policy k)
 
     A price doubles when its divergence ends above 1.5 times the target, and halves below the
-    target over 1.5.
+    target over 1.5; it stays within a factor of a thousand of where it began.
 
     Source: Rothfuss et al. 2019, arXiv:1810.06784, algorithm 1 and eq. 13.
     """
@@ -37,6 +40,7 @@ class Proximal(OuterRule):
     ) -> None:
         """See `ProMPConfig`; `size` is Q."""
         self._clip, self._epochs, self._target = clip, epochs, target
+        self._first_price = price
         self._price = torch.full((inner_steps,), price)
         self._vector = torch.nn.Parameter(torch.zeros(size, device=device))
         self._adam = torch.optim.Adam([self._vector], lr=learning_rate)
@@ -69,6 +73,7 @@ class Proximal(OuterRule):
             self._price[step] *= 2.0 ** (
                 (divergence > 1.5 * self._target) - (divergence < self._target / 1.5)
             )
+        self._price.clamp_(self._first_price / MOST_CHANGE, self._first_price * MOST_CHANGE)
         return self._vector.data.clone(), {
             "outer_loss": first_loss,
             "outer_improvement": first_loss - last_loss,

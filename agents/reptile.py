@@ -26,6 +26,7 @@ class ReptileConfig(GradientConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_positive("adaptation_steps", self.adaptation_steps)
         require_positive("meta_rate", self.meta_rate)
 
     @property

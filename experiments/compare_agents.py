@@ -144,7 +144,7 @@ def returns(curves: list[metarl.Curve]) -> str:
     """Cells of one row: label, episodes before each point, return of each."""
     mean, low, high = metarl.bootstrap_mean(np.stack([curve.returns for curve in curves]))
     before = ", ".join(str(episode - 1) for episode in curves[0].episode)
-    cells = ", ".join(
+    cells = " / ".join(
         f"{one:.2f} [{bottom:.2f}, {top:.2f}]"
         for one, bottom, top in zip(mean, low, high, strict=True)
     )

@@ -3,6 +3,7 @@
 Axes: `T` steps, `N` tasks, `B` copies of each task, then features (`D` observation, `A` action).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -123,9 +124,9 @@ def as_device(name: str) -> torch.device:
 
 
 def require_positive(name: str, value: float | None) -> None:
-    """Raises `ConfigError` unless the option is None or greater than zero."""
-    if value is not None and not value > 0:
-        raise ConfigError(f"{name}={value} must be greater than zero.")
+    """Raises `ConfigError` unless the option is None, or greater than zero and finite."""
+    if value is not None and not 0 < value < math.inf:
+        raise ConfigError(f"{name}={value} must be greater than zero, and finite.")
 
 
 def require_between(name: str, value: float, low: float, high: float) -> None:

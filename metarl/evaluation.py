@@ -101,7 +101,7 @@ def evaluate(
             who = name, chosen[name].role, chosen[name].label
         else:
             measured = trials.measured(trials.of_agent(agent))
-            who = run.config.agent, "agent", label or trained.label
+            who = run.config.agent, "agent", label or _label(trained, config)
         names = _names(run, trials, *who)
         curves.append(Curve(**names, **vars(measured.curve)))
         logs.append(TrialLog(**names, **measured.log))
@@ -119,6 +119,17 @@ def _with_options(agent: str, config: AgentConfig, options: Mapping[str, Any]) -
                 f"{', '.join(known)}."
             )
     return replace(config, **options)
+
+
+def _label(trained: AgentConfig, config: AgentConfig) -> str:
+    """How a legend calls the agent: with the options that make it another than was trained."""
+    changed = [
+        f"{field.name}={getattr(config, field.name)}"
+        for field in fields(config)
+        if field.name not in ("copies", "episodes", "evaluation_steps")
+        and getattr(config, field.name) != getattr(trained, field.name)
+    ]
+    return f"{trained.label} ({', '.join(changed)})" if changed else trained.label
 
 
 def _names(run: Run, trials: Trials, agent: str, role: str, label: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from metarl.errors import RunFolderError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """of agents: Okabe and Ito 2008, told apart by the colour-blind too"""
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""one more than there are colours, so that the two together repeat late"""
 DASHES: tuple[Any, ...] = ("-", (0, (7, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (3, 1)))
 GREYS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "ceiling": ("black", ((0, (5, 2)), (0, (5, 2, 1, 2)), (0, (5, 2, 1, 2, 1, 2)))),

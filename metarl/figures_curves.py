@@ -95,7 +95,7 @@ def _draw(axes: Axes, lines: Sequence[Line]) -> None:
             _draw_reference(axes, line, dashes[line.role][index], bottom)
         elif len(line.episode) <= FEW_POINTS:
             # Side by side, so that the intervals of equally good agents stay legible.
-            shift = 0.015 * (index - (agents - 1) / 2) * few
+            shift = min(0.015, 0.06 / agents) * (index - (agents - 1) / 2) * few
             _draw_points(axes, line, index, _moved(axes, lines, line.episode, shift))
         else:
             _draw_band(axes, line, index)

@@ -180,6 +180,11 @@ def _require_pulls(log: TrialLog) -> None:
         found = "its actions are continuous"
     elif log.step.max() > 1:
         found = f"its episodes last up to {log.step.max()} steps"
+    elif log.phase.max() > 0:
+        raise ConfigError(
+            f"{log.label} adapts between phases of many trials, so its pulls are not one trial to "
+            "be drawn pull by pull; see the adaptation."
+        )
     elif log.observation.size and np.ptp(log.observation, axis=0).any():
         found = "its observations change"
     if found:

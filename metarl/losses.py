@@ -128,7 +128,8 @@ def loaded_dice(log_prob: Tensor, advantage: Tensor, first: Tensor, valid: Tenso
     Returns:
         [N].
 
-    Source: Farquhar et al. 2019, arXiv:1909.10549, eq. 11, with their lambda at 1.
+    Source: Farquhar et al. 2019, arXiv:1909.10549, with their lambda at 1 and, as usual in policy
+    gradients, without discounting by the time at which a state is met.
     """
     whole = _sum_over_episode(log_prob, first)
     return -_mean_by_task((_magic(whole) - _magic(whole - log_prob)) * advantage, valid)

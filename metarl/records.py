@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig, Setting
-from metarl.errors import CheckpointError, RunFolderError
+from metarl.errors import CheckpointError, MetaRLError, RunFolderError
 from metarl.registry import agent_config, make_family
 from metarl.rows import describe_family
 from metarl.seeding import Seeds
@@ -131,7 +131,7 @@ class Run:
             CheckpointError: missing, truncated, not ours, or of a run with other settings.
         """
         state, metadata = _read_checkpoint(self.checkpoint)
-        if difference := _difference(json.loads(metadata["config"]), asdict(self.config)):
+        if difference := _difference(RunConfig(**json.loads(metadata["config"])), self.config):
             raise CheckpointError(
                 f"The checkpoint {self.checkpoint} was written by a run with {difference}. A "
                 "checkpoint can only be loaded into a run with the settings that wrote it."
@@ -292,20 +292,39 @@ def _git_state() -> dict[str, Any] | None:
 
 def require_same(run: Run, config: RunConfig) -> None:
     """Raises `RunFolderError` unless the folder's settings are those given."""
-    if difference := _difference(asdict(run.config), asdict(config)):
+    if difference := _difference(run.config, config):
         raise RunFolderError(
             f"{run.path} cannot be resumed with other settings: it has {difference}. Give the "
             "settings it was started with, or another --out."
         )
 
 
-def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Which settings differ, such as "hidden = 8 instead of 64"; nothing if none does."""
+def _difference(there: RunConfig, here: RunConfig) -> str:
+    """Which settings differ, such as "hidden = 8 instead of 64"; nothing if none does.
+
+    An option that came after a run was started counts as its default.
+    """
+    difference = _differences(asdict(there), asdict(here))
+    try:
+        return difference and _differences(_complete(there), _complete(here))
+    except MetaRLError:  # of another agent or family altogether
+        return difference
+
+
+def _complete(config: RunConfig) -> dict[str, Any]:
+    """All settings, those left out included."""
+    agent_options = asdict(config.make_agent_config())
+    task_options = asdict(config.make_family())  # type: ignore[call-overload]
+    return {**asdict(config), "agent_options": agent_options, "task_options": task_options}
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The same for dictionaries of settings."""
     found = []
     for name in dict.fromkeys([*there, *here]):
         one, two = there.get(name), here.get(name)
         if isinstance(one, Mapping) and isinstance(two, Mapping):
-            found += [inner] if (inner := _difference(one, two)) else []
+            found += [inner] if (inner := _differences(one, two)) else []
         elif json.dumps(one) != json.dumps(two):  # through JSON, where tuples are lists
             found.append(f"{name} = {one!r} instead of {two!r}")
     return ", ".join(found)

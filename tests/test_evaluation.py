@@ -185,7 +185,7 @@ def test_options_of_the_agent_may_differ_from_its_training(steering, bandit):
     agent, *_, oracle = evaluate(steering, num_tasks=50, agent_options=options)
     assert agent.episode.tolist() == oracle.episode.tolist() == [1, 11, 21, 31]
     assert agent.returns[-1].mean() < agent.returns[0].mean() + 8  # whose rate is nothing
-    assert agent.label == "steering at 1.0"  # the same agent, as trained
+    assert agent.label == "steering at 1.0 (rate=1e-09)"  # not the agent that was trained
     assert (steering.path / "config.json").read_bytes() == before
     (agent,) = evaluate(bandit, num_tasks=9, agent_options={"copies": 5}, references=False)
     assert agent.episode.tolist() == list(range(1, 11))

@@ -114,3 +114,9 @@ def test_what_arms_pay_is_said_by_the_family_or_by_as_many_parameters():
 def test_what_is_no_bandit_is_refused(given, complaint):
     with pytest.raises(ConfigError, match=f"lab/Plane-v0 is no bandit: {complaint}"):
         pulls_figure([bandit_log(**given)])
+
+
+def test_pulls_of_an_agent_that_adapts_between_phases_are_no_trial():
+    phase = np.repeat([0, 1], len(bandit_log().phase) // 2)
+    with pytest.raises(ConfigError, match="adapts between phases of many trials"):
+        pulls_figure([bandit_log(phase=phase)])

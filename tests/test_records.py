@@ -5,7 +5,16 @@ import torch
 from safetensors.torch import save_file
 
 from metarl.errors import CheckpointError, RunFolderError
-from metarl.records import MetricsFile, Progress, Run, RunConfig, create_run, load_run, read_metrics
+from metarl.records import (
+    MetricsFile,
+    Progress,
+    Run,
+    RunConfig,
+    create_run,
+    load_run,
+    read_metrics,
+    require_same,
+)
 
 
 def config(**changes: object) -> RunConfig:
@@ -100,6 +109,21 @@ def test_a_checkpoint_of_another_run_is_named(run, tmp_path, changes, difference
 def test_settings_that_json_cannot_hold_are_refused(tmp_path):
     with pytest.raises(RunFolderError, match="must be numbers, text, or lists"):
         create_run(tmp_path / "run", config(task_options={"arms": object()}))
+
+
+def test_an_option_that_was_left_out_counts_as_its_default(run):
+    # As in a run that is older than one of its agent's options.
+    saved(run)
+    agent = run.make_agent(run.config.make_family())
+    default = run.config.make_agent_config().clip
+    named = config(agent_options={"hidden": 8, "num_tasks": 4, "clip": default})
+    require_same(run, named)
+    assert Run(path=run.path, config=named).load(agent).iteration == 3
+    other = config(agent_options={"hidden": 8, "num_tasks": 4, "clip": 0.9})
+    with pytest.raises(RunFolderError, match=f"it has clip = {default} instead of 0.9"):
+        require_same(run, other)
+    with pytest.raises(CheckpointError, match=f"clip = {default} instead of 0.9"):
+        Run(path=run.path, config=other).load(agent)
 
 
 def test_metrics_of_iterations_after_the_checkpoint_are_lived_again(tmp_path):

@@ -51,6 +51,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ("emaml", {"exploration": -1.0}, "exploration=-1.0 must lie between 0.0 and 1000000.0"),
         ("meta_sgd", {"highest_rate": 0.0}, "highest_rate=0.0 must be greater than zero"),
         ("meta_sgd", {"inner_rate": 2.0}, "inner_rate=2.0 is where the learnt rates begin"),
+        ("maml", {"max_kl": float("inf")}, "max_kl=inf must be greater than zero, and finite"),
+        ("reptile", {"adaptation_steps": 0}, "adaptation_steps=0 must be greater than zero"),
+        ("emaml", {"adaptation_steps": 0}, "adaptation_steps=0 must be greater than zero"),
         ("reptile", {"meta_rate": 0.0}, "meta_rate=0.0 must be greater than zero"),
     ],
 )
@@ -109,7 +112,9 @@ def test_rewards_that_are_not_finite_are_an_error_that_says_where(value):
     policy = agent.adapt(agent.start(4), phases[0])
     reward = phases[1].reward.clone()
     reward[:, 2] = value
-    with pytest.raises(NonFiniteError, match=r"task 2 .* meta-iteration 3, inner step 2;"):
+    with pytest.raises(
+        NonFiniteError, match=r"task 2 .* after 2 meta-iterations, in inner step 2;"
+    ):
         agent.adapt(policy, dataclasses.replace(phases[1], reward=reward))
     assert_same(agent.state(), before)
 
@@ -117,9 +122,20 @@ def test_rewards_that_are_not_finite_are_an_error_that_says_where(value):
 def test_an_inner_loss_that_is_not_finite_is_an_error_that_says_where():
     agent = build("promp")  # whose loss reads the acting policy's log-probabilities
     (phase,) = live(agent, steps=0)
-    message = r"inner loss is nan, .* meta-iteration 1, task 1, inner step 1\. .*inner_rate=0.5"
+    message = (
+        r"inner loss is nan, .* after 0 meta-iterations, task 1, inner step 1\. .*inner_rate=0.5"
+    )
     with pytest.raises(NonFiniteError, match=message):
         agent.adapt(agent.start(4), broken(phase, 1, "log_prob", torch.nan))
+
+
+def test_parameters_beyond_any_use_are_an_error_that_says_where():
+    agent = build("maml", inner_rate=1e6, normalise_advantages=False)
+    (phase,) = live(agent, steps=0)
+    large = dataclasses.replace(phase, reward=1e6 * phase.reward)
+    message = r"left the range of \+-1e\+06 after 0 meta-iterations, in inner step 1\."
+    with pytest.raises(NonFiniteError, match=message):
+        agent.adapt(agent.start(4), large)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e25])
@@ -143,7 +159,7 @@ def test_a_failed_update_leaves_the_agent_as_it_was(name, column):
     before = agent.state()
     phases = live(agent, seed=2)
     phases[-1] = broken(phases[-1], 1, column, torch.nan)
-    message = r"(?s)finite.* in meta-iteration 3; the agent was put back"
+    message = r"(?s)finite.* after 2 meta-iterations; the agent was put back"
     with pytest.raises(NonFiniteError, match=message):
         agent.update(phases)
     assert_same(agent.state(), before)
@@ -168,7 +184,7 @@ def test_a_failure_half_way_through_an_update_is_undone(monkeypatch, name, succe
     with monkeypatch.context() as patched:
         for module in (outer, proximal):
             patched.setattr(module, "require_finite", fails_at_last)
-        with pytest.raises(NonFiniteError, match=r"broken\. It was in meta-iteration 3"):
+        with pytest.raises(NonFiniteError, match=r"broken\. It was after 2 meta-iterations"):
             agent.update(phases)
     assert len(calls) == succeed + 1
     assert_same(agent.state(), before)

@@ -297,6 +297,15 @@ def test_prices_double_above_the_target_halve_below_it_and_else_stay():
         assert rule.state()["price"].tolist() == expected
 
 
+@pytest.mark.parametrize(("target", "bound"), [(1e9, 0.5 / 1000), (1e-9, 0.5 * 1000)])
+def test_a_price_never_goes_so_far_that_it_could_not_come_back(target, bound):
+    problem, vector, _ = meta_problem(ONE)
+    rule = proximal(ONE, target=target, epochs=1)
+    for _ in range(12):
+        rule.update(problem, vector)
+    assert rule.state()["price"].tolist() == pytest.approx([bound])
+
+
 def test_a_higher_price_holds_the_first_policies_back():
     problem, vector, _ = meta_problem(ONE)
     cheap, dear = (
