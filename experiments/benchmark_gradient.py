@@ -40,6 +40,8 @@ class Options:
 
 def main(options: Options) -> None:
     """Prints one table."""
+    if options.repeats < 2:
+        raise SystemExit(f"--repeats {options.repeats} leaves no spread to print; take 2 or more.")
     print(f"{options.agent}, torch {torch.__version__}, {options.device}, curvature on ", end="")
     print(f"{options.curvature_copies or 'all'} copies")
     print(f"{'tasks':>6} {'seconds':>24} {'phases':>8} {'a task':>8} {'peak memory':>12}")

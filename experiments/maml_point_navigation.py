@@ -11,7 +11,7 @@ steps; an oracle that knows the goal earns -0.51.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -26,6 +26,10 @@ class Options:
     """who adapts by gradient steps"""
     seed: int = 0
     """root of all randomness"""
+    iterations: int | None = None
+    """meta-iterations; by default what the preset says"""
+    num_tasks: int | None = None
+    """goals of a meta-iteration; by default what the preset says"""
     goals: int = 40
     """unseen goals that the final agent is measured on"""
     trajectories: int = 40
@@ -38,12 +42,14 @@ class Options:
 
 def main(options: Options) -> None:
     """Train, evaluate, plot."""
+    chosen: dict[str, Any] = {"iterations": options.iterations, "num_tasks": options.num_tasks}
     run = metarl.train(
         options.agent,
         "metarl/PointNavigation-v0",
         preset="finn-2017",
         seed=options.seed,
         out=options.out,
+        **{name: value for name, value in chosen.items() if value is not None},
     )
     curves = metarl.evaluate(
         run,

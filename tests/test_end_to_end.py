@@ -42,6 +42,24 @@ def test_train_evaluate_plot(folder, capsys):
     assert load_run("a").config.task_options == {"steps": 20}
 
 
+def test_both_kinds_of_agents_share_a_table_and_a_picture(folder, capsys):
+    options = ["--task.steps", "20", "--iterations", "2", "--num-tasks", "4", "--no-progress"]
+    assert cli.main(["train", "rl2", TASK, "--out", "a", "--hidden", "8", *options]) == 0
+    small = ["--hidden", "8", "8", "--copies", "4"]
+    assert cli.main(["train", "maml", TASK, "--out", "b", *small, *options]) == 0
+    few = ["--num-tasks", "12", "--no-progress"]
+    assert cli.main(["evaluate", "a", *few]) == 0
+    assert cli.main(["evaluate", "b", *few, "--agent.copies", "5"]) == 0
+    assert cli.main(["compare", "a", "b"]) == 0
+    table = capsys.readouterr().out
+    assert "MAML" in table
+    assert "RL²" in table
+    assert cli.main(["plot", "a", "b", "--out", "both"]) == 0
+    assert cli.main(["plot", "--paths", "b"]) == 0
+    assert (folder / "both.png").exists()
+    assert (folder / "b" / "paths.svg").exists()
+
+
 def test_errors_are_a_line_and_an_exit_code(folder, capsys):
     small = ["--iterations", "1", *SMALL]
     assert cli.main(["train", "rl2", TASK, "--out", "a", *small]) == 0
@@ -54,8 +72,9 @@ def test_errors_are_a_line_and_an_exit_code(folder, capsys):
     assert "truncated or not a safetensors file" in " ".join(capsys.readouterr().err.split())
 
 
-def test_ctrl_c_in_a_terminal_keeps_what_was_learnt_and_says_how_to_go_on(folder):
-    command = [sys.executable, "-m", "metarl", "train", "rl2", TASK, "--out", "run", *SMALL]
+@pytest.mark.parametrize("agent", ["rl2", "maml"])
+def test_ctrl_c_in_a_terminal_keeps_what_was_learnt_and_says_how_to_go_on(folder, agent):
+    command = [sys.executable, "-m", "metarl", "train", agent, TASK, "--out", "run", *SMALL]
     process = subprocess.Popen(
         [*command, "--iterations", "100000"], stderr=subprocess.PIPE, text=True
     )

@@ -35,6 +35,20 @@ def test_the_benchmark_prints_a_row_for_each_number_of_lanes(tmp_path):
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["4", "8"]
 
 
+def test_the_gradient_benchmark_prints_a_row_for_each_number_of_tasks(tmp_path):
+    out = run_script(tmp_path, "benchmark_gradient.py", "--tasks", "2", "3", "--repeats", "2")
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["2", "3"]
+
+
+def test_maml_trains_adapts_and_plots(tmp_path):
+    small = ["--iterations", "2", "--num-tasks", "3", "--goals", "4", "--trajectories", "3"]
+    out = run_script(tmp_path, "maml_point_navigation.py", *small, "--steps", "2", "--out", "run")
+    assert "MAML" in out
+    assert "oracle (knows the goal)" in out
+    assert (tmp_path / "run" / "adaptation.svg").exists()
+    assert (tmp_path / "run" / "paths.png").exists()
+
+
 def test_reference_policies_are_lived_and_written_down(tmp_path):
     options = ["--tasks", "50", "--only", "bandit-5x10", "--out", "results"]
     assert "bandit-5x10: " in run_script(tmp_path, "reference_policies.py", *options)
