@@ -23,8 +23,8 @@ register_preset(
         name="pulls-100",
         agent_options={"num_tasks": 512, "iterations": 1000, "entropy_bonus": 0.01},
         task_options={"pulls": 100},
-        note="78.12 and 78.26 in 100 pulls of 5 arms (Gittins index: 78.65), two seeds; "
-        "27 minutes on one busy core each",
+        note="78.1, 78.3, 78.2 in 100 pulls of 5 arms (Gittins index: 78.65), three seeds; ten "
+        "minutes on two cores",
     )
 )
 register_preset(
@@ -43,7 +43,7 @@ register_preset(
         task="metarl/SparsePointNavigation-v0",
         name="episodes-6",
         agent_options={"num_tasks": 256, "iterations": 250, "episodes": 6},
-        note="3.8 in the first and 12.7 in the sixth episode (oracle: 13.4), one seed; "
-        "3 minutes on one core",
+        note="the goal is found in the sixth episode of 99.9%, 99.9% and 89% of trials, three "
+        "seeds; 3 minutes on one core",
     )
 )

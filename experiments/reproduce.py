@@ -237,6 +237,10 @@ def write_table() -> None:
         "lived in the same tasks; a mean above it is luck. Minutes are wall time on a machine that",
         "was shared. Settings and versions are in the JSON files beside this page.",
         "",
+        "In the same 1000 goals: [all agents, one seed](agents-on-point-navigation.md),",
+        "[MAML and Meta-SGD, three seeds](maml-and-meta-sgd.md). Policies without training:",
+        "[references](reference-policies.md).",
+        "",
         "| what | published | ours, seed by seed | mean | ceiling | minutes a seed |",
         "|---|---|---|---|---|---|",
     ]
