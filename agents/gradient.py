@@ -233,10 +233,9 @@ class GradientAgent:
                 f"{error} It was after {self._updates} meta-iterations; the agent was put back to "
                 "what it was before."
             ) from error
-        report |= self._report(problem)
         self._vector = vector
         self._updates += 1
-        return report
+        return report | self._deviation()
 
     def state(self) -> dict[str, Tensor]:
         """Meta-parameters, the outer rule's state and the count of updates."""
@@ -294,19 +293,9 @@ class GradientAgent:
                 f"from it; inner_rate={self._config.inner_rate} is too high."
             )
 
-    @torch.no_grad()
-    def _report(self, problem: MetaProblem) -> dict[str, float]:
-        """How far the inner steps of the old meta-parameters went."""
-        here = problem.adapt(self._vector)
-        report: dict[str, float] = {}
-        params = [*(slope.params for slope in here.slopes), here.params]
-        for step, slope in enumerate(here.slopes):
-            data = problem.lessons[step]
-            moved = self._network.outputs(params[step + 1], data.inputs)
-            kl = data.divergence(self._head, slope.forward.raw, moved)
-            report[f"inner_kl_{step + 1}"] = float(kl)
-            report[f"inner_gradient_norm_{step + 1}"] = float(slope.gradient.norm(dim=1).mean())
-        if self._head.constants:
-            logs = self._vector[: self._network.size][-self._head.constants :]
-            report["standard_deviation"] = float(logs.exp().mean())
-        return report
+    def _deviation(self) -> dict[str, float]:
+        """Of the initial policy's Box actions, in units of half their range."""
+        if not self._head.constants:
+            return {}
+        logs = self._vector[: self._network.size][-self._head.constants :]
+        return {"standard_deviation": float(logs.exp().mean())}

@@ -213,7 +213,7 @@ class Adaptation:
         """
         network, rule = self._problem.network, self._problem.rule
         assert cotangents[-1] is not None
-        whole = network.backward(self.params, self._last, cotangents[-1]).gradient
+        whole = network.gradient(self.params, self._last, cotangents[-1])
         own = torch.zeros_like(self._own)
         for step in reversed(range(len(self.slopes))):
             slope, seen = self.slopes[step], cotangents[step]
@@ -223,7 +223,7 @@ class Adaptation:
             if not self._problem.first_order:
                 whole = whole + slope.times_hessian(turn)
             if seen is not None:
-                whole = whole + network.backward(slope.params, slope.forward, seen).gradient
+                whole = whole + network.gradient(slope.params, slope.forward, seen)
         return torch.cat((whole.sum(0), own))
 
     def push_forward(self, direction: Tensor, phases: Collection[int]) -> list[Tensor]:

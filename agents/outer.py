@@ -185,6 +185,7 @@ class TrustRegion(OuterRule):
             shrink=self.shrink,
         )
         return candidate(found.share) if found.share else vector, {
+            **inner_report(problem, here),
             "outer_loss": loss,
             "outer_improvement": loss - found.trial.loss,
             "outer_kl": found.trial.divergence,
@@ -234,10 +235,28 @@ class Averaging(OuterRule):
     def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
         """One step; the last phase is not learnt from."""
         initial, own = problem.inner.split(vector)
-        mean = problem.adapt(vector).params.mean(0)
+        here = problem.adapt(vector)
+        mean = here.params.mean(0)
         moved = initial + self.rate * (mean - initial)
         require_finite(moved, "Reptile's step")
-        return torch.cat((moved, own)), {"gradient_norm": float((mean - initial).norm())}
+        return torch.cat((moved, own)), {
+            **inner_report(problem, here),
+            "gradient_norm": float((mean - initial).norm()),
+        }
+
+
+@torch.no_grad()
+def inner_report(problem: MetaProblem, here: Adaptation) -> dict[str, float]:
+    """How far each inner step went, in its own phase."""
+    network, report = problem.inner.network, {}
+    params = [*(slope.params for slope in here.slopes[1:]), here.params]
+    for step, (slope, after) in enumerate(zip(here.slopes, params, strict=True)):
+        data = problem.lessons[step]
+        moved = network.outputs(after, data.inputs)
+        kl = data.divergence(problem.inner.head, slope.forward.raw, moved)
+        report[f"inner_kl_{step + 1}"] = float(kl)
+        report[f"inner_gradient_norm_{step + 1}"] = float(slope.gradient.norm(dim=1).mean())
+    return report
 
 
 def require_finite(value: Tensor, name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metarl.agents.outer import MetaProblem, Objective, OuterRule, require_finite
+from metarl.agents.outer import MetaProblem, Objective, OuterRule, inner_report, require_finite
 from metarl.errors import CheckpointError
 
 MOST_CHANGE = 1000.0
@@ -50,6 +50,7 @@ class Proximal(OuterRule):
         self._vector.data.copy_(vector)
         here = problem.adapt(vector)
         old = [raw.detach() for raw in here.raw]
+        report = inner_report(problem, here)
         objective = self._objective(old)
         norms = []
         for epoch in range(self._epochs):
@@ -75,6 +76,7 @@ class Proximal(OuterRule):
             )
         self._price.clamp_(self._first_price / MOST_CHANGE, self._first_price * MOST_CHANGE)
         return self._vector.data.clone(), {
+            **report,
             "outer_loss": first_loss,
             "outer_improvement": first_loss - last_loss,
             "outer_kl": moved[-1],

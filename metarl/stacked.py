@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 Activation: TypeAlias = Literal["tanh", "relu"]
 
-PART = 2**22
+PART = 2**20
 """numbers per layer that are worked on at once on a CPU, which bounds the memory of a pass"""
 
 FEW = 4
@@ -148,6 +148,18 @@ class StackedMLP:
             all_bends.append(bends[::-1])
         return Backward(_joined(slots, constants), parts, all_bends)
 
+    def gradient(self, params: Tensor, forward: Forward, cotangent: Tensor) -> Tensor:
+        """As `backward`, but nothing is kept for a derivative of it: the gradient [N, P]."""
+        layers, _ = self._parts(params)
+        slots, constants, outputs = self._begin(params, cotangent)
+        for features, delta in zip(forward.features, outputs, strict=True):
+            for number in reversed(range(len(layers))):
+                _add(slots[number], features[number], delta)
+                if number:
+                    delta = times(delta, layers[number].weight.mT)
+                    delta = self._through(delta, features[number], out=delta)
+        return _joined(slots, constants)
+
     def tangent(self, params: Tensor, forward: Forward, direction: Tensor) -> Tensor:
         """Derivative of raw along a direction [N, P] of the parameters: [M, N, R]."""
         return self._tangents(params, forward, direction)[0]
@@ -184,7 +196,7 @@ class StackedMLP:
                     add_outer(slots[number].weight, change, deltas[number])
                     delta = times(delta, layers[number].weight.mT)
                     delta += times(deltas[number], ways[number].weight.mT)
-                    delta = self._through(delta, feature)
+                    delta = self._through(delta, feature, out=delta)
                     if bends:
                         delta.addcmul_(bends[number - 1], change)
         return _joined(slots, constants)
@@ -200,7 +212,7 @@ class StackedMLP:
             change = times(features[0], *ways[0])
             moved: list[Tensor] = []
             for number in range(1, len(layers)):
-                moved.append(self._through(change, features[number]))
+                moved.append(self._through(change, features[number], out=change))
                 change = times(features[number], *ways[number])
                 change += times(moved[-1], layers[number].weight)
             outputs.append(change)
@@ -245,15 +257,15 @@ class StackedMLP:
         # NOTE: torch's own tanh is ten times slower than its sigmoid on some processors.
         return value.mul_(2).sigmoid_().mul_(2).sub_(1)
 
-    def _through(self, value: Tensor, feature: Tensor) -> Tensor:
-        """Times the activation's derivative, which its output tells."""
+    def _through(self, value: Tensor, feature: Tensor, out: Tensor | None = None) -> Tensor:
+        """Times the activation's derivative, which its output tells; into `out` or fresh memory."""
+        out = torch.empty_like(value) if out is None else out
         aten = torch.ops.aten
-        back: Tensor = (
-            aten.threshold_backward(value, feature, 0)
-            if self.activation == "relu"
-            else aten.tanh_backward(value, feature)
-        )
-        return back
+        if self.activation == "relu":
+            aten.threshold_backward.grad_input(value, feature, 0, grad_input=out)
+        else:
+            aten.tanh_backward.grad_input(value, feature, grad_input=out)
+        return out
 
 
 def _zeros_like(value: Tensor) -> Tensor:
