@@ -233,9 +233,10 @@ class GradientAgent:
                 f"{error} It was after {self._updates} meta-iterations; the agent was put back to "
                 "what it was before."
             ) from error
+        report |= self._deviation()
         self._vector = vector
         self._updates += 1
-        return report | self._deviation()
+        return report
 
     def state(self) -> dict[str, Tensor]:
         """Meta-parameters, the outer rule's state and the count of updates."""

@@ -249,10 +249,10 @@ class Averaging(OuterRule):
 def inner_report(problem: MetaProblem, here: Adaptation) -> dict[str, float]:
     """How far each inner step went, in its own phase."""
     network, report = problem.inner.network, {}
-    params = [*(slope.params for slope in here.slopes[1:]), here.params]
-    for step, (slope, after) in enumerate(zip(here.slopes, params, strict=True)):
+    params = [*(slope.params for slope in here.slopes), here.params]
+    for step, slope in enumerate(here.slopes):
         data = problem.lessons[step]
-        moved = network.outputs(after, data.inputs)
+        moved = network.outputs(params[step + 1], data.inputs)
         kl = data.divergence(problem.inner.head, slope.forward.raw, moved)
         report[f"inner_kl_{step + 1}"] = float(kl)
         report[f"inner_gradient_norm_{step + 1}"] = float(slope.gradient.norm(dim=1).mean())
