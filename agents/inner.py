@@ -150,6 +150,11 @@ class InnerProblem:
         """Meta-parameters [Q] as initial parameters [P] and those of the rule [S]."""
         return vector[: self.network.size], vector[self.network.size :]
 
+    def project(self, vector: Tensor) -> Tensor:
+        """The nearest meta-parameters [Q] that the rule allows."""
+        initial, own = self.split(vector)
+        return torch.cat((initial, self.rule.project(own)))
+
     def slope(self, params: Tensor, data: Lesson) -> Slope:
         """The inner loss at parameters [N, P], with its derivatives."""
         forward = self.network.forward(params, data.inputs)

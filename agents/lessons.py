@@ -15,7 +15,7 @@ from metarl import losses
 from metarl.baselines import linear_values
 from metarl.heads import ActionHead
 from metarl.returns import gae
-from metarl.trajectory import Trajectory
+from metarl.trajectory import Trajectory, opening
 
 Estimator: TypeAlias = Literal["score", "lvc", "dice", "loaded_dice"]
 
@@ -85,7 +85,7 @@ def lesson(phase: Trajectory, *, gamma: float, lam: float, normalise: bool) -> L
     nothing = torch.zeros_like(phase.reward)
     never = torch.zeros_like(ends)
     returns = gae(phase.reward, nothing, nothing, ends, never, gamma=gamma, lam=1.0)
-    step = _steps_since_opening(phase.first)
+    step = torch.arange(len(ends), device=ends.device).view(-1, 1, 1) - opening(phase.first)
     flat = [_by_task(part) for part in (phase.obs, step, returns, phase.valid)]
     time, tasks, copies = phase.valid.shape
     value = linear_values(*flat).view(tasks, time, copies).transpose(0, 1).contiguous()
@@ -115,12 +115,6 @@ def lesson(phase: Trajectory, *, gamma: float, lam: float, normalise: bool) -> L
         first=phase.first,
         valid=valid,
     )
-
-
-def _steps_since_opening(first: Tensor) -> Tensor:
-    """Steps since the episode opened, [T, ...]."""
-    time = torch.arange(len(first), device=first.device).view(-1, *(1,) * (first.ndim - 1))
-    return time - torch.where(first, time, 0).cummax(0).values
 
 
 def _by_task(value: Tensor) -> Tensor:

@@ -166,9 +166,7 @@ class TrustRegion(OuterRule):
         step = solution.x * (2 * self.max_divergence / max(length, 1e-20)) ** 0.5
 
         def candidate(share: float) -> Tensor:
-            moved = vector - share * step
-            initial, own = problem.inner.split(moved)
-            return torch.cat((initial, problem.inner.rule.project(own)))
+            return problem.inner.project(vector - share * step)
 
         @torch.no_grad()
         def evaluate(share: float) -> Trial:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from metarl.agents.outer import MetaProblem, Objective, OuterRule, inner_report, require_finite
 from metarl.errors import CheckpointError
+from metarl.losses import clipped_gain
+from metarl.optimisation import load_moments, save_moments
 
 MOST_CHANGE = 1000.0
 """of a price, up or down: halved without end it would not come back"""
@@ -52,19 +54,16 @@ class Proximal(OuterRule):
         old = [raw.detach() for raw in here.raw]
         report = inner_report(problem, here)
         objective = self._objective(old)
-        norms = []
         for epoch in range(self._epochs):
             if epoch:
                 here = problem.adapt(self._vector.data)
             loss, gradient = problem.differentiated(objective, here)
             require_finite(gradient, "ProMP's gradient")
             if not epoch:
-                first_loss = loss
-            norms.append(float(gradient.norm()))
+                first_loss, norm = loss, float(gradient.norm())
             self._vector.grad = gradient
             self._adam.step()
-            initial, own = problem.inner.split(self._vector.data)
-            self._vector.data = torch.cat((initial, problem.inner.rule.project(own)))
+            self._vector.data = problem.inner.project(self._vector.data)
         raw = problem.adapt(self._vector.data).raw
         with torch.no_grad():
             pairs = zip(old, raw, strict=True)
@@ -80,7 +79,7 @@ class Proximal(OuterRule):
             "outer_loss": first_loss,
             "outer_improvement": first_loss - last_loss,
             "outer_kl": moved[-1],
-            "gradient_norm": norms[0],
+            "gradient_norm": norm,
             **{f"first_policy_kl_{k}": value for k, value in enumerate(moved[:-1])},
             **{f"first_policy_price_{k}": float(p) for k, p in enumerate(self._price)},
         }
@@ -89,10 +88,7 @@ class Proximal(OuterRule):
         def objective(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
             last = problem.lessons[-1]
             ratio = problem.ratio(raw, len(raw) - 1)
-            clipped = ratio.clamp(1 - self._clip, 1 + self._clip)
-            advantage = problem.advantage(len(raw) - 1)
-            gain = torch.minimum(ratio * advantage, clipped * advantage)
-            loss = -last.mean(gain)
+            loss = -last.mean(clipped_gain(ratio, last.advantage, clip=self._clip))
             for step, price in enumerate(self._price.tolist()):
                 loss = loss + price * problem.divergence(old[step], raw[step], step)
             return loss
@@ -101,10 +97,7 @@ class Proximal(OuterRule):
 
     def state(self) -> dict[str, Tensor]:
         """Prices and Adam's moments."""
-        moments = self._adam.state_dict()["state"].get(0, {})
-        return {"price": self._price.clone()} | {
-            f"adam.{name}": torch.as_tensor(value).clone() for name, value in moments.items()
-        }
+        return {"price": self._price.clone(), **save_moments(self._adam)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Likewise."""
@@ -117,11 +110,4 @@ class Proximal(OuterRule):
                 "an agent with other adaptation_steps."
             )
         self._price = price.clone()
-        moments = {
-            name.removeprefix("adam."): value.clone()
-            for name, value in state.items()
-            if name.startswith("adam.")
-        }
-        self._adam.load_state_dict(
-            {**self._adam.state_dict(), "state": {0: moments} if moments else {}}
-        )
+        load_moments(self._adam, state)

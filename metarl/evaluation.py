@@ -10,7 +10,7 @@ from metarl.errors import ConfigError, UnknownNameError
 from metarl.lives import Schedule, Trials
 from metarl.progress import tracked
 from metarl.records import Run, load_run
-from metarl.registry import suggestion
+from metarl.registry import require_known, suggestion
 from metarl.rows import FILE_NAME, Curve, write_curves
 from metarl.tasks import Reference, Split, TaskFamily
 from metarl.trials import FILE_NAME as TRIALS_FILE_NAME
@@ -73,7 +73,9 @@ def evaluate(
     run = run if isinstance(run, Run) else load_run(run)
     family = run.config.make_family()
     trained = run.config.make_agent_config()
-    config = _with_options(run.config.agent, trained, agent_options or {})
+    options = agent_options or {}
+    require_known(run.config.agent, options, [field.name for field in fields(trained)])
+    config = replace(trained, **options)
     # Made with the options of this evaluation, learnt with those of the training.
     now = replace(run, config=replace(run.config, agent_options=asdict(config)))
     agent = now.make_agent(family, device)
@@ -84,12 +86,7 @@ def evaluate(
         episodes=episodes or config.episodes or family.trial_episodes,
     )
     trials = Trials(
-        family=family,
-        schedule=schedule,
-        num_tasks=num_tasks,
-        seed=seed,
-        split=split,
-        device=device,
+        family=family, schedule=schedule, num_tasks=num_tasks, seed=seed, split=split, device=device
     )
     chosen = _choose(family, schedule, references)
 
@@ -108,17 +105,6 @@ def evaluate(
     write_curves(run.path / FILE_NAME, curves)
     write_trials(run.path / TRIALS_FILE_NAME, logs)
     return curves
-
-
-def _with_options(agent: str, config: AgentConfig, options: Mapping[str, Any]) -> AgentConfig:
-    known = [field.name for field in fields(config)]
-    for name in options:
-        if name not in known:
-            raise ConfigError(
-                f"{agent} has no option {name!r}.{suggestion(name, known)} Its options: "
-                f"{', '.join(known)}."
-            )
-    return replace(config, **options)
 
 
 def _label(trained: AgentConfig, config: AgentConfig) -> str:

@@ -22,7 +22,7 @@ from metarl.agent import Agent, Policy
 from metarl.rollout import adaptation_phases, collect
 from metarl.seeding import Seeds
 from metarl.tasks import Reference, Split, TaskFamily, draw_tasks
-from metarl.trajectory import Trajectory
+from metarl.trajectory import Trajectory, opening
 from metarl.trials import MOST_COMPONENTS
 
 TASKS_PER_BATCH = 2500
@@ -229,7 +229,7 @@ def _columns(phase: Trajectory) -> dict[str, Tensor]:
             *(torch.arange(size, device=valid.device) for size in valid.shape), indexing="ij"
         )
     )
-    opened = torch.where(phase.first[few], time, 0).cummax(0).values
+    opened = opening(phase.first[few])
     whole = {"task": task, "copy": copy, "episode": phase.episode[few], "step": time - opened + 1}
     parts = {
         "reward": phase.reward[few],

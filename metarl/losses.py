@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metarl.trajectory import opening
+
 
 def masked_mean(value: Tensor, valid: Tensor) -> Tensor:
     """Mean over the transitions that were lived: `valid` is float, 1 where they count."""
@@ -30,11 +32,16 @@ def clipped_surrogate(
     """
     log_ratio = log_prob - old_log_prob
     ratio = log_ratio.exp()
-    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
+    surrogate = clipped_gain(ratio, advantage, clip=clip)
     with torch.no_grad():
         kl = masked_mean(ratio - 1.0 - log_ratio, valid)
         outside = masked_mean(((ratio - 1.0).abs() > clip).to(ratio.dtype), valid)
     return ClippedLoss(-masked_mean(surrogate, valid), kl, outside)
+
+
+def clipped_gain(ratio: Tensor, advantage: Tensor, *, clip: float) -> Tensor:
+    """min(r A, clamp(r, 1 - clip, 1 + clip) A), transition by transition."""
+    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
 
 
 def normalised(advantage: Tensor, valid: Tensor) -> Tensor:
@@ -148,6 +155,4 @@ def _magic(value: Tensor) -> Tensor:
 def _sum_over_episode(value: Tensor, first: Tensor) -> Tensor:
     """Running sum over the steps, from anew where an episode opens; [T, N, B]."""
     running = value.cumsum(0)
-    time = torch.arange(len(value), device=value.device).view(-1, 1, 1)
-    opened = torch.where(first, time, 0).cummax(0).values
-    return running - (running - value).gather(0, opened)
+    return running - (running - value).gather(0, opening(first))

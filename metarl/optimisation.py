@@ -11,12 +11,9 @@ from metarl.errors import CheckpointError
 
 def save_learner(network: nn.Module, optimiser: Optimizer, updates: int) -> dict[str, Tensor]:
     """Copies of all parameters, buffers and optimiser moments, and the count of updates."""
-    state = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for index, moments in optimiser.state_dict()["state"].items():
-        for name, value in moments.items():
-            state[f"optimiser.{index}.{name}"] = torch.as_tensor(value)
-    state["updates"] = torch.tensor(updates)
-    return {name: value.detach().clone().contiguous() for name, value in state.items()}
+    parts = {f"network.{name}": value for name, value in network.state_dict().items()}
+    copies = {name: value.detach().clone().contiguous() for name, value in parts.items()}
+    return {**copies, **save_moments(optimiser), "updates": torch.tensor(updates)}
 
 
 def load_learner(network: nn.Module, optimiser: Optimizer, state: Mapping[str, Tensor]) -> int:
@@ -39,11 +36,25 @@ def load_learner(network: nn.Module, optimiser: Optimizer, state: Mapping[str, T
                 f"{list(value.shape)} and has {got}. It was written by an agent with other "
                 "options, or for another task family."
             )
+    network.load_state_dict({name: given[name] for name in expected})
+    load_moments(optimiser, state)
+    return int(state["updates"])
+
+
+def save_moments(optimiser: Optimizer) -> dict[str, Tensor]:
+    """Copies of what an optimiser has gathered about its parameters."""
+    return {
+        f"optimiser.{index}.{name}": torch.as_tensor(value).detach().clone().contiguous()
+        for index, moments in optimiser.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def load_moments(optimiser: Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Puts back what `save_moments` returned, alone or among other tensors."""
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
         if key.startswith("optimiser."):
             _, index, name = key.split(".", 2)
             moments.setdefault(int(index), {})[name] = value.clone()
-    network.load_state_dict({name: given[name] for name in expected})
     optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
-    return int(state["updates"])

@@ -65,8 +65,12 @@ class RunConfig:
         Raises:
             RunFolderError: the agent no longer has one of the options.
         """
+        options: dict[str, Any] = {  # JSON knows no tuples
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in self.agent_options.items()
+        }
         try:
-            return agent_config(self.agent)(**self.agent_options)
+            return agent_config(self.agent)(**options)
         except TypeError as error:
             raise RunFolderError(
                 f"The settings of this run do not fit the agent {self.agent!r} of this version of "

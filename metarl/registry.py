@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
@@ -219,13 +219,27 @@ def build_family(family: str | type[TaskFamily], options: dict[str, Any]) -> Tas
     """Builds a family from its class (or `'module:Class'`) and its options."""
     cls: type[TaskFamily] = load_object(family) if isinstance(family, str) else family
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    for name in options:
+    require_known(cls.__name__, options, known)
+    return cls(**options)
+
+
+def require_known(
+    owner: str, given: Iterable[str], known: Sequence[str], others: Iterable[str] = ()
+) -> None:
+    """Raises `ConfigError` unless all options given are known.
+
+    Args:
+        owner: who has the options, as a message calls it.
+        given: names of options.
+        known: those that there are.
+        others: names of somebody else that may be meant.
+    """
+    for name in given:
         if name not in known:
             raise ConfigError(
-                f"{cls.__name__} has no option {name!r}.{suggestion(name, known)} Its options: "
-                f"{', '.join(known) or 'none'}."
+                f"{owner} has no option {name!r}.{suggestion(name, [*known, *others])} Its "
+                f"options: {', '.join(known) or 'none'}."
             )
-    return cls(**options)
 
 
 def name_of(family: TaskFamily) -> tuple[str, dict[str, Any]]:

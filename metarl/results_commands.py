@@ -91,11 +91,7 @@ def _agent_of_run(words: Sequence[str]) -> "AgentConfig | None":
             f"{option} is an option of a run's agent, and no run is named: metarl evaluate RUN "
             f"{option} VALUE, where RUN is the folder that `metarl train` printed."
         )
-    config = load_run(folder or words[0]).config.make_agent_config()
-    # JSON knows no tuples.
-    values = _fields(config)
-    values |= {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
-    return dataclasses.replace(config, **values)
+    return load_run(folder or words[0]).config.make_agent_config()
 
 
 def _evaluate_options(trained: "AgentConfig | None") -> type[Any]:

@@ -22,6 +22,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from metarl.heads import append_constants
+
 Activation: TypeAlias = Literal["tanh", "relu"]
 
 PART = 2**20
@@ -34,8 +36,8 @@ FEW = 4
 def times(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Products of every task's inputs with its own matrix: [M, N, F] x [N, F, G] -> [M, N, G].
 
-    Large ones on a CPU in single precision are done as a convolution by one point, grouped by task:
-    that is oneDNN's to do, two to three times faster than the library behind `bmm` on some
+    Large ones on a CPU in single precision are taken as a convolution by one point, grouped by
+    task: so they are oneDNN's, two to three times faster than the library behind `bmm` on some
     processors. Of few features the sum is written out.
     """
     decisions, tasks, size = inputs.shape
@@ -127,7 +129,7 @@ class StackedMLP:
                 features.append(self._activate(times(features[-1], *layer)))
             parts.append(features)
             outputs.append(times(features[-1], *layers[-1]))
-        return Forward(parts, _behind(torch.cat(outputs), constants))
+        return Forward(parts, append_constants(torch.cat(outputs), constants))
 
     def backward(self, params: Tensor, forward: Forward, cotangent: Tensor) -> Backward:
         """From the derivative of a loss by raw, [M, N, R], to its gradient [N, P]."""
@@ -219,7 +221,7 @@ class StackedMLP:
             parts.append(moved)
         if not self.learn_constants:
             constants = torch.zeros_like(constants)
-        return _behind(torch.cat(outputs), constants), parts
+        return append_constants(torch.cat(outputs), constants), parts
 
     def _parts(self, params: Tensor) -> tuple[list[_Layer], Tensor]:
         """Flat vectors [N, P] as layers and constants [N, C]: views."""
@@ -281,10 +283,3 @@ def _add(slot: _Layer, inputs: Tensor, delta: Tensor) -> None:
     """Adds the derivatives by weights and biases, summed over decisions."""
     add_outer(slot.weight, inputs, delta)
     slot.bias.add_(delta.sum(0))
-
-
-def _behind(outputs: Tensor, constants: Tensor) -> Tensor:
-    """[M, N, O] and [N, C] -> [M, N, O + C]."""
-    if not constants.shape[-1]:
-        return outputs
-    return torch.cat((outputs, constants.expand(len(outputs), -1, -1)), -1)

@@ -25,7 +25,7 @@ from metarl.records import (
     load_run,
     require_same,
 )
-from metarl.registry import agent_config, find_preset, make_family, name_of, suggestion
+from metarl.registry import agent_config, find_preset, make_family, name_of, require_known
 from metarl.rollout import adaptation_phases, collect
 from metarl.seeding import Seeds
 from metarl.tasks import TaskFamily, draw_tasks
@@ -238,13 +238,7 @@ def _settings(
     of_run = {name: value for name, value in options.items() if name in RunOptions.__annotations__}
     of_agent = {name: value for name, value in options.items() if name not in of_run}
     known = [field.name for field in fields(kind)]
-    for name in of_agent:
-        if name not in known:
-            raise ConfigError(
-                f"{agent} has no option {name!r}."
-                f"{suggestion(name, [*known, *RunOptions.__annotations__])} Its options: "
-                f"{', '.join(known)}."
-            )
+    require_known(agent, of_agent, known, RunOptions.__annotations__)
     config = replace(config, **of_agent) if config else kind(**of_agent)
     return config, replace(run or RunOptions(), **of_run)
 

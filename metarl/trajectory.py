@@ -104,6 +104,16 @@ class Trajectory:
         return total.scatter_add(0, self.episode, value * self.valid)
 
 
+def opening(first: Tensor) -> Tensor:
+    """The step at which the episode opened that each step belongs to, [T, ...] int64.
+
+    Args:
+        first: [T, ...] bool, an episode opens.
+    """
+    time = torch.arange(len(first), device=first.device).view(-1, *(1,) * (first.ndim - 1))
+    return torch.where(first, time, 0).cummax(0).values
+
+
 def _shifted(value: Tensor) -> Tensor:
     """`value` one step later: [t] holds what was at t - 1, zeros at t = 0."""
     shifted = torch.zeros_like(value)
