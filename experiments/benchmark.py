@@ -51,7 +51,9 @@ def main(options: Options) -> None:
         print(f"{lanes:8d}", *(f"{rate:>30}" for rate in rates), flush=True)
 
 
-def workloads(family: metarl.TaskFamily, options: Options, lanes: int) -> list[Callable[[], int]]:
+def workloads(
+    family: metarl.TaskDistribution, options: Options, lanes: int
+) -> list[Callable[[], int]]:
     """Functions that each live some environment steps and return how many."""
     device = torch.device(options.device)
     seeds = metarl.Seeds(0)

@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from metarl.rows import Curve
     from metarl.seeding import Seeds
     from metarl.statistics import Estimate, bootstrap_mean
-    from metarl.tasks import Reference, Split, TaskFamily
+    from metarl.tasks import Reference, Split, TaskDistribution, TaskFamily
     from metarl.training import train
     from metarl.trajectory import Percept, Trajectory
+    from metarl.varied import register_varied_env
 
 __version__ = _version("metarl-suite")
 
@@ -61,6 +62,7 @@ _HOMES = {
     "Seeds": "seeding",
     "Setting": "agent",
     "Split": "tasks",
+    "TaskDistribution": "tasks",
     "TaskFamily": "tasks",
     "Trajectory": "trajectory",
     "agent_config": "registry",
@@ -79,6 +81,7 @@ _HOMES = {
     "register_agent": "registry",
     "register_family": "registry",
     "register_preset": "registry",
+    "register_varied_env": "varied",
     "task_ids": "registry",
     "train": "training",
     "write_comparison": "comparison",
@@ -101,6 +104,7 @@ __all__ = [
     "Seeds",
     "Setting",
     "Split",
+    "TaskDistribution",
     "TaskFamily",
     "Trajectory",
     "agent_config",
@@ -119,6 +123,7 @@ __all__ = [
     "register_agent",
     "register_family",
     "register_preset",
+    "register_varied_env",
     "task_ids",
     "train",
     "write_comparison",

@@ -12,7 +12,7 @@ from metarl.progress import tracked
 from metarl.records import Run, load_run
 from metarl.registry import require_known, suggestion
 from metarl.rows import FILE_NAME, Curve, write_curves
-from metarl.tasks import Reference, Split, TaskFamily
+from metarl.tasks import Reference, Split, TaskDistribution
 from metarl.trials import FILE_NAME as TRIALS_FILE_NAME
 from metarl.trials import TrialLog, write_trials
 
@@ -28,6 +28,7 @@ def evaluate(
     references: bool | Sequence[str] = True,
     label: str | None = None,
     device: str = "cpu",
+    workers: int | None = None,
     progress: bool = False,
 ) -> list[Curve]:
     """Lives the final agent of a run, and the family's floors and ceilings, in unseen tasks.
@@ -53,6 +54,7 @@ def evaluate(
             by default, ["all"] for all that it has.
         label: how the legend calls the agent; by default what its configuration says.
         device: torch device to live on.
+        workers: processes that step ordinary Gymnasium environments; by default this one does.
         progress: show a progress bar.
 
     Returns:
@@ -86,7 +88,13 @@ def evaluate(
         episodes=episodes or config.episodes or family.trial_episodes,
     )
     trials = Trials(
-        family=family, schedule=schedule, num_tasks=num_tasks, seed=seed, split=split, device=device
+        family=family,
+        schedule=schedule,
+        num_tasks=num_tasks,
+        seed=seed,
+        split=split,
+        device=device,
+        workers=workers,
     )
     chosen = _choose(family, schedule, references)
 
@@ -131,7 +139,7 @@ def _names(run: Run, trials: Trials, agent: str, role: str, label: str) -> dict[
 
 
 def _choose(
-    family: TaskFamily, schedule: Schedule, wanted: bool | Sequence[str]
+    family: TaskDistribution, schedule: Schedule, wanted: bool | Sequence[str]
 ) -> Mapping[str, Reference]:
     """Those that can live as long as the agent."""
     known = family.references(schedule.longest)

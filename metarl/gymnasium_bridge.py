@@ -18,8 +18,8 @@ from torch import Generator, Tensor
 from metarl.agent import require_positive
 from metarl.errors import ConfigError, ShapeError, TaskError
 from metarl.registry import build_family
-from metarl.tasks import Split, TaskFamily, as_tasks
-from metarl.worlds import BatchedWorld, Transition, select_lanes
+from metarl.tasks import BatchedWorld, Split, TaskFamily, as_tasks
+from metarl.worlds import Transition, select_lanes
 
 Infos = dict[str, Any]
 
@@ -39,7 +39,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     ) -> None:
         """Builds the family, a class or `'module:Class'`, with its `options`."""
         _refuse_rendering(render_mode)
-        self.family = build_family(family, options)
+        self.family: TaskFamily = build_family(family, options)
         self.observation_space = self.family.observation_space
         self.action_space = self.family.action_space
         self.task_space = self.family.task_space
@@ -51,9 +51,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         """Parameters of the task that is being lived in."""
         return _numpy(self._lanes.tasks[0]).copy()
 
-    def sample_task(self, split: Split = "train") -> NDArray[Any]:
+    def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
         """Draws a task for `options["task"]`; the one lived in does not change."""
-        return _numpy(self._lanes.sample(split, self.np_random)[0])
+        return _sampled(self.family, 1, np_random, split)[0].copy()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -115,7 +115,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         require_positive("num_envs", num_envs)
         require_positive("max_episode_steps", max_episode_steps)
         self.num_envs = num_envs
-        self.family = build_family(family, options)
+        self.family: TaskFamily = build_family(family, options)
         self.single_observation_space = self.family.observation_space
         self.single_action_space = self.family.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -134,9 +134,9 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         """Parameters [L, ...] of the tasks that are being lived in."""
         return _numpy(self._lanes.tasks).copy()
 
-    def sample_task(self, split: Split = "train") -> NDArray[Any]:
+    def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
         """Draws tasks [L, ...] for `options["task"]`; those lived in do not change."""
-        return _numpy(self._lanes.sample(split, self.np_random))
+        return _sampled(self.family, self.num_envs, np_random, split)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -257,11 +257,6 @@ class _Lanes:
     def tasks(self) -> Tensor:
         return self._open_world().tasks
 
-    def sample(self, split: Split, np_random: np.random.Generator) -> Tensor:
-        """Tasks [L, ...] of a split."""
-        self._seed(np_random, again=False)
-        return self._family.sample_tasks(self._count, self._task_stream, split)
-
     def reset(
         self,
         tasks: Any,
@@ -274,7 +269,7 @@ class _Lanes:
         self._seed(np_random, again=reseed)
         if self._world is None:
             if given is None:
-                given = self.sample("train", np_random)
+                given = self._family.sample_tasks(self._count, self._task_stream, "train")
             self._world = BatchedWorld(self._family, given, self._world_stream)
         elif given is not None:
             old = self._world.tasks
@@ -321,6 +316,14 @@ class _Lanes:
         if self._world is None:
             raise ResetNeeded("There is no task yet; call reset() first.")
         return self._world
+
+
+def _sampled(
+    family: TaskFamily, count: int, np_random: np.random.Generator, split: Split
+) -> NDArray[Any]:
+    """Tasks [count, ...] of a split."""
+    stream = Generator().manual_seed(int(np_random.integers(2**63)))
+    return _numpy(family.sample_tasks(count, stream, split))
 
 
 def _refuse_rendering(render_mode: str | None) -> None:

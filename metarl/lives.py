@@ -21,7 +21,7 @@ from torch import Tensor
 from metarl.agent import Agent, Policy
 from metarl.rollout import adaptation_phases, collect
 from metarl.seeding import Seeds
-from metarl.tasks import Reference, Split, TaskFamily, draw_tasks
+from metarl.tasks import Reference, Split, TaskDistribution, draw_tasks
 from metarl.trajectory import Trajectory, opening
 from metarl.trials import MOST_COMPONENTS
 
@@ -92,12 +92,13 @@ class Life:
 class Trials:
     """The tasks of an evaluation, and how lives in them are measured."""
 
-    family: TaskFamily
+    family: TaskDistribution
     schedule: Schedule
     num_tasks: int
     seed: int
     split: Split
     device: str
+    workers: int | None
 
     def of_agent(self, agent: Agent) -> Life:
         """Lives before and after each adaptation step of the agent."""
@@ -113,6 +114,7 @@ class Trials:
                     episodes=schedule.episodes,
                     copies=schedule.copies,
                     seeds=seeds.child("phase", step),
+                    workers=self.workers,
                 )
 
             return adaptation_phases(agent, len(tasks), live_phase, schedule.steps)
@@ -120,7 +122,7 @@ class Trials:
         return Life(
             live=live,
             episodes=schedule.episodes,
-            tasks_at_once=self._at_once(MOST_ADAPTED_TO // transitions),
+            tasks_at_once=self._at_once(MOST_ADAPTED_TO // transitions, schedule.copies),
         )
 
     def of_reference(self, reference: Reference) -> Life:
@@ -129,11 +131,20 @@ class Trials:
 
         def live(tasks: Tensor, seeds: Seeds) -> list[Trajectory]:
             policy, seeds = reference.build(tasks), seeds.child("phase", 0)
-            return [collect(self.family, tasks, policy, episodes=episodes, seeds=seeds)]
+            return [
+                collect(
+                    self.family,
+                    tasks,
+                    policy,
+                    episodes=episodes,
+                    seeds=seeds,
+                    workers=self.workers,
+                )
+            ]
 
         life_bytes = episodes * self.family.episode_steps * _transition_bytes(self.family)
         return Life(
-            live=live, episodes=episodes, tasks_at_once=self._at_once(MOST_BYTES // life_bytes)
+            live=live, episodes=episodes, tasks_at_once=self._at_once(MOST_BYTES // life_bytes, 1)
         )
 
     def measured(self, life: Life) -> Measured:
@@ -157,9 +168,11 @@ class Trials:
         )
         return Measured(points, log)
 
-    def _at_once(self, most: int) -> int:
+    def _at_once(self, most: int, copies: int) -> int:
         """Tasks of a batch; `most` counts only where there are adaptation steps."""
-        return min(TASKS_PER_BATCH, max(1, most)) if self.schedule.steps else TASKS_PER_BATCH
+        lanes = self.family.lanes_at_once
+        at_once = TASKS_PER_BATCH if lanes is None else max(1, lanes // copies)
+        return min(at_once, max(1, most)) if self.schedule.steps else at_once
 
     def _measure(self, phases: Sequence[Trajectory], episodes: int) -> Points:
         """One batch of tasks: the mean over the copies of each phase, at the points alone."""
@@ -211,7 +224,7 @@ class Trials:
         return log
 
 
-def _transition_bytes(family: TaskFamily) -> int:
+def _transition_bytes(family: TaskDistribution) -> int:
     """About what one transition of a trajectory takes, with what is computed of it."""
     observation, action = (
         prod(space.shape or ()) for space in (family.observation_space, family.action_space)

@@ -29,7 +29,7 @@ from metarl.errors import CheckpointError, MetaRLError, RunFolderError
 from metarl.registry import agent_config, make_family
 from metarl.rows import describe_family
 from metarl.seeding import Seeds
-from metarl.tasks import TaskFamily
+from metarl.tasks import TaskDistribution
 
 FORMAT = "metarl-run-1"
 
@@ -55,7 +55,7 @@ class RunConfig:
         """The task and its options, such as metarl/BernoulliBandit-v0 (arms=5, pulls=10)."""
         return describe_family(self.task, self.task_options)
 
-    def make_family(self) -> TaskFamily:
+    def make_family(self) -> TaskDistribution:
         """The family that the run learns."""
         return make_family(self.task, **self.task_options)
 
@@ -105,7 +105,7 @@ class Run:
         """Where the latest state of the agent is kept."""
         return self.path / "checkpoint.safetensors"
 
-    def make_agent(self, family: TaskFamily, device: torch.device | str = "cpu") -> Agent:
+    def make_agent(self, family: TaskDistribution, device: torch.device | str = "cpu") -> Agent:
         """A new agent with this run's settings, untrained."""
         setting = Setting(
             observation_space=family.observation_space,

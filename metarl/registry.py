@@ -11,16 +11,22 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 
 from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, UnknownNameError
-from metarl.tasks import TaskFamily
+from metarl.tasks import TaskDistribution, TaskFamily
+
+Family = TypeVar("Family", bound=TaskDistribution)
 
 FAMILY_KEY = "family"
 """keyword in a Gymnasium spec that holds 'module:Class' of the task family"""
+
+ENVIRONMENTS = "metarl.env_family:env_family"
+"""what makes a family class of an id without that keyword; loaded where it is needed, because it
+builds on much that plugins build on"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +148,19 @@ def find_preset(agent: str, task_id: str, name: str) -> Preset:
 
 
 def task_ids() -> list[str]:
-    """Ids of all registered task families, sorted."""
-    return sorted(name for name, spec in gymnasium.registry.items() if FAMILY_KEY in spec.kwargs)
+    """Ids of all task families, sorted: registered ones, and environments that plugins brought."""
+    packages = {module.partition(".")[0] for module in _loaded_plugins}
+    return sorted(
+        name
+        for name, spec in gymnasium.registry.items()
+        if FAMILY_KEY in spec.kwargs or _package(spec.entry_point) in packages
+    )
+
+
+def _package(entry_point: Any) -> str:
+    """The top-level package that an environment's entry point lies in."""
+    module = entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
+    return str(module).partition(":")[0].partition(".")[0]
 
 
 def agent_names() -> list[str]:
@@ -166,8 +183,10 @@ def agent_config(name: str) -> type[AgentConfig]:
     return config
 
 
-def family_class(task_id: str) -> tuple[type[TaskFamily], dict[str, Any]]:
+def family_class(task_id: str) -> tuple[type[TaskDistribution], dict[str, Any]]:
     """The family's class and the options that its id sets.
+
+    An ordinary environment becomes a family: see `metarl.env_family`.
 
     Args:
         task_id: `namespace/Name-v0`, or `module:namespace/Name-v0` to import `module` first.
@@ -191,16 +210,15 @@ def family_class(task_id: str) -> tuple[type[TaskFamily], dict[str, Any]]:
             "is imported first."
         )
     options = dict(gymnasium.registry[name].kwargs)
+    family: type[TaskDistribution]
     if FAMILY_KEY not in options:
-        raise UnknownNameError(
-            f"{name!r} is a Gymnasium environment but not a task family, so there are no tasks "
-            "to draw from; register one with metarl.register_family."
-        )
-    family: type[TaskFamily] = load_object(options.pop(FAMILY_KEY))
+        family = load_object(ENVIRONMENTS)(task_id)
+        return family, {}
+    family = load_object(options.pop(FAMILY_KEY))
     return family, options
 
 
-def make_family(task_id: str, **options: Any) -> TaskFamily:
+def make_family(task_id: str, **options: Any) -> TaskDistribution:
     """Builds a registered task family.
 
     Args:
@@ -215,9 +233,9 @@ def make_family(task_id: str, **options: Any) -> TaskFamily:
     return build_family(family, {**registered, **options})
 
 
-def build_family(family: str | type[TaskFamily], options: dict[str, Any]) -> TaskFamily:
+def build_family(family: str | type[Family], options: dict[str, Any]) -> Family:
     """Builds a family from its class (or `'module:Class'`) and its options."""
-    cls: type[TaskFamily] = load_object(family) if isinstance(family, str) else family
+    cls: type[Family] = load_object(family) if isinstance(family, str) else family
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     require_known(cls.__name__, options, known)
     return cls(**options)
@@ -242,7 +260,7 @@ def require_known(
             )
 
 
-def name_of(family: TaskFamily) -> tuple[str, dict[str, Any]]:
+def name_of(family: TaskDistribution) -> tuple[str, dict[str, Any]]:
     """The id and all options from which `make_family` would build this very family.
 
     The id names the module of a class that no plugin announces, so that a fresh process finds it.
@@ -251,9 +269,11 @@ def name_of(family: TaskFamily) -> tuple[str, dict[str, Any]]:
         UnknownNameError: its class is not registered, so a run folder could not name it.
     """
     options = dataclasses.asdict(family)  # type: ignore[call-overload]
+    if isinstance(own := getattr(family, "task_id", None), str):
+        return own, options
     here = f"{type(family).__module__}:{type(family).__qualname__}"
     for task_id in task_ids():
-        if gymnasium.registry[task_id].kwargs[FAMILY_KEY] == here:
+        if gymnasium.registry[task_id].kwargs.get(FAMILY_KEY) == here:
             plugin = any(here.startswith(f"{module}.") for module in _loaded_plugins)
             return task_id if plugin else f"{type(family).__module__}:{task_id}", options
     raise UnknownNameError(

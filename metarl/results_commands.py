@@ -47,6 +47,8 @@ class EvaluateOptions:
     """how pictures and tables call the agent; runs of one label are taken for its seeds"""
     device: str = "cpu"
     """torch device to live on, such as cpu or cuda"""
+    workers: int | None = None
+    """processes that step ordinary Gymnasium environments; by default this one does"""
     progress: bool = True
     """show a progress bar"""
     csv: Path | None = None

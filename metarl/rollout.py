@@ -14,9 +14,9 @@ from torch import Tensor
 from metarl.agent import Agent, Policy, require_positive
 from metarl.errors import NonFiniteError
 from metarl.seeding import Seeds
-from metarl.tasks import TaskFamily, as_tasks
+from metarl.tasks import TaskDistribution, as_tasks
 from metarl.trajectory import Percept, Trajectory
-from metarl.worlds import BatchedWorld, Transition, World
+from metarl.worlds import Transition, World
 
 Collect: TypeAlias = Callable[[Policy, int], Trajectory]
 """lives with a policy in the tasks at hand; the number says after how many adaptation steps"""
@@ -38,13 +38,14 @@ def adaptation_phases(
 
 
 def collect(
-    family: TaskFamily,
+    family: TaskDistribution,
     tasks: Tensor,
     policy: Policy,
     *,
     episodes: int,
     copies: int = 1,
     seeds: Seeds,
+    workers: int | None = None,
 ) -> Trajectory:
     """Lives `episodes` episodes in a row in each of `copies` lanes of every task.
 
@@ -60,12 +61,14 @@ def collect(
         seeds: the world draws from `"world"`, the policy from `"policy"`: two policies given
             equal seeds and copies meet the same world noise, as long as opening an episode draws
             nothing or all episodes are equally long.
+        workers: processes that step ordinary Gymnasium environments; by default this one does.
+            What is lived is the same.
 
     Returns:
         A trajectory [T, N, B, ...] with T <= E * family.episode_steps.
 
     Raises:
-        ConfigError: `episodes` or `copies` is not positive.
+        ConfigError: `episodes` or `copies` is not positive, or workers are of no use here.
         TaskError: a task lies outside the family's task space.
         NonFiniteError: an observation or reward is NaN or infinite; task and step are named.
     """
@@ -73,7 +76,7 @@ def collect(
     require_positive("copies", copies)
     tasks = as_tasks(family, tasks, tasks.device)
     lanes = tasks.repeat_interleave(copies, 0)
-    world = BatchedWorld(family, lanes, seeds.torch("world", device=tasks.device))
+    world = family.open_world(lanes, seeds.torch("world", device=tasks.device), workers)
     log = _Log(len(tasks), copies, episodes * family.episode_steps, family.action_space)
     with torch.no_grad():
         trajectory = _live(world, policy, log, episodes, seeds.torch("policy", device=tasks.device))
@@ -164,7 +167,7 @@ def _live(
         first_of_trial = no
 
 
-def _require_finite(trajectory: Trajectory, family: TaskFamily, tasks: Tensor) -> None:
+def _require_finite(trajectory: Trajectory, family: TaskDistribution, tasks: Tensor) -> None:
     columns = {
         name: getattr(trajectory, name)
         for name in ("obs", "action", "log_prob", "reward", "next_obs")

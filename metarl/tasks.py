@@ -1,4 +1,4 @@
-"""A task family: batched, pure functions that define a distribution of MDPs.
+"""Distributions of MDPs: tasks are drawn, and worlds opened to live in them.
 
 Axes: `L` lanes (the environments stepped together), then features.
 """
@@ -14,13 +14,11 @@ from gymnasium import spaces
 from torch import Generator, Tensor
 
 from metarl.agent import Policy
-from metarl.errors import TaskError
+from metarl.errors import ConfigError, TaskContractError, TaskError
+from metarl.worlds import State, Transition, World, select_lanes
 
 Split: TypeAlias = Literal["train", "test"]
 """`train` is all that a learner ever sees; `test` is what its adaptation is measured on"""
-
-State: TypeAlias = Any
-"""a tensor, or a NamedTuple of them; the leading axis of each is the lane"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +35,13 @@ class Reference:
     """whether an evaluation lives it unless others are named; False for what few will want"""
 
 
-class TaskFamily(ABC):
+class TaskDistribution(ABC):
     """MDPs that share their spaces, and the distribution that tasks are drawn from.
 
-    Subclasses are frozen dataclasses whose fields are the family's options, each with a
-    default and a doc-string. All functions are pure: no hidden state, no Python loop over
-    lanes, random numbers only from the generator given, tensors on that generator's device.
+    Whatever the engine, the trainer and the evaluator ask of tasks. `TaskFamily` is the kind that
+    is written in tensors, `EnvFamily` the kind that is a Gymnasium environment. Both are frozen
+    dataclasses whose fields are the options.
     """
-
-    defines_success: ClassVar[bool] = False
-    """whether `success` means something here"""
 
     @property
     @abstractmethod
@@ -77,6 +72,53 @@ class TaskFamily(ABC):
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
         """Draws tasks [N, ...] of a split, independently."""
 
+    @property
+    @abstractmethod
+    def defines_success(self) -> bool:
+        """Whether it can be said that a task is solved."""
+
+    @property
+    def lanes_at_once(self) -> int | None:
+        """Lanes that an evaluation opens together, where many are costly."""
+        return None
+
+    @abstractmethod
+    def open_world(self, tasks: Tensor, generator: Generator, workers: int | None = None) -> World:
+        """A world with one lane for each of `tasks` [L, ...], on the tasks' device.
+
+        Args:
+            tasks: parameters of the task of each lane.
+            generator: source of all randomness.
+            workers: processes that step the lanes, where the kind of world knows processes.
+        """
+
+    def expected_rewards(self, task: Tensor) -> Tensor | None:
+        """Expected reward of every action, [L, A], where nothing but the task decides it.
+
+        As in a bandit; None elsewhere. Only pictures ask for it: no agent is told.
+        """
+        return None
+
+    def references(self, episodes: int) -> Mapping[str, Reference]:
+        """Floors and ceilings of trials of so many episodes: by name, floor first."""
+        return {}
+
+
+class TaskFamily(TaskDistribution):
+    """A distribution of MDPs written in tensors: every function moves all lanes at once.
+
+    Subclasses are frozen dataclasses whose fields are the family's options, each with a
+    default and a doc-string. All functions are pure: no hidden state, no Python loop over
+    lanes, random numbers only from the generator given, tensors on that generator's device.
+    """
+
+    defines_success: ClassVar[bool] = False
+    """whether `success` means something here"""
+    task_is_observable: ClassVar[bool] = False
+    """whether observations show the task by design, so that it need not be found out"""
+    splits_share_tasks: ClassVar[bool] = False
+    """whether test tasks are met in training by design, as where there are only two"""
+
     @abstractmethod
     def reset(self, task: Tensor, generator: Generator) -> State:
         """State in which an episode opens, in each of the tasks [L, ...]."""
@@ -105,19 +147,81 @@ class TaskFamily(ABC):
         """Whether each lane has solved its task on arriving in `state`, [L] bool."""
         raise NotImplementedError(f"{type(self).__name__} does not define success.")
 
-    def expected_rewards(self, task: Tensor) -> Tensor | None:
-        """Expected reward of every action, [L, A], where nothing but the task decides it.
+    def open_world(self, tasks: Tensor, generator: Generator, workers: int | None = None) -> World:
+        """A world of tensors; it knows no processes.
 
-        As in a bandit; None elsewhere. Only pictures ask for it: no agent is told.
+        Raises:
+            ConfigError: workers are asked for.
         """
-        return None
+        if workers is not None:
+            raise ConfigError(
+                f"workers={workers} step ordinary Gymnasium environments; {type(self).__name__} "
+                "moves all lanes with tensor operations. Leave the option out (and see "
+                "`threads`)."
+            )
+        return BatchedWorld(self, tasks, generator)
 
-    def references(self, episodes: int) -> Mapping[str, Reference]:
-        """Floors and ceilings of trials of so many episodes: by name, floor first."""
-        return {}
+
+class BatchedWorld:
+    """A world over a pure task family: one tensor operation moves all lanes."""
+
+    def __init__(self, family: TaskFamily, tasks: Tensor, generator: Generator) -> None:
+        """Makes one lane for each of `tasks` [L, ...], on the tasks' device."""
+        self._family = family
+        self._generator = generator
+        self.tasks = tasks
+        self._elapsed = torch.zeros(len(tasks), dtype=torch.int64, device=tasks.device)
+        self._never = torch.zeros(len(tasks), dtype=torch.bool, device=tasks.device)
+        self._state: State = None
+        self._obs_shape = family.observation_space.shape  # spaces are costly to make
+
+    def reset(self, lanes: Tensor | None = None) -> Tensor:
+        """Opens a new episode in the marked lanes; observations of all lanes."""
+        fresh = self._family.reset(self.tasks, self._generator)
+        if lanes is None:
+            self._state = fresh
+            self._elapsed = torch.zeros_like(self._elapsed)
+        else:
+            self._state = select_lanes(lanes, fresh, self._state)
+            self._elapsed = self._elapsed.masked_fill(lanes, 0)
+        return self._observe()
+
+    def step(self, action: Tensor) -> Transition:
+        """One step in every lane."""
+        self._state, reward, terminated = self._family.step(
+            self.tasks, self._state, action, self._generator
+        )
+        self._require("reward", reward, (), torch.float32)
+        self._require("terminated", terminated, (), torch.bool)
+        self._elapsed = self._elapsed + 1
+        truncated = (self._elapsed >= self._family.episode_steps) & ~terminated
+        success = (
+            self._family.success(self.tasks, self._state)
+            if self._family.defines_success
+            else self._never
+        )
+        return Transition(self._observe(), reward, terminated, truncated, success)
+
+    def _observe(self) -> Tensor:
+        obs = self._family.observe(self.tasks, self._state)
+        self._require("observation", obs, self._obs_shape, torch.float32)
+        return obs
+
+    def _require(
+        self, name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype
+    ) -> None:
+        expected = (len(self.tasks), *shape)
+        if value.shape != expected or value.dtype != dtype:
+            raise TaskContractError(
+                f"{type(self._family).__name__} gave a {name} of shape {list(value.shape)} and "
+                f"{value.dtype}; for {len(self.tasks)} lanes it must be {list(expected)} and "
+                f"{dtype}."
+            )
 
 
-def draw_tasks(family: TaskFamily, num_tasks: int, generator: Generator, split: Split) -> Tensor:
+def draw_tasks(
+    family: TaskDistribution, num_tasks: int, generator: Generator, split: Split
+) -> Tensor:
     """Tasks [N, ...] of a split, proven to be what the family promises.
 
     Raises:
@@ -132,7 +236,7 @@ def draw_tasks(family: TaskFamily, num_tasks: int, generator: Generator, split: 
     return tasks
 
 
-def as_tasks(family: TaskFamily, value: Any, device: torch.device | str = "cpu") -> Tensor:
+def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = "cpu") -> Tensor:
     """Tasks [N, ...] as a tensor, each proven to lie in the family's `task_space`.
 
     Raises:

@@ -28,7 +28,7 @@ from metarl.records import (
 from metarl.registry import agent_config, find_preset, make_family, name_of, require_known
 from metarl.rollout import adaptation_phases, collect
 from metarl.seeding import Seeds
-from metarl.tasks import TaskFamily, draw_tasks
+from metarl.tasks import TaskDistribution, draw_tasks
 from metarl.trajectory import Trajectory
 
 
@@ -46,6 +46,8 @@ class RunOptions:
     """torch device to live and learn on, such as cpu or cuda"""
     threads: int | None = None
     """CPU threads for torch; by default torch's own choice"""
+    workers: int | None = None
+    """processes that step ordinary Gymnasium environments; by default this one does"""
     checkpoint_seconds: float = 60.0
     """wall time between checkpoints; there is always one at the end"""
     progress: bool = True
@@ -58,7 +60,7 @@ class RunOptions:
 
 def train(
     agent: str,
-    task: str | TaskFamily,
+    task: str | TaskDistribution,
     *,
     task_options: Mapping[str, Any] | None = None,
     preset: str | None = None,
@@ -88,7 +90,7 @@ def train(
         NonFiniteError: the world or the learner produced NaN; the last checkpoint stays.
         KeyboardInterrupt: Ctrl-C, after the iteration at hand was finished and saved.
     """
-    if isinstance(task, TaskFamily):
+    if isinstance(task, TaskDistribution):
         if task_options:
             raise ConfigError(
                 f"task_options={dict(task_options)} go with the id of a family, but the family "
@@ -130,7 +132,12 @@ class _Training:
     """The loop over meta-iterations, with its record."""
 
     def __init__(
-        self, family: TaskFamily, config: AgentConfig, agent: Agent, run: Run, options: RunOptions
+        self,
+        family: TaskDistribution,
+        config: AgentConfig,
+        agent: Agent,
+        run: Run,
+        options: RunOptions,
     ) -> None:
         self._family = family
         self._config = config
@@ -220,6 +227,7 @@ class _Training:
                 episodes=self.episodes,
                 copies=self._config.copies,
                 seeds=seeds.child("phase", step),
+                workers=self._options.workers,
             )
 
         return adaptation_phases(self._agent, len(tasks), live, self._agent.adaptation_steps)

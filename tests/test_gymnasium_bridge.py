@@ -74,7 +74,7 @@ def test_the_task_stays_over_resets_until_another_is_given(make):
     env.reset()
     env.reset(seed=1)
     assert np.array_equal(env.task, drawn)
-    given = env.sample_task("test")
+    given = env.sample_task(np.random.default_rng(5), "test")
     assert not np.array_equal(given, drawn)
     assert np.array_equal(env.task, drawn)  # drawing one does not put us into it
     env.reset(options={"task": given})
@@ -88,7 +88,7 @@ def test_a_task_that_nobody_gave_comes_from_the_train_split():
         env = TaskEnv(GOAL_BANDIT, arms=4, held_out_arms=2)
         env.reset(seed=seed)
         goals.add(int(env.task))
-        asked.add(int(env.sample_task("test")))
+        asked.add(int(env.sample_task(env.np_random, "test")))
     assert goals == {0, 1}
     assert asked == {2, 3}
 

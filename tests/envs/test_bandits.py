@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from metarl.envs.bandits import BernoulliBandit, GaussianBandit, GoalBandit
 from metarl.errors import ConfigError
-from metarl.worlds import BatchedWorld
+from metarl.tasks import BatchedWorld
 
 FAMILIES = [
     BernoulliBandit(arms=3, pulls=7),

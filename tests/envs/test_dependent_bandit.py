@@ -8,7 +8,7 @@ from metarl.envs.dependent_bandit import DependentBandit
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.worlds import BatchedWorld
+from metarl.tasks import BatchedWorld
 from tests.bandit_lives import seeded
 
 DIFFICULTIES = {"uniform": None, "easy": 0.1, "medium": 0.25, "hard": 0.4}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from metarl.envs.navigation import PointNavigation, SparsePointNavigation, half_circle_goals
 from metarl.errors import ConfigError
-from metarl.worlds import BatchedWorld
+from metarl.tasks import BatchedWorld
 
 
 def seeded(seed):

@@ -1,0 +1,339 @@
+"""Ordinary Gymnasium environments as a task distribution: an id goes in, a family comes out.
+
+The environment has a `task_space` and obeys `reset(options={"task": ...})`; nothing else is
+required of it. What more it may say of itself:
+
+    sample_task(np_random, split)   draws a task of a split; else `task_space.sample()` does
+    trial_episodes                  how many episodes a trial lasts unless the user says otherwise
+    episode_steps                   time limit, where the registered id sets none
+    task_is_observable, splits_share_tasks   declarations, as in `TaskFamily`
+
+Axes: `L` lanes, `N` tasks, `D` observation, `F` numbers that tell a task.
+"""
+
+import dataclasses
+import functools
+import inspect
+import typing
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from torch import Generator, Tensor
+
+from metarl.errors import ConfigError, TaskContractError
+from metarl.lanes import SUCCESS_KEYS, LanePool, LaneSpaces, flat_space, plain_action_space
+from metarl.policies import UniformPolicy
+from metarl.tasks import Reference, Split, TaskDistribution
+from metarl.worlds import Transition, World
+
+DEFAULT_TRIAL_EPISODES = 2
+"""one to explore, one to show what was learnt"""
+LANES_AT_ONCE = 250
+"""environments of an evaluation; part of what a seed means, since each batch draws its own"""
+PLAIN = (bool, int, float, str)
+"""types of constructor arguments that are options"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvFamily(TaskDistribution):
+    """A registered Gymnasium environment; `env_family` makes the class for an id.
+
+    Its fields are the constructor arguments of the environment that are plain values.
+    """
+
+    task_id: ClassVar[str]
+    """as `gymnasium.make` takes it; with the module that registers it, if the user named one"""
+
+    @functools.cached_property
+    def _prototype(self) -> gymnasium.Env[Any, Any]:
+        """An environment that is asked for its spaces and for tasks, and never trained in."""
+        return self._make()
+
+    @property
+    def _make(self) -> "_EnvMaker":
+        return _EnvMaker(
+            _spec(self.task_id), {name: getattr(self, name) for name in _names(type(self))}
+        )
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """The observations, flattened to a vector."""
+        return self._lane_spaces.observation
+
+    @property
+    def action_space(self) -> spaces.Discrete | spaces.Box:
+        """The actions; Discrete ones count from 0."""
+        return self._lane_spaces.action
+
+    @functools.cached_property
+    def _lane_spaces(self) -> LaneSpaces:
+        env = self._prototype
+        return LaneSpaces(flat_space(env.observation_space), plain_action_space(env.action_space))
+
+    @functools.cached_property
+    def own_task_space(self) -> spaces.Space[Any]:
+        """The `task_space` of the environment itself."""
+        space = _attribute(self._prototype, "task_space")
+        if space is None:
+            raise TaskContractError(
+                f"{self.task_id} has no task_space, so there are no tasks to draw from. Give the "
+                "environment a `task_space` and let reset(options={'task': ...}) set the task, or "
+                "name what shall vary with metarl.register_varied_env."
+            )
+        if not isinstance(space, spaces.Space) or not space.is_np_flattenable:
+            raise TaskContractError(
+                f"The task_space of {self.task_id} must be a Gymnasium space of fixed size; got "
+                f"{space!r}."
+            )
+        return space
+
+    @functools.cached_property
+    def task_space(self) -> spaces.Box | spaces.Discrete:
+        """Discrete, or the vector [F] that Gymnasium's utilities flatten a task into."""
+        space = self.own_task_space
+        if isinstance(space, spaces.Discrete):
+            return spaces.Discrete(int(space.n), start=int(space.start))
+        flat = spaces.flatten_space(space)
+        assert isinstance(flat, spaces.Box)
+        with np.errstate(over="ignore"):
+            low, high = flat.low.astype(np.float32), flat.high.astype(np.float32)
+        return spaces.Box(low, high, dtype=np.float32)
+
+    @property
+    def episode_steps(self) -> int:
+        """`max_episode_steps` of the id, else `episode_steps` of the environment."""
+        spec = self._prototype.spec
+        limit = spec.max_episode_steps if spec else None
+        limit = limit or _attribute(self._prototype, "episode_steps")
+        if limit is None:
+            raise TaskContractError(
+                f"{self.task_id} has no time limit, and a trial must end some day: write "
+                "gymnasium.register(..., max_episode_steps=...), or give the environment an "
+                "attribute `episode_steps`."
+            )
+        return int(limit)
+
+    @property
+    def trial_episodes(self) -> int:
+        """As the environment says."""
+        return int(_attribute(self._prototype, "trial_episodes") or DEFAULT_TRIAL_EPISODES)
+
+    @property
+    def lanes_at_once(self) -> int:
+        """An environment for each must be made."""
+        return LANES_AT_ONCE
+
+    @functools.cached_property
+    def defines_success(self) -> bool:
+        """Whether the info of a step tells `success` or `is_success`."""
+        env = self._make()
+        env.action_space.seed(0)
+        env.reset(seed=0)
+        *_, info = env.step(env.action_space.sample())
+        env.close()
+        return any(key in info for key in SUCCESS_KEYS)
+
+    @property
+    def task_is_observable(self) -> bool:
+        """Whether the environment declares that observations show the task."""
+        return bool(_attribute(self._prototype, "task_is_observable"))
+
+    @property
+    def splits_share_tasks(self) -> bool:
+        """Whether the environment declares that test tasks are met in training."""
+        return bool(_attribute(self._prototype, "splits_share_tasks"))
+
+    def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
+        """Tasks [N, ...] drawn one by one by the environment's `sample_task`, or its space."""
+        np_random = np.random.default_rng(_integers(generator, 1)[0])
+        space, sample = self.own_task_space, _attribute(self._prototype, "sample_task")
+        if sample is None:
+            space.seed(int(np_random.integers(2**31)))
+        drawn = [sample(np_random, split) if sample else space.sample() for _ in range(num_tasks)]
+        for task in drawn:
+            if not space.contains(_cast(space, task)):
+                raise TaskContractError(
+                    f"sample_task of {self.task_id} gave {task!r}, which is not in its "
+                    f"task_space {space}."
+                )
+        if isinstance(space, spaces.Discrete):
+            return torch.tensor(drawn, dtype=torch.int64, device=generator.device)
+        flat = np.stack([np.asarray(spaces.flatten(space, _cast(space, t))) for t in drawn])
+        return torch.as_tensor(flat.astype(np.float32), device=generator.device)
+
+    def own_tasks(self, tasks: Tensor) -> list[Any]:
+        """Tasks [N, ...] as the environment takes them."""
+        space = self.own_task_space
+        if isinstance(space, spaces.Discrete):
+            return [space.dtype.type(task) for task in tasks.tolist()]
+        return [
+            _within(space, spaces.unflatten(space, row.astype(_flat_type(space))))
+            for row in tasks.cpu().numpy()
+        ]
+
+    def open_world(self, tasks: Tensor, generator: Generator, workers: int | None = None) -> World:
+        """A world of environments, kept open for the next one that is as large.
+
+        Raises:
+            ConfigError: workers is negative.
+        """
+        workers = workers or 0
+        if workers < 0:
+            raise ConfigError(f"workers={workers} must be 0 (step them in this process) or more.")
+        pool: LanePool | None = vars(self).get("_pool")
+        if pool is None or pool.closed or (pool.lanes, pool.workers) != (len(tasks), workers):
+            if pool is not None:
+                pool.close()
+            pool = LanePool(self._make, self._lane_spaces, len(tasks), workers)
+            vars(self)["_pool"] = pool  # a cache: what is lived depends on tasks and seeds alone
+            weakref.finalize(self, pool.close)
+        return EnvWorld(pool, self.own_tasks(tasks), generator)
+
+    def references(self, episodes: int) -> Mapping[str, Reference]:
+        """Random actions, where they are bounded."""
+        space = self.action_space
+        if isinstance(space, spaces.Box) and not space.is_bounded():
+            return {}
+        return {
+            "random": Reference(role="floor", label="random", build=lambda _: UniformPolicy(space))
+        }
+
+
+class EnvWorld:
+    """A world over a pool of environments."""
+
+    def __init__(self, pool: LanePool, tasks: Sequence[Any], generator: Generator) -> None:
+        """Lives in `tasks` [L]; every trial draws its seeds from `generator`."""
+        self._pool, self._tasks, self._generator = pool, tasks, generator
+        self._opening = self._ended = torch.empty(0)
+
+    def reset(self, lanes: Tensor | None = None) -> Tensor:
+        """Opens a trial, or shows the episodes that were opened where others ended.
+
+        Raises:
+            ValueError: a lane is marked whose episode has not ended.
+        """
+        if lanes is None:
+            told = self._pool.reset(self._tasks, _integers(self._generator, len(self._tasks)))
+            self._opening = self._tensor(told["opening"], torch.float32)
+            return self._opening
+        if bool((lanes & ~self._ended).any()):
+            raise ValueError("Only a lane whose episode has ended can be opened anew.")
+        return self._opening
+
+    def step(self, action: Tensor) -> Transition:
+        """One step in every lane."""
+        told = self._pool.step(action.cpu().numpy())
+        last = Transition(
+            obs=self._tensor(told["obs"], torch.float32),
+            reward=self._tensor(told["reward"], torch.float32),
+            terminated=self._tensor(told["terminated"], torch.bool),
+            truncated=self._tensor(told["truncated"], torch.bool),
+            success=self._tensor(told["success"], torch.bool),
+        )
+        self._opening = self._tensor(told["opening"], torch.float32)
+        self._ended = last.terminated | last.truncated
+        return last
+
+    def _tensor(self, value: Any, dtype: torch.dtype) -> Tensor:
+        return torch.tensor(value, dtype=dtype, device=self._generator.device)
+
+
+class _EnvMaker:
+    """Makes one environment; a function that pickles, with all that a fresh process needs."""
+
+    def __init__(self, spec: EnvSpec, options: Mapping[str, Any]):
+        self._spec, self._options = spec, dict(options)
+
+    def __call__(self) -> gymnasium.Env[Any, Any]:
+        return gymnasium.make(self._spec, disable_env_checker=True, **self._options)
+
+
+@functools.cache
+def env_family(task_id: str) -> type[EnvFamily]:
+    """The family class of a registered environment, with its constructor arguments as fields.
+
+    Args:
+        task_id: as `gymnasium.make` takes it; its module, if it names one, has been imported.
+    """
+    spec = _spec(task_id)
+    entry_point = spec.entry_point
+    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    if creator is None:
+        raise ConfigError(
+            f"{task_id} has no entry_point, only one for vector environments; metarl steps single "
+            "ones."
+        )
+    cls: type[EnvFamily] = dataclasses.make_dataclass(
+        getattr(creator, "__name__", "Env"),
+        [(name, kind, dataclasses.field(default=d)) for name, kind, d in _options(creator, spec)],
+        bases=(EnvFamily,),
+        frozen=True,
+        kw_only=True,
+    )
+    cls.task_id = task_id
+    cls.__doc__ = inspect.getdoc(creator) or f"{task_id}, a Gymnasium environment."
+    return cls
+
+
+def _spec(task_id: str) -> EnvSpec:
+    return gymnasium.spec(task_id.rpartition(":")[2])
+
+
+def _options(creator: Any, spec: EnvSpec) -> list[tuple[str, Any, Any]]:
+    """Name, type and default of the constructor arguments that are plain values."""
+    function = creator.__init__ if inspect.isclass(creator) else creator
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:  # names that only a type checker sees
+        hints = {}
+    found = []
+    for name, parameter in inspect.signature(creator).parameters.items():
+        default = spec.kwargs.get(name, parameter.default)
+        named = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if name == "render_mode" or not named or not isinstance(default, PLAIN):
+            continue
+        kind = hints.get(name)
+        found.append((name, kind if kind in PLAIN else type(default), default))
+    return found
+
+
+def _names(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _attribute(env: gymnasium.Env[Any, Any], name: str) -> Any:
+    """What a wrapper or the environment itself says, else None."""
+    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
+
+
+def _integers(generator: Generator, count: int) -> list[int]:
+    drawn = torch.randint(2**31, (count,), generator=generator, device=generator.device)
+    return [int(number) for number in drawn.tolist()]
+
+
+def _cast(space: spaces.Space[Any], task: Any) -> Any:
+    """A number or list given for an array is taken for one."""
+    return np.asarray(task, dtype=space.dtype) if isinstance(space, spaces.Box) else task
+
+
+def _flat_type(space: spaces.Space[Any]) -> Any:
+    return spaces.flatten_space(space).dtype
+
+
+def _within(space: spaces.Space[Any], task: Any) -> Any:
+    """The task where float32 has rounded it over a bound of its space."""
+    if isinstance(space, spaces.Box):
+        return np.clip(task, space.low, space.high)
+    if isinstance(space, spaces.Dict):
+        return {name: _within(part, task[name]) for name, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_within(part, one) for part, one in zip(space.spaces, task, strict=True))
+    return task
