@@ -53,7 +53,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
         """Draws a task for `options["task"]`; the one lived in does not change."""
-        return _sampled(self.family, 1, np_random, split)[0].copy()
+        (task,) = _sampled(self.family, 1, np_random, split)
+        return np.array(task)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
