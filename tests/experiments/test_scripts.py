@@ -35,6 +35,12 @@ def test_the_benchmark_prints_a_row_for_each_number_of_lanes(tmp_path):
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["4", "8"]
 
 
+def test_the_benchmark_steps_an_ordinary_environment(tmp_path):
+    task = ["--task", "plain_navigation:plain/PointNavigation-v0"]
+    out = run_script(tmp_path, "benchmark.py", *task, "--lanes", "4", "--repeats", "2")
+    assert "plain/PointNavigation-v0" in out
+
+
 def test_the_gradient_benchmark_prints_a_row_for_each_number_of_tasks(tmp_path):
     out = run_script(tmp_path, "benchmark_gradient.py", "--tasks", "2", "3", "--repeats", "2")
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["2", "3"]
