@@ -1,6 +1,11 @@
 """The built-in task families, announced to Gymnasium by name; imported when first made."""
 
+import gymnasium
+
 from metarl.registry import register_family
+
+LOCOMOTION_STEPS = 200
+"""time limit of an episode, as in Finn et al. 2017 and after it; the models' own is 1000"""
 
 register_family("metarl/BernoulliBandit-v0", "metarl.envs.bandits:BernoulliBandit")
 register_family("metarl/DependentBandit-v0", "metarl.envs.dependent_bandit:DependentBandit")
@@ -8,3 +13,14 @@ register_family("metarl/GaussianBandit-v0", "metarl.envs.bandits:GaussianBandit"
 register_family("metarl/GoalBandit-v0", "metarl.envs.bandits:GoalBandit")
 register_family("metarl/PointNavigation-v0", "metarl.envs.navigation:PointNavigation")
 register_family("metarl/SparsePointNavigation-v0", "metarl.envs.navigation:SparsePointNavigation")
+
+for _name in ("HalfCheetahDir", "HalfCheetahVel", "AntDir", "AntVel", "AntGoal", "HumanoidDir"):
+    gymnasium.register(
+        f"metarl/{_name}-v0", f"metarl.envs.locomotion:{_name}", max_episode_steps=LOCOMOTION_STEPS
+    )
+for _name in ("Walker2DRandParams", "HopperRandParams"):
+    gymnasium.register(
+        f"metarl/{_name}-v0",
+        f"metarl.envs.locomotion_parameters:{_name}",
+        max_episode_steps=LOCOMOTION_STEPS,
+    )

@@ -105,7 +105,8 @@ def _say_task_families(*, detailed: bool) -> None:
             cls, registered = registry.family_class(task_id)
             family = registry.build_family(cls, registered)
         except Exception as error:  # one broken package must not hide the others
-            say(f"  {task_id}\n    cannot be made: {error!r}")
+            reason = str(error) if isinstance(error, MetaRLError) else repr(error)
+            say(f"  {task_id}\n    cannot be made: {reason}")
             continue
         say(f"  {task_id}\n    {_first_line(cls)}")
         if detailed:
