@@ -256,8 +256,8 @@ class AntGoal(_Ant):
 
     Source `maml`: reward = 4 - |x - goal|_1 - costs (as in AntDir), goals from U[-3, 3]^2,
     terminates when the ant falls. Sources `promp`, `pearl`, `varibad`:
-    reward = -|x - goal|_1 - 0.1 |a|^2 - 0.0005 |contact|^2, goals from a disc of radius 3, evenly by
-    area; never terminates.
+    reward = -|x - goal|_1 - 0.1 |a|^2 - 0.0005 |contact|^2, goals from a disc of radius 3, evenly
+    by area; never terminates.
     """
 
     MODEL_OPTIONS: ClassVar[Mapping[str, Any]] = {
@@ -274,7 +274,8 @@ class AntGoal(_Ant):
         """The goal [2]."""
         if self.source == "maml":
             return np_random.uniform(self.task_space.low, self.task_space.high)
-        return 3 * np.sqrt(np_random.uniform()) * _direction(np_random)
+        distance = 3 * float(np.sqrt(np_random.uniform()))
+        return distance * _direction(np_random)
 
     def reward(self, action: Vector, info: Mapping[str, Any]) -> float:
         """Nearer to the goal is better."""
