@@ -6,6 +6,8 @@ from metarl.registry import register_family
 
 LOCOMOTION_STEPS = 200
 """time limit of an episode, as in Finn et al. 2017 and after it; the models' own is 1000"""
+META_WORLD_STEPS = 500
+"""time limit of an episode, the benchmark's own"""
 
 register_family("metarl/BernoulliBandit-v0", "metarl.envs.bandits:BernoulliBandit")
 register_family("metarl/DependentBandit-v0", "metarl.envs.dependent_bandit:DependentBandit")
@@ -17,6 +19,13 @@ register_family("metarl/SparsePointNavigation-v0", "metarl.envs.navigation:Spars
 for _name in ("HalfCheetahDir", "HalfCheetahVel", "AntDir", "AntVel", "AntGoal", "HumanoidDir"):
     gymnasium.register(
         f"metarl/{_name}-v0", f"metarl.envs.locomotion:{_name}", max_episode_steps=LOCOMOTION_STEPS
+    )
+for _name in ("ML1", "ML10", "ML25", "ML45"):
+    gymnasium.register(
+        f"metarl/MetaWorld{_name}-v0",
+        "metarl.envs.meta_world:MetaWorld",
+        max_episode_steps=META_WORLD_STEPS,
+        kwargs={"benchmark": _name},
     )
 for _name in ("Walker2DRandParams", "HopperRandParams"):
     gymnasium.register(
