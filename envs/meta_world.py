@@ -134,8 +134,7 @@ def benchmark_tasks(benchmark: str, thing: str, seed: int) -> tuple[dict[str, An
                 f"thing={thing!r} is not among what Meta-World can do.{suggestion(thing, known)} "
                 f"Known: {', '.join(known)}."
             )
-        made = metaworld.ML1(thing, seed=seed)
-    else:
-        made = getattr(metaworld, benchmark)(seed=seed)
+    kind: Any = getattr(metaworld, benchmark)
+    made = kind(thing, seed=seed) if benchmark == "ML1" else kind(seed=seed)
     things = {**made.train_classes, **made.test_classes}
     return things, [*made.train_tasks, *made.test_tasks], len(made.train_tasks)
