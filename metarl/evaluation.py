@@ -88,7 +88,7 @@ def evaluate(
     trials = Trials(
         family=family, schedule=schedule, num_tasks=num_tasks, seed=seed, split=split, device=device
     )
-    chosen = _choose(family, schedule, references)
+    chosen = living_references(family, schedule, references)
 
     curves, logs = [], []
     who: tuple[str, str, str]
@@ -130,7 +130,7 @@ def _names(run: Run, trials: Trials, agent: str, role: str, label: str) -> dict[
     }
 
 
-def _choose(
+def living_references(
     family: TaskFamily, schedule: Schedule, wanted: bool | Sequence[str]
 ) -> Mapping[str, Reference]:
     """Those that can live as long as the agent."""

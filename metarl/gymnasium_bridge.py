@@ -51,9 +51,13 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         """Parameters of the task that is being lived in."""
         return _numpy(self._lanes.tasks[0]).copy()
 
-    def sample_task(self, split: Split = "train") -> NDArray[Any]:
-        """Draws a task for `options["task"]`; the one lived in does not change."""
-        return _numpy(self._lanes.sample(split, self.np_random)[0])
+    def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
+        """Draws a task for `options["task"]`; the one lived in does not change.
+
+        All randomness is `np_random`'s, so that asking shifts neither noise nor tasks in here.
+        """
+        generator = Generator().manual_seed(int(np_random.integers(2**63)))
+        return _numpy(self.family.sample_tasks(1, generator, split)[0])
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

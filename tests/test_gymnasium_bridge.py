@@ -11,17 +11,11 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
+import metarl
 from metarl.errors import ConfigError, ShapeError, TaskError
 from metarl.gymnasium_bridge import TaskEnv, TaskVectorEnv
 
-IDS = [
-    "metarl/BernoulliBandit-v0",
-    "metarl/DependentBandit-v0",
-    "metarl/GaussianBandit-v0",
-    "metarl/GoalBandit-v0",
-    "metarl/PointNavigation-v0",
-    "metarl/SparsePointNavigation-v0",
-]
+IDS = metarl.task_ids()
 BANDIT = "metarl.envs.bandits:BernoulliBandit"
 GOAL_BANDIT = "metarl.envs.bandits:GoalBandit"
 NAVIGATION = "metarl.envs.navigation:PointNavigation"
@@ -66,6 +60,13 @@ def test_a_seeded_reset_repeats_the_life_in_the_same_environment():
     assert first == again != other
 
 
+def drawn_by(env, split):
+    """A task, or one for each lane, that the environment draws."""
+    if isinstance(env, TaskVectorEnv):
+        return env.sample_task(split)
+    return env.sample_task(np.random.default_rng(0), split)
+
+
 @pytest.mark.parametrize("make", [TaskEnv, lambda family: TaskVectorEnv(3, family)])
 def test_the_task_stays_over_resets_until_another_is_given(make):
     env = make(BANDIT)
@@ -74,7 +75,7 @@ def test_the_task_stays_over_resets_until_another_is_given(make):
     env.reset()
     env.reset(seed=1)
     assert np.array_equal(env.task, drawn)
-    given = env.sample_task("test")
+    given = drawn_by(env, "test")
     assert not np.array_equal(given, drawn)
     assert np.array_equal(env.task, drawn)  # drawing one does not put us into it
     env.reset(options={"task": given})
@@ -88,9 +89,18 @@ def test_a_task_that_nobody_gave_comes_from_the_train_split():
         env = TaskEnv(GOAL_BANDIT, arms=4, held_out_arms=2)
         env.reset(seed=seed)
         goals.add(int(env.task))
-        asked.add(int(env.sample_task("test")))
+        asked.add(int(env.sample_task(np.random.default_rng(seed), "test")))
     assert goals == {0, 1}
     assert asked == {2, 3}
+
+
+def test_a_drawn_task_is_the_generators_and_shifts_nothing_in_the_environment():
+    one, other = TaskEnv(BANDIT), TaskEnv(BANDIT)
+    drawn = [one.sample_task(np.random.default_rng(seed)).tolist() for seed in (5, 5, 6)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    rng = np.random.default_rng(5)
+    assert one.sample_task(rng).tolist() == drawn[0] != one.sample_task(rng).tolist()
+    assert lived(one, 1, [0, 1, 2] * 9) == lived(other, 1, [0, 1, 2] * 9)
 
 
 def test_the_given_task_is_the_one_lived_in():
