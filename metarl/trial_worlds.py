@@ -97,7 +97,7 @@ def first_percept(obs: Tensor, blank: Tensor) -> Percept:
     no = torch.zeros_like(yes)
     return Percept(
         obs=obs,
-        previous_action=blank.to(obs.device).expand(*lead, *blank.shape),
+        previous_action=blank.to(obs.device).expand((*lead, *blank.shape)),
         previous_reward=torch.zeros(lead, device=obs.device),
         previous_terminated=no,
         previous_truncated=no,
