@@ -1,4 +1,4 @@
-"""One environment whose episode is a trial: the same as many at once, for families and for others."""
+"""One environment whose episode is a trial: the same as many at once; families and others."""
 
 import gymnasium
 import numpy as np
