@@ -117,6 +117,7 @@ class OnEachTask:
     def __init__(self, options: Options, start: PPO | None) -> None:
         """Starts from `start`, or from nothing."""
         self._options, self._start = options, start
+        self._length = metarl.make_family(options.task).episode_steps
         self._models: list[PPO] = []
 
     def stages(self) -> dict[int, Callable[[torch.Tensor], metarl.Policy]]:
@@ -128,9 +129,9 @@ class OnEachTask:
             if not self._models:
                 self._models = [self._begun(task, seed) for seed, task in enumerate(tasks)]
             for model in self._models:
-                steps = episodes * model.get_env().get_attr("family", 0)[0].episode_steps
-                if steps > model.num_timesteps:
-                    model.learn(steps - model.num_timesteps, reset_num_timesteps=False)
+                missing = episodes * self._length - model.num_timesteps
+                if missing > 0:
+                    model.learn(missing, reset_num_timesteps=False)
             return OnePerTask(
                 [metarl.sb3_policy(model, self._options.task)(tasks) for model in self._models]
             )
