@@ -37,6 +37,7 @@ class Locomotion(gymnasium.Env[Vector, Any]):
     MODEL_OPTIONS: ClassVar[Mapping[str, Any]] = {}
     SOURCES: ClassVar[tuple[str, ...]]
     """values of `source`"""
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012  (Gymnasium's)
     task_space: spaces.Box
     trial_episodes = 2
 
@@ -56,7 +57,7 @@ class Locomotion(gymnasium.Env[Vector, Any]):
                 f"{type(self).__name__} needs MuJoCo: pip install 'metarl-suite[mujoco]'. ({error})"
             ) from error
         self.body: Any = self._env.unwrapped
-        self.metadata, self.render_mode = self._env.metadata, render_mode
+        self.render_mode = render_mode
         self.observation_space = self._env.observation_space
         self.action_space = self._env.action_space
         self.task: Vector | None = None

@@ -31,6 +31,7 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
     are hidden. Episodes are truncated after 500 steps. Nothing is random within a task.
     """
 
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012  (Gymnasium's)
     trial_episodes = 2
 
     def __init__(
@@ -50,7 +51,6 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
         """
         self._things, self._tasks, self._trained_on = benchmark_tasks(benchmark, thing, goals_seed)
         self.render_mode = render_mode
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 80}
         self.task_space = spaces.Discrete(len(self._tasks))
         self._opened: dict[str, Any] = {}
         self._task: int | None = None

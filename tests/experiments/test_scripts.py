@@ -64,6 +64,15 @@ def test_reference_policies_are_lived_and_written_down(tmp_path):
 
 
 @pytest.mark.learning
+def test_ordinary_rl_is_measured_beside_rl2(tmp_path):
+    small = ["--tasks", "2", "--steps", "6400", "--rl2-iterations", "2", "--out", "out"]
+    out = run_script(tmp_path, "sb3_baselines.py", *small, "--experience", "0", "8")
+    for label in ("RL²", "PPO from scratch", "PPO on all tasks, fine-tuned", "PPO told the task"):
+        assert label in out
+    assert (tmp_path / "out" / "adaptation.png").stat().st_size > 10_000
+
+
+@pytest.mark.learning
 def test_the_demo_comes_close_to_the_exact_optimum(tmp_path):
     out = run_script(tmp_path, "demo.py")
     earned = {line[2:32].strip(): line.split()[-3] for line in out.splitlines() if "±" in line}
