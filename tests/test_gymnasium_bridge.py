@@ -21,6 +21,7 @@ IDS = [
     "metarl/GoalBandit-v0",
     "metarl/PointNavigation-v0",
     "metarl/SparsePointNavigation-v0",
+    "metarl/TabularMDP-v0",
 ]
 BANDIT = "metarl.envs.bandits:BernoulliBandit"
 GOAL_BANDIT = "metarl.envs.bandits:GoalBandit"
