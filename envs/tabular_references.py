@@ -83,9 +83,9 @@ def references(size: Size, prior: Prior, mdp: Callable[[Tensor], MDP]) -> Mappin
 def _misled(size: Size, prior: Prior) -> Mapping[str, Reference]:
     """Who believes in another prior.
 
-    The numbers that Duan et al. 2016 publish are those of TabulaRL, their source for these
-    policies, with its defaults: rewards are expected to be zero there, and the belief of the
-    greedy policy yields to the first visit. What they earn tells little of the policies.
+    Duan et al. 2016 publish numbers that these earn, and not those that know the prior. They are
+    what Osband's code (TabulaRL) does by default: rewards are expected to be zero, and what its
+    greedy policy believes yields to the first visit.
     """
     steps, wrong = size.steps, "prior mean 0"
     return {
