@@ -22,9 +22,7 @@ from metarl.tasks import Reference
 from metarl.trajectory import Percept
 
 EPSILON = 0.1
-"""share of random actions of epsilon-greedy
-
-Duan et al. 2016 tune it for each length of a trial, and do not say what they found."""
+"""share of random actions of epsilon-greedy, as in the code of Osband (TabulaRL)"""
 DRAWS = 10
 """MDPs that OPSRL draws for each episode, as in the code of Osband (TabulaRL)"""
 TIE = 1e-4
