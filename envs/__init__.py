@@ -15,6 +15,7 @@ register_family("metarl/GaussianBandit-v0", "metarl.envs.bandits:GaussianBandit"
 register_family("metarl/GoalBandit-v0", "metarl.envs.bandits:GoalBandit")
 register_family("metarl/PointNavigation-v0", "metarl.envs.navigation:PointNavigation")
 register_family("metarl/SparsePointNavigation-v0", "metarl.envs.navigation:SparsePointNavigation")
+register_family("metarl/TabularMDP-v0", "metarl.envs.tabular_mdp:TabularMDP")
 
 for _name in ("HalfCheetahDir", "HalfCheetahVel", "AntDir", "AntVel", "AntGoal", "HumanoidDir"):
     gymnasium.register(
