@@ -22,6 +22,7 @@ IDS = [
     "metarl/InformativeArmBandit-v0",
     "metarl/PointNavigation-v0",
     "metarl/SparsePointNavigation-v0",
+    "metarl/TMaze-v0",
 ]
 BANDIT = "metarl.envs.bandits:BernoulliBandit"
 GOAL_BANDIT = "metarl.envs.bandits:GoalBandit"
