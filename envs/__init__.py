@@ -12,3 +12,4 @@ register_family(
 register_family("metarl/PointNavigation-v0", "metarl.envs.navigation:PointNavigation")
 register_family("metarl/SparsePointNavigation-v0", "metarl.envs.navigation:SparsePointNavigation")
 register_family("metarl/TMaze-v0", "metarl.envs.t_maze:TMaze")
+register_family("metarl/TwoStep-v0", "metarl.envs.two_step:TwoStep")

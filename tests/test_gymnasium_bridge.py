@@ -23,6 +23,7 @@ IDS = [
     "metarl/PointNavigation-v0",
     "metarl/SparsePointNavigation-v0",
     "metarl/TMaze-v0",
+    "metarl/TwoStep-v0",
 ]
 BANDIT = "metarl.envs.bandits:BernoulliBandit"
 GOAL_BANDIT = "metarl.envs.bandits:GoalBandit"
