@@ -70,13 +70,14 @@ def stay_counts(rounds: Rounds) -> Tensor:
 
 
 def stay_probabilities(counts: Tensor) -> Tensor:
-    """Share of choices that were made again, over all lanes together.
+    """Share of choices that were made again.
 
     Args:
-        counts: [2, 2, 2, ...] as `stay_counts` returns them; lanes may be weighted or left out.
+        counts: [2, 2, 2, ...] as `stay_counts` gives them, of each lane; or their sum over lanes,
+            for the share in all of them together.
 
     Returns:
-        [2, 2] float64: payout (no, yes), transition (rare, common). NaN where that never occurred.
+        [2, 2, ...] float64: payout (no, yes), transition (rare, common). NaN where that never
+        occurred.
     """
-    total = counts.double().flatten(3).sum(-1) if counts.ndim > 3 else counts.double()
-    return total[..., 1] / total.sum(-1)
+    return counts[:, :, 1].double() / counts.double().sum(2)

@@ -20,6 +20,11 @@ def as_rounds(choice, state, payout, first=None):
     return Rounds(*(torch.tensor(column).view(-1, 1, 1) for column in columns))
 
 
+def stays(rounds):
+    """Of all lanes together, [2, 2]."""
+    return stay_probabilities(stay_counts(rounds).sum((3, 4)))
+
+
 def lived_by(family, name_or_policy, tasks=200):
     drawn = family.sample_tasks(tasks, seeded(0))
     policy = name_or_policy
@@ -55,29 +60,27 @@ def test_a_worked_example():
     )
     # Paid: rare 1 -> 1 (stayed); common 0 -> 0 and 1 -> 1 (stayed twice).
     # Not paid: rare 0 -> 1 (left); common 1 -> 0 (left).
-    assert stay_probabilities(stay_counts(rounds)).tolist() == [[0, 0], [1, 1]]
+    assert stays(rounds).tolist() == [[0, 0], [1, 1]]
     assert stay_counts(rounds).sum((3, 4)).tolist() == [[[1, 0], [1, 0]], [[0, 1], [0, 2]]]
 
 
 def test_what_never_occurred_has_no_probability():
-    probabilities = stay_probabilities(stay_counts(as_rounds([0, 0], [0, 0], [1, 0])))
+    probabilities = stays(as_rounds([0, 0], [0, 0], [1, 0]))
     assert probabilities[1, 1] == 1
     assert probabilities.isnan().tolist() == [[True, True], [True, False]]
 
 
-def test_probabilities_are_of_all_lanes_together_and_follow_weights():
+def test_probabilities_are_of_each_lane_or_of_all_together():
     counts = torch.zeros(2, 2, 2, 3, 1)
     counts[1, 1, :, :, 0] = torch.tensor([[1.0, 0.0, 3.0], [1.0, 5.0, 0.0]])
-    assert float(stay_probabilities(counts)[1, 1]) == 6 / 10
-    weight = torch.tensor([2.0, 1.0, 0.0]).unsqueeze(-1)
-    assert float(stay_probabilities(weight * counts)[1, 1]) == 7 / 9
+    assert stay_probabilities(counts)[1, 1, :, 0].tolist() == [0.5, 1.0, 0.0]
     assert float(stay_probabilities(counts.sum((3, 4)))[1, 1]) == 6 / 10
 
 
 def lives_of(learner, lanes=60, rounds=100):
     """A plain loop over the rounds of one lane after the other, common transitions .8, .9 / .1."""
     rng = np.random.default_rng(0)
-    counts = torch.zeros(2, 2, 2, 1, 1)
+    counts = torch.zeros(2, 2, 2)
     for _ in range(lanes):
         good, memory = int(rng.integers(2)), np.full(2, 0.5)
         lived = [], [], []
@@ -91,7 +94,7 @@ def lives_of(learner, lanes=60, rounds=100):
             for column, item in zip(lived, (choice, state, paid), strict=True):
                 column.append(item)
             good ^= int(rng.random() < 0.025)
-        counts += stay_counts(as_rounds(*lived))
+        counts += stay_counts(as_rounds(*lived)).sum((3, 4))
     return stay_probabilities(counts)
 
 
@@ -134,9 +137,9 @@ def test_a_model_based_learner_turns_round_after_a_rare_transition():
 
 def test_references_show_their_patterns():
     # Stays exactly when paid.
-    model_free = stay_probabilities(stay_counts(rounds_of(lived_by(TwoStep(), "win_stay"))))
+    model_free = stays(rounds_of(lived_by(TwoStep(), "win_stay")))
     assert model_free.tolist() == [[0, 0], [1, 1]]
-    optimum = stay_probabilities(stay_counts(rounds_of(lived_by(TwoStep(), "bayes_optimal"))))
+    optimum = stays(rounds_of(lived_by(TwoStep(), "bayes_optimal")))
     assert float(optimum[1, 1]) > 0.99  # what is paid in the state that it believes in
     assert float(optimum[0, 0]) > 0.99  # nothing in the other one
     assert float(optimum[1, 0]) < 0.9
