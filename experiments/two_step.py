@@ -104,7 +104,8 @@ def estimated(life: metarl.Trajectory) -> metarl.Estimate:
     tasks = counts.shape[-1]
     drawn = np.random.default_rng(0).multinomial(tasks, np.full(tasks, 1 / tasks), RESAMPLES)
     resampled = stay_probabilities(counts @ counts.new_tensor(drawn.T)).numpy()
-    low, high = np.quantile(resampled, [0.025, 0.975], axis=-1)
+    # A cell that is rare in few lives can be missing from a resample.
+    low, high = np.nanquantile(resampled, [0.025, 0.975], axis=-1)
     return metarl.Estimate(stay_probabilities(counts.sum(-1)).numpy(), low, high)
 
 
