@@ -13,8 +13,13 @@ register_family("metarl/BernoulliBandit-v0", "metarl.envs.bandits:BernoulliBandi
 register_family("metarl/DependentBandit-v0", "metarl.envs.dependent_bandit:DependentBandit")
 register_family("metarl/GaussianBandit-v0", "metarl.envs.bandits:GaussianBandit")
 register_family("metarl/GoalBandit-v0", "metarl.envs.bandits:GoalBandit")
+register_family(
+    "metarl/InformativeArmBandit-v0", "metarl.envs.informative_bandit:InformativeArmBandit"
+)
 register_family("metarl/PointNavigation-v0", "metarl.envs.navigation:PointNavigation")
 register_family("metarl/SparsePointNavigation-v0", "metarl.envs.navigation:SparsePointNavigation")
+register_family("metarl/TMaze-v0", "metarl.envs.t_maze:TMaze")
+register_family("metarl/TwoStep-v0", "metarl.envs.two_step:TwoStep")
 register_family("metarl/TabularMDP-v0", "metarl.envs.tabular_mdp:TabularMDP")
 
 for _name in ("HalfCheetahDir", "HalfCheetahVel", "AntDir", "AntVel", "AntGoal", "HumanoidDir"):

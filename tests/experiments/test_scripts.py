@@ -55,6 +55,17 @@ def test_maml_trains_adapts_and_plots(tmp_path):
     assert (tmp_path / "run" / "paths.png").exists()
 
 
+def test_two_step_trains_and_draws_stay_probabilities(tmp_path):
+    small = ["--rounds", "6", "--iterations", "2", "--num-tasks", "8", "--test-tasks", "30"]
+    out = run_script(tmp_path, "two_step.py", *small, "--out", "run")
+    assert "told of every reversal 0.7400" in out
+    # Whoever stays exactly when paid: known without learning.
+    expected = "paid, common 1.000; paid, rare 1.000; not paid, common 0.000; not paid, rare 0.000"
+    assert f"(model-free)    stays {expected}" in out
+    assert (tmp_path / "run" / "stay.svg").exists()
+    assert (tmp_path / "run" / "stay.png").stat().st_size > 10_000
+
+
 def test_reference_policies_are_lived_and_written_down(tmp_path):
     options = ["--tasks", "50", "--only", "bandit-5x10", "--out", "results"]
     assert "bandit-5x10: " in run_script(tmp_path, "reference_policies.py", *options)
