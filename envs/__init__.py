@@ -4,6 +4,7 @@ from metarl.registry import register_family
 
 register_family("metarl/BernoulliBandit-v0", "metarl.envs.bandits:BernoulliBandit")
 register_family("metarl/DependentBandit-v0", "metarl.envs.dependent_bandit:DependentBandit")
+register_family("metarl/FewShotClassification-v0", "metarl.envs.few_shot:FewShotClassification")
 register_family("metarl/GaussianBandit-v0", "metarl.envs.bandits:GaussianBandit")
 register_family("metarl/GoalBandit-v0", "metarl.envs.bandits:GoalBandit")
 register_family("metarl/PointNavigation-v0", "metarl.envs.navigation:PointNavigation")
