@@ -9,3 +9,4 @@ register_family("metarl/GaussianBandit-v0", "metarl.envs.bandits:GaussianBandit"
 register_family("metarl/GoalBandit-v0", "metarl.envs.bandits:GoalBandit")
 register_family("metarl/PointNavigation-v0", "metarl.envs.navigation:PointNavigation")
 register_family("metarl/SparsePointNavigation-v0", "metarl.envs.navigation:SparsePointNavigation")
+register_family("metarl/Sinusoid-v0", "metarl.envs.sinusoid:Sinusoid")
