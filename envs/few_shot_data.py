@@ -49,10 +49,6 @@ class ImageSet:
         nearer_below = key - self.sorted_keys[above - 1] < self.sorted_keys[above] - key
         return self.class_of[self.sorted_images[torch.where(nearer_below, above - 1, above)]]
 
-    def on(self, device: torch.device) -> "ImageSet":
-        """The same images on a device."""
-        return ImageSet(**{name: value.to(device) for name, value in vars(self).items()})
-
 
 _registered: dict[str, ImageSet] = {}
 
@@ -89,7 +85,6 @@ def register_images(
     _registered[name] = sorted_by_class(images, labels, test_classes)
 
 
-@lru_cache(maxsize=8)
 def image_set(name: str, device: torch.device = CPU) -> ImageSet:
     """The images of this name: built in, registered, or a path that ends in `.npz`.
 
@@ -97,7 +92,7 @@ def image_set(name: str, device: torch.device = CPU) -> ImageSet:
         ConfigError: there are none, or what the file holds is not such images.
     """
     if device.type != "cpu":
-        return image_set(name).on(device)
+        return _moved(image_set(name), device)
     if name in _registered:
         return _registered[name]
     if name.endswith(".npz"):
@@ -111,6 +106,11 @@ def image_set(name: str, device: torch.device = CPU) -> ImageSet:
             "call metarl.envs.few_shot_data.register_images first."
         )
     return known[name]()
+
+
+@lru_cache(maxsize=8)
+def _moved(data: ImageSet, device: torch.device) -> ImageSet:
+    return ImageSet(**{name: value.to(device) for name, value in vars(data).items()})
 
 
 def sorted_by_class(
@@ -177,11 +177,13 @@ def _built_in() -> dict[str, Callable[[], ImageSet]]:
     return {"glyphs": _glyphs, "digits": _digits}
 
 
+@lru_cache
 def _glyphs() -> ImageSet:
     images, labels = draw_glyphs()
     return sorted_by_class(images, labels, None)
 
 
+@lru_cache
 def _digits() -> ImageSet:
     """1797 handwritten digits of 8 x 8 pixels, from 0 to 16; training meets 0 to 4 only."""
     try:
@@ -195,6 +197,7 @@ def _digits() -> ImageSet:
     return sorted_by_class(images / 16, labels, range(5, 10))
 
 
+@lru_cache(maxsize=8)
 def _read(path: Path) -> ImageSet:
     try:
         # Arrays of objects are refused: unpickling them could run any code.
