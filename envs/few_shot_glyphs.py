@@ -9,11 +9,11 @@ Axes: `C` classes, `I` images of each, `S` strokes, `G` pixels along an edge.
 import numpy as np
 from numpy.typing import NDArray
 
-CLASSES, IMAGES, STROKES, EDGE = 400, 20, 3, 12
+CLASSES, IMAGES, STROKES, EDGE = 400, 20, 3, 8
 """of characters, of drawings of each, of strokes of each, and pixels along an edge"""
 POINTS = 10
 """points of ink along a stroke"""
-PEN = 0.13
+PEN = 0.2
 """width of a stroke: deviation of the ink around it, where the paper reaches from -1 to 1"""
 REACH = 0.75
 """control points of the strokes lie within this distance of the middle, per coordinate"""

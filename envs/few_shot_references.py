@@ -52,8 +52,7 @@ class Sight(NamedTuple):
 
 def read(obs: Tensor, ways: int) -> Sight:
     """Takes an observation [N, B, P + W + 1] apart."""
-    pixels, label, query = obs.split((obs.shape[-1] - ways - 1, ways, 1), -1)
-    return Sight(pixels, label, query > 0)
+    return Sight(obs[..., : -ways - 1], obs[..., -ways - 1 : -1], obs[..., -1:] > 0)
 
 
 class Album(NamedTuple):
@@ -61,7 +60,7 @@ class Album(NamedTuple):
 
     pixels: Tensor  # [N, B, P] the image before
     total: Tensor  # [N, B, W, P] sum of the images of each label
-    count: Tensor  # [N, B, W] how many these are
+    seen: Tensor  # [N, B, W] how many these are
     lately: Tensor  # [N, B, W] how many of these in this episode
 
 
@@ -84,11 +83,11 @@ class NearestPrototype:
         """Keeps the label that is shown, and guesses; of labels never seen, any."""
         sight = read(percept.obs, self._ways)
         album = self._after(sight, memory, percept.first_of_episode)
-        mean = album.total / album.count.clamp_min(1).unsqueeze(-1)
+        mean = album.total / album.seen.clamp_min(1).unsqueeze(-1)
         distance = (sight.pixels.unsqueeze(-2) - mean).square().sum(-1)
         # No distance is longer than the number of pixels: what was never seen comes last.
         luck = torch.rand(distance.shape, generator=generator, device=distance.device)
-        distance = torch.where(album.count > 0, distance, sight.pixels.shape[-1] + 1 + luck)
+        distance = torch.where(album.seen > 0, distance, sight.pixels.shape[-1] + 1 + luck)
         used_up = (album.lately >= self._shots) & ~sight.query
         guess = distance.masked_fill(used_up, torch.inf).argmin(-1)
         return Decision(guess, torch.zeros_like(percept.previous_reward), album)
@@ -98,11 +97,11 @@ class NearestPrototype:
             none = torch.zeros_like(sight.label)
             nothing = torch.zeros_like(sight.pixels)
             total = none.unsqueeze(-1) * nothing.unsqueeze(-2)
-            memory = Album(pixels=nothing, total=total, count=none, lately=none)
+            memory = Album(pixels=nothing, total=total, seen=none, lately=none)
         return Album(
             pixels=sight.pixels,
             total=memory.total + sight.label.unsqueeze(-1) * memory.pixels.unsqueeze(-2),
-            count=memory.count + sight.label,
+            seen=memory.seen + sight.label,
             lately=(memory.lately + sight.label) * ~first.unsqueeze(-1),
         )
 

@@ -103,15 +103,16 @@ class BayesianFit:
         if phases != (0.0, pi):
             raise AssertionError(f"the moments below are those of phases in [0, pi], not {phases}")
         known = slowest == fastest
-        float64 = {"dtype": torch.float64, "device": device}
-        self._frequency = torch.linspace(slowest, fastest, 1 if known else FREQUENCIES, **float64)
+        count = 1 if known else FREQUENCIES
+        frequency = torch.linspace(slowest, fastest, count, dtype=torch.float64)
+        self._frequency = frequency.to(device)
         # What values are off by, in deviations: rounding, or a frequency between two of ours.
         self._noise = 1e-3 if known else 0.05
         self._learns = learns
         amplitude, square = (low + high) / 2, (low**2 + low * high + high**2) / 3
         b = amplitude * 2 / pi
-        self._mean = torch.tensor([0.0, b], **float64)
-        self._covariance = torch.tensor([[square / 2, 0.0], [0.0, square / 2 - b**2]], **float64)
+        self._mean = self._frequency.new_tensor([0.0, b])
+        self._covariance = self._frequency.new_tensor([square / 2, square / 2 - b**2]).diag()
 
     def initial_memory(self, num_tasks: int, copies: int) -> Belief:
         """The prior."""
