@@ -29,15 +29,15 @@ def references(
             label="nearest prototype (pixels)",
             build=lambda _: NearestPrototype(ways, shots),
         ),
-        "recogniser": Reference(
+        "perfect_memory": Reference(
             role="ceiling",
-            label="recognises every class",
-            build=lambda tasks: Recogniser(tasks, data(tasks.device), knows_labels=False),
+            label="perfect memory (recognises every class)",
+            build=lambda tasks: PerfectMemory(tasks, data(tasks.device), knows_labels=False),
         ),
         "oracle": Reference(
             role="ceiling",
             label="oracle (knows the labels)",
-            build=lambda tasks: Recogniser(tasks, data(tasks.device), knows_labels=True),
+            build=lambda tasks: PerfectMemory(tasks, data(tasks.device), knows_labels=True),
         ),
     }
 
@@ -106,7 +106,7 @@ class NearestPrototype:
         )
 
 
-class Recogniser:
+class PerfectMemory:
     """Knows the class of every image; its label from the start, or once it has been shown.
 
     When a class is new, each label not seen yet is as likely as the others, and it guesses the

@@ -32,7 +32,7 @@ def references(
             role="floor", label="random", build=lambda _: UniformPolicy(action_space)
         ),
         "zero": Reference(role="floor", label="zero", build=lambda _: Zero()),
-        "prior_mean": Reference(
+        "prior": Reference(
             role="floor",
             label="mean of all waves",
             build=lambda tasks: BayesianFit(bounds, tasks.device, learns=False),

@@ -135,6 +135,8 @@ def draw_tasks(family: TaskFamily, num_tasks: int, generator: Generator, split: 
 def as_tasks(family: TaskFamily, value: Any, device: torch.device | str = "cpu") -> Tensor:
     """Tasks [N, ...] as a tensor, each proven to lie in the family's `task_space`.
 
+    They are int64 where the space holds whole numbers only, else float32.
+
     Raises:
         TaskError: the shape is wrong or a task lies outside; the first offender is named.
     """

@@ -100,14 +100,14 @@ def test_floors_cost_what_the_integrals_say():
     # Phases run over half a turn, where sin^2 has mean 1/2, so E y^2 = E amplitude^2 / 2.
     square = (0.1**2 + 0.1 * 5 + 5**2) / 3 / 2
     assert round(square, 3) == 4.252
-    _, zero = live("zero", 10_000)
+    _, zero = live("zero", 4000)
     assert about(zero.reward.mean((0, 2)), -square)
     # The prediction is U[-5, 5], independent of the wave: its variance comes on top.
-    _, random = live("random", 10_000)
+    _, random = live("random", 4000)
     assert about(random.reward.mean((0, 2)), -(square + 100 / 12))
     # E[y | x] = 2 E amplitude / pi cos x, and E cos^2 x = 1/2 + sin(10) / 20.
     explained = (2 * 2.55 / math.pi) ** 2 * (0.5 + math.sin(10) / 20)
-    _, prior = live("prior_mean", 10_000)
+    _, prior = live("prior", 4000)
     assert about(prior.reward.mean((0, 2)), -(square - explained))
     assert -(square - explained) == pytest.approx(-3.006, abs=1e-3)
 
@@ -119,7 +119,7 @@ def test_the_oracle_is_never_wrong():
 
 
 def test_two_points_tell_the_fit_the_whole_wave_where_the_frequency_is_known():
-    _, lived = live("bayesian_fit", 2000)
+    _, lived = live("bayesian_fit", 1000)
     cost = -lived.reward.mean((1, 2))
     assert cost[0] > 2
     assert 0.5 < cost[1] < 2
@@ -128,7 +128,7 @@ def test_two_points_tell_the_fit_the_whole_wave_where_the_frequency_is_known():
 
 
 def test_the_fit_finds_the_frequency_too():
-    _, lived = live("bayesian_fit", 300, ranges="meta-sgd")
+    _, lived = live("bayesian_fit", 200, ranges="meta-sgd")
     assert -lived.reward[10:].mean() < 2e-3
 
 
@@ -187,7 +187,7 @@ def test_a_fit_is_only_offered_where_values_are_shown():
     assert list(Sinusoid(show_values=False).references(1)) == [
         "random",
         "zero",
-        "prior_mean",
+        "prior",
         "oracle",
     ]
 
