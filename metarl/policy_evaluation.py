@@ -85,8 +85,7 @@ def evaluate_policy(
     as_device(device)
     if split not in ("train", "test"):
         raise ConfigError(f"split={split!r} must be 'train' or 'test'.")
-    family = _family(task, options)
-    folder = None if out is None else _folder(Path(out))
+    family, folder = _family(task, options), None if out is None else _folder(Path(out))
     each = episodes or family.trial_episodes
     stages = dict(policy) if isinstance(policy, Mapping) else {0: policy}
     _require_apart(list(stages), each)

@@ -10,7 +10,7 @@ from metarl.envs.informative_bandit import InformativeArmBandit
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.worlds import BatchedWorld
+from metarl.tasks import BatchedWorld
 from tests.bandit_lives import seeded
 
 

@@ -7,7 +7,7 @@ from metarl.envs.t_maze import TMaze
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.worlds import BatchedWorld
+from metarl.tasks import BatchedWorld
 from tests.bandit_lives import seeded
 
 MAP = """

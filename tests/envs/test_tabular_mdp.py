@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from metarl.envs.tabular_mdp import TabularMDP
 from metarl.envs.tabular_planning import MDP
 from metarl.errors import ConfigError, TaskError
-from metarl.tasks import as_tasks
-from metarl.worlds import BatchedWorld
+from metarl.tasks import BatchedWorld, as_tasks
 from tests.bandit_lives import seeded
 
 SMALL = {"states": 3, "actions": 2, "steps": 4}

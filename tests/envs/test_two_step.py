@@ -10,8 +10,8 @@ from metarl.envs.two_step_references import BayesFilter, WinStay
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
+from metarl.tasks import BatchedWorld
 from metarl.trajectory import Percept
-from metarl.worlds import BatchedWorld
 from tests.bandit_lives import seeded
 
 
