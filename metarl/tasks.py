@@ -135,11 +135,14 @@ def draw_tasks(family: TaskFamily, num_tasks: int, generator: Generator, split: 
 def as_tasks(family: TaskFamily, value: Any, device: torch.device | str = "cpu") -> Tensor:
     """Tasks [N, ...] as a tensor, each proven to lie in the family's `task_space`.
 
+    They are int64 where the space is Discrete or a Box of integers, else float32.
+
     Raises:
         TaskError: the shape is wrong or a task lies outside; the first offender is named.
     """
     space, name = family.task_space, type(family).__name__
-    dtype = torch.int64 if isinstance(space, spaces.Discrete) else torch.float32
+    whole = bool(np.issubdtype(space.dtype, np.integer))
+    dtype = torch.int64 if whole else torch.float32
     if isinstance(value, Tensor):
         tasks = value.detach().to(device, dtype)
         given_integers = not value.is_floating_point()
@@ -161,9 +164,9 @@ def as_tasks(family: TaskFamily, value: Any, device: torch.device | str = "cpu")
             f"Tasks of {name} must have shape {['N', *shape]} with N >= 1 (one row of "
             f"{space} per task); got shape {list(tasks.shape)}."
         )
+    if whole and not given_integers:
+        raise TaskError(f"Tasks of {name} are whole numbers in {space}; got {value!r}.")
     if isinstance(space, spaces.Discrete):
-        if not given_integers:
-            raise TaskError(f"Tasks of {name} are whole numbers in {space}; got {value!r}.")
         inside = (tasks >= int(space.start)) & (tasks < int(space.start) + int(space.n))
     else:
         low, high = (

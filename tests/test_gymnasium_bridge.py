@@ -19,6 +19,7 @@ IDS = [
     "metarl/DependentBandit-v0",
     "metarl/GaussianBandit-v0",
     "metarl/GoalBandit-v0",
+    "metarl/GridNavigation-v0",
     "metarl/PointNavigation-v0",
     "metarl/SparsePointNavigation-v0",
 ]
