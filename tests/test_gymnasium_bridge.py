@@ -20,6 +20,7 @@ IDS = [
     "metarl/GaussianBandit-v0",
     "metarl/GoalBandit-v0",
     "metarl/GridNavigation-v0",
+    "metarl/KrazyWorld-v0",
     "metarl/PointNavigation-v0",
     "metarl/SparsePointNavigation-v0",
 ]
