@@ -14,7 +14,7 @@ from metarl.seeding import Seeds
 
 SMALL = KrazyWorld(
     size=4, goals=3, min_goal_distance=0, death_share=0.2, ice_share=0.2, energy_share=0.1,
-    energy=5, replenish=2,
+    energy=4, replenish=2,
 )  # fmt: skip
 
 
@@ -42,8 +42,8 @@ def most_by_definition(family, task):
 
 
 def test_nobody_takes_more_goals():
-    tasks = SMALL.sample_tasks(12, seeded(0))
-    assert SMALL.episode_steps == 7
+    tasks = SMALL.sample_tasks(16, seeded(0))
+    assert SMALL.episode_steps == 6
     returns = live(SMALL, tasks).episode_returns(1).flatten().tolist()
     expected = [most_by_definition(SMALL, task) for task in tasks]
     assert returns == expected
@@ -63,7 +63,7 @@ def test_energy_is_fetched_where_the_goal_is_too_far():
 
 def test_every_episode_and_copy_is_the_same():
     family = KrazyWorld()
-    tasks = family.sample_tasks(20, seeded(1))
+    tasks = family.sample_tasks(6, seeded(1))
     returns = live(family, tasks, episodes=2, copies=2).episode_returns(2)
     assert torch.equal(returns, returns[:1, :, :1].expand_as(returns))
     assert returns.mean() > 2.8
@@ -71,17 +71,18 @@ def test_every_episode_and_copy_is_the_same():
 
 def test_the_oracle_is_far_above_the_floor():
     family = KrazyWorld()
-    tasks = family.sample_tasks(30, seeded(0))
-    oracle = live(family, tasks).episode_returns(1)
-    assert (oracle >= live(family, tasks, name="random").episode_returns(1)).all()
-    assert live(family, tasks).episode_success(1).double().mean() > 0.9
+    tasks = family.sample_tasks(20, seeded(0))
+    oracle = live(family, tasks)
+    random = live(family, tasks, name="random").episode_returns(1)
+    assert (oracle.episode_returns(1) >= random).all()
+    assert oracle.episode_success(1).double().mean() > 0.9
 
 
 def test_plans_do_not_depend_on_the_tasks_beside():
     tasks = SMALL.sample_tasks(6, seeded(0))
-    together = best_moves(tasks, 4, 5, 2)
+    together = best_moves(tasks, 4, 4, 2)
     for row in range(6):
-        alone = best_moves(tasks[row : row + 1], 4, 5, 2)
+        alone = best_moves(tasks[row : row + 1], 4, 4, 2)
         assert torch.equal(together[row, : alone.shape[1]], alone[0])
         assert not together[row, alone.shape[1] :].any()
 

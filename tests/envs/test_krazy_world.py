@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metarl
@@ -223,7 +223,7 @@ def test_boards_hold_what_the_options_say():
 
 
 def test_every_cell_holds_every_tile_as_often_as_it_should():
-    tasks = KrazyWorld().sample_tasks(20_000, seeded(1))
+    tasks = KrazyWorld().sample_tasks(10_000, seeded(1))
     board, start, _, _ = rules.parts_of(tasks)
     x, y = np.divmod(np.arange(100), 10)
     far = np.abs(x[:, None] - x) + np.abs(y[:, None] - y) > 2  # symmetric
@@ -233,17 +233,18 @@ def test_every_cell_holds_every_tile_as_often_as_it_should():
         expected[tile] = np.full(100, count / 100)
     assert expected[GOAL].max() > 1.05 * expected[GOAL].min()  # or the distance were no matter
     for tile, share in expected.items():
-        error = np.sqrt(share * (1 - share) / 20_000)
+        error = np.sqrt(share * (1 - share) / 10_000)
         assert (np.abs((board == tile).double().mean(0).numpy() - share) < 5 * error).all()
-    assert (start.bincount(minlength=100) - 200).abs().max() < 5 * 200**0.5
+    assert (start.bincount(minlength=100) - 100).abs().max() < 5 * 100**0.5
 
 
 def test_colours_and_directions_come_in_every_order_alike():
-    _, _, colour, direction = rules.parts_of(KrazyWorld().sample_tasks(24_000, seeded(0)))
-    _, count = direction.unique(dim=0, return_counts=True)
-    assert len(count) == 24
-    assert (count - 1000).abs().max() < 4 * 1000**0.5
-    assert len(colour.unique(dim=0)) == 720
+    for length, orders in ((4, 24), (6, 720)):
+        drawn = rules.draw_orders(100 * orders, length, seeded(0), vary=True)
+        code = (drawn * length ** torch.arange(length)).sum(1)
+        count = code.unique(return_counts=True)[1]
+        assert len(count) == orders
+        assert (count - 100).abs().max() < 5 * 100**0.5
 
 
 def test_what_does_not_vary_stays_as_it_is():
@@ -259,6 +260,7 @@ def test_equal_seeds_draw_equal_tasks_and_other_seeds_others():
     assert len(torch.cat((first, other)).unique(dim=0)) == 18
 
 
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), view=st.sampled_from(["local", "board"]))
 def test_functions_are_pure_and_stay_within_their_spaces(seed, view):
     family, generator = KrazyWorld(view=view, size=6), seeded(seed)
@@ -278,10 +280,10 @@ def test_functions_are_pure_and_stay_within_their_spaces(seed, view):
         state = first[0]
 
 
-@pytest.mark.parametrize("view", ["local", "board"])
-def test_a_thousand_random_lives_are_finite_and_within_the_spaces(view):
+@pytest.mark.parametrize(("view", "lives"), [("local", 1000), ("board", 100)])
+def test_a_thousand_random_lives_are_finite_and_within_the_spaces(view, lives):
     family = metarl.make_family("metarl/KrazyWorld-v0", view=view)
-    tasks = family.sample_tasks(1000, seeded(0))
+    tasks = family.sample_tasks(lives, seeded(0))
     policy = family.references(1)["random"].build(tasks)
     lived = collect(family, tasks, policy, episodes=1, seeds=Seeds(0))
     for obs in (lived.obs[lived.valid], lived.next_obs[lived.valid]):
@@ -289,7 +291,7 @@ def test_a_thousand_random_lives_are_finite_and_within_the_spaces(view):
         assert 0 <= obs.min() <= obs.max() <= 1
     returns, length = lived.episode_returns(1), lived.episode_lengths(1)
     assert set(returns.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0}
-    assert 0.05 < returns.mean() < 0.15  # hardly ever finds one
+    assert 0 < returns.mean() < 0.3  # hardly ever finds one
     assert 1 <= length.min() <= length.max() <= family.episode_steps
     assert not lived.truncated.any()  # death or the last unit ends every episode
 
