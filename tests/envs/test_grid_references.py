@@ -91,8 +91,9 @@ def test_the_policy_earns_what_the_search_promises(size):
     )
 
 
-def test_the_bound_is_never_below_what_is_reached():
-    search = _Search(4, 5, 2)
+@pytest.mark.parametrize("size", [(4, 5, 2), (3, 8, 2), (3, 5, 3)])
+def test_the_bound_is_never_below_what_is_reached(size):
+    search = _Search(*size)
     best = search.find(0)
     highest = sum(search.on_goal(best)) * len(search.bits)
     assert search.bound_of_nothing() >= highest
