@@ -14,6 +14,8 @@ register_family("metarl/DependentBandit-v0", "metarl.envs.dependent_bandit:Depen
 register_family("metarl/FewShotClassification-v0", "metarl.envs.few_shot:FewShotClassification")
 register_family("metarl/GaussianBandit-v0", "metarl.envs.bandits:GaussianBandit")
 register_family("metarl/GoalBandit-v0", "metarl.envs.bandits:GoalBandit")
+register_family("metarl/GridNavigation-v0", "metarl.envs.grid_navigation:GridNavigation")
+register_family("metarl/KrazyWorld-v0", "metarl.envs.krazy_world:KrazyWorld")
 register_family(
     "metarl/InformativeArmBandit-v0", "metarl.envs.informative_bandit:InformativeArmBandit"
 )

@@ -245,7 +245,7 @@ def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = 
         TaskError: the shape is wrong or a task lies outside; the first offender is named.
     """
     space, name = family.task_space, type(family).__name__
-    whole = isinstance(space, spaces.Discrete) or np.issubdtype(space.dtype, np.integer)
+    whole = bool(np.issubdtype(space.dtype, np.integer))
     dtype = torch.int64 if whole else torch.float32
     if isinstance(value, Tensor):
         tasks = value.detach().to(device, dtype)
