@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from metarl.cpu import keep_freed_memory
     from metarl.evaluation import evaluate
     from metarl.plotting import plot
+    from metarl.recording import record
     from metarl.records import Run, load_run, read_metrics
     from metarl.registry import (
         Preset,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from metarl.rows import Curve
     from metarl.seeding import Seeds
     from metarl.statistics import Estimate, bootstrap_mean
-    from metarl.tasks import Reference, Split, TaskFamily
+    from metarl.tasks import Moment, Reference, Split, TaskFamily
     from metarl.training import train
     from metarl.trajectory import Percept, Trajectory
 
@@ -53,6 +54,7 @@ _HOMES = {
     "Decision": "agent",
     "Estimate": "statistics",
     "Memory": "agent",
+    "Moment": "tasks",
     "Percept": "trajectory",
     "Policy": "agent",
     "Preset": "registry",
@@ -76,6 +78,7 @@ _HOMES = {
     "plot": "plotting",
     "presets": "registry",
     "read_metrics": "records",
+    "record": "recording",
     "register_agent": "registry",
     "register_family": "registry",
     "register_preset": "registry",
@@ -93,6 +96,7 @@ __all__ = [
     "Decision",
     "Estimate",
     "Memory",
+    "Moment",
     "Percept",
     "Policy",
     "Preset",
@@ -116,6 +120,7 @@ __all__ = [
     "plot",
     "presets",
     "read_metrics",
+    "record",
     "register_agent",
     "register_family",
     "register_preset",

@@ -33,6 +33,7 @@ Agents that learn to adapt to a new task, trained and measured on families of ta
   metarl evaluate RUN [--options]         live it in tasks it has never seen; writes adaptation.csv
   metarl compare RUN [RUN ...]            agents and seeds side by side; may write CSV
   metarl plot RUN [RUN ...] [--options]   draw how fast it adapts, and more; writes PNG and SVG
+  metarl record RUN [--options]           film one trial in a task it has never seen; writes a GIF
 
 `metarl COMMAND --help` explains every option.
 """

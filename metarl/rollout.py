@@ -45,6 +45,7 @@ def collect(
     episodes: int,
     copies: int = 1,
     seeds: Seeds,
+    watch: Callable[[BatchedWorld], World] | None = None,
 ) -> Trajectory:
     """Lives `episodes` episodes in a row in each of `copies` lanes of every task.
 
@@ -60,6 +61,8 @@ def collect(
         seeds: the world draws from `"world"`, the policy from `"policy"`: two policies given
             equal seeds and copies meet the same world noise, as long as opening an episode draws
             nothing or all episodes are equally long.
+        watch: puts something between the engine and the world that changes nothing, such as a
+            camera.
 
     Returns:
         A trajectory [T, N, B, ...] with T <= E * family.episode_steps.
@@ -73,7 +76,8 @@ def collect(
     require_positive("copies", copies)
     tasks = as_tasks(family, tasks, tasks.device)
     lanes = tasks.repeat_interleave(copies, 0)
-    world = BatchedWorld(family, lanes, seeds.torch("world", device=tasks.device))
+    batched = BatchedWorld(family, lanes, seeds.torch("world", device=tasks.device))
+    world: World = watch(batched) if watch else batched
     log = _Log(len(tasks), copies, episodes * family.episode_steps, family.action_space)
     with torch.no_grad():
         trajectory = _live(world, policy, log, episodes, seeds.torch("policy", device=tasks.device))

@@ -4,13 +4,14 @@ Axes: `L` lanes (the environments stepped together), then features.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import Policy
@@ -37,6 +38,17 @@ class Reference:
     """whether an evaluation lives it unless others are named; False for what few will want"""
 
 
+class Moment(NamedTuple):
+    """Where one lane was, and what took it there. Tensors are on the CPU, and their lane axis is 1.
+
+    A life is a sequence of these: one where each episode opens, then one after each step.
+    """
+
+    state: State  # after acting, or in which the episode opens
+    action: Tensor | None  # [1] int64, or [1, A] float32; None where an episode opens
+    reward: float  # for the action; 0 where an episode opens
+
+
 class TaskFamily(ABC):
     """MDPs that share their spaces, and the distribution that tasks are drawn from.
 
@@ -47,6 +59,8 @@ class TaskFamily(ABC):
 
     defines_success: ClassVar[bool] = False
     """whether `success` means something here"""
+    draws: ClassVar[bool] = False
+    """whether `render` makes pictures"""
 
     @property
     @abstractmethod
@@ -111,6 +125,21 @@ class TaskFamily(ABC):
         As in a bandit; None elsewhere. Only pictures ask for it: no agent is told.
         """
         return None
+
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """A picture [H, W, 3] of one lane in the last moment of `life`; announced by `draws`.
+
+        The same size for all moments of a life, the same picture for the same arguments. It is
+        made for people: it may show what agents are not told, such as the goal, and what was
+        lived before, such as the way that was gone. `metarl.envs.pictures` has pens.
+
+        Args:
+            task: [1, ...] parameters of the lane's task, on the CPU.
+            life: what the lane has lived in this task, over all its episodes, oldest first. Never
+                empty; the oldest moments of a life of thousands may have been forgotten, so it
+                need not begin where an episode opens.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws no pictures.")
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Floors and ceilings of trials of so many episodes: by name, floor first."""

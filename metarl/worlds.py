@@ -48,6 +48,16 @@ class BatchedWorld:
         self._state: State = None
         self._obs_shape = family.observation_space.shape  # spaces are costly to make
 
+    @property
+    def family(self) -> TaskFamily:
+        """Whose rules these are."""
+        return self._family
+
+    @property
+    def state(self) -> State:
+        """That of every lane; None before the first reset."""
+        return self._state
+
     def reset(self, lanes: Tensor | None = None) -> Tensor:
         """Opens a new episode in the marked lanes; observations of all lanes."""
         fresh = self._family.reset(self.tasks, self._generator)
