@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.drawing import MOST_REMEMBERED, DrawnWorld, rendering
+from metarl import drawing
+from metarl.drawing import DrawnWorld, rendering
 from metarl.errors import ConfigError, TaskContractError
 from metarl.worlds import BatchedWorld
 
@@ -83,12 +84,13 @@ def test_what_is_remembered_is_nobodys_tensor():
     assert table(world)[-1] == [2, 1, 1, 211]
 
 
-def test_a_life_without_end_is_remembered_in_part():
-    world = drawn((10,))
+def test_a_life_without_end_is_remembered_in_part(monkeypatch):
+    monkeypatch.setattr(drawing, "MOST_REMEMBERED", 3)
+    world = drawn((9,))
     world.reset()
-    for _ in range(MOST_REMEMBERED + 3):
+    for _ in range(4):
         world.step(torch.tensor([0]))
-    assert len(world._life) == MOST_REMEMBERED
+    assert [row[1] for row in table(world)] == [2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_gif_holds_every_picture_below_its_caption(tmp_path, size):
     assert durations == [50, 50, 50, 1550]
     height = size * 30 // 40
     assert seen.shape[2] == size
-    assert 0 < seen.shape[1] - height < 0.2 * size
+    assert 0 < seen.shape[1] - height < 0.25 * size
     for picture, level in zip(seen, levels, strict=True):
         assert (picture[-height + 1 : -1] == level).all()
     strips = seen[:, : -height - 1]
@@ -151,14 +151,13 @@ def test_an_mp4_gets_every_picture_and_stays_at_the_last(tmp_path, monkeypatch):
     assert (written[1] != written[2]).any()
 
 
-def test_a_real_mp4_can_be_read_again(tmp_path):
-    imageio = pytest.importorskip("imageio")
-    pytest.importorskip("imageio_ffmpeg")
+def test_a_real_mp4_has_as_many_pictures(tmp_path):
+    pytest.importorskip("imageio")
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
     film = Film(150)
     for step in range(4):
         film.add(scene(60 * step), caption(step=step))
     write_film(film, tmp_path / "film.mp4", fps=10)
-    with imageio.get_reader(tmp_path / "film.mp4") as reader:
-        seen = list(reader)
-    assert len(seen) == 4 + 15
-    assert abs(float(seen[3][-20:-5].mean()) - 180) < 5
+    pictures, seconds = ffmpeg.count_frames_and_secs(str(tmp_path / "film.mp4"))
+    assert pictures == 4 + 15
+    assert seconds == pytest.approx(1.9, abs=0.1)
