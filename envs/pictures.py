@@ -32,7 +32,7 @@ SIZE = 400
 """pixels of the longer side of a picture"""
 FINE = 3
 """a picture is drawn so many times larger"""
-MOST_LABELS = 25
+MOST_LABELS = 15
 """of arms; more would be too small to read"""
 
 
@@ -178,8 +178,10 @@ def draw_arms(payouts: ArrayLike, pulls: ArrayLike, last: Pull | None = None) ->
     canvas.line([(left, zero), (1 - left, zero)], QUIET, 1)
     canvas.line([(left, ground), (1 - left, ground)], QUIET, 1)
     if last is not None:
-        x, y = float(middle[last.arm]), max(zero, float(ys[last.arm]))
-        _draw_coin(canvas, (x, y + 0.055), last.reward)
+        # Where arms stand close together the coin floats above all, not to hide any.
+        height = ys[[last.arm, -1]] if len(pays) <= MOST_LABELS else ys
+        x = float(np.clip(middle[last.arm], 0.07, 0.93))
+        _draw_coin(canvas, (x, float(height.max()) + 0.055), last.reward)
     return canvas.picture()
 
 
@@ -207,9 +209,7 @@ def draw_ways(
     points = [np.asarray(point, dtype=float) for way in ways for point in way]
     margin = max(radius, 0.04 * float(np.subtract(high, low).max()))
     canvas = Canvas(*window_around([*points, np.asarray(goal)], low, high, margin))
-    for number in np.arange(np.ceil(2 * canvas.low.min()), np.floor(2 * canvas.high.max()) + 1) / 2:
-        canvas.line([(number, canvas.low[1]), (number, canvas.high[1])], FAINT, 1)
-        canvas.line([(canvas.low[0], number), (canvas.high[0], number)], FAINT, 1)
+    _draw_lattice(canvas)
     canvas.disc(goal, radius, "#FBE3D3", VERMILION, 1)
     _draw_star(canvas, goal, max(0.5 * radius, 9 * canvas.pixel))
     for way in ways[:-1]:
@@ -220,6 +220,17 @@ def draw_ways(
     canvas.disc(ways[-1][0], 5 * canvas.pixel, PAPER, INK, 1.5)
     canvas.disc(ways[-1][-1], 7 * canvas.pixel, BLUE, PAPER, 1.5)
     return canvas.picture()
+
+
+def _draw_lattice(canvas: Canvas) -> None:
+    """Lines at multiples of a half, and farther apart where more than 16 would be seen."""
+    extent = float((canvas.high - canvas.low).max())
+    between = 0.5 * 2.0 ** max(0, int(np.ceil(np.log2(extent / 8))))
+    (left, bottom), (right, top) = canvas.low, canvas.high
+    for x in between * np.arange(np.ceil(left / between), np.floor(right / between) + 1):
+        canvas.line([(x, bottom), (x, top)], FAINT, 1)
+    for y in between * np.arange(np.ceil(bottom / between), np.floor(top / between) + 1):
+        canvas.line([(left, y), (right, y)], FAINT, 1)
 
 
 def _draw_star(canvas: Canvas, at: Point, radius: float) -> None:

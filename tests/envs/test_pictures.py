@@ -8,7 +8,7 @@ from PIL import ImageColor
 import metarl
 from metarl import figures
 from metarl.envs import pictures
-from metarl.envs.pictures import BLUE, INK, PALE, PAPER, SKY, VERMILION, Canvas, Pull
+from metarl.envs.pictures import AMBER, BLUE, INK, PALE, PAPER, SKY, VERMILION, Canvas, Pull
 from metarl.errors import ShapeError
 from metarl.tasks import Moment
 
@@ -103,8 +103,10 @@ def test_arms_that_cost_hang_below_the_line():
 
 @pytest.mark.parametrize("arms", [1, 50])
 def test_any_number_of_arms_fits(arms):
-    picture = pictures.draw_arms(np.ones(arms), np.full(arms, 7))
-    assert share(picture[100:200], SKY) > 0.5
+    picture = pictures.draw_arms(np.ones(arms), np.full(arms, 7), Pull(arms - 1, 1.0))
+    assert share(picture[100:200], SKY if arms > 1 else BLUE) > 0.5
+    assert (picture[:, -3:] == rgb(PAPER)).all()  # the coin is not cut off
+    assert share(picture, AMBER) == pytest.approx(np.pi * 0.042**2, rel=0.3)
 
 
 def test_a_grid_has_its_first_row_on_top_and_its_agent_where_it_is():
@@ -215,6 +217,8 @@ def test_navigation_follows_a_point_that_walks_away_or_breaks():
     away = lived(family, task, [torch.tensor([[-0.1, 0.0]])] * 30)
     picture = family.render(task, away)
     assert share(picture[:, :40], BLUE) > 0.005
+    beyond = [away[0], Moment(torch.tensor([[1e20, 0.0]]), away[1].action, 0.0)]
+    assert family.render(task, beyond).shape == picture.shape
     broken = lived(family, task, [torch.tensor([[torch.nan, 0.0]])] * 2)
     assert family.render(task, broken).shape == picture.shape == (400, 400, 3)
 
