@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -114,8 +115,7 @@ def _few_colours(picture: Picture) -> Image.Image:
 
 
 def _write_mp4(film: Film, path: Path, fps: float) -> None:
-    import imageio
-
+    imageio: Any = import_module("imageio")  # optional, and typed otherwise than it is
     last = list(itertools.islice(film, len(film) - 1, None)) * round(HOLD * fps)
     with imageio.get_writer(path, fps=fps, macro_block_size=2, quality=8) as writer:
         for picture in itertools.chain(film, last):
