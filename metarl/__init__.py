@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from metarl.evaluation import evaluate
     from metarl.plotting import plot
     from metarl.policy_evaluation import evaluate_policy
+    from metarl.recording import record
     from metarl.records import Run, load_run, read_metrics
     from metarl.registry import (
         Preset,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from metarl.sb3_policies import sb3_policy
     from metarl.seeding import Seeds
     from metarl.statistics import Estimate, bootstrap_mean
-    from metarl.tasks import Reference, Split, TaskDistribution, TaskFamily
+    from metarl.tasks import Moment, Reference, Split, TaskDistribution, TaskFamily
     from metarl.training import train
     from metarl.trajectory import Percept, Trajectory
     from metarl.trial_env import Trial
@@ -59,6 +60,7 @@ _HOMES = {
     "Decision": "agent",
     "Estimate": "statistics",
     "Memory": "agent",
+    "Moment": "tasks",
     "Percept": "trajectory",
     "Policy": "agent",
     "Preset": "registry",
@@ -86,6 +88,7 @@ _HOMES = {
     "plot": "plotting",
     "presets": "registry",
     "read_metrics": "records",
+    "record": "recording",
     "register_agent": "registry",
     "register_family": "registry",
     "register_preset": "registry",
@@ -106,6 +109,7 @@ __all__ = [
     "Decision",
     "Estimate",
     "Memory",
+    "Moment",
     "Percept",
     "Policy",
     "Preset",
@@ -133,6 +137,7 @@ __all__ = [
     "plot",
     "presets",
     "read_metrics",
+    "record",
     "register_agent",
     "register_family",
     "register_preset",

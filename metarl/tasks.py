@@ -4,13 +4,14 @@ Axes: `L` lanes (the environments stepped together), then features.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import Policy
@@ -33,6 +34,17 @@ class Reference:
     """makes the policy for the tasks [N, ...] that it will live in, on their device"""
     by_default: bool = True
     """whether an evaluation lives it unless others are named; False for what few will want"""
+
+
+class Moment(NamedTuple):
+    """Where one lane was, and what took it there. Tensors are on the CPU, and their lane axis is 1.
+
+    A life is a sequence of these: one where each episode opens, then one after each step.
+    """
+
+    state: State  # after acting, or in which the episode opens
+    action: Tensor | None  # [1] int64, or [1, A] float32; None where an episode opens
+    reward: float  # for the action; 0 where an episode opens
 
 
 class TaskDistribution(ABC):
@@ -78,6 +90,15 @@ class TaskDistribution(ABC):
         """Whether it can be said that a task is solved."""
 
     @property
+    def draws(self) -> bool:
+        """Whether pictures can be made of what is lived."""
+        return False
+
+    def to_be_seen(self) -> "TaskDistribution":
+        """The same, in worlds that can be filmed."""
+        return self
+
+    @property
     def lanes_at_once(self) -> int | None:
         """Lanes that an evaluation opens together, where many are costly."""
         return None
@@ -118,6 +139,8 @@ class TaskFamily(TaskDistribution):
     """whether observations show the task by design, so that it need not be found out"""
     splits_share_tasks: ClassVar[bool] = False
     """whether test tasks are met in training by design, as where there are only two"""
+    draws: ClassVar[bool] = False
+    """whether `render` makes pictures"""
 
     @abstractmethod
     def reset(self, task: Tensor, generator: Generator) -> State:
@@ -161,6 +184,21 @@ class TaskFamily(TaskDistribution):
             )
         return BatchedWorld(self, tasks, generator)
 
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """A picture [H, W, 3] of one lane in the last moment of `life`; announced by `draws`.
+
+        The same size for all moments of a life, the same picture for the same arguments. It is
+        made for people: it may show what agents are not told, such as the goal, and what was
+        lived before, such as the way that was gone. `metarl.envs.pictures` has pens.
+
+        Args:
+            task: [1, ...] parameters of the lane's task, on the CPU.
+            life: what the lane has lived in this task, over all its episodes, oldest first. Never
+                empty; the oldest moments of a life of thousands may have been forgotten, so it
+                need not begin where an episode opens.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws no pictures.")
+
 
 class BatchedWorld:
     """A world over a pure task family: one tensor operation moves all lanes."""
@@ -174,6 +212,16 @@ class BatchedWorld:
         self._never = torch.zeros(len(tasks), dtype=torch.bool, device=tasks.device)
         self._state: State = None
         self._obs_shape = family.observation_space.shape  # spaces are costly to make
+
+    @property
+    def family(self) -> TaskFamily:
+        """Whose rules these are."""
+        return self._family
+
+    @property
+    def state(self) -> State:
+        """That of every lane; None before the first reset."""
+        return self._state
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:
         """Opens a new episode in the marked lanes; observations of all lanes."""

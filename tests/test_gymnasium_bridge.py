@@ -11,9 +11,13 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
+import metarl
 from metarl.errors import ConfigError, ShapeError, TaskError
 from metarl.gymnasium_bridge import TaskEnv, TaskVectorEnv
+from metarl.tasks import BatchedWorld
 from tests.known_ids import ENVIRONMENTS, FAMILIES
+
+from .worlds_of_glass import Countdown
 
 IDS = [*FAMILIES, *ENVIRONMENTS]
 BANDIT = "metarl.envs.bandits:BernoulliBandit"
@@ -25,6 +29,8 @@ MODES = list(AutoresetMode)
 @pytest.mark.parametrize("task_id", IDS)
 # Positions are not bounded: nothing stops a point that walks away.
 @pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
+# An action that is an answer has the range of answers.
+@pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
 def test_every_family_passes_gymnasiums_checker(task_id):
     # A camera of MuJoCo's needs a screen, or a driver that does without.
     check_env(gymnasium.make(task_id).unwrapped, skip_render_check=task_id in ENVIRONMENTS)
@@ -34,7 +40,59 @@ def test_every_family_passes_gymnasiums_checker(task_id):
 # Moves are at most 0.1, as published; SB3 would rather have them normalised to [-1, 1].
 @pytest.mark.filterwarnings("ignore:We recommend you to use a symmetric and normalized Box action")
 def test_every_family_passes_stable_baselines_checker(task_id):
-    check_env_for_sb3(gymnasium.make(task_id).unwrapped)
+    env = gymnasium.make(task_id).unwrapped
+    check_env_for_sb3(env, skip_render_check=task_id in ENVIRONMENTS)
+
+
+@pytest.mark.parametrize("task_id", [name for name in FAMILIES if metarl.make_family(name).draws])
+@pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
+def test_families_that_draw_pass_the_checker_with_pictures(task_id):
+    env = gymnasium.make(task_id, render_mode="rgb_array")
+    assert env.metadata["render_modes"] == ["rgb_array"]
+    check_env(env.unwrapped)
+    env.reset(seed=0)
+    opened = env.render()
+    assert (opened.dtype, opened.shape[2]) == (np.uint8, 3)
+    env.action_space.seed(0)
+    env.step(env.action_space.sample())
+    assert (env.render() != opened).any()
+
+
+def test_pictures_show_the_life_in_the_task_until_another_is_given():
+    env = TaskEnv(BANDIT, render_mode="rgb_array")
+    seen = []
+    for reset in (
+        {"seed": 3, "options": {"task": [0.1, 0.2, 0.3, 0.4, 0.5]}},
+        {},
+        {"options": {"task": [0.1, 0.2, 0.3, 0.4, 0.5]}},
+        {},
+        {"seed": 3},
+    ):
+        env.reset(**reset)
+        seen.append(env.render())
+        env.step(1)
+    new, one_pull, again, *_, reseeded = seen
+    assert (new != one_pull).any()
+    assert (new == again).all()
+    assert (new == reseeded).all()
+
+
+def test_without_a_render_mode_nothing_is_drawn_or_remembered():
+    env = gymnasium.make("metarl/BernoulliBandit-v0").unwrapped
+    env.reset(seed=0)
+    assert env.render() is None
+    assert isinstance(env._lanes._world, BatchedWorld)
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
+        TaskEnv(BANDIT, render_mode="rgb_array").render()
+
+
+def test_families_that_do_not_draw_say_so():
+    with pytest.raises(ConfigError, match="Countdown draws no pictures"):
+        TaskEnv(Countdown, render_mode="rgb_array")
+    assert TaskEnv(Countdown).metadata["render_modes"] == []
+    assert TaskEnv.metadata["render_modes"] == ["rgb_array"]
+    with pytest.raises(ConfigError, match="render_mode='human' must be 'rgb_array'"):
+        TaskEnv(BANDIT, render_mode="human")
 
 
 def lived(env, seed, actions):
