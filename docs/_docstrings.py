@@ -80,6 +80,17 @@ def _string(node: ast.stmt | None) -> str | None:
     return None
 
 
+def first_line(thing: Any) -> str:
+    """Of a docstring."""
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def linked(text: str) -> str:
+    """The same, where papers are links."""
+    text = re.sub(r"(?:arXiv:)?\b(\d{4}\.\d{5})\b", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
+    return re.sub(r"\bdoi:(\S+\w)", r"[doi:\1](https://doi.org/\1)", text)
+
+
 def as_rest(lines: Sequence[str]) -> list[str]:
     """A docstring's lines with code and literal blocks marked as reStructuredText has them.
 

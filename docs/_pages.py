@@ -5,67 +5,40 @@ those of the class itself.
 """
 
 import dataclasses
-import importlib
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
-import torch
-from _docstrings import alias_text, field_texts
-from docutils import nodes
+from _api import api
+from _docstrings import field_texts, first_line, linked
 from matplotlib import image
 from numpy.typing import NDArray
-from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 
 import metarl
+from metarl.errors import MetaRLError
 from metarl.training import RunOptions
 
 GENERATED = Path("docs/generated")
 """below the root of the repository; git ignores it"""
 OURS = "metarl/"
 """ids of other packages, which may be installed where this is built, have no page here"""
-HOMES = {
-    "tasks": "Task families",
-    "agent": "Agents and policies",
-    "registry": "Names",
-    "training": "Training",
-    "records": "Run folders",
-    "evaluation": "Evaluation",
-    "rows": "Curves",
-    "comparison": "Comparison",
-    "statistics": "Uncertainty",
-    "plotting": "Pictures",
-    "rollout": "The engine",
-    "trajectory": "Experience",
-    "seeding": "Randomness",
-    "cpu": "The processor",
-}
-"""modules in the order in which one meets them; those not named here follow"""
-BESIDE = {"training": ["RunOptions"], "records": ["RunConfig", "Progress"]}
-"""what public functions take, though `metarl` itself does not show it"""
-WHOLE = ("metarl.testing", "metarl.errors")
-"""modules of which all is public, as far as they exist"""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Writes the pages before any page is read."""
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir) / GENERATED))
-    app.connect("missing-reference", _by_last_name)
     app.connect("build-finished", _open_at_index)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def write_pages(folder: Path) -> None:
     """Writes all pages and what other pages include; files that are as they should be stay."""
-    families = {
-        name: metarl.make_family(name) for name in metarl.task_ids() if name.startswith(OURS)
-    }
+    families, missing = _families()
     configs = {name: metarl.agent_config(name) for name in metarl.agent_names()}
     pages = {
         "families.inc": families_table(families),
@@ -74,12 +47,16 @@ def write_pages(folder: Path) -> None:
         "api.inc": api(),
     }
     for task_id, family in families.items():
-        picture = frame(family)
+        picture = frame(task_id, family)
         if picture is not None:
             (folder / "families").mkdir(parents=True, exist_ok=True)
             image.imsave(folder / "families" / f"{slug(task_id)}.png", picture)
         pages[f"families/{slug(task_id)}.md"] = family_page(
             task_id, family, pictured=picture is not None
+        )
+    for task_id, reason in missing.items():
+        pages[f"families/{slug(task_id)}.md"] = (
+            f"# {task_id}\n\nCould not be made where this page was:\n\n```text\n{reason}\n```\n"
         )
     for name, config in configs.items():
         pages[f"agents/{name}.md"] = agent_page(name, config)
@@ -93,6 +70,18 @@ def write_pages(folder: Path) -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def _families() -> tuple[dict[str, metarl.TaskFamily], dict[str, str]]:
+    """All families of ours, and why others of them could not be made, such as a missing package."""
+    families, missing = {}, {}
+    for task_id in metarl.task_ids():
+        if task_id.startswith(OURS):
+            try:
+                families[task_id] = metarl.make_family(task_id)
+            except (ImportError, MetaRLError) as error:
+                missing[task_id] = str(error)
+    return families, missing
+
+
 def slug(task_id: str) -> str:
     """`metarl/Name-v0` as the name of a file."""
     return task_id.removeprefix(OURS).replace("/", "-")
@@ -103,7 +92,7 @@ def families_table(families: Mapping[str, metarl.TaskFamily]) -> str:
     rows = [
         (
             f"[`{task_id}`](generated/families/{slug(task_id)}.md)",
-            _linked(_first_line(type(family))),
+            linked(first_line(type(family))),
             f"{family.trial_episodes} x at most {family.episode_steps}",
         )
         for task_id, family in families.items()
@@ -174,7 +163,7 @@ def _presets_of_family(task_id: str) -> list[str]:
 def agents_table(configs: Mapping[str, type[metarl.AgentConfig]]) -> str:
     """All agents, a line each."""
     rows = [
-        (f"[`{name}`](generated/agents/{name}.md)", _linked(_first_line(config)))
+        (f"[`{name}`](generated/agents/{name}.md)", linked(first_line(config)))
         for name, config in configs.items()
     ]
     return table(("name", "what"), rows)
@@ -199,7 +188,7 @@ def agent_page(name: str, config: type[metarl.AgentConfig]) -> str:
         ]
         seen.update(own)
         if own:
-            title = "Options" if cls is config else re.split(r"[;.]", _first_line(cls))[0]
+            title = "Options" if cls is config else re.split(r"[;.]", first_line(cls))[0]
             parts += [f"## {title}", options_table(default, own)]
     return "\n\n".join([*parts, *_presets_of_agent(name)]) + "\n"
 
@@ -229,72 +218,24 @@ def options_table(instance: Any, names: Iterable[str]) -> str:
     """Fields of a dataclass with the values of `instance`, which are the defaults."""
     texts = field_texts(type(instance))
     rows = [
-        (f"`{name}`", f"`{getattr(instance, name)!r}`", _linked(_escaped(texts.get(name, ""))))
+        (f"`{name}`", f"`{getattr(instance, name)!r}`", linked(_escaped(texts.get(name, ""))))
         for name in names
     ]
     return table(("option", "default", "meaning"), rows)
 
 
-def api() -> str:
-    """Every public name, by the module it lives in."""
-    homes: dict[str, list[str]] = {home: [] for home in HOMES}
-    for name in metarl.__all__:
-        homes.setdefault(metarl._HOMES[name], []).append(name)
-    parts = []
-    for home, names in homes.items():
-        module = importlib.import_module(f"metarl.{home}")
-        if names:
-            parts += [f"## {HOMES.get(home, home)}", _linked(_first_line(module))]
-            parts += [_directive(module, "metarl", name) for name in names]
-            parts += [_directive(module, module.__name__, name) for name in BESIDE.get(home, ())]
-    for whole in filter(find_spec, WHOLE):
-        module = importlib.import_module(whole)
-        names = getattr(module, "__all__", None) or _defined_in(module)
-        parts += [f"## {whole}", _linked(_first_line(module))]
-        parts += [_directive(module, whole, name) for name in names]
-    return "\n\n".join(parts) + "\n"
-
-
-def _defined_in(module: Any) -> list[str]:
-    return [
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
-    ]
-
-
-def _directive(module: Any, shown_in: str, name: str) -> str:
-    """What documents one name, in reStructuredText."""
-    value = getattr(module, name)
-    if inspect.isclass(value) and value.__module__ == module.__name__:
-        if issubclass(value, BaseException):
-            lines = [f".. autoexception:: {shown_in}.{name}", "   :show-inheritance:"]
-        else:
-            lines = [f".. autoclass:: {shown_in}.{name}"]
-    elif inspect.isfunction(value):
-        lines = [f".. autofunction:: {shown_in}.{name}"]
-    else:  # another name for a type
-        text = alias_text(module, name).replace("`", "``")
-        meaning = str(value).replace("typing.", "")
-        lines = [f".. py:type:: {shown_in}.{name}", f"   :canonical: {meaning}", "", f"   {text}"]
-    return "\n".join(["```{eval-rst}", *lines, "```"])
-
-
-def frame(family: metarl.TaskFamily) -> NDArray[np.uint8] | None:
+def frame(task_id: str, family: metarl.TaskFamily) -> NDArray[np.uint8] | None:
     """One lane after a few random moves, [H, W, 3]; None where a family cannot be drawn."""
-    generator = torch.Generator().manual_seed(0)
-    task = family.sample_tasks(1, generator, "test")
-    state = family.reset(task, generator)
-    family.action_space.seed(0)
-    for _ in range(3):
-        action = torch.as_tensor(np.array([family.action_space.sample()]))
-        after, _, terminated = family.step(task, state, action, generator)
-        state = state if terminated else after
-    try:
-        picture: NDArray[np.uint8] = np.asarray(family.render(task, state))  # type: ignore[attr-defined]
-    except (AttributeError, NotImplementedError):
+    if not getattr(family, "draws", False):
         return None
-    return picture
+    world = gymnasium.make(task_id, render_mode="rgb_array")
+    world.reset(seed=0)
+    world.action_space.seed(0)
+    for _ in range(3):
+        *_, terminated, truncated, _ = world.step(world.action_space.sample())
+        if terminated or truncated:
+            break
+    return np.asarray(world.render())
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -309,16 +250,12 @@ def _field_names(cls: Any) -> list[str]:
 
 def _docstring(thing: Any) -> str:
     """The whole text, which is Markdown as it stands: what is indented is a block of code."""
-    return _linked(inspect.getdoc(thing) or "")
-
-
-def _first_line(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
+    return linked(inspect.getdoc(thing) or "")
 
 
 def _first_sentence(thing: Any) -> str:
     paragraph = (inspect.getdoc(thing) or "").partition("\n\n")[0]
-    return _linked(_escaped(" ".join(paragraph.split())))
+    return linked(_escaped(" ".join(paragraph.split())))
 
 
 def _property_text(family: metarl.TaskFamily, name: str) -> str:
@@ -330,35 +267,6 @@ def _property_text(family: metarl.TaskFamily, name: str) -> str:
 def _escaped(text: str) -> str:
     """Text that may stand in a cell."""
     return text.replace("|", r"\|")
-
-
-def _linked(text: str) -> str:
-    """The same, where papers are links."""
-    text = re.sub(r"(?:arXiv:)?\b(\d{4}\.\d{5})\b", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
-    return re.sub(r"\bdoi:(\S+\w)", r"[doi:\1](https://doi.org/\1)", text)
-
-
-def _by_last_name(
-    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
-) -> nodes.Node | None:
-    """Docstrings and annotations name things by their last name: finds the one that has it."""
-    if node.get("refdomain") != "py":
-        return None
-    last = node["reftarget"].rpartition(".")[2]
-    known = env.domains.python_domain.objects
-    found = {known[name].node_id: name for name in known if name.rpartition(".")[2] == last}
-    if len(found) != 1:
-        return None
-    (name,) = found.values()
-    there = known[name]
-    return nodes.reference(
-        "",
-        "",
-        content,
-        internal=True,
-        refuri=f"{app.builder.get_relative_uri(node['refdoc'], there.docname)}#{there.node_id}",
-        reftitle=name,
-    )
 
 
 def _open_at_index(app: Sphinx, error: Exception | None) -> None:

@@ -18,6 +18,7 @@ version = release = metarl.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "_api",
     "_docstrings",
     "_pages",
 ]

@@ -1,9 +1,11 @@
 """The site's promises: its Python runs as printed, and the commands that it names exist."""
 
+import importlib
 import re
 import shlex
 import sys
 from dataclasses import fields
+from pathlib import Path
 from types import ModuleType
 
 import gymnasium
@@ -26,7 +28,7 @@ PARSED = {
     "compare": results_commands.CompareOptions,
     "plot": results_commands.PlotOptions,
 }
-"""the options of each command but `train`, whose options depend on the agent and the task"""
+"""the options of commands; those of `train` depend on the agent and the task"""
 
 
 @pytest.fixture
@@ -46,6 +48,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(metarl, "train", train_a_little, raising=False)
     monkeypatch.setattr(metarl, "evaluate", evaluate_a_little, raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     known = set(gymnasium.registry)
     yield
     for task_id in set(gymnasium.registry) - known:
@@ -53,14 +56,24 @@ def small(tmp_path, monkeypatch):
 
 
 def run_blocks(text: str, name: str) -> ModuleType:
-    """Runs the Python blocks of a page in order, as one module."""
+    """Runs the Python blocks of a page in order, as one module.
+
+    One that opens with the name of a file, `# my_module.py`, is written there and imported.
+    """
     page = ModuleType(name)
+    before = set(sys.modules)
     sys.modules[name] = page  # where a class that a page defines is looked for
     try:
         for block in code_blocks(text, "python"):
-            exec(compile(block, name, "exec"), vars(page))
+            if file := re.match(r"# (\w+)\.py\n", block):
+                Path(f"{file[1]}.py").write_text(block, encoding="utf-8")
+                importlib.import_module(file[1])
+            else:
+                exec(compile(block, name, "exec"), vars(page))
     finally:
-        del sys.modules[name]
+        for own in set(sys.modules) - before:
+            if own == name or Path(f"{own}.py").exists():
+                del sys.modules[own]
     return page
 
 
@@ -102,7 +115,8 @@ def check_metarl(words: list[str]) -> None:
         field.name for name in metarl.agent_names() for field in fields(registry.agent_config(name))
     }
     assert {name.replace("-", "_") for name in of_agent} <= known
-    parse(PARSED[command], re.sub(r"--agent\.\S+ \S+", "", " ".join(rest)).split(), command)
+    if command in PARSED:
+        parse(PARSED[command], re.sub(r"--agent\.\S+ \S+", "", " ".join(rest)).split(), command)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -137,6 +151,8 @@ def test_a_command_that_does_not_exist_is_found(line):
         check_command(line)
 
 
-def test_blocks_share_what_they_define():
-    page = run_blocks("```python\nx = 1\n```\nand\n```python\ny = x + 1\n```\n", "page")
-    assert page.y == 2
+def test_blocks_share_what_they_define(small):
+    blocks = ["x = 1\n", "# levers.py\nlong = 3\n", "import levers\ny = x + levers.long\n"]
+    page = run_blocks("and\n".join(f"```python\n{block}```\n" for block in blocks), "page")
+    assert page.y == 4
+    assert "levers" not in sys.modules
