@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check docs format clean
 
 help: ## show these lines
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -18,19 +18,24 @@ demo: $(READY) ## train RL^2 on bandits, print the numbers, draw the picture
 test: $(READY) ## all tests except those that train for many minutes
 	$(BIN)/python -m pytest -m "not slow"
 
-check: $(READY) ## before every commit: format, lint, types, quick tests
+check: $(READY) ## before every commit: format, lint, types, quick tests, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow and not learning"
+	$(MAKE) docs
+
+docs: $(READY) ## the documentation site, in build/docs; whatever looks wrong is an error
+	$(BIN)/sphinx-build -q -n -W --keep-going -c docs -d build/doctrees . build/docs
+	@echo "Open build/docs/index.html"
 
 format: $(READY) ## put the sources into the agreed form
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove the virtual environment, caches and builds; keep runs/
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find metarl envs agents experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) build dist docs/generated *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find metarl envs agents docs experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Repeated only when the dependencies change. Twice quiet: errors are shown, warnings are not.
 $(READY): pyproject.toml constraints.txt

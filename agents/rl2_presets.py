@@ -30,6 +30,21 @@ register_preset(
 register_preset(
     Preset(
         agent="rl2",
+        task="metarl/BernoulliBandit-v0",
+        name="pulls-100-arms-10",
+        agent_options={
+            "num_tasks": 512,
+            "iterations": 1700,
+            "entropy_bonus": 0.03,
+            "minibatches": 8,
+        },
+        task_options={"pulls": 100, "arms": 10},
+        note="83.1 in 100 pulls of 10 arms (Gittins index: 83.8)",
+    )
+)
+register_preset(
+    Preset(
+        agent="rl2",
         task="metarl/PointNavigation-v0",
         name="episodes-3",
         agent_options={"num_tasks": 128, "iterations": 300, "episodes": 3},

@@ -134,6 +134,12 @@ class HalfCheetahVel(Locomotion):
     SOURCES = ("maml", "promp", "pearl", "varibad")
 
     def __init__(self, source: str = "pearl", render_mode: str | None = None) -> None:
+        """Takes the body.
+
+        Args:
+            source: whose rewards and tasks, as above.
+            render_mode: `rgb_array` or None.
+        """
         super().__init__(source, render_mode)
         self.task_space = spaces.Box(0.0, 2.0 if source == "maml" else 3.0, (1,), np.float64)
 
@@ -160,6 +166,12 @@ class HalfCheetahDir(Locomotion):
     splits_share_tasks = True
 
     def __init__(self, source: str = "maml", render_mode: str | None = None) -> None:
+        """Takes the body.
+
+        Args:
+            source: whose rewards and tasks, as above.
+            render_mode: `rgb_array` or None.
+        """
         super().__init__(source, render_mode)
         self.task_space = spaces.Box(-1.0, 1.0, (1,), np.float64)
 
@@ -212,6 +224,12 @@ class AntDir(_Ant):
     SOURCES = ("maml", "promp", "pearl")
 
     def __init__(self, source: str = "pearl", render_mode: str | None = None) -> None:
+        """Takes the body.
+
+        Args:
+            source: whose rewards and tasks, as above.
+            render_mode: `rgb_array` or None.
+        """
         super().__init__(source, render_mode)
         self.splits_share_tasks = source != "promp"
         self.task_space = spaces.Box(-1.0, 1.0, (2,), np.float64)
@@ -239,6 +257,12 @@ class AntVel(_Ant):
     SOURCES = ("maml",)
 
     def __init__(self, source: str = "maml", render_mode: str | None = None) -> None:
+        """Takes the body.
+
+        Args:
+            source: whose rewards and tasks, as above.
+            render_mode: `rgb_array` or None.
+        """
         super().__init__(source, render_mode)
         self.task_space = spaces.Box(0.0, 3.0, (1,), np.float64)
 
@@ -268,6 +292,12 @@ class AntGoal(_Ant):
     SOURCES = ("maml", "promp", "pearl", "varibad")
 
     def __init__(self, source: str = "pearl", render_mode: str | None = None) -> None:
+        """Takes the body.
+
+        Args:
+            source: whose rewards and tasks, as above.
+            render_mode: `rgb_array` or None.
+        """
         super().__init__(source, render_mode)
         self.task_space = spaces.Box(-3.0, 3.0, (2,), np.float64)
 
@@ -304,6 +334,12 @@ class HumanoidDir(Locomotion):
     SOURCES = ("pearl",)
 
     def __init__(self, source: str = "pearl", render_mode: str | None = None) -> None:
+        """Takes the body.
+
+        Args:
+            source: whose rewards and tasks, as above.
+            render_mode: `rgb_array` or None.
+        """
         super().__init__(source, render_mode)
         self.task_space = spaces.Box(-1.0, 1.0, (2,), np.float64)
 

@@ -35,6 +35,12 @@ class RandomParameters(Locomotion):
     SOURCES = ("pearl",)
 
     def __init__(self, source: str = "pearl", render_mode: str | None = None) -> None:
+        """Takes the body.
+
+        Args:
+            source: whose rewards and tasks, as above.
+            render_mode: `rgb_array` or None.
+        """
         super().__init__(source, render_mode)
         self._original: Mapping[str, NDArray[np.float64]] = {
             name: np.array(getattr(self.body.model, name)) for name in SCALES

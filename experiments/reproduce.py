@@ -56,14 +56,16 @@ class Reproduction:
         return by_measure[self.measure]
 
 
-def bandit(arms: int, pulls: int, published: str, ceiling: str, *, seeds: int) -> Reproduction:
+def bandit(
+    arms: int, pulls: int, published: str, ceiling: str, *, seeds: int, preset: str = ""
+) -> Reproduction:
     """One row of Duan et al. 2016, Table 1."""
     return Reproduction(
         name=f"bandit-{arms}x{pulls}",
         title=f"RL², bandit, {arms} arms, {pulls} pulls: reward of a trial",
         agent="rl2",
         task="metarl/BernoulliBandit-v0",
-        preset=f"pulls-{pulls}",
+        preset=preset or f"pulls-{pulls}",
         task_options={"arms": arms},
         measure="trial",
         published=published,
@@ -92,7 +94,7 @@ def gradient_agent(agent: str, label: str) -> Reproduction:
 REPRODUCTIONS = (
     bandit(5, 10, "6.7 (Duan et al. 2016)", "bayes_optimal", seeds=5),
     bandit(5, 100, "78.7 (Duan et al. 2016)", "gittins", seeds=3),
-    bandit(10, 100, "83.5 (Duan et al. 2016)", "gittins", seeds=3),
+    bandit(10, 100, "83.5 (Duan et al. 2016)", "gittins", seeds=3, preset="pulls-100-arms-10"),
     bandit(50, 100, "84.9 (Duan et al. 2016)", "gittins", seeds=3),
     Reproduction(
         name="point-navigation",

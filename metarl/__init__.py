@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from metarl.trial_env import Trial
     from metarl.trial_worlds import TrialWorld
     from metarl.varied import register_varied_env
+    from metarl.worlds import Transition, World
 
 __version__ = _version("metarl-suite")
 
@@ -72,8 +73,10 @@ _HOMES = {
     "TaskDistribution": "tasks",
     "TaskFamily": "tasks",
     "Trajectory": "trajectory",
+    "Transition": "worlds",
     "Trial": "trial_env",
     "TrialWorld": "trial_worlds",
+    "World": "worlds",
     "agent_config": "registry",
     "agent_names": "registry",
     "bootstrap_mean": "statistics",
@@ -121,8 +124,10 @@ __all__ = [
     "TaskDistribution",
     "TaskFamily",
     "Trajectory",
+    "Transition",
     "Trial",
     "TrialWorld",
+    "World",
     "agent_config",
     "agent_names",
     "bootstrap_mean",

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import docstring_parser
 import gymnasium
 import numpy as np
 import torch
@@ -254,12 +255,12 @@ def env_family(task_id: str) -> type[EnvFamily]:
         )
     cls: type[EnvFamily] = dataclasses.make_dataclass(
         getattr(creator, "__name__", "Env"),
-        [(name, kind, dataclasses.field(default=d)) for name, kind, d in _options(creator, spec)],
+        _options(creator, spec),
         bases=(EnvFamily,),
         frozen=True,
         kw_only=True,
     )
-    cls.task_id = task_id
+    cls.task_id, cls.__module__ = task_id, creator.__module__
     cls.__doc__ = inspect.getdoc(creator) or f"{task_id}, a Gymnasium environment."
     return cls
 
@@ -269,12 +270,17 @@ def _spec(task_id: str) -> EnvSpec:
 
 
 def _options(creator: Any, spec: EnvSpec) -> list[tuple[str, Any, Any]]:
-    """Name, type and default of the constructor arguments that are plain values."""
+    """Name, type and field of the constructor arguments that are plain values.
+
+    What a docstring says of an argument is the field's `help`.
+    """
     function = creator.__init__ if inspect.isclass(creator) else creator
     try:
         hints = typing.get_type_hints(function)
     except Exception:  # names that only a type checker sees
         hints = {}
+    said = docstring_parser.parse(f"{inspect.getdoc(function) or inspect.getdoc(creator)}").params
+    texts = {one.arg_name: " ".join((one.description or "").split()) for one in said}
     found = []
     for name, parameter in inspect.signature(creator).parameters.items():
         default = spec.kwargs.get(name, parameter.default)
@@ -282,7 +288,8 @@ def _options(creator: Any, spec: EnvSpec) -> list[tuple[str, Any, Any]]:
         if name == "render_mode" or not named or not isinstance(default, PLAIN):
             continue
         kind = hints.get(name)
-        found.append((name, kind if kind in PLAIN else type(default), default))
+        field = dataclasses.field(default=default, metadata={"help": texts.get(name, "")})
+        found.append((name, kind if kind in PLAIN else type(default), field))
     return found
 
 

@@ -292,7 +292,7 @@ def test_torch_is_found_behind_another_module():
 
 def python_files() -> list[Path]:
     """All Python sources of the project."""
-    folders = ("metarl", "envs", "agents", "experiments", "tests")
+    folders = ("metarl", "envs", "agents", "docs", "experiments", "tests")
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 

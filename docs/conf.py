@@ -1,0 +1,53 @@
+"""Settings of the documentation site: the repository goes in, HTML comes out (`make docs`).
+
+The source folder is the whole repository, so that links mean the same here and on a code host.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import metarl
+
+project = "metarl"
+author = "The metarl developers"
+project_copyright = author
+version = release = metarl.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "_api",
+    "_docstrings",
+    "_pages",
+]
+root_doc = "docs/index"
+include_patterns = ["docs/**", "experiments/**", "CONTRIBUTING.md", "CHANGELOG.md"]
+exclude_patterns = [".*", "build", "dist", "runs", "metarl", "envs", "agents", "tests", "**/_*"]
+
+myst_heading_anchors = 4
+
+autodoc_default_options = {
+    "members": True,
+    "undoc-members": True,
+    "member-order": "bysource",
+}
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 80
+smartquotes_action = "D"  # dashes only: what is quoted is often code
+
+# The documentation of other projects is not asked for: the build needs no network.
+nitpick_ignore_regex = [
+    (
+        "py:.*",
+        r"(torch|numpy|np|gymnasium|spaces|stable_baselines3|abc|collections|typing|pathlib|os)\..*",
+    ),
+    ("py:exc", r"(ResetNeeded|InvalidAction)"),  # Gymnasium's
+]
+
+html_theme = "furo"
+html_title = f"metarl {release}"
+html_copy_source = False
+html_show_sphinx = False

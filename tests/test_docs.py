@@ -1,0 +1,158 @@
+"""The site's promises: its Python runs as printed, and the commands that it names exist."""
+
+import importlib
+import re
+import shlex
+import sys
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+
+import gymnasium
+import matplotlib
+import pytest
+
+import metarl
+from metarl import cli, registry, results_commands
+from metarl.terminal import parse
+
+from .test_readme import ROOT, code_blocks
+
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+WRITTEN = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments/README.md"]
+TINY = {"num_tasks": 8, "iterations": 2, "copies": 2, "evaluation_steps": 1}
+"""of each training and evaluation, as far as the agent has it, whatever the page says"""
+PARSED = {
+    "list": cli.ListOptions,
+    "evaluate": results_commands.EvaluateOptions,
+    "compare": results_commands.CompareOptions,
+    "plot": results_commands.PlotOptions,
+}
+"""the options of commands; those of `train` depend on the agent and the task"""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """An empty folder to stand in, trainings of two iterations, evaluations in eight tasks."""
+    train, evaluate = metarl.train, metarl.evaluate
+
+    def train_a_little(agent, task, **options):
+        own = {field.name for field in fields(metarl.agent_config(agent))}
+        few = {name: value for name, value in TINY.items() if name in own}
+        return train(agent, task, **{"progress": False, **options, **few})
+
+    def evaluate_a_little(run, *, agent_options=None, **options):
+        few = {name: TINY.get(name, value) for name, value in (agent_options or {}).items()}
+        return evaluate(run, **{**options, "num_tasks": 8}, agent_options=few)
+
+    monkeypatch.setattr(metarl, "train", train_a_little, raising=False)
+    monkeypatch.setattr(metarl, "evaluate", evaluate_a_little, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    known = set(gymnasium.registry)
+    yield
+    for task_id in set(gymnasium.registry) - known:
+        del gymnasium.registry[task_id]
+
+
+def run_blocks(text: str, name: str) -> ModuleType:
+    """Runs the Python blocks of a page in order, as one module.
+
+    One that opens with the name of a file, `# my_module.py`, is written there and imported.
+    """
+    page = ModuleType(name)
+    before = set(sys.modules)
+    sys.modules[name] = page  # where a class that a page defines is looked for
+    try:
+        for block in code_blocks(text, "python"):
+            if file := re.match(r"# (\w+)\.py\n", block):
+                Path(f"{file[1]}.py").write_text(block, encoding="utf-8")
+                importlib.import_module(file[1])
+            else:
+                exec(compile(block, name, "exec"), vars(page))
+    finally:
+        for own in set(sys.modules) - before:
+            if own == name or Path(f"{own}.py").exists():
+                del sys.modules[own]
+    return page
+
+
+def commands(text: str) -> list[str]:
+    """The lines of a page's bash blocks, without comments and placeholders."""
+    lines = [line for block in code_blocks(text, "bash") for line in block.splitlines()]
+    return [line.strip() for line in lines if line.split("#")[0].strip()]
+
+
+def check_command(line: str) -> None:
+    """Fails unless the program, its commands and options exist; runs nothing."""
+    words = [word for word in shlex.split(line, comments=True) if word != "--help"]
+    while words and re.fullmatch(r"[A-Z_]+=\S+", words[0]):
+        del words[0]
+    program, *rest = words
+    if program == "make":
+        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert {word for word in rest if "=" not in word} <= set(targets)
+    elif program.endswith("python") and not rest[0].startswith("-"):
+        assert (ROOT / rest[0]).is_file()
+    elif program == "metarl":
+        check_metarl(rest)
+
+
+def check_metarl(words: list[str]) -> None:
+    """Parses the words as the command line does."""
+    command, *rest = words
+    assert command in cli.COMMANDS
+    if command == "train":
+        agent, task, *rest = rest
+        if task.partition(":")[0].isidentifier():  # of a module that the page lets one write
+            task = "metarl/BernoulliBandit-v0"
+            rest = re.sub(r"--task\.\S+ \S+", "", " ".join(rest)).split()
+        preset, rest = cli._take_preset(agent, task, rest)
+        parse(cli._train_options(agent, task, preset), rest, "train")
+        return
+    of_agent = re.findall(r"--agent\.(\S+) \S+", " ".join(rest))
+    known = {
+        field.name for name in metarl.agent_names() for field in fields(registry.agent_config(name))
+    }
+    assert {name.replace("-", "_") for name in of_agent} <= known
+    if command in PARSED:
+        parse(PARSED[command], re.sub(r"--agent\.\S+ \S+", "", " ".join(rest)).split(), command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run_as_printed(page, small):
+    with matplotlib.rc_context():
+        run_blocks(page.read_text(encoding="utf-8"), "page")
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_exist(page):
+    for line in commands(page.read_text(encoding="utf-8")):
+        check_command(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "make tests",
+        "python experiments/gone.py",
+        "metarl trian rl2 metarl/GoalBandit-v0",
+        "metarl train rl3 metarl/GoalBandit-v0",
+        "metarl train rl2 metarl/GoalBandit-v0 --task.legs 3",
+        "metarl train rl2 metarl/GoalBandit-v0 --preset unheard-of",
+        "metarl train rl2 my_module:lab/Own-v0 --rate 3",
+        "metarl evaluate RUN --num-tasks few",
+        "metarl evaluate RUN --agent.legs 3",
+        "metarl plot RUN --kind pie",
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(line):
+    with pytest.raises((AssertionError, SystemExit, metarl.errors.MetaRLError)):
+        check_command(line)
+
+
+def test_blocks_share_what_they_define(small):
+    blocks = ["x = 1\n", "# levers.py\nlong = 3\n", "import levers\ny = x + levers.long\n"]
+    page = run_blocks("and\n".join(f"```python\n{block}```\n" for block in blocks), "page")
+    assert page.y == 4
+    assert "levers" not in sys.modules

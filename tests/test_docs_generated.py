@@ -1,0 +1,161 @@
+"""Pages made from code: nothing registered is left out, docstrings arrive as they were meant."""
+
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import metarl
+from metarl.envs.navigation import PointNavigation
+
+from .test_readme import ROOT
+
+sys.path.insert(0, str(ROOT / "docs"))
+import _api
+import _docstrings
+import _pages
+
+IDS = [name for name in metarl.task_ids() if name.startswith("metarl/")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The pages, as the build writes them, over those of an earlier build."""
+    folder = tmp_path_factory.mktemp("generated")
+    (folder / "agents").mkdir()
+    (folder / "agents" / "forgotten.md").write_text("# an agent that there was once\n")
+    _pages.write_pages(folder)
+    return folder
+
+
+def test_every_family_and_agent_has_a_page_and_nobody_else(folder):
+    written = {str(path.relative_to(folder)) for path in folder.rglob("*.md")}
+    families = {f"families/{name.removeprefix('metarl/')}.md" for name in IDS}
+    assert written == families | {f"agents/{name}.md" for name in metarl.agent_names()}
+    table = (folder / "families.inc").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in table for name in _pages._families()[0])
+
+
+@pytest.mark.parametrize("task_id", IDS)
+def test_page_of_a_family_is_whole(task_id, folder):
+    families, missing = _pages._families()
+    if task_id in missing:
+        pytest.skip(missing[task_id])
+    family = families[task_id]
+    page = (folder / "families" / f"{_pages.slug(task_id)}.md").read_text(encoding="utf-8")
+    first, *_ = type(family).__doc__.splitlines()
+    assert first in page
+    texts = _docstrings.field_texts(type(family))
+    for field in fields(family):
+        text = _docstrings.linked(_pages._escaped(texts[field.name]))
+        assert f"| `{field.name}` | `{getattr(family, field.name)!r}` | {text} |" in page
+    for name, reference in family.references(family.trial_episodes).items():
+        assert f"| `{name}` | {reference.role} |" in page
+
+
+@pytest.mark.parametrize("name", metarl.agent_names())
+def test_page_of_an_agent_has_every_option_once(name, folder):
+    page = (folder / "agents" / f"{name}.md").read_text(encoding="utf-8")
+    config = metarl.agent_config(name)
+    for field in fields(config):
+        assert page.count(f"\n| `{field.name}` | `{field.default!r}` |") == 1
+        assert _docstrings.field_texts(config)[field.name]  # no option without a meaning
+
+
+def test_presets_stand_on_both_pages(folder):
+    (preset,) = metarl.presets("maml", "metarl/PointNavigation-v0").values()
+    for page in ("agents/maml.md", "families/PointNavigation-v0.md"):
+        assert f"`{preset.name}`" in (folder / page).read_text(encoding="utf-8")
+
+
+def test_every_public_name_is_in_the_api():
+    named = [line.split()[-1] for line in _api.api().splitlines() if line.startswith("..")]
+    assert set(named) >= {f"metarl.{name}" for name in metarl.__all__}
+    assert "metarl.errors.ConfigError" in named
+    assert len(named) == len(set(named))
+
+
+class World:
+    """Ends after one step, and shows it."""
+
+    action_space = spaces.Discrete(2)
+
+    def reset(self, seed):
+        self.steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        return None, 0.0, True, False, {}
+
+    def render(self):
+        return np.full((4, 5, 3), self.steps, dtype=np.uint8)
+
+
+class Drawn(PointNavigation):
+    draws = True
+
+
+def test_frame_is_of_the_first_episode(monkeypatch):
+    monkeypatch.setattr(_pages.gymnasium, "make", lambda task_id, render_mode: World())
+    picture = _pages.frame("metarl/Drawn-v0", Drawn())
+    assert picture.shape == (4, 5, 3)
+    assert (picture == 1).all()
+    page = _pages.family_page("metarl/Drawn-v0", Drawn(), pictured=True)
+    assert "![A frame of metarl/Drawn-v0](Drawn-v0.png)" in page
+
+
+def test_family_whose_packages_are_missing_has_a_page_that_says_so(monkeypatch, tmp_path):
+    def make(task_id):
+        raise ImportError(f"no simulator for {task_id}")
+
+    monkeypatch.setattr(metarl, "make_family", make)
+    _pages.write_pages(tmp_path)
+    page = (tmp_path / "families" / "GoalBandit-v0.md").read_text(encoding="utf-8")
+    assert "no simulator for metarl/GoalBandit-v0" in page
+
+
+def test_fields_of_the_nearest_class_are_heard():
+    class Base:
+        one: int = 1
+        """the first"""
+        two: int = 2  # the second
+        three: int = 3
+
+    class Derived(Base):
+        two: int = 4
+        """the second,
+        from anew"""
+
+    expected = {"one": "the first", "two": "the second, from anew"}
+    assert _docstrings.field_texts(Derived) == expected
+    assert _docstrings.field_texts(int) == {}
+
+
+@pytest.mark.parametrize(
+    ("docstring", "rest"),
+    [
+        ("Of `x` and ``y``.", "Of ``x`` and ``y``."),
+        (
+            "A sum:\n\n    a = b\n\n    c\n\nEnd.",
+            "A sum:\n\n::\n\n        a = b\n\n        c\n\nEnd.",
+        ),
+        ("One of\n\none  1st\ntwo  2nd", "One of\n\n::\n\n    one  1st\n    two  2nd"),
+        ("Sum.\n\nArgs:\n    x: `y`.\n\n    z: 2.", "Sum.\n\nArgs:\n    x: ``y``.\n\n    z: 2."),
+    ],
+)
+def test_docstring_becomes_what_sphinx_reads(docstring, rest):
+    assert "\n".join(_docstrings.as_rest(docstring.splitlines())).strip() == rest
+
+
+def test_papers_become_links():
+    link = "[arXiv:1611.02779](https://arxiv.org/abs/1611.02779)"
+    assert _docstrings.linked("Duan, arXiv:1611.02779.") == f"Duan, {link}."
+    assert _docstrings.linked("(Duan 1611.02779)") == f"(Duan {link})"
+    assert _docstrings.linked("about 0.12345 and 1234.5") == "about 0.12345 and 1234.5"
+
+
+def test_table_keeps_bars_in_their_cells():
+    table = _pages.table(("a", "b"), [(_pages._escaped("x | y"), "z")])
+    assert table.splitlines()[-1] == r"| x \| y | z |"
