@@ -5,7 +5,7 @@ Axes: `P` points of experience, `N` tasks; `E` episodes in a row.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -90,14 +90,16 @@ def evaluate_policy(
     stages = dict(policy) if isinstance(policy, Mapping) else {0: policy}
     _require_apart(list(stages), each)
 
-    trials = partial(
-        Trials, family=family, num_tasks=num_tasks, seed=seed, split=split, device=device
+    own = Trials(
+        family=family,
+        schedule=Schedule(steps=0, copies=1, episodes=each),
+        num_tasks=num_tasks,
+        seed=seed,
+        split=split,
+        device=device,
     )
     points = np.concatenate([before + np.arange(1, each + 1) for before in stages])
-    # Where nothing was lived before, references live as beside any agent without steps.
-    own = beside = trials(schedule=Schedule(steps=0, copies=1, episodes=each))
-    if points[-1] > each:
-        beside = trials(schedule=Schedule(steps=int(points[-1]) - 1, copies=1, episodes=1))
+    beside = _as_long(own, int(points[-1]))
     chosen = living_references(family, beside.schedule, references)
     names: dict[str, Any] = {
         "run": folder.name if folder else agent,
@@ -108,11 +110,7 @@ def evaluate_policy(
         "split": split,
         "seed": seed,
     }
-    measured = []
-    for number, before in enumerate(tracked(list(stages), f"evaluating {agent}", enabled=progress)):
-        lived = Reference(role="baseline", label=agent, build=stages[before])
-        found = own.measured(own.of_reference(lived))
-        measured.append(_later(found, before, number, family.episode_steps))
+    measured = _stages(own, stages, progress)
     curves, logs = [_curve(names, measured)], [_log(names, measured)]
     for name, reference in chosen.items():
         of_reference = {"run": "", "agent": name, "role": reference.role, "label": reference.label}
@@ -120,9 +118,7 @@ def evaluate_policy(
         curves.append(_curve(names | of_reference, shown))
         logs.append(_log(names | of_reference, shown))
     if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_curves(folder / FILE_NAME, curves)
-        write_trials(folder / TRIALS_FILE_NAME, logs)
+        _write(folder, curves, logs)
     return curves
 
 
@@ -154,6 +150,30 @@ def _require_apart(before: Sequence[int], episodes: int) -> None:
             f"Amounts of experience must not be negative and rise by at least the {episodes} "
             f"episode(s) that are measured at each; got {list(before)}."
         )
+
+
+def _as_long(trials: Trials, episodes: int) -> Trials:
+    """In which references live so many episodes in a row, and are measured at each."""
+    if episodes == trials.schedule.episodes:
+        return trials  # as beside any agent without adaptation steps
+    return replace(trials, schedule=Schedule(steps=episodes - 1, copies=1, episodes=1))
+
+
+def _stages(trials: Trials, stages: Mapping[int, Build], progress: bool) -> list[Measured]:
+    """What is lived after each amount of experience, in order."""
+    measured = []
+    for number, before in enumerate(tracked(list(stages), "evaluating", enabled=progress)):
+        # A reference lives in one lane for each task, and is built when it is told which.
+        stage = Reference(role="baseline", label="", build=stages[before])
+        found = trials.measured(trials.of_reference(stage))
+        measured.append(_later(found, before, number, trials.family.episode_steps))
+    return measured
+
+
+def _write(folder: Path, curves: Sequence[Curve], logs: Sequence[TrialLog]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_curves(folder / FILE_NAME, curves)
+    write_trials(folder / TRIALS_FILE_NAME, logs)
 
 
 def _later(found: Measured, before: int, number: int, episode_steps: int) -> Measured:

@@ -193,7 +193,7 @@ class FamilyVecEnv(VecEnv):
             self._draw(ended)
             obs = select_lanes(ended, self._world.reset(ended), obs)
             self._solved = self._solved & ~ended
-        # A copy, because learners add to rewards in place, and percepts show them later.
+        # A copy, because learners add to rewards in place, which a family may have kept.
         return _numpy(obs), _numpy(last.reward).copy(), _numpy(ended), infos
 
     def _tell(self, infos: list[dict[str, Any]], last: Transition, ended: Tensor) -> None:

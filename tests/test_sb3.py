@@ -1,5 +1,7 @@
 """Families as stable-baselines3's vector environments: its own beside ours, tasks, trials."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -194,13 +196,31 @@ def test_quiet_infos_are_not_made_anew():
     assert one[1] is not one[2]
 
 
-def test_what_learners_add_to_rewards_is_not_shown_as_a_percept():
-    env = to_sb3_vec_env("metarl/GoalBandit-v0", 2, trial=True, tasks=[0, 0], **SURE)
+@dataclass(frozen=True, kw_only=True)
+class Purse(Countdown):
+    """Pays one more at every step: its reward is its state itself."""
+
+    def reset(self, task, generator):
+        return torch.zeros(len(task))
+
+    def observe(self, task, state):
+        return torch.stack((state, state), -1)
+
+    def step(self, task, state, action, generator):
+        purse = state + 1
+        return purse, purse, purse >= task
+
+    def success(self, task, state):
+        return state >= task
+
+
+def test_what_learners_add_to_rewards_does_not_come_back():
+    env = to_sb3_vec_env(Purse(), 1, tasks=[4])
     env.reset()
-    obs, reward, _, _ = env.step(np.zeros(2, dtype=int))
-    reward += 100.0
+    obs, reward, _, _ = env.step(np.zeros(1, dtype=int))
+    reward += 100.0  # as on-policy learners do where an episode was truncated
     obs += 100.0
-    assert env.step(np.zeros(2, dtype=int))[0][:, 6].tolist() == [1, 1]
+    assert env.step(np.zeros(1, dtype=int))[1].tolist() == [2]
 
 
 def test_statistics_of_episodes_are_added_by_their_wrapper():
