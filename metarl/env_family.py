@@ -56,6 +56,10 @@ class EnvFamily(TaskDistribution):
         """An environment that is asked for its spaces and for tasks, and never trained in."""
         return self._make()
 
+    def make_env(self) -> gymnasium.Env[Any, Any]:
+        """A fresh environment with these options, to live in by hand."""
+        return self._make()
+
     @property
     def _make(self) -> "_EnvMaker":
         return _EnvMaker(
@@ -195,6 +199,12 @@ class EnvFamily(TaskDistribution):
             vars(self)["_pool"] = pool  # a cache: what is lived depends on tasks and seeds alone
             weakref.finalize(self, pool.close)
         return EnvWorld(pool, self.own_tasks(tasks), generator)
+
+    def close(self) -> None:
+        """Ends the environments and workers that are kept open for the next world."""
+        pool: LanePool | None = vars(self).pop("_pool", None)
+        if pool is not None:
+            pool.close()
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random actions, where they are bounded."""
