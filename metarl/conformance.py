@@ -28,9 +28,9 @@ from metarl.rollout import collect
 from metarl.seeding import Seeds
 from metarl.tasks import Split, TaskDistribution, TaskFamily, draw_tasks
 
-MOST_TASKS = 6
+MOST_TASKS = 4
 """tasks that are lived in"""
-FEWEST_STEPS, MOST_STEPS = 24, 200
+FEWEST_STEPS, MOST_STEPS = 24, 100
 """of a life; shorter episodes follow each other"""
 MOST_SEARCHED = 20_000
 """steps spent in search of an effect of the task"""
@@ -295,6 +295,13 @@ def global_generators(seed: int) -> Iterator[None]:
 def told(error: BaseException) -> str:
     """An error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def shown(task: Any) -> str:
+    """A task as one would type it."""
+    if isinstance(task, dict):
+        return "{" + ", ".join(f"{name!r}: {shown(part)}" for name, part in task.items()) + "}"
+    return repr(task.tolist() if isinstance(task, np.ndarray | np.generic) else task)
 
 
 def _equal(one: NDArray[Any], two: NDArray[Any]) -> bool:

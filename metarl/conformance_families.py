@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.conformance import BrokenPromiseError, Subject, promise
+from metarl.conformance import BrokenPromiseError, Subject, global_generators, promise
 from metarl.tasks import TaskFamily
 from metarl.worlds import State, select_lanes
 
@@ -81,11 +81,13 @@ def functions_are_pure(subject: Subject) -> str | None:
 def _twice(name: str, function: Callable[..., Any], seed: int, *arguments: Any) -> Any:
     """The result of a function, which two calls must agree on."""
     before = [_clone(argument) for argument in arguments]
-    first = function(*arguments, _seeded(seed))
+    with global_generators(seed):  # whether these are used is another promise
+        first = function(*arguments, _seeded(seed))
     kept = _clone(first)
     if not all(_equal(one, two) for one, two in zip(before, arguments, strict=True)):
         raise BrokenPromiseError(f"{name} changed a tensor that it was given.")
-    second = function(*arguments, _seeded(seed))
+    with global_generators(seed):
+        second = function(*arguments, _seeded(seed))
     if not _equal(kept, second):
         raise BrokenPromiseError(
             f"{name} gave another result when it was called again with equal arguments."
@@ -115,8 +117,10 @@ def lanes_do_not_mix(subject: Subject) -> str | None:
     one = family.reset(tasks, runs[0])
     two = family.reset(other_tasks, runs[1])
     for step in range(STEPS):
-        one, *first = family.step(tasks, one, actions[step], runs[0])
-        two, *second = family.step(other_tasks, two, other_actions[step], runs[1])
+        with global_generators(step):
+            one, *first = family.step(tasks, one, actions[step], runs[0])
+        with global_generators(step):
+            two, *second = family.step(other_tasks, two, other_actions[step], runs[1])
         if not torch.equal(runs[0].get_state(), runs[1].get_state()):
             return "how many random numbers are drawn depends on tasks or actions"
         seen = (

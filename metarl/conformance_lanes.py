@@ -20,7 +20,7 @@ from metarl.conformance import (
     promise,
     told,
 )
-from metarl.conformance_tasks import OPENS, SEEDS
+from metarl.conformance_tasks import OPENS, OWN_LUCK, PLAIN, SEEDS
 from metarl.env_family import EnvFamily
 from metarl.worlds import World
 
@@ -33,7 +33,7 @@ WORLD_LANES, WORLD_STEPS = 3, 30
     "beside it; where they share their luck, many lanes teach no more than one.",
     mend="Keep all state in attributes of self that __init__ and reset() set, none in the class "
     "or the module; let the seed decide what is random.",
-    needs=[OPENS, SEEDS],
+    needs=[OPENS, SEEDS, OWN_LUCK, PLAIN],
 )
 def lanes_are_separate(subject: Subject) -> str | None:
     """Steps an environment alone, and beside another that lives in another task."""
@@ -79,7 +79,7 @@ def _life_beside_another(subject: Subject, actions: list[Any]) -> Life:
     mend="Put the environment into a module that can be imported from where you start, register "
     "it with entry_point='your_module:Class', give its constructor plain values, and use nothing "
     "that another part of the program has set beforehand.",
-    needs=[OPENS, SEEDS],
+    needs=[OPENS, SEEDS, OWN_LUCK, PLAIN],
 )
 def workers_agree(subject: Subject) -> str | None:
     """Opens the same world with and without processes, which are started afresh (spawn)."""

@@ -20,6 +20,7 @@ from metarl.conformance import (
     live,
     moment,
     promise,
+    shown,
     told,
 )
 from metarl.conformance_tasks import OPENS, SEEDS
@@ -72,7 +73,7 @@ def seeds_decide(subject: Subject) -> str | None:
         for where, life in (("the same environment", repeated), ("a fresh one", fresh)):
             if found := difference(first, life):
                 raise BrokenPromiseError(
-                    f"reset(seed={seed}) in task {task!r} and the same actions were another life "
+                    f"reset(seed={seed}) in task {shown(task)} and the same actions were another life "
                     f"in {where}: {found}."
                 )
     one, two = (_two_tasks(subject, actions) for _ in range(2))
@@ -98,7 +99,7 @@ def _two_tasks(subject: Subject, actions: list[Any]) -> Life:
     "else runs there, and workers may all be equal.",
     mend="Use self.np_random instead of np.random and random, and the generator that is handed in "
     "instead of torch's global one.",
-    needs=[OPENS],
+    needs=[OPENS, SEEDS],
 )
 def no_global_randomness(subject: Subject) -> str | None:
     """Looks at the states of the generators of Python, NumPy and torch, and at lives."""
@@ -203,11 +204,11 @@ def spaces_are_the_same(subject: Subject) -> str | None:
         for name in ("observation_space", "action_space"):
             one, two = getattr(first, name), getattr(env, name)
             if one != two:
-                raise BrokenPromiseError(f"The {name} is {one}, but {two} in task {task!r}.")
+                raise BrokenPromiseError(f"The {name} is {one}, but {two} in task {shown(task)}.")
         for action in subject.actions(number):
             if not env.observation_space.contains(obs):
                 raise BrokenPromiseError(
-                    f"In task {task!r} the observation {obs!r} of "
+                    f"In task {shown(task)} the observation {obs!r} of "
                     f"{getattr(obs, 'dtype', type(obs).__name__)} does not lie in "
                     f"{env.observation_space}."
                 )
@@ -242,7 +243,7 @@ def episodes_end(subject: Subject) -> str | None:
                     break
             else:
                 raise BrokenPromiseError(
-                    f"In task {task!r} an episode was still running after {limit} steps, which "
+                    f"In task {shown(task)} an episode was still running after {limit} steps, which "
                     "are declared as the time limit."
                 )
             env.reset()
@@ -285,14 +286,14 @@ def _require_plain(
     with np.errstate(over="ignore"):  # what is infinite in float32 is found below
         flat = moment(env, obs, 0.0, False, False).obs.astype(np.float32)
     if not np.isfinite(flat).all():
-        raise BrokenPromiseError(f"In task {task!r} the observation {obs!r} was not finite.")
+        raise BrokenPromiseError(f"In task {shown(task)} the observation {obs!r} was not finite.")
     if np.ndim(reward) or not np.issubdtype(np.asarray(reward).dtype, np.number):
-        raise BrokenPromiseError(f"In task {task!r} the reward {reward!r} was not one number.")
+        raise BrokenPromiseError(f"In task {shown(task)} the reward {reward!r} was not one number.")
     if not np.isfinite(float(reward)):
-        raise BrokenPromiseError(f"In task {task!r} the reward was {reward!r}.")
+        raise BrokenPromiseError(f"In task {shown(task)} the reward was {reward!r}.")
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
         if not isinstance(flag, bool | np.bool_):
-            raise BrokenPromiseError(f"In task {task!r} {name} was {flag!r}, not True or False.")
+            raise BrokenPromiseError(f"In task {shown(task)} {name} was {flag!r}, not True or False.")
 
 
 LIFE_PROMISES = (

@@ -10,7 +10,15 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.conformance import BrokenPromiseError, Subject, difference, moment, promise, told
+from metarl.conformance import (
+    BrokenPromiseError,
+    Subject,
+    difference,
+    moment,
+    promise,
+    shown,
+    told,
+)
 from metarl.env_family import EnvFamily
 from metarl.errors import MetaRLError
 
@@ -25,6 +33,8 @@ LATER_STEPS = 4
 
 OPENS = "it opens and steps"
 SEEDS = "seeds decide"
+OWN_LUCK = "no global randomness"
+PLAIN = "numbers are plain"
 
 
 @promise(
@@ -48,7 +58,7 @@ def task_space(subject: Subject) -> str | None:
     )
     for task in tasks:
         if not space.contains(task):
-            raise BrokenPromiseError(f"The task {task!r} is not in {space}.")
+            raise BrokenPromiseError(f"The task {shown(task)} is not in {space}.")
     return None
 
 
@@ -73,7 +83,7 @@ def spaces_of_a_network(subject: Subject) -> str | None:
     mend="def reset(self, *, seed=None, options=None): super().reset(seed=seed); take "
     "(options or {}).get('task') if it is there; return observation, {}. step(action) returns "
     "observation, reward, terminated, truncated, {}.",
-    needs=["task space", "spaces of a network"],
+    needs=["task space", "batched types", "spaces of a network"],
 )
 def it_opens_and_steps(subject: Subject) -> str | None:
     """Lives a few steps in every task."""
@@ -81,7 +91,7 @@ def it_opens_and_steps(subject: Subject) -> str | None:
         try:
             subject.live(subject.actions(0)[:3], task=task, seed=0)
         except Exception as error:
-            raise BrokenPromiseError(f"In task {task!r} it raised {told(error)}") from error
+            raise BrokenPromiseError(f"In task {shown(task)} it raised {told(error)}") from error
     return None
 
 
@@ -103,7 +113,7 @@ def task_is_taken(subject: Subject) -> str | None:
         used = subject.live(actions, env=env, task=task, seed=seed)
         if found := difference(subject.live(actions, task=task, seed=seed), used):
             raise BrokenPromiseError(
-                f"The life in task {task!r} differs between a fresh environment and one that had "
+                f"The life in task {shown(task)} differs between a fresh environment and one that had "
                 f"lived in others before: {found}."
             )
     return None
@@ -128,7 +138,7 @@ def task_stays(subject: Subject) -> str | None:
         if found := difference(subject.live(actions, task=task, seed=seed), later):
             raise BrokenPromiseError(
                 f"After reset(seed={seed}) without a task the life was no longer that of task "
-                f"{task!r}: {found}."
+                f"{shown(task)}: {found}."
             )
         again, silent = subject.make(), subject.make()
         for one in (again, silent):
@@ -136,7 +146,7 @@ def task_stays(subject: Subject) -> str | None:
         told_again = subject.live(actions, env=again, task=task)
         if found := difference(told_again, subject.live(actions, env=silent)):
             raise BrokenPromiseError(
-                f"After reset() the life was not the one after reset(options={{'task': {task!r}}}) "
+                f"After reset() the life was not the one after reset(options={{'task': {shown(task)}}}) "
                 f"with the same task again: {found}."
             )
     return None
@@ -158,13 +168,13 @@ def task_matters(subject: Subject) -> str | None:
     """
     if len(subject.tasks) == 1:
         raise BrokenPromiseError(
-            f"Every task drawn was {subject.tasks[0]!r}.", "Let sample_task draw many tasks."
+            f"Every task drawn was {shown(subject.tasks[0])}.", "Let sample_task draw many tasks."
         )
     if subject.telling_actions is None:
         raise BrokenPromiseError(
             f"Lives in {len(subject.tasks)} tasks were equal in every number under equal seeds and "
             "actions, random and held; the first two tasks are "
-            f"{subject.tasks[0]!r} and {subject.tasks[1]!r}."
+            f"{shown(subject.tasks[0])} and {shown(subject.tasks[1])}."
         )
     return None
 
@@ -192,7 +202,7 @@ def task_is_hidden(subject: Subject) -> str | None:
             if not np.array_equal(openings[0], obs, equal_nan=True):
                 raise BrokenPromiseError(
                     f"Under equal seeds the first observation is {openings[0].tolist()} in task "
-                    f"{subject.tasks[0]!r} and {obs.tolist()} in task {task!r}."
+                    f"{shown(subject.tasks[0])} and {obs.tolist()} in task {shown(task)}."
                 )
     flat = subject.rows.reshape(len(subject.rows), -1).numpy().astype(np.float64)
     for component, number in _showing(_later_observations(subject), flat):
@@ -261,9 +271,11 @@ def splits_are_disjoint(subject: Subject) -> str | None:
 
 
 def _samples(subject: Subject) -> bool:
-    return not isinstance(subject.family, EnvFamily) or subject.make().has_wrapper_attr(
-        "sample_task"
-    )
+    if not isinstance(subject.family, EnvFamily):
+        return True
+    env = subject.make()
+    has = env.has_wrapper_attr("sample_task")
+    return has and env.get_wrapper_attr("sample_task") is not None
 
 
 TASK_PROMISES = (

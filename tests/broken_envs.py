@@ -26,6 +26,9 @@ class Lever(gymnasium.Env):
     action_space = spaces.Discrete(ARMS)
     task_space = spaces.Discrete(ARMS)
     episode_steps = 5
+    """as declared"""
+    limit = 5
+    """as it is"""
 
     def __init__(self):
         self.task = None
@@ -49,7 +52,7 @@ class Lever(gymnasium.Env):
 
     def step(self, action):
         self.memory[0] += 1
-        truncated = bool(self.memory[0] >= self.episode_steps)
+        truncated = bool(self.memory[0] >= self.limit)
         return self.observe(), self.pay(action), False, truncated, {}
 
 
@@ -133,11 +136,18 @@ class View(Lever):
 
 
 class TakesFromItsObservation(Lever):
-    """Keeps the observation it has shown, and goes on from it."""
+    """Reads its state off the observation that it gave away, and never writes into it."""
 
     def observe(self):
-        self.memory = np.array(self.memory)
         return self.memory
+
+    def reset(self, *, seed=None, options=None):
+        self.memory = self.memory.copy()
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        self.memory = self.memory.copy()
+        return super().step(action)
 
 
 class Clock(Lever):
@@ -180,9 +190,7 @@ class Shared(Lever):
 class Endless(Lever):
     """Declares a limit that it does not keep."""
 
-    def step(self, action):
-        obs, reward, _, _, info = super().step(action)
-        return obs, reward, False, bool(self.memory[0] >= self.episode_steps + 1), info
+    limit = 6
 
 
 class WithoutLimit(Lever):
@@ -312,11 +320,11 @@ class Remembers(Healthy):
 
 
 class Mixing(Healthy):
-    """The reward is normalised over the lanes."""
+    """What other lanes are paid lowers the reward."""
 
     def step(self, task, state, action, generator):
         after, reward, terminated = super().step(task, state, action, generator)
-        return after, reward - reward.mean(), terminated
+        return after, reward - 0.1 * reward.mean(), terminated
 
 
 class TensorView(Healthy):
@@ -331,11 +339,11 @@ class DoubleReward(Healthy):
 
 
 class GlobalGenerator(Healthy):
-    """The noise is torch's global one."""
+    """Later in the episode the noise is torch's global one."""
 
     def step(self, task, state, action, generator):
         after, reward, terminated = super().step(task, state, action, generator)
-        return after, reward + torch.rand(len(task)), terminated
+        return after, reward + torch.rand(len(task)) * (after[:, 0] > 2), terminated
 
 
 class DeafFamily(Healthy):

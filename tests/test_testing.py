@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-import metarl
+import metarl.conformance
 from metarl import cli
 from metarl.errors import ConfigError, MetaRLError
 from metarl.testing import BrokenPromisesError, check_task, examine_task
 from tests import broken_envs
 from tests.broken_envs import Healthy, Lever
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """What has no effect is searched for less long."""
+    monkeypatch.setattr(metarl.conformance, "MOST_SEARCHED", 1500)
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ SHELF = [
     ("task is taken", "WarmingUp", "one that had lived in others before: moment 1 "),
     ("task stays", "DrawsAgain", "the life was no longer that of task"),
     ("task stays", "DrawsAgainWithoutSeed", "with the same task again: moment"),
-    ("task matters", "Deaf", "Lives in 6 tasks were equal in every number"),
+    ("task matters", "Deaf", "Lives in 4 tasks were equal in every number"),
     ("task is hidden", "Telling", "Under equal seeds the first observation is"),
     ("task is hidden", "TellingLater", "component 1 of the flattened observation is number 0"),
     ("observations are copies", "View", "at the end of the life it had become"),
@@ -65,19 +71,21 @@ SHELF = [
     ("episodes end", "WithoutLimit", "has no time limit"),
     ("spaces are the same", "OtherSpaces", "does not lie in Box"),
     ("splits are disjoint", "SharedSplits", "There is no sample_task"),
-    ("splits are disjoint", "Overlapping", "for example 7.0."),
+    ("splits are disjoint", "Overlapping", "for example 7."),
     ("numbers are plain", "NotANumber", "the reward was nan"),
     ("numbers are plain", "Infinite", "was not finite"),
     ("numbers are plain", "RewardVector", "was not one number"),
-    ("numbers are plain", "IntegerFlags", "truncated was 1, not True or False"),
+    ("numbers are plain", "IntegerFlags", "truncated was 0, not True or False"),
 ]
 
 
 @pytest.mark.parametrize(("promise", "env", "words"), SHELF, ids=[env for _, env, _ in SHELF])
 def test_what_is_broken_is_refused_by_its_own_promise_and_no_other(examine, promise, env, words):
     report = examine(env)
-    assert list(broken(report)) == [promise], str(report)
-    finding = report.broken[0]
+    # Gymnasium's checker, since 1.4, finds the simpler views itself, in other words.
+    also = {"gymnasium"} if env == "View" else set()
+    assert {promise} <= set(broken(report)) <= {promise} | also, str(report)
+    finding = broken(report)[promise]
     assert words in finding.seen
     assert finding.why
     assert finding.mend
@@ -107,10 +115,9 @@ def test_a_broken_family_is_refused_by_its_own_promise(promise, name, words):
     report = examine_task(getattr(broken_envs, name)(), workers=0)
     assert promise in broken(report), str(report)
     assert words in broken(report)[promise].seen
-    # A generator that is not handed in makes functions impure, too, and a view of a state that is
-    # never changed is one that nobody sees through Gymnasium.
-    also = {"functions are pure"} if name == "GlobalGenerator" else set()
-    assert set(broken(report)) - {promise} <= also, str(report)
+    # Nothing between a family and its Gymnasium face copies.
+    also = {"observations are copies"} if name == "TensorView" else set()
+    assert set(broken(report)) <= {promise} | also, str(report)
 
 
 def test_a_healthy_family_keeps_all_promises():
