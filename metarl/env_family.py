@@ -331,7 +331,13 @@ def _integers(generator: Generator, count: int) -> list[int]:
 
 def _cast(space: spaces.Space[Any], task: Any) -> Any:
     """A number or list given for an array is taken for one."""
-    return np.asarray(task, dtype=space.dtype) if isinstance(space, spaces.Box) else task
+    if isinstance(space, spaces.Box):
+        return np.asarray(task, dtype=space.dtype)
+    if isinstance(space, spaces.Dict) and isinstance(task, Mapping):
+        return {name: _cast(space[name], part) for name, part in task.items() if name in space.keys()}
+    if isinstance(space, spaces.Tuple) and len(task) == len(space):
+        return tuple(_cast(part, one) for part, one in zip(space.spaces, task, strict=True))
+    return task
 
 
 def _flat_type(space: spaces.Space[Any]) -> Any:
@@ -341,7 +347,7 @@ def _flat_type(space: spaces.Space[Any]) -> Any:
 def _within(space: spaces.Space[Any], task: Any) -> Any:
     """The task where float32 has rounded it over a bound of its space."""
     if isinstance(space, spaces.Box):
-        return np.clip(task, space.low, space.high)
+        return np.asarray(np.clip(task, space.low, space.high))  # of no axes it gives a number
     if isinstance(space, spaces.Dict):
         return {name: _within(part, task[name]) for name, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
