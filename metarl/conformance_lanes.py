@@ -1,4 +1,4 @@
-"""What is promised of lives side by side: an environment goes in, promises kept and broken come out.
+"""What is promised of lives side by side: an environment goes in, promises kept or not come out.
 
 Axes: `S` steps, `L` lanes, `D` observation.
 """

@@ -73,8 +73,8 @@ def seeds_decide(subject: Subject) -> str | None:
         for where, life in (("the same environment", repeated), ("a fresh one", fresh)):
             if found := difference(first, life):
                 raise BrokenPromiseError(
-                    f"reset(seed={seed}) in task {shown(task)} and the same actions were another life "
-                    f"in {where}: {found}."
+                    f"reset(seed={seed}) in task {shown(task)} and the same actions were another "
+                    f"life in {where}: {found}."
                 )
     one, two = (_two_tasks(subject, actions) for _ in range(2))
     if found := difference(one, two):
@@ -238,13 +238,15 @@ def episodes_end(subject: Subject) -> str | None:
         env.reset(seed=number, options={"task": copy.deepcopy(task)})
         for _ in range(2):
             for step in range(limit):
-                _, _, terminated, truncated, _ = env.step(copy.deepcopy(actions[step % len(actions)]))
+                _, _, terminated, truncated, _ = env.step(
+                    copy.deepcopy(actions[step % len(actions)])
+                )
                 if terminated or truncated:
                     break
             else:
                 raise BrokenPromiseError(
-                    f"In task {shown(task)} an episode was still running after {limit} steps, which "
-                    "are declared as the time limit."
+                    f"In task {shown(task)} an episode was still running after {limit} steps, "
+                    "which are declared as the time limit."
                 )
             env.reset()
     return None
@@ -293,7 +295,9 @@ def _require_plain(
         raise BrokenPromiseError(f"In task {shown(task)} the reward was {reward!r}.")
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
         if not isinstance(flag, bool | np.bool_):
-            raise BrokenPromiseError(f"In task {shown(task)} {name} was {flag!r}, not True or False.")
+            raise BrokenPromiseError(
+                f"In task {shown(task)} {name} was {flag!r}, not True or False."
+            )
 
 
 LIFE_PROMISES = (

@@ -47,7 +47,7 @@ def task_space(subject: Subject) -> str | None:
     """Draws tasks of both splits; what float32 rounds over a bound is put back."""
     try:
         subject.family.task_space  # noqa: B018
-        subject.drawn(DRAWN, "train"), subject.drawn(DRAWN, "test")  # noqa: B018
+        subject.drawn(DRAWN, "train"), subject.drawn(DRAWN, "test")
         tasks = subject.tasks
     except MetaRLError as error:
         raise BrokenPromiseError(str(error)) from error
@@ -113,8 +113,8 @@ def task_is_taken(subject: Subject) -> str | None:
         used = subject.live(actions, env=env, task=task, seed=seed)
         if found := difference(subject.live(actions, task=task, seed=seed), used):
             raise BrokenPromiseError(
-                f"The life in task {shown(task)} differs between a fresh environment and one that had "
-                f"lived in others before: {found}."
+                f"The life in task {shown(task)} differs between a fresh environment and one that "
+                f"had lived in others before: {found}."
             )
     return None
 
@@ -146,8 +146,8 @@ def task_stays(subject: Subject) -> str | None:
         told_again = subject.live(actions, env=again, task=task)
         if found := difference(told_again, subject.live(actions, env=silent)):
             raise BrokenPromiseError(
-                f"After reset() the life was not the one after reset(options={{'task': {shown(task)}}}) "
-                f"with the same task again: {found}."
+                "After reset() the life was not the one after "
+                f"reset(options={{'task': {shown(task)}}}) with the same task again: {found}."
             )
     return None
 

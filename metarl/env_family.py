@@ -54,17 +54,13 @@ class EnvFamily(TaskDistribution):
     @functools.cached_property
     def _prototype(self) -> gymnasium.Env[Any, Any]:
         """An environment that is asked for its spaces and for tasks, and never trained in."""
-        return self._make()
-
-    def make_env(self) -> gymnasium.Env[Any, Any]:
-        """A fresh environment with these options, to live in by hand."""
-        return self._make()
+        return self.make_env()
 
     @property
-    def _make(self) -> "_EnvMaker":
-        return _EnvMaker(
-            _spec(self.task_id), {name: getattr(self, name) for name in _names(type(self))}
-        )
+    def make_env(self) -> "_EnvMaker":
+        """Makes a fresh environment with these options, at each call."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return _EnvMaker(_spec(self.task_id), {name: getattr(self, name) for name in names})
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -137,7 +133,7 @@ class EnvFamily(TaskDistribution):
     @functools.cached_property
     def defines_success(self) -> bool:
         """Whether the info of a step tells `success` or `is_success`."""
-        env = self._make()
+        env = self.make_env()
         env.action_space.seed(0)
         env.reset(seed=0)
         *_, info = env.step(env.action_space.sample())
@@ -195,7 +191,7 @@ class EnvFamily(TaskDistribution):
         if pool is None or pool.closed or (pool.lanes, pool.workers) != (len(tasks), workers):
             if pool is not None:
                 pool.close()
-            pool = LanePool(self._make, self._lane_spaces, len(tasks), workers)
+            pool = LanePool(self.make_env, self._lane_spaces, len(tasks), workers)
             vars(self)["_pool"] = pool  # a cache: what is lived depends on tasks and seeds alone
             weakref.finalize(self, pool.close)
         return EnvWorld(pool, self.own_tasks(tasks), generator)
@@ -315,10 +311,6 @@ def _options(creator: Any, spec: EnvSpec) -> list[tuple[str, Any, Any]]:
     return found
 
 
-def _names(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
-
-
 def _attribute(env: gymnasium.Env[Any, Any], name: str) -> Any:
     """What a wrapper or the environment itself says, else None."""
     return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
@@ -334,9 +326,9 @@ def _cast(space: spaces.Space[Any], task: Any) -> Any:
     if isinstance(space, spaces.Box):
         return np.asarray(task, dtype=space.dtype)
     if isinstance(space, spaces.Dict) and isinstance(task, Mapping):
-        return {name: _cast(space[name], part) for name, part in task.items() if name in space.keys()}
-    if isinstance(space, spaces.Tuple) and len(task) == len(space):
-        return tuple(_cast(part, one) for part, one in zip(space.spaces, task, strict=True))
+        return {**task, **{n: _cast(space[n], task[n]) for n in space if n in task}}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_cast(part, one) for part, one in zip(space.spaces, task, strict=False))
     return task
 
 

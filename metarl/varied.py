@@ -81,7 +81,9 @@ class VariedEnv(gymnasium.Env[Any, Any]):
         **options: Any,
     ) -> None:
         """Makes the environment; `register_varied_env` says what a variation holds."""
-        self._env_id, self._options = variation["env_id"], {**options, "render_mode": render_mode}
+        self._env_id, self._options = variation["env_id"], dict(options)
+        if render_mode is not None:  # not every constructor knows it
+            self._options["render_mode"] = render_mode
         self._arguments, self._attributes = variation["arguments"], variation["attributes"]
         self._configure = _function(variation["configure"])
         self.trial_episodes = variation["trial_episodes"]

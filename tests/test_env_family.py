@@ -1,7 +1,6 @@
 """Ordinary Gymnasium environments as families: tasks there and back, options, worlds, errors."""
 
 import copy
-from importlib.metadata import EntryPoint
 
 import gymnasium
 import numpy as np
@@ -15,6 +14,7 @@ from metarl.env_family import EnvFamily, env_family
 from metarl.errors import ConfigError, TaskContractError, TaskError
 from metarl.seeding import Seeds
 from metarl.tasks import as_tasks, draw_tasks
+from tests.test_training import Interrupting, assert_equal_runs
 from tests.worlds_of_glass import Recorder
 
 
@@ -160,9 +160,7 @@ def test_numbers_that_stand_for_arrays_are_accepted(register):
             return {"mass": 0.2, "goal": (3, [[0.5], [-0.5]])}
 
     family = metarl.make_family(register(Numbers))
-    assert family.sample_tasks(1, seeded(0)).tolist() == [
-        pytest.approx([0, 1, 0, 0.5, -0.5, 0.2])
-    ]
+    assert family.sample_tasks(1, seeded(0)).tolist() == [pytest.approx([0, 1, 0, 0.5, -0.5, 0.2])]
 
 
 @pytest.mark.parametrize("bad", [7, {"mass": 0.2}, {"mass": 9.0, "goal": (2, [[0.0], [0.0]])}])
@@ -188,7 +186,9 @@ def test_what_is_missing_is_said(register):
     with pytest.raises(TaskContractError, match=r"Gymnasium space of fixed size; got Sequence"):
         metarl.make_family(register(loose, "Loose")).task_space  # noqa: B018
     endless = metarl.make_family(register(Lever, "Endless", max_episode_steps=None))
-    with pytest.raises(TaskContractError, match=r"has no time limit.*max_episode_steps=.*episode_s"):
+    with pytest.raises(
+        TaskContractError, match=r"has no time limit.*max_episode_steps=.*episode_s"
+    ):
         endless.episode_steps  # noqa: B018
     odd = type("Odd", (Lever,), {"action_space": spaces.MultiDiscrete([2, 2])})
     with pytest.raises(ConfigError, match=r"Actions must be Discrete or .* got MultiDiscrete"):
@@ -300,33 +300,24 @@ def test_random_play_is_no_floor_where_actions_have_no_bounds(register):
     assert metarl.make_family(register(free)).references(1) == {}
 
 
-def train(folder, task, iterations, **options):
+def train(folder, task, **options):
     return metarl.train(
-        "rl2",
-        task,
-        num_tasks=4,
-        num_minibatches=2,
-        hidden=4,
-        iterations=iterations,
-        out=folder,
-        progress=False,
+        "rl2", task, num_tasks=4, minibatches=2, hidden=4, iterations=4, out=folder, progress=False,
         **options,
-    )
+    )  # fmt: skip
 
 
-def test_a_resumed_run_is_the_run_that_never_stopped(register, tmp_path):
+def test_a_resumed_run_is_the_run_that_never_stopped(register, tmp_path, monkeypatch):
     task = register()
-    whole = train(tmp_path / "whole", task, 3)
-    train(tmp_path / "parts", task, 3, checkpoint_seconds=1e-9)
-    again = train(tmp_path / "again", task, 3)
-    wanted = whole.checkpoint.read_bytes()
-    assert again.checkpoint.read_bytes()[-2000:] == wanted[-2000:]
-    rows = [metarl.read_metrics(run.path / "metrics.csv") for run in (whole, again)]
-    for one, two in zip(*rows, strict=True):
-        assert {k: v for k, v in one.items() if "second" not in k} == {
-            k: v for k, v in two.items() if "second" not in k
-        }
-    assert float(rows[0][-1]["env_steps"]) > 0
+    whole = train(tmp_path / "whole", task)
+    with monkeypatch.context() as patch:
+        Interrupting(patch, at=2)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "cut", task)
+    assert len(metarl.read_metrics(tmp_path / "cut" / "metrics.csv")) == 2
+    assert_equal_runs(whole, train(tmp_path / "cut", task, resume=True))
+    assert float(metarl.read_metrics(whole.path / "metrics.csv")[-1]["env_steps"]) > 0
+    assert whole.config.task_options == {"pay": 1.0, "levers": 3, "name": "x"}
 
 
 class Plugin:
@@ -357,4 +348,3 @@ def test_environments_of_plugin_packages_are_listed(monkeypatch, capsys):
         env_family.cache_clear()
     assert "plugin/Lever-v0\n    A lever that pays in one task only.\n" in shown
     assert "options      --task.pay 1.0  --task.levers 3  --task.name x" in shown
-    assert EntryPoint  # the real ones have a name, a value and load(), as Plugin has

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment whose numbers vary: arguments, attributes, and what follows from them."""
+"""Any Gymnasium environment whose numbers vary: arguments, attributes, and what follows."""
 
 import gymnasium
 import numpy as np
@@ -6,12 +6,12 @@ import pytest
 import torch
 from gymnasium import spaces
 
-import metarl
+import metarl.conformance
 from metarl.env_family import env_family
 from metarl.errors import ConfigError
 from metarl.policies import UniformPolicy
 from metarl.seeding import Seeds
-from metarl.testing import check_task
+from metarl.testing import examine_task
 from metarl.varied import VariedEnv, register_varied_env
 
 
@@ -203,11 +203,8 @@ def test_attributes_of_attributes_vary():
     ],
 )
 def test_varied_environments_keep_the_promises(register, env_id, variation, monkeypatch):
-    import metarl.conformance
-
     monkeypatch.setattr(metarl.conformance, "MOST_SEARCHED", 1500)
-    report = metarl.testing.examine_task(register(env_id, **variation), workers=0)
+    report = examine_task(register(env_id, **variation), workers=0)
     # No random action brings the car to the goal, where alone the task is felt.
     expected = ["task matters"] if env_id == "MountainCar-v0" else []
     assert [finding.name for finding in report.broken] == expected, str(report)
-    assert check_task
