@@ -210,6 +210,11 @@ class GoalBandit(Bandit):
         """The arm that is the goal."""
         return spaces.Discrete(self.arms)
 
+    @property
+    def splits_share_tasks(self) -> bool:
+        """Unless arms are held out."""
+        return self.held_out_arms == 0
+
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
         """Goal arms [N] int64."""
         low, high = 0, self.arms - self.held_out_arms

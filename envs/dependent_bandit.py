@@ -55,6 +55,11 @@ class DependentBandit(Bandit):
         """The probability that the first arm pays."""
         return spaces.Box(0.0, 1.0, (1,), np.float32)
 
+    @property
+    def splits_share_tasks(self) -> bool:
+        """Where there are two tasks only."""
+        return self.difficulty != "uniform"
+
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
         """Payout probabilities of the first arm, [N, 1]."""
         p = torch.rand(num_tasks, 1, generator=generator, device=generator.device)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from metarl import __version__, registry
+from metarl.check_command import check
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
 from metarl.results_commands import RESULTS
 from metarl.terminal import FAILURE, INTERRUPTED, SUCCESS, USAGE, complain, in_shell, parse, say
@@ -33,6 +34,7 @@ usage: metarl COMMAND ...
 Agents that learn to adapt to a new task, trained and measured on families of tasks.
 
   metarl list                             the task families and agents there are
+  metarl check TASK [--options]           can adaptation be measured in it? for your own tasks
   metarl train AGENT TASK [--options]     meta-train an agent; makes a run folder
   metarl evaluate RUN [--options]         live it in tasks it has never seen; writes adaptation.csv
   metarl compare RUN [RUN ...]            agents and seeds side by side; may write CSV
@@ -257,6 +259,7 @@ def _training_summary(run: "Run") -> str:
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "list": _list,
+    "check": check,
     "train": _train,
     **RESULTS,
 }

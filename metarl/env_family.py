@@ -64,11 +64,12 @@ class EnvFamily(TaskDistribution):
     @functools.cached_property
     def _prototype(self) -> gymnasium.Env[Any, Any]:
         """An environment that is asked for its spaces and for tasks, and never trained in."""
-        return self._make()
+        return self.make_env()
 
     @property
-    def _make(self) -> "_EnvMaker":
-        options = {name: getattr(self, name) for name in _names(type(self))}
+    def make_env(self) -> "_EnvMaker":
+        """Makes a fresh environment with these options, at each call."""
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if vars(self).get("_seen"):
             options["render_mode"] = PICTURES
         return _EnvMaker(_spec(self.task_id), options)
@@ -144,7 +145,7 @@ class EnvFamily(TaskDistribution):
     @functools.cached_property
     def defines_success(self) -> bool:
         """Whether the info of a step tells `success` or `is_success`."""
-        env = self._make()
+        env = self.make_env()
         env.action_space.seed(0)
         env.reset(seed=0)
         *_, info = env.step(env.action_space.sample())
@@ -202,7 +203,7 @@ class EnvFamily(TaskDistribution):
         if pool is None or pool.closed or (pool.lanes, pool.workers) != (len(tasks), workers):
             if pool is not None:
                 pool.close()
-            pool = LanePool(self._make, self._lane_spaces, len(tasks), workers)
+            pool = LanePool(self.make_env, self._lane_spaces, len(tasks), workers)
             vars(self)["_pool"] = pool  # a cache: what is lived depends on tasks and seeds alone
             weakref.finalize(self, pool.close)
         return EnvWorld(pool, self.own_tasks(tasks), generator)
@@ -217,6 +218,12 @@ class EnvFamily(TaskDistribution):
         copy = dataclasses.replace(self)
         vars(copy)["_seen"] = True
         return copy
+
+    def close(self) -> None:
+        """Ends the environments and workers that are kept open for the next world."""
+        pool: LanePool | None = vars(self).pop("_pool", None)
+        if pool is not None:
+            pool.close()
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random actions, where they are bounded."""
@@ -293,10 +300,6 @@ def _options(creator: Any, spec: EnvSpec) -> list[tuple[str, Any, Any]]:
     return found
 
 
-def _names(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
-
-
 def _attribute(env: gymnasium.Env[Any, Any], name: str) -> Any:
     """What a wrapper or the environment itself says, else None."""
     return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
@@ -304,7 +307,13 @@ def _attribute(env: gymnasium.Env[Any, Any], name: str) -> Any:
 
 def _cast(space: spaces.Space[Any], task: Any) -> Any:
     """A number or list given for an array is taken for one."""
-    return np.asarray(task, dtype=space.dtype) if isinstance(space, spaces.Box) else task
+    if isinstance(space, spaces.Box):
+        return np.asarray(task, dtype=space.dtype)
+    if isinstance(space, spaces.Dict) and isinstance(task, Mapping):
+        return {**task, **{n: _cast(space[n], task[n]) for n in space if n in task}}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_cast(part, one) for part, one in zip(space.spaces, task, strict=False))
+    return task
 
 
 def _flat_type(space: spaces.Space[Any]) -> Any:
@@ -314,7 +323,7 @@ def _flat_type(space: spaces.Space[Any]) -> Any:
 def _within(space: spaces.Space[Any], task: Any) -> Any:
     """The task where float32 has rounded it over a bound of its space."""
     if isinstance(space, spaces.Box):
-        return np.clip(task, space.low, space.high)
+        return np.asarray(np.clip(task, space.low, space.high))  # of no axes it gives a number
     if isinstance(space, spaces.Dict):
         return {name: _within(part, task[name]) for name, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):

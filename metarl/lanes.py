@@ -7,8 +7,10 @@ Axes: `L` lanes, `l` lanes of one block, `W` blocks, then features (`D` observat
 """
 
 import multiprocessing
+import pickle
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -237,30 +239,32 @@ class LanePool:
         self._each = -(-lanes // blocks)  # the last block may have lanes that nobody looks at
         makers = [_BlockMaker(make, index, self._each, template) for index in range(blocks)]
         self._block = makers[0]() if not workers else None
-        # NOTE: spawn everywhere: torch's threads do not survive a fork.
-        self._vector = AsyncVectorEnv(makers, context="spawn", copy=False) if workers else None
+        self._vector = _started(makers) if workers else None
 
     def reset(self, tasks: Sequence[Any], seeds: Sequence[int]) -> dict[str, NDArray[Any]]:
         """Opens a trial in every lane: what `Block.reset` tells, [L, ...]."""
         options = {"tasks": self._shared_out(tasks), "seeds": self._shared_out(seeds)}
-        if self._block is not None:
-            told, _ = self._block.reset(options=options)
-            return told
-        assert self._vector is not None
-        told, _ = self._vector.reset(options=options)
-        return self._joined(told)
+        with self._closing_on_failure():
+            if self._block is not None:
+                return self._block.reset(options=options)[0]
+            assert self._vector is not None
+            return self._joined(self._vector.reset(options=options)[0])
 
     def step(self, action: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """One step of all lanes: what `Block.step` tells, [L, ...]."""
-        if self._block is not None:
-            return self._block.step(action)[0]
-        assert self._vector is not None
-        blocks = len(self._vector.env_fns)
-        spare = blocks * self._each - len(action)
-        if spare:
-            action = np.concatenate([action, np.repeat(action[-1:], spare, 0)])
-        told, *_ = self._vector.step(action.reshape(blocks, self._each, *action.shape[1:]))
-        return self._joined(told)
+        """One step of all lanes: what `Block.step` tells, [L, ...].
+
+        What workers tell lies in memory that the next step writes over.
+        """
+        with self._closing_on_failure():
+            if self._block is not None:
+                return self._block.step(action)[0]
+            assert self._vector is not None
+            blocks = len(self._vector.env_fns)
+            spare = blocks * self._each - len(action)
+            if spare:
+                action = np.concatenate([action, np.repeat(action[-1:], spare, 0)])
+            told, *_ = self._vector.step(action.reshape(blocks, self._each, *action.shape[1:]))
+            return self._joined(told)
 
     def picture(self, moment: str) -> Any:
         """As `Block.picture`; only where there are no workers."""
@@ -280,6 +284,15 @@ class LanePool:
         elif self._vector is not None and not self._vector.closed:
             self._vector.close(terminate=True)
 
+    @contextmanager
+    def _closing_on_failure(self) -> Iterator[None]:
+        """Whoever comes next starts afresh: some lanes have stepped, and a worker may be gone."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
     def _shared_out(self, values: Sequence[Any]) -> list[list[Any]]:
         """[L] -> [W][l]; spare lanes repeat the last value."""
         blocks = 1 if self._vector is None else len(self._vector.env_fns)
@@ -291,6 +304,26 @@ class LanePool:
         return {
             name: value.reshape(-1, *value.shape[2:])[: self.lanes] for name, value in told.items()
         }
+
+
+def _started(makers: Sequence["_BlockMaker"]) -> AsyncVectorEnv:
+    """Workers that have answered."""
+    remedy = (
+        "Register the environment with entry_point='your_module:Class', in a module that can be "
+        "imported from where you start, with plain values as arguments; or leave workers out."
+    )
+    try:
+        # NOTE: spawn everywhere: torch's threads do not survive a fork.
+        return AsyncVectorEnv(makers, context="spawn", copy=False)
+    except (EOFError, ConnectionError) as error:
+        raise ConfigError(
+            "The workers ended while they were starting; their own words are above. Most likely a "
+            f"fresh process cannot import what makes the environment. {remedy}"
+        ) from error
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"The environment cannot be sent to worker processes: {error}. {remedy}"
+        ) from error
 
 
 class _BlockMaker:

@@ -99,6 +99,16 @@ class TaskDistribution(ABC):
         return self
 
     @property
+    def task_is_observable(self) -> bool:
+        """Whether observations show the task by design, so that it need not be found out."""
+        return False
+
+    @property
+    def splits_share_tasks(self) -> bool:
+        """Whether test tasks are met in training by design, as where there are only two."""
+        return False
+
+    @property
     def lanes_at_once(self) -> int | None:
         """Lanes that an evaluation opens together, where many are costly."""
         return None
@@ -135,10 +145,6 @@ class TaskFamily(TaskDistribution):
 
     defines_success: ClassVar[bool] = False
     """whether `success` means something here"""
-    task_is_observable: ClassVar[bool] = False
-    """whether observations show the task by design, so that it need not be found out"""
-    splits_share_tasks: ClassVar[bool] = False
-    """whether test tasks are met in training by design, as where there are only two"""
     draws: ClassVar[bool] = False
     """whether `render` makes pictures"""
 

@@ -83,7 +83,9 @@ class VariedEnv(gymnasium.Env[Any, Any]):
         **options: Any,
     ) -> None:
         """Makes the environment; `register_varied_env` says what a variation holds."""
-        self._env_id, self._options = variation["env_id"], {**options, "render_mode": render_mode}
+        self._env_id, self._options = variation["env_id"], dict(options)
+        if render_mode is not None:  # not every constructor knows it
+            self._options["render_mode"] = render_mode
         self._arguments, self._attributes = variation["arguments"], variation["attributes"]
         self._configure = _function(variation["configure"])
         self.trial_episodes = variation["trial_episodes"]
@@ -112,7 +114,11 @@ class VariedEnv(gymnasium.Env[Any, Any]):
             self.task_space.seed(int(self.np_random.integers(2**31)))
             task = self.task_space.sample()
         if task is not None:
+            before = self._env
             self._live_in({name: float(np.asarray(value).item()) for name, value in task.items()})
+            if seed is None and self._env is not before:
+                # A new environment would start from the clock; its luck shall follow from ours.
+                seed = int(self.np_random.integers(2**31))
         return self._env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -140,8 +146,12 @@ class VariedEnv(gymnasium.Env[Any, Any]):
 
     def _make(self, arguments: Mapping[str, float]) -> gymnasium.Env[Any, Any]:
         try:
+            # Without its own time limit: ours is around us, and may be longer.
             return gymnasium.make(
-                self._env_id, disable_env_checker=True, **{**self._options, **arguments}
+                self._env_id,
+                max_episode_steps=-1,
+                disable_env_checker=True,
+                **{**self._options, **arguments},
             )
         except TypeError as error:
             raise ConfigError(
