@@ -88,6 +88,11 @@ class GridNavigation(TaskFamily):
         return self.steps
 
     @property
+    def splits_share_tasks(self) -> bool:
+        """Unless goals are held out."""
+        return self.held_out_goals == 0
+
+    @property
     def trial_episodes(self) -> int:
         """Four, as in the source: by the end of the second the goal can have been found."""
         return 4

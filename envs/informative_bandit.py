@@ -5,6 +5,7 @@ Axes: `L` lanes, `N` tasks, `B` copies of each task, `A` arms.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from gymnasium import spaces
@@ -40,6 +41,8 @@ class InformativeArmBandit(Bandit):
 
     pulls: int = 5
     """pulls that a trial lasts, each of them an episode of one step"""
+
+    splits_share_tasks: ClassVar[bool] = True
 
     @property
     def arms(self) -> int:

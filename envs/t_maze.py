@@ -70,6 +70,7 @@ class TMaze(TaskFamily):
 
     defines_success: ClassVar[bool] = True
     task_is_observable: ClassVar[bool] = True
+    splits_share_tasks: ClassVar[bool] = True
     """an agent can read the task off the observation"""
 
     def __post_init__(self) -> None:

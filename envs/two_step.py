@@ -5,7 +5,7 @@ Axes: `L` lanes, `N` tasks.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -76,6 +76,8 @@ class TwoStep(TaskFamily):
         require_between("common", self.common, 0.5, 1.0)
         require_between("reward", self.reward, 0.5, 1.0)
         require_between("reversal", self.reversal, 0.0, 1.0)
+
+    splits_share_tasks: ClassVar[bool] = True
 
     @property
     def observation_space(self) -> spaces.Box:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from textwrap import shorten
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import gymnasium
@@ -301,7 +302,7 @@ def shown(task: Any) -> str:
     """A task as one would type it."""
     if isinstance(task, dict):
         return "{" + ", ".join(f"{name!r}: {shown(part)}" for name, part in task.items()) + "}"
-    return repr(task.tolist() if isinstance(task, np.ndarray | np.generic) else task)
+    return shorten(repr(task.tolist() if isinstance(task, np.ndarray | np.generic) else task), 100)
 
 
 def _equal(one: NDArray[Any], two: NDArray[Any]) -> bool:

@@ -133,6 +133,9 @@ def lanes_do_not_mix(subject: Subject) -> str | None:
                     f"Another task and action in the first lane changed the {name} of other lanes "
                     f"in step {step}, though equally many random numbers were drawn."
                 )
+        if bool((first[1] | second[1]).any()):  # nobody steps on where an episode has ended
+            one = select_lanes(first[1], family.reset(tasks, runs[0]), one)
+            two = select_lanes(second[1], family.reset(other_tasks, runs[1]), two)
     return None
 
 

@@ -201,8 +201,8 @@ def task_is_hidden(subject: Subject) -> str | None:
         for task, obs in zip(subject.tasks[1:], openings[1:], strict=True):
             if not np.array_equal(openings[0], obs, equal_nan=True):
                 raise BrokenPromiseError(
-                    f"Under equal seeds the first observation is {openings[0].tolist()} in task "
-                    f"{shown(subject.tasks[0])} and {obs.tolist()} in task {shown(task)}."
+                    f"Under equal seeds the first observation is {shown(openings[0])} in task "
+                    f"{shown(subject.tasks[0])} and {shown(obs)} in task {shown(task)}."
                 )
     flat = subject.rows.reshape(len(subject.rows), -1).numpy().astype(np.float64)
     for component, number in _showing(_later_observations(subject), flat):
