@@ -76,8 +76,9 @@ def test_reference_policies_are_lived_and_written_down(tmp_path):
 
 @pytest.mark.learning
 def test_ordinary_rl_is_measured_beside_rl2(tmp_path):
-    small = ["--tasks", "2", "--steps", "6400", "--rl2-iterations", "2", "--out", "out"]
-    out = run_script(tmp_path, "sb3_baselines.py", *small, "--experience", "0", "8")
+    small = ["--tasks", "2", "--steps", "640", "--rl2-iterations", "1", "--out", "out"]
+    bandit = ["--task", "metarl/GoalBandit-v0", "--experience", "0", "80"]
+    out = run_script(tmp_path, "sb3_baselines.py", *small, *bandit)
     for label in ("RL²", "PPO from scratch", "PPO on all tasks, fine-tuned", "PPO told the task"):
         assert label in out
     assert (tmp_path / "out" / "adaptation.png").stat().st_size > 10_000
