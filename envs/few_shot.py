@@ -74,9 +74,7 @@ class FewShotClassification(TaskFamily):
     """which right guesses earn 1: all, or those of queries only"""
 
     defines_success: ClassVar[bool] = True
-    task_is_observable: ClassVar[bool] = (
-        True  # the images, not their labels
-    )
+    task_is_observable: ClassVar[bool] = True  # the images, not their labels
 
     def __post_init__(self) -> None:
         for name in ("ways", "shots", "queries"):
