@@ -62,3 +62,33 @@ register_preset(
         "seeds; 3 minutes on one core",
     )
 )
+register_preset(
+    Preset(
+        agent="rl2",
+        task="metarl/GridNavigation-v0",
+        name="varibad",
+        agent_options={"num_tasks": 256, "iterations": 150},
+        note="4.01, 10.6, 11.07, 11.07 in episodes 1 to 4 (exact optimum: 4.000, then 11.071), one "
+        "seed",
+    )
+)
+register_preset(
+    Preset(
+        agent="rl2",
+        task="metarl/TMaze-v0",
+        name="corridor-10",
+        agent_options={"num_tasks": 256, "iterations": 100},
+        note=".999 of 1, one seed; a minute",
+    )
+)
+register_preset(
+    Preset(
+        agent="rl2",
+        task="metarl/Sinusoid-v0",
+        name="shots-5",
+        # Actions change nothing that comes later.
+        agent_options={"num_tasks": 256, "iterations": 250, "gamma": 0.0, "initial_std": 0.3},
+        task_options={"shots": 5, "queries": 5},
+        note="squared error .27 on the queries (3.0 without learning), one seed",
+    )
+)

@@ -85,6 +85,15 @@ def test_ordinary_rl_is_measured_beside_rl2(tmp_path):
 
 
 @pytest.mark.learning
+def test_recurrent_ppo_is_measured_beside_rl2(tmp_path):
+    small = ["--steps", "80", "--lanes", "8", "--rl2-iterations", "1", "--test-tasks", "20"]
+    out = run_script(tmp_path, "sb3_recurrent.py", *small, "--out", "out")
+    labels = [line[:28].strip() for line in out.splitlines()]
+    assert {"RL²", "PPO", "RL² by RecurrentPPO", "exact Bayes optimum"} <= set(labels)
+    assert (tmp_path / "out" / "adaptation.png").stat().st_size > 10_000
+
+
+@pytest.mark.learning
 def test_the_demo_comes_close_to_the_exact_optimum(tmp_path):
     out = run_script(tmp_path, "demo.py")
     earned = {line[2:32].strip(): line.split()[-3] for line in out.splitlines() if "±" in line}

@@ -1,0 +1,107 @@
+"""RL^2 twice: metarl's, and the recurrent PPO of sb3-contrib on trials that are its episodes.
+
+Plain PPO, which cannot remember, stands beside them: it earns what can be earned without adapting.
+All three are trained on the same bandits and live in the same unseen ones.
+
+    pip install 'metarl-suite[sb3]'
+    python experiments/sb3_recurrent.py                  # some five minutes on two CPU cores
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import metarl  # isort: skip  (before torch, whose waiting threads it teaches to sleep)
+import torch
+import tyro
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import PPO
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """RL^2 of two libraries, and plain PPO, in the same unseen bandits."""
+
+    task: str = "metarl/BernoulliBandit-v0"
+    """id of the family"""
+    steps: int = 600_000
+    """environment steps that each model of stable-baselines3 is trained for"""
+    lanes: int = 256
+    """environments that they step together"""
+    rl2: Path | None = None
+    """run of RL^2 to show beside; by default a short one is trained"""
+    rl2_iterations: int = 150
+    """meta-iterations of that one"""
+    test_tasks: int = 2000
+    """unseen tasks"""
+    seed: int = 0
+    """of all training"""
+    out: Path = Path("runs/sb3-recurrent")
+    """where the folders and the picture go"""
+
+
+def main(options: Options) -> None:
+    """Trains, measures, draws."""
+    torch.set_num_threads(1)
+    run = options.rl2 or metarl.train(
+        "rl2",
+        options.task,
+        iterations=options.rl2_iterations,
+        seed=options.seed,
+        out=options.out / "rl2",
+        resume=True,
+        threads=1,
+    )
+    curves = metarl.evaluate(run, num_tasks=options.test_tasks)
+    plain, recurrent = trained_plain(options), trained_recurrent(options)
+    curves += measured(options, "ppo", "PPO", plain, trial=False)
+    curves += measured(options, "recurrent-ppo", "RL² by RecurrentPPO", recurrent, trial=True)
+    for curve in curves:
+        trial = metarl.bootstrap_mean(curve.returns.sum(0))
+        print(f"{curve.label:28} {trial.mean:.3f} [{trial.low:.3f}, {trial.high:.3f}]")
+    folders = [run, options.out / "ppo", options.out / "recurrent-ppo"]
+    print(*metarl.plot(folders, out=options.out / "adaptation"), sep="\n")
+
+
+def trained_plain(options: Options) -> PPO:
+    """PPO in a new task at every episode."""
+    env = metarl.to_sb3_vec_env(options.task, options.lanes, seed=options.seed)
+    model = PPO("MlpPolicy", env, n_steps=10, batch_size=640, seed=options.seed, device="cpu")
+    return model.learn(options.steps)
+
+
+def trained_recurrent(options: Options) -> RecurrentPPO:
+    """Recurrent PPO whose episodes are trials, so that its memory lasts as long as they do."""
+    env = metarl.to_sb3_vec_env(options.task, options.lanes, trial=True, seed=options.seed)
+    (family, *_) = env.get_attr("family", 0)
+    trial_steps = family.trial_episodes * family.episode_steps
+    model = RecurrentPPO(
+        "MlpLstmPolicy",
+        env,
+        n_steps=trial_steps,
+        batch_size=trial_steps * options.lanes // 4,
+        n_epochs=4,
+        learning_rate=3e-3,
+        policy_kwargs={"lstm_hidden_size": 64, "shared_lstm": True, "enable_critic_lstm": False},
+        seed=options.seed,
+        device="cpu",
+    )
+    return model.learn(options.steps)
+
+
+def measured(
+    options: Options, agent: str, label: str, model: Any, *, trial: bool
+) -> list[metarl.Curve]:
+    """Its curve in the tasks of the evaluation, written to a folder named after the agent."""
+    return metarl.evaluate_policy(
+        metarl.sb3_policy(model, options.task, trial=trial),
+        options.task,
+        agent=agent,
+        label=label,
+        num_tasks=options.test_tasks,
+        out=options.out / agent,
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
