@@ -105,6 +105,16 @@ def pair(arm_means: ArmMeans, posterior: scores.PairPosterior) -> References:
     }
 
 
+def informative(arms: int, arm_means: ArmMeans, *, thompson: Score, optimum: Score) -> References:
+    """Arms of which one tells, by its payout, which one pays most."""
+    return {
+        "random": _random(arms),
+        "thompson": _scored("Thompson sampling", arms, thompson),
+        "bayes_optimal": _scored("exact Bayes optimum", arms, optimum, role="ceiling"),
+        "best_arm": _best_arm(arm_means),
+    }
+
+
 def _epsilon_greedy(arms: int, mean: Score) -> Reference:
     score = scores.EpsilonGreedy(mean=mean, epsilon=EPSILON)
     return _scored(f"epsilon-greedy ({EPSILON})", arms, score, by_default=False)

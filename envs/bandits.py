@@ -5,20 +5,23 @@ that an agent can know is what it remembers of its earlier episodes in the same 
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import require_between, require_positive
 from metarl.envs import bandit_references
 from metarl.envs.bandit_optimum import bayes_optimal_value
 from metarl.envs.bandit_scores import GoalPosterior
+from metarl.envs.pictures import Pull, draw_arms
 from metarl.errors import ConfigError
-from metarl.tasks import Reference, Split, TaskFamily
+from metarl.tasks import Moment, Reference, Split, TaskFamily
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,8 @@ class Bandit(TaskFamily):
 
     pulls: int = 10
     """pulls that a trial lasts, each of them an episode of one step"""
+
+    draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("arms", self.arms)
@@ -83,6 +88,14 @@ class Bandit(TaskFamily):
         """Pulls an arm, which ends the episode."""
         mean = self.arm_means(task).gather(1, action.unsqueeze(1)).squeeze(1)
         return state, self.pay(mean, generator), torch.ones_like(action, dtype=torch.bool)
+
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """What the arms pay, how often each has been pulled, and the latest pull."""
+        pulls = [
+            Pull(int(moment.action), moment.reward) for moment in life if moment.action is not None
+        ]
+        counts = np.bincount([pull.arm for pull in pulls], minlength=self.arms)
+        return draw_arms(self.arm_means(task)[0].numpy(), counts, pulls[-1] if pulls else None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ Axes: `L` lanes, `N` tasks; points have two coordinates.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -12,11 +12,13 @@ from typing import ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import require_positive
 from metarl.envs import navigation_references
-from metarl.tasks import Reference, Split, TaskFamily
+from metarl.envs.pictures import draw_ways
+from metarl.tasks import Moment, Reference, Split, TaskFamily
 
 MAX_MOVE = 0.1
 """longest move per step, in each coordinate"""
@@ -31,6 +33,9 @@ NUM_GOALS = 100
 NUM_TRAIN_GOALS = 80
 """sparse point navigation: of these, so many are for training; the others are the test split"""
 
+SEEN = 0.25
+"""so far beyond the goals and the start a picture reaches, and farther where the point walks off"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Navigation(TaskFamily):
@@ -43,6 +48,7 @@ class Navigation(TaskFamily):
     """steps after which an episode is truncated"""
 
     defines_success: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("steps", self.steps)
@@ -83,6 +89,27 @@ class Navigation(TaskFamily):
     def arrive(self, task: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """Reward [L] of arriving at `position` [L, 2], and whether that ends the episode."""
 
+    @property
+    @abstractmethod
+    def task_space(self) -> spaces.Box:
+        """The goal."""
+
+    @property
+    @abstractmethod
+    def goal_radius(self) -> float:
+        """How near the goal is there."""
+
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """The goal, the way of this episode, and palely those of the episodes before."""
+        ways: list[list[NDArray[np.float64]]] = []
+        for moment in life:
+            if moment.action is None or not ways:
+                ways.append([])
+            ways[-1].append(moment.state[0].numpy())
+        goals = self.task_space
+        low, high = np.minimum(goals.low, 0) - SEEN, np.maximum(goals.high, 0) + SEEN
+        return draw_ways(ways, task[0].numpy(), self.goal_radius, low, high)
+
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random, standing still, and an oracle that knows the goal."""
         return navigation_references.references(self.action_space)
@@ -106,6 +133,11 @@ class PointNavigation(Navigation):
     def task_space(self) -> spaces.Box:
         """The goal."""
         return spaces.Box(-GOAL_RANGE, GOAL_RANGE, (2,), np.float32)
+
+    @property
+    def goal_radius(self) -> float:
+        """In each coordinate."""
+        return GOAL_SIZE
 
     @property
     def trial_episodes(self) -> int:
@@ -152,6 +184,11 @@ class SparsePointNavigation(Navigation):
         """The goal."""
         low, high = np.array([[-1, 0], [1, 1]], dtype=np.float32)
         return spaces.Box(low, high, (2,), np.float32)
+
+    @property
+    def goal_radius(self) -> float:
+        """Of the disc that pays."""
+        return GOAL_RADIUS
 
     @property
     def trial_episodes(self) -> int:

@@ -2,6 +2,12 @@
 
     python experiments/benchmark.py                    # about a minute on two CPU cores
 
+The same world written as an ordinary environment, and stepped by two processes:
+
+    python experiments/benchmark.py --task metarl/PointNavigation-v0 --lanes 512
+    python experiments/benchmark.py --task plain_navigation:plain/PointNavigation-v0 --lanes 512
+    python experiments/benchmark.py --task plain_navigation:plain/PointNavigation-v0 --workers 2
+
 "rollout" is the engine with the acting policy; "train" is steps over (rollout + update) with four
 epochs of four minibatches; "world" is the family alone under random actions. Leave the machine
 idle: nothing else may run beside it.
@@ -33,6 +39,8 @@ class Options:
     """CPU threads; by default torch's own choice"""
     device: str = "cpu"
     """torch device"""
+    workers: int | None = None
+    """processes that step ordinary Gymnasium environments; by default this one does"""
 
 
 def main(options: Options) -> None:
@@ -69,7 +77,14 @@ def workloads(
     random = family.references(1)["random"].build(tasks)
 
     def live(policy: metarl.Policy) -> metarl.Trajectory:
-        return metarl.collect(family, tasks, policy, episodes=family.trial_episodes, seeds=seeds)
+        return metarl.collect(
+            family,
+            tasks,
+            policy,
+            episodes=family.trial_episodes,
+            seeds=seeds,
+            workers=options.workers,
+        )
 
     def train() -> int:
         experience = live(agent.start(lanes))

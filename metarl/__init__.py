@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from metarl.cpu import keep_freed_memory
     from metarl.evaluation import evaluate
     from metarl.plotting import plot
+    from metarl.policy_evaluation import evaluate_policy
+    from metarl.recording import record
     from metarl.records import Run, load_run, read_metrics
     from metarl.registry import (
         Preset,
@@ -36,11 +38,15 @@ if TYPE_CHECKING:
     )
     from metarl.rollout import collect
     from metarl.rows import Curve
+    from metarl.sb3 import to_sb3_vec_env
+    from metarl.sb3_policies import sb3_policy
     from metarl.seeding import Seeds
     from metarl.statistics import Estimate, bootstrap_mean
-    from metarl.tasks import Reference, Split, TaskDistribution, TaskFamily
+    from metarl.tasks import Moment, Reference, Split, TaskDistribution, TaskFamily
     from metarl.training import train
     from metarl.trajectory import Percept, Trajectory
+    from metarl.trial_env import Trial
+    from metarl.trial_worlds import TrialWorld
     from metarl.varied import register_varied_env
 
 __version__ = _version("metarl-suite")
@@ -54,6 +60,7 @@ _HOMES = {
     "Decision": "agent",
     "Estimate": "statistics",
     "Memory": "agent",
+    "Moment": "tasks",
     "Percept": "trajectory",
     "Policy": "agent",
     "Preset": "registry",
@@ -65,6 +72,8 @@ _HOMES = {
     "TaskDistribution": "tasks",
     "TaskFamily": "tasks",
     "Trajectory": "trajectory",
+    "Trial": "trial_env",
+    "TrialWorld": "trial_worlds",
     "agent_config": "registry",
     "agent_names": "registry",
     "bootstrap_mean": "statistics",
@@ -72,17 +81,21 @@ _HOMES = {
     "compare": "comparison",
     "compare_curves": "comparison",
     "evaluate": "evaluation",
+    "evaluate_policy": "policy_evaluation",
     "keep_freed_memory": "cpu",
     "load_run": "records",
     "make_family": "registry",
     "plot": "plotting",
     "presets": "registry",
     "read_metrics": "records",
+    "record": "recording",
     "register_agent": "registry",
     "register_family": "registry",
     "register_preset": "registry",
     "register_varied_env": "varied",
+    "sb3_policy": "sb3_policies",
     "task_ids": "registry",
+    "to_sb3_vec_env": "sb3",
     "train": "training",
     "write_comparison": "comparison",
 }
@@ -96,6 +109,7 @@ __all__ = [
     "Decision",
     "Estimate",
     "Memory",
+    "Moment",
     "Percept",
     "Policy",
     "Preset",
@@ -107,6 +121,8 @@ __all__ = [
     "TaskDistribution",
     "TaskFamily",
     "Trajectory",
+    "Trial",
+    "TrialWorld",
     "agent_config",
     "agent_names",
     "bootstrap_mean",
@@ -114,17 +130,21 @@ __all__ = [
     "compare",
     "compare_curves",
     "evaluate",
+    "evaluate_policy",
     "keep_freed_memory",
     "load_run",
     "make_family",
     "plot",
     "presets",
     "read_metrics",
+    "record",
     "register_agent",
     "register_family",
     "register_preset",
     "register_varied_env",
+    "sb3_policy",
     "task_ids",
+    "to_sb3_vec_env",
     "train",
     "write_comparison",
 ]

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 # NOTE: what trains, evaluates and draws is imported by the command that needs it: help comes fast.
 
+MOST_SPACE = 200
+"""characters of a space in a list"""
+
 _OVERVIEW = """\
 usage: metarl COMMAND ...
 
@@ -35,6 +39,7 @@ Agents that learn to adapt to a new task, trained and measured on families of ta
   metarl evaluate RUN [--options]         live it in tasks it has never seen; writes adaptation.csv
   metarl compare RUN [RUN ...]            agents and seeds side by side; may write CSV
   metarl plot RUN [RUN ...] [--options]   draw how fast it adapts, and more; writes PNG and SVG
+  metarl record RUN [--options]           film one trial in a task it has never seen; writes a GIF
 
 `metarl COMMAND --help` explains every option.
 """
@@ -104,18 +109,26 @@ def _say_task_families(*, detailed: bool) -> None:
     say("Task families:")
     for task_id in registry.task_ids():
         try:
-            cls, registered = registry.family_class(task_id)
-            family = registry.build_family(cls, registered)
+            lines = _description(task_id, detailed=detailed)
         except Exception as error:  # one broken package must not hide the others
-            say(f"  {task_id}\n    cannot be made: {error!r}")
-            continue
-        say(f"  {task_id}\n    {_first_line(cls)}")
-        if detailed:
-            values = dataclasses.asdict(family)  # type: ignore[call-overload]
-            options = [f"--task.{name.replace('_', '-')} {v}" for name, v in values.items()]
-            for name in ("observation", "action", "task"):
-                say(f"    {name:12} {getattr(family, f'{name}_space')}")
-            say(f"    options      {'  '.join(options) or 'none'}")
+            reason = str(error) if isinstance(error, MetaRLError) else repr(error)
+            lines = [f"cannot be made: {reason}"]
+        say("\n    ".join([f"  {task_id}", *lines]))
+
+
+def _description(task_id: str, *, detailed: bool) -> list[str]:
+    """What a family is, its spaces and options."""
+    cls, registered = registry.family_class(task_id)
+    lines = [_first_line(cls)]
+    if detailed:
+        family = registry.build_family(cls, registered)
+        values = dataclasses.asdict(family)  # type: ignore[call-overload]
+        options = [f"--task.{name.replace('_', '-')} {v}" for name, v in values.items()]
+        for name in ("observation", "action", "task"):
+            space = textwrap.shorten(str(getattr(family, f"{name}_space")), MOST_SPACE)
+            lines.append(f"{name:12} {space}")
+        lines.append(f"options      {'  '.join(options) or 'none'}")
+    return lines
 
 
 def _say_agents() -> None:

@@ -16,7 +16,7 @@ import functools
 import inspect
 import typing
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,16 +27,25 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from torch import Generator, Tensor
 
+from metarl.env_worlds import EnvWorld, integers
 from metarl.errors import ConfigError, TaskContractError
-from metarl.lanes import SUCCESS_KEYS, LanePool, LaneSpaces, flat_space, plain_action_space
+from metarl.lanes import (
+    SUCCESS_KEYS,
+    LanePool,
+    LaneSpaces,
+    flat_space,
+    plain_action_space,
+)
 from metarl.policies import UniformPolicy
 from metarl.tasks import Reference, Split, TaskDistribution
-from metarl.worlds import Transition, World
+from metarl.worlds import World
 
 DEFAULT_TRIAL_EPISODES = 2
 """one to explore, one to show what was learnt"""
 LANES_AT_ONCE = 250
 """environments of an evaluation; part of what a seed means, since each batch draws its own"""
+PICTURES = "rgb_array"
+"""Gymnasium's name for pictures that are arrays"""
 PLAIN = (bool, int, float, str)
 """types of constructor arguments that are options"""
 
@@ -60,7 +69,10 @@ class EnvFamily(TaskDistribution):
     def make_env(self) -> "_EnvMaker":
         """Makes a fresh environment with these options, at each call."""
         names = [field.name for field in dataclasses.fields(self)]
-        return _EnvMaker(_spec(self.task_id), {name: getattr(self, name) for name in names})
+        options = {name: getattr(self, name) for name in names}
+        if vars(self).get("_seen"):
+            options["render_mode"] = PICTURES
+        return _EnvMaker(_spec(self.task_id), options)
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -152,7 +164,7 @@ class EnvFamily(TaskDistribution):
 
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
         """Tasks [N, ...] drawn one by one by the environment's `sample_task`, or its space."""
-        np_random = np.random.default_rng(_integers(generator, 1)[0])
+        np_random = np.random.default_rng(integers(generator, 1)[0])
         space, sample = self.own_task_space, _attribute(self._prototype, "sample_task")
         if sample is None:
             space.seed(int(np_random.integers(2**31)))
@@ -202,6 +214,17 @@ class EnvFamily(TaskDistribution):
         if pool is not None:
             pool.close()
 
+    @property
+    def draws(self) -> bool:
+        """Whether the environment can be rendered into an array."""
+        return PICTURES in self._prototype.metadata.get("render_modes", ())
+
+    def to_be_seen(self) -> "EnvFamily":
+        """The same, with environments that draw themselves."""
+        copy = dataclasses.replace(self)
+        vars(copy)["_seen"] = True
+        return copy
+
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random actions, where they are bounded."""
         space = self.action_space
@@ -210,46 +233,6 @@ class EnvFamily(TaskDistribution):
         return {
             "random": Reference(role="floor", label="random", build=lambda _: UniformPolicy(space))
         }
-
-
-class EnvWorld:
-    """A world over a pool of environments."""
-
-    def __init__(self, pool: LanePool, tasks: Sequence[Any], generator: Generator) -> None:
-        """Lives in `tasks` [L]; every trial draws its seeds from `generator`."""
-        self._pool, self._tasks, self._generator = pool, tasks, generator
-        self._opening = self._ended = torch.empty(0)
-
-    def reset(self, lanes: Tensor | None = None) -> Tensor:
-        """Opens a trial, or shows the episodes that were opened where others ended.
-
-        Raises:
-            ValueError: a lane is marked whose episode has not ended.
-        """
-        if lanes is None:
-            told = self._pool.reset(self._tasks, _integers(self._generator, len(self._tasks)))
-            self._opening = self._tensor(told["opening"], torch.float32)
-            return self._opening
-        if bool((lanes & ~self._ended).any()):
-            raise ValueError("Only a lane whose episode has ended can be opened anew.")
-        return self._opening
-
-    def step(self, action: Tensor) -> Transition:
-        """One step in every lane."""
-        told = self._pool.step(action.cpu().numpy())
-        last = Transition(
-            obs=self._tensor(told["obs"], torch.float32),
-            reward=self._tensor(told["reward"], torch.float32),
-            terminated=self._tensor(told["terminated"], torch.bool),
-            truncated=self._tensor(told["truncated"], torch.bool),
-            success=self._tensor(told["success"], torch.bool),
-        )
-        self._opening = self._tensor(told["opening"], torch.float32)
-        self._ended = last.terminated | last.truncated
-        return last
-
-    def _tensor(self, value: Any, dtype: torch.dtype) -> Tensor:
-        return torch.tensor(value, dtype=dtype, device=self._generator.device)
 
 
 class _EnvMaker:
@@ -314,11 +297,6 @@ def _options(creator: Any, spec: EnvSpec) -> list[tuple[str, Any, Any]]:
 def _attribute(env: gymnasium.Env[Any, Any], name: str) -> Any:
     """What a wrapper or the environment itself says, else None."""
     return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
-
-
-def _integers(generator: Generator, count: int) -> list[int]:
-    drawn = torch.randint(2**31, (count,), generator=generator, device=generator.device)
-    return [int(number) for number in drawn.tolist()]
 
 
 def _cast(space: spaces.Space[Any], task: Any) -> Any:

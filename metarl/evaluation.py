@@ -96,7 +96,7 @@ def evaluate(
         device=device,
         workers=workers,
     )
-    chosen = _choose(family, schedule, references)
+    chosen = living_references(family, schedule, references)
 
     curves, logs = [], []
     who: tuple[str, str, str]
@@ -138,7 +138,7 @@ def _names(run: Run, trials: Trials, agent: str, role: str, label: str) -> dict[
     }
 
 
-def _choose(
+def living_references(
     family: TaskDistribution, schedule: Schedule, wanted: bool | Sequence[str]
 ) -> Mapping[str, Reference]:
     """Those that can live as long as the agent."""

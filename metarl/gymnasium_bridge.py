@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import require_positive
-from metarl.errors import ConfigError, ShapeError, TaskError
+from metarl.drawing import RENDERING, DrawnWorld, refuse_rendering, rendering
+from metarl.errors import ShapeError, TaskError
 from metarl.registry import build_family
 from metarl.tasks import BatchedWorld, Split, TaskFamily, as_tasks
 from metarl.worlds import Transition, select_lanes
@@ -30,20 +31,21 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     `reset(options={"task": ...})` sets the task, which then stays over resets, seeded ones
     included, until another is given. If none is given at the first reset, one is drawn from the
     train split. Equal seeds and tasks are equal lives.
+    Pictures show what was lived since the last seeded reset or new task.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  (Gymnasium's own declaration)
+    metadata: dict[str, Any] = RENDERING
 
     def __init__(
         self, family: str | type[TaskFamily], render_mode: str | None = None, **options: Any
     ) -> None:
         """Builds the family, a class or `'module:Class'`, with its `options`."""
-        _refuse_rendering(render_mode)
         self.family: TaskFamily = build_family(family, options)
+        self.metadata, self.render_mode = rendering(self.family, render_mode), render_mode
         self.observation_space = self.family.observation_space
         self.action_space = self.family.action_space
         self.task_space = self.family.task_space
-        self._lanes = _Lanes(self.family, 1)
+        self._lanes = _Lanes(self.family, 1, drawn=render_mode is not None)
         self._running = False
 
     @property
@@ -53,7 +55,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
         """Draws a task for `options["task"]`; the one lived in does not change."""
-        return _sampled(self.family, 1, np_random, split)[0].copy()
+        (task,) = _sampled(self.family, 1, np_random, split)
+        return np.array(task)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -84,6 +87,10 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         info = {"success": bool(last.success)} if self.family.defines_success else {}
         return _numpy(last.obs[0]), float(last.reward), terminated, truncated, info
 
+    def render(self) -> NDArray[np.uint8] | None:
+        """Picture [H, W, 3] of the present moment; None without a render mode."""
+        return self._lanes.frame()
+
 
 class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     """`num_envs` lanes of a task family, each in a task of its own, moved by tensor operations.
@@ -111,7 +118,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
         `max_episode_steps` shortens episodes further than the family does.
         """
-        _refuse_rendering(render_mode)
+        refuse_rendering(render_mode)
         require_positive("num_envs", num_envs)
         require_positive("max_episode_steps", max_episode_steps)
         self.num_envs = num_envs
@@ -247,11 +254,11 @@ class _Lanes:
     Tasks have a stream of their own, so that drawing them does not shift the world's noise.
     """
 
-    def __init__(self, family: TaskFamily, count: int) -> None:
-        self._family, self._count = family, count
+    def __init__(self, family: TaskFamily, count: int, *, drawn: bool = False) -> None:
+        self._family, self._count, self._drawn = family, count, drawn
         self._task_stream, self._world_stream = Generator(), Generator()
         self._seeded = False
-        self._world: BatchedWorld | None = None
+        self._world: BatchedWorld | DrawnWorld | None = None
 
     @property
     def tasks(self) -> Tensor:
@@ -270,11 +277,19 @@ class _Lanes:
         if self._world is None:
             if given is None:
                 given = self._family.sample_tasks(self._count, self._task_stream, "train")
-            self._world = BatchedWorld(self._family, given, self._world_stream)
+            world = BatchedWorld(self._family, given, self._world_stream)
+            self._world = DrawnWorld(world) if self._drawn else world
         elif given is not None:
             old = self._world.tasks
             self._world.tasks = given if mask is None else select_lanes(mask, given, old)
+        if isinstance(self._world, DrawnWorld) and (reseed or given is not None):
+            self._world.forget()
         return self._world.reset(mask)
+
+    def frame(self) -> NDArray[np.uint8] | None:
+        """Picture [H, W, 3] of lane 0, where it is drawn."""
+        world = self._open_world()
+        return world.frame() if isinstance(world, DrawnWorld) else None
 
     def reopen(self, mask: Tensor) -> Tensor:
         """Observations [L, D], after a new episode in the marked lanes, tasks unchanged."""
@@ -312,7 +327,7 @@ class _Lanes:
                 stream.manual_seed(int(np_random.integers(2**63)))
             self._seeded = True
 
-    def _open_world(self) -> BatchedWorld:
+    def _open_world(self) -> BatchedWorld | DrawnWorld:
         if self._world is None:
             raise ResetNeeded("There is no task yet; call reset() first.")
         return self._world
@@ -324,11 +339,6 @@ def _sampled(
     """Tasks [count, ...] of a split."""
     stream = Generator().manual_seed(int(np_random.integers(2**63)))
     return _numpy(family.sample_tasks(count, stream, split))
-
-
-def _refuse_rendering(render_mode: str | None) -> None:
-    if render_mode is not None:
-        raise ConfigError(f"Task families draw no pictures; got render_mode={render_mode!r}.")
 
 
 def _numpy(value: Tensor) -> NDArray[Any]:

@@ -11,6 +11,7 @@ import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -25,6 +26,8 @@ from metarl.errors import ConfigError
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
 SUCCESS_KEYS = ("success", "is_success")
 """what an info calls it that the task is solved"""
+STEP, OPENING = "step", "opening"
+"""moments of which there is a picture: after the last step, and where the last episode opened"""
 
 
 class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -34,8 +37,9 @@ class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
     of the info only success is kept.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], *, filmed: bool = False) -> None:
         super().__init__(env)
+        self.pictures: dict[str, Any] | None = {} if filmed and env.render_mode else None
         self.observation_space = flat_space(env.observation_space)
         self.action_space = plain_action_space(env.action_space)
         self.next_task: Any = None
@@ -48,14 +52,21 @@ class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
             options = {**(options or {}), "task": self.next_task}
             self.next_task = None
         obs, _ = self.env.reset(seed=seed, options=options)
+        self._film(OPENING)
         return self._flat(obs), {}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One step."""
         obs, reward, terminated, truncated, info = self.env.step(self._own(action))
+        self._film(STEP)
         success = any(bool(info[key]) for key in SUCCESS_KEYS if key in info)
         ended = bool(terminated), bool(truncated) and not terminated
         return self._flat(obs), float(reward), *ended, {"success": success}
+
+    def _film(self, moment: str) -> None:
+        # Kept, because where an episode ends the next one is opened before anybody can look.
+        if self.pictures is not None:
+            self.pictures[moment] = self.env.render()
 
     def _flat(self, obs: Any) -> NDArray[np.float32]:
         flat = spaces.flatten(self.env.observation_space, obs)
@@ -163,14 +174,20 @@ class Block(gymnasium.Env[Any, Any]):
         told = self._told(obs, opening, reward, terminated, truncated, success)
         return told, 0.0, False, False, {}
 
-    def render(self) -> Any:
-        """The frame of the first lane."""
-        return self._open().envs[0].render()
+    def picture(self, moment: str) -> Any:
+        """What the first lane looked like at STEP or at OPENING, where it was made to be seen."""
+        (first, *_) = self._open().envs
+        assert isinstance(first, Lane)
+        assert first.pictures is not None
+        return first.pictures[moment]
 
     def close(self) -> None:
         """Closes the environments."""
         if self._lanes is not None:
             self._lanes.close()
+
+    def _lane(self, *, filmed: bool) -> Lane:
+        return Lane(self._make(), filmed=filmed)
 
     def _open(self) -> SyncVectorEnv:
         if self._lanes is None:
@@ -178,7 +195,7 @@ class Block(gymnasium.Env[Any, Any]):
                 # Ctrl-C is for the trainer, which ends the iteration at hand; it needs its workers.
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
             self._lanes = SyncVectorEnv(
-                [lambda: Lane(self._make())] * self._count,
+                [partial(self._lane, filmed=lane == 0) for lane in range(self._count)],
                 copy=True,
                 autoreset_mode=AutoresetMode.SAME_STEP,
             )
@@ -248,6 +265,11 @@ class LanePool:
                 action = np.concatenate([action, np.repeat(action[-1:], spare, 0)])
             told, *_ = self._vector.step(action.reshape(blocks, self._each, *action.shape[1:]))
             return self._joined(told)
+
+    def picture(self, moment: str) -> Any:
+        """As `Block.picture`; only where there are no workers."""
+        assert self._block is not None
+        return self._block.picture(moment)
 
     @property
     def closed(self) -> bool:

@@ -98,7 +98,7 @@ class Trials:
     seed: int
     split: Split
     device: str
-    workers: int | None
+    workers: int | None = None
 
     def of_agent(self, agent: Agent) -> Life:
         """Lives before and after each adaptation step of the agent."""

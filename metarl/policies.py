@@ -18,6 +18,32 @@ from metarl.networks import CORES, CoreName, CoreState, ScaledValue, linear, mlp
 from metarl.stacked import StackedMLP
 from metarl.trajectory import Percept
 
+HISTORY = 5
+"""numbers of a percept beside the observation and the previous action: the reward and four flags"""
+
+
+def percept_features(head: ActionHead, percept: Percept) -> Tensor:
+    """All of a percept as one vector, [..., D + A + 5]; any leading axes.
+
+    The observation, then what the previous step was: its action as the head encodes it (one-hot,
+    or in units of the bounds), reward, terminated, truncated; then first of episode, first of
+    trial. So Duan et al. 2016, arXiv:1611.02779, with a flag for each way in which an episode ends.
+    """
+    obs = percept.obs.to(torch.float32)
+    action = head.encode(percept.previous_action)
+    flags = torch.stack(
+        (
+            percept.previous_reward,
+            percept.previous_terminated.to(obs.dtype),
+            percept.previous_truncated.to(obs.dtype),
+            percept.first_of_episode.to(obs.dtype),
+            percept.first_of_trial.to(obs.dtype),
+        ),
+        -1,
+    )
+    # At the start of a trial there is no previous action, not "action 0".
+    return torch.cat((obs, action * ~percept.first_of_trial.unsqueeze(-1), flags), -1)
+
 
 class RecurrentActorCritic(nn.Module):
     """Embedding, memory core, policy and value heads; the value may have a network of its own.
@@ -44,7 +70,7 @@ class RecurrentActorCritic(nn.Module):
         self._sees_history = core != "none"
         inputs = observation_space.shape[0]
         if self._sees_history:
-            inputs += self.head.outputs + 5
+            inputs += self.head.outputs + HISTORY
         self.trunk = _Trunk(inputs, hidden, core, generator)
         self.value_trunk = _Trunk(inputs, hidden, core, generator) if separate_value else None
         self.policy = mlp([hidden, hidden, self.head.outputs], last_gain=0.01, generator=generator)
@@ -55,22 +81,9 @@ class RecurrentActorCritic(nn.Module):
 
     def encode(self, percept: Percept) -> Tensor:
         """What the networks read, [..., F]; any leading axes."""
-        obs = percept.obs.to(torch.float32)
         if not self._sees_history:
-            return obs
-        action = self.head.encode(percept.previous_action)
-        flags = torch.stack(
-            (
-                percept.previous_reward,
-                percept.previous_terminated.to(obs.dtype),
-                percept.previous_truncated.to(obs.dtype),
-                percept.first_of_episode.to(obs.dtype),
-                percept.first_of_trial.to(obs.dtype),
-            ),
-            -1,
-        )
-        # At the start of a trial there is no previous action, not "action 0".
-        return torch.cat((obs, action * ~percept.first_of_trial.unsqueeze(-1), flags), -1)
+            return percept.obs.to(torch.float32)
+        return percept_features(self.head, percept)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Whole trials [T, L, F] -> what the head reads [T, L, ...], scaled values [T, L]."""

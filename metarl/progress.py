@@ -1,6 +1,7 @@
 """Metrics in, a live line for a person out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -70,3 +71,12 @@ class TrainingProgress:
 def tracked(items: Iterable[T], title: str, *, enabled: bool) -> Iterable[T]:
     """`items`, with a progress bar on the terminal."""
     return track(items, title, console=Console(stderr=True), disable=not enabled, transient=True)
+
+
+@contextmanager
+def counted(title: str, most: int, *, enabled: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar for what happens `most` times at most; the block calls what it is given."""
+    bar = Progress(console=Console(stderr=True), disable=not enabled, transient=True)
+    with bar:
+        task = bar.add_task(title, total=most)
+        yield lambda: bar.advance(task)

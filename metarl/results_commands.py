@@ -241,8 +241,45 @@ def _plot(words: Sequence[str]) -> int:
     return SUCCESS
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecordOptions:
+    """Films one trial of a run's agent in a task that it has never seen.
+
+    Above each picture stand episode, step and return. An agent that adapts its parameters is shown
+    before and after each adaptation step.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """folder of the run, as `metarl train` printed it"""
+    out: Path | None = None
+    """where to, such as film.gif or film.mp4; by default trial.gif beside the run"""
+    num: int = 0
+    """which task of the test split; equal numbers and seeds are equal tasks in an evaluation"""
+    seed: int = 0
+    """of the task and the trial"""
+    episodes: int | None = None
+    """episodes in a row, of each phase; by default as many as in training"""
+    fps: float = 10.0
+    """pictures per second"""
+    size: int = 400
+    """pixels of the longer side of what is drawn"""
+    device: str = "cpu"
+    """torch device to live on, such as cpu or cuda"""
+    progress: bool = True
+    """show a progress bar"""
+
+
+def _record(words: Sequence[str]) -> int:
+    options = parse(RecordOptions, words, "record")
+    from metarl.recording import record
+
+    say(str(record(**_fields(options))))
+    return SUCCESS
+
+
 RESULTS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "evaluate": _evaluate,
     "compare": _compare,
     "plot": _plot,
+    "record": _record,
 }

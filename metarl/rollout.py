@@ -46,6 +46,7 @@ def collect(
     copies: int = 1,
     seeds: Seeds,
     workers: int | None = None,
+    watch: Callable[[World], World] | None = None,
 ) -> Trajectory:
     """Lives `episodes` episodes in a row in each of `copies` lanes of every task.
 
@@ -63,6 +64,8 @@ def collect(
             nothing or all episodes are equally long.
         workers: processes that step ordinary Gymnasium environments; by default this one does.
             What is lived is the same.
+        watch: puts something between the engine and the world that changes nothing, such as a
+            camera.
 
     Returns:
         A trajectory [T, N, B, ...] with T <= E * family.episode_steps.
@@ -77,6 +80,7 @@ def collect(
     tasks = as_tasks(family, tasks, tasks.device)
     lanes = tasks.repeat_interleave(copies, 0)
     world = family.open_world(lanes, seeds.torch("world", device=tasks.device), workers)
+    world = watch(world) if watch else world
     log = _Log(len(tasks), copies, episodes * family.episode_steps, family.action_space)
     with torch.no_grad():
         trajectory = _live(world, policy, log, episodes, seeds.torch("policy", device=tasks.device))

@@ -4,13 +4,14 @@ Axes: `L` lanes (the environments stepped together), then features.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import Policy
@@ -33,6 +34,17 @@ class Reference:
     """makes the policy for the tasks [N, ...] that it will live in, on their device"""
     by_default: bool = True
     """whether an evaluation lives it unless others are named; False for what few will want"""
+
+
+class Moment(NamedTuple):
+    """Where one lane was, and what took it there. Tensors are on the CPU, and their lane axis is 1.
+
+    A life is a sequence of these: one where each episode opens, then one after each step.
+    """
+
+    state: State  # after acting, or in which the episode opens
+    action: Tensor | None  # [1] int64, or [1, A] float32; None where an episode opens
+    reward: float  # for the action; 0 where an episode opens
 
 
 class TaskDistribution(ABC):
@@ -79,13 +91,22 @@ class TaskDistribution(ABC):
 
     @property
     def task_is_observable(self) -> bool:
-        """Whether observations show the task by design, so that it need not be found out."""
+        """Whether observations show the task, or a part of it, by design."""
         return False
 
     @property
     def splits_share_tasks(self) -> bool:
         """Whether test tasks are met in training by design, as where there are only two."""
         return False
+
+    @property
+    def draws(self) -> bool:
+        """Whether pictures can be made of what is lived."""
+        return False
+
+    def to_be_seen(self) -> "TaskDistribution":
+        """The same, in worlds that can be filmed."""
+        return self
 
     @property
     def lanes_at_once(self) -> int | None:
@@ -124,6 +145,8 @@ class TaskFamily(TaskDistribution):
 
     defines_success: ClassVar[bool] = False
     """whether `success` means something here"""
+    draws: ClassVar[bool] = False
+    """whether `render` makes pictures"""
 
     @abstractmethod
     def reset(self, task: Tensor, generator: Generator) -> State:
@@ -167,6 +190,21 @@ class TaskFamily(TaskDistribution):
             )
         return BatchedWorld(self, tasks, generator)
 
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """A picture [H, W, 3] of one lane in the last moment of `life`; announced by `draws`.
+
+        The same size for all moments of a life, the same picture for the same arguments. It is
+        made for people: it may show what agents are not told, such as the goal, and what was
+        lived before, such as the way that was gone. `metarl.envs.pictures` has pens.
+
+        Args:
+            task: [1, ...] parameters of the lane's task, on the CPU.
+            life: what the lane has lived in this task, over all its episodes, oldest first. Never
+                empty; the oldest moments of a life of thousands may have been forgotten, so it
+                need not begin where an episode opens.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws no pictures.")
+
 
 class BatchedWorld:
     """A world over a pure task family: one tensor operation moves all lanes."""
@@ -180,6 +218,16 @@ class BatchedWorld:
         self._never = torch.zeros(len(tasks), dtype=torch.bool, device=tasks.device)
         self._state: State = None
         self._obs_shape = family.observation_space.shape  # spaces are costly to make
+
+    @property
+    def family(self) -> TaskFamily:
+        """Whose rules these are."""
+        return self._family
+
+    @property
+    def state(self) -> State:
+        """That of every lane; None before the first reset."""
+        return self._state
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:
         """Opens a new episode in the marked lanes; observations of all lanes."""
@@ -245,11 +293,14 @@ def draw_tasks(
 def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = "cpu") -> Tensor:
     """Tasks [N, ...] as a tensor, each proven to lie in the family's `task_space`.
 
+    They are int64 where the space holds whole numbers only, else float32.
+
     Raises:
         TaskError: the shape is wrong or a task lies outside; the first offender is named.
     """
     space, name = family.task_space, type(family).__name__
-    dtype = torch.int64 if isinstance(space, spaces.Discrete) else torch.float32
+    whole = bool(np.issubdtype(space.dtype, np.integer))
+    dtype = torch.int64 if whole else torch.float32
     if isinstance(value, Tensor):
         tasks = value.detach().to(device, dtype)
         given_integers = not value.is_floating_point()
@@ -271,9 +322,9 @@ def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = 
             f"Tasks of {name} must have shape {['N', *shape]} with N >= 1 (one row of "
             f"{space} per task); got shape {list(tasks.shape)}."
         )
+    if whole and not given_integers:
+        raise TaskError(f"Tasks of {name} are whole numbers in {space}; got {value!r}.")
     if isinstance(space, spaces.Discrete):
-        if not given_integers:
-            raise TaskError(f"Tasks of {name} are whole numbers in {space}; got {value!r}.")
         inside = (tasks >= int(space.start)) & (tasks < int(space.start) + int(space.n))
     else:
         low, high = (

@@ -73,6 +73,8 @@ def register_varied_env(
 class VariedEnv(gymnasium.Env[Any, Any]):
     """An environment whose task is a few of its numbers."""
 
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012  (Gymnasium's)
+
     def __init__(
         self,
         variation: Mapping[str, Any],
@@ -90,7 +92,7 @@ class VariedEnv(gymnasium.Env[Any, Any]):
         self.task_space = _task_space(variation)
         self._task: dict[str, float] | None = None
         self._env = self._make({})
-        self.metadata, self.render_mode = self._env.metadata, self._env.render_mode
+        self.render_mode = render_mode
         self.observation_space = self._env.observation_space
         self.action_space = self._env.action_space
         for name in self._attributes:

@@ -97,6 +97,7 @@ def test_version(capsys):
         (["plot", "--paths", "a", "--kind", "adaptation"], "leave one of them out"),
         (["evaluate", "--agent.copies", "3", "a"], "no run is named: metarl evaluate RUN --agent"),
         (["compare"], "name at least one run folder"),
+        (["record"], "PATH"),
         (["list", "everything"], "everything"),
     ],
 )
@@ -115,6 +116,7 @@ def test_wrong_usage_says_what_is_right(capsys, words, complaint):
         (["plot", "nowhere"], "There is no nowhere"),
         (["plot", "nowhere", "--kind", "paths"], "There is no nowhere"),
         (["compare", "nowhere"], "There is no nowhere"),
+        (["record", "nowhere"], "nowhere is not a run folder"),
     ],
 )
 def test_failure_is_one_line_on_stderr(capsys, words, complaint):
@@ -284,6 +286,7 @@ def test_evaluate_shows_the_table_and_the_next_command(capsys, monkeypatch):
                 "references": True,
                 "label": None,
                 "device": "cpu",
+                "workers": None,
                 "progress": False,
                 "agent_options": {},
             },

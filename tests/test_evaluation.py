@@ -5,7 +5,7 @@ import metarl
 from metarl import registry
 from metarl.envs.bandits import BernoulliBandit
 from metarl.errors import CheckpointError, ConfigError, UnknownNameError
-from metarl.evaluation import _choose, evaluate
+from metarl.evaluation import evaluate, living_references
 from metarl.lives import LOGGED_TASKS, Schedule
 from metarl.records import Run, RunConfig, create_run
 from metarl.rows import read_curves
@@ -219,14 +219,14 @@ def test_options_that_do_not_fit_the_agent_are_refused(steering, bandit):
 def test_a_reference_that_cannot_live_as_long_as_the_agent_is_named():
     family = BernoulliBandit(arms=5, pulls=10)
     memory = Schedule(steps=0, copies=20, episodes=10)
-    assert "bayes_optimal" in _choose(family, memory, True)
+    assert "bayes_optimal" in living_references(family, memory, True)
     gradient = Schedule(steps=3, copies=20, episodes=10)
-    assert set(_choose(family, gradient, True)) == {"random", "thompson", "best_arm"}
+    assert set(living_references(family, gradient, True)) == {"random", "thompson", "best_arm"}
     message = (
         r"'gittins' does not live 610 episodes in a row, as the agent has by the end: "
         r"3 times 20 x 10 before .* Known: random, .*best_arm\."
     )
     with pytest.raises(UnknownNameError, match=message):
-        _choose(family, gradient, ["random", "gittins"])
+        living_references(family, gradient, ["random", "gittins"])
     with pytest.raises(UnknownNameError, match="has no reference 'gitins'"):
-        _choose(family, gradient, ["gitins"])
+        living_references(family, gradient, ["gitins"])

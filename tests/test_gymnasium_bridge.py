@@ -11,17 +11,15 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
+import metarl
 from metarl.errors import ConfigError, ShapeError, TaskError
 from metarl.gymnasium_bridge import TaskEnv, TaskVectorEnv
+from metarl.tasks import BatchedWorld
+from tests.known_ids import ENVIRONMENTS, FAMILIES
 
-IDS = [
-    "metarl/BernoulliBandit-v0",
-    "metarl/DependentBandit-v0",
-    "metarl/GaussianBandit-v0",
-    "metarl/GoalBandit-v0",
-    "metarl/PointNavigation-v0",
-    "metarl/SparsePointNavigation-v0",
-]
+from .worlds_of_glass import Countdown
+
+IDS = [*FAMILIES, *ENVIRONMENTS]
 BANDIT = "metarl.envs.bandits:BernoulliBandit"
 GOAL_BANDIT = "metarl.envs.bandits:GoalBandit"
 NAVIGATION = "metarl.envs.navigation:PointNavigation"
@@ -31,15 +29,70 @@ MODES = list(AutoresetMode)
 @pytest.mark.parametrize("task_id", IDS)
 # Positions are not bounded: nothing stops a point that walks away.
 @pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
+# An action that is an answer has the range of answers.
+@pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
 def test_every_family_passes_gymnasiums_checker(task_id):
-    check_env(gymnasium.make(task_id).unwrapped)
+    # A camera of MuJoCo's needs a screen, or a driver that does without.
+    check_env(gymnasium.make(task_id).unwrapped, skip_render_check=task_id in ENVIRONMENTS)
 
 
 @pytest.mark.parametrize("task_id", IDS)
 # Moves are at most 0.1, as published; SB3 would rather have them normalised to [-1, 1].
 @pytest.mark.filterwarnings("ignore:We recommend you to use a symmetric and normalized Box action")
 def test_every_family_passes_stable_baselines_checker(task_id):
-    check_env_for_sb3(gymnasium.make(task_id).unwrapped)
+    env = gymnasium.make(task_id).unwrapped
+    check_env_for_sb3(env, skip_render_check=task_id in ENVIRONMENTS)
+
+
+@pytest.mark.parametrize("task_id", [name for name in FAMILIES if metarl.make_family(name).draws])
+@pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
+def test_families_that_draw_pass_the_checker_with_pictures(task_id):
+    env = gymnasium.make(task_id, render_mode="rgb_array")
+    assert env.metadata["render_modes"] == ["rgb_array"]
+    check_env(env.unwrapped)
+    env.reset(seed=0)
+    opened = env.render()
+    assert (opened.dtype, opened.shape[2]) == (np.uint8, 3)
+    env.action_space.seed(0)
+    env.step(env.action_space.sample())
+    assert (env.render() != opened).any()
+
+
+def test_pictures_show_the_life_in_the_task_until_another_is_given():
+    env = TaskEnv(BANDIT, render_mode="rgb_array")
+    seen = []
+    for reset in (
+        {"seed": 3, "options": {"task": [0.1, 0.2, 0.3, 0.4, 0.5]}},
+        {},
+        {"options": {"task": [0.1, 0.2, 0.3, 0.4, 0.5]}},
+        {},
+        {"seed": 3},
+    ):
+        env.reset(**reset)
+        seen.append(env.render())
+        env.step(1)
+    new, one_pull, again, *_, reseeded = seen
+    assert (new != one_pull).any()
+    assert (new == again).all()
+    assert (new == reseeded).all()
+
+
+def test_without_a_render_mode_nothing_is_drawn_or_remembered():
+    env = gymnasium.make("metarl/BernoulliBandit-v0").unwrapped
+    env.reset(seed=0)
+    assert env.render() is None
+    assert isinstance(env._lanes._world, BatchedWorld)
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
+        TaskEnv(BANDIT, render_mode="rgb_array").render()
+
+
+def test_families_that_do_not_draw_say_so():
+    with pytest.raises(ConfigError, match="Countdown draws no pictures"):
+        TaskEnv(Countdown, render_mode="rgb_array")
+    assert TaskEnv(Countdown).metadata["render_modes"] == []
+    assert TaskEnv.metadata["render_modes"] == ["rgb_array"]
+    with pytest.raises(ConfigError, match="render_mode='human' must be 'rgb_array'"):
+        TaskEnv(BANDIT, render_mode="human")
 
 
 def lived(env, seed, actions):
@@ -66,6 +119,11 @@ def test_a_seeded_reset_repeats_the_life_in_the_same_environment():
     assert first == again != other
 
 
+def drawn_by(env, split):
+    """A task, or one for each lane, that the environment draws."""
+    return env.sample_task(np.random.default_rng(7), split)
+
+
 @pytest.mark.parametrize("make", [TaskEnv, lambda family: TaskVectorEnv(3, family)])
 def test_the_task_stays_over_resets_until_another_is_given(make):
     env = make(BANDIT)
@@ -74,7 +132,7 @@ def test_the_task_stays_over_resets_until_another_is_given(make):
     env.reset()
     env.reset(seed=1)
     assert np.array_equal(env.task, drawn)
-    given = env.sample_task(np.random.default_rng(5), "test")
+    given = drawn_by(env, "test")
     assert not np.array_equal(given, drawn)
     assert np.array_equal(env.task, drawn)  # drawing one does not put us into it
     env.reset(options={"task": given})
@@ -88,9 +146,18 @@ def test_a_task_that_nobody_gave_comes_from_the_train_split():
         env = TaskEnv(GOAL_BANDIT, arms=4, held_out_arms=2)
         env.reset(seed=seed)
         goals.add(int(env.task))
-        asked.add(int(env.sample_task(env.np_random, "test")))
+        asked.add(int(env.sample_task(np.random.default_rng(seed), "test")))
     assert goals == {0, 1}
     assert asked == {2, 3}
+
+
+def test_a_drawn_task_is_the_generators_and_shifts_nothing_in_the_environment():
+    one, other = TaskEnv(BANDIT), TaskEnv(BANDIT)
+    drawn = [one.sample_task(np.random.default_rng(seed)).tolist() for seed in (5, 5, 6)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    rng = np.random.default_rng(5)
+    assert one.sample_task(rng).tolist() == drawn[0] != one.sample_task(rng).tolist()
+    assert lived(one, 1, [0, 1, 2] * 9) == lived(other, 1, [0, 1, 2] * 9)
 
 
 def test_the_given_task_is_the_one_lived_in():

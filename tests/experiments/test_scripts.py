@@ -35,6 +35,12 @@ def test_the_benchmark_prints_a_row_for_each_number_of_lanes(tmp_path):
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["4", "8"]
 
 
+def test_the_benchmark_steps_an_ordinary_environment(tmp_path):
+    task = ["--task", "plain_navigation:plain/PointNavigation-v0"]
+    out = run_script(tmp_path, "benchmark.py", *task, "--lanes", "4", "--repeats", "2")
+    assert "plain/PointNavigation-v0" in out
+
+
 def test_the_gradient_benchmark_prints_a_row_for_each_number_of_tasks(tmp_path):
     out = run_script(tmp_path, "benchmark_gradient.py", "--tasks", "2", "3", "--repeats", "2")
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["2", "3"]
@@ -49,12 +55,32 @@ def test_maml_trains_adapts_and_plots(tmp_path):
     assert (tmp_path / "run" / "paths.png").exists()
 
 
+def test_two_step_trains_and_draws_stay_probabilities(tmp_path):
+    small = ["--rounds", "6", "--iterations", "2", "--num-tasks", "8", "--test-tasks", "30"]
+    out = run_script(tmp_path, "two_step.py", *small, "--out", "run")
+    assert "told of every reversal 0.7400" in out
+    # Whoever stays exactly when paid: known without learning.
+    expected = "paid, common 1.000; paid, rare 1.000; not paid, common 0.000; not paid, rare 0.000"
+    assert f"(model-free)    stays {expected}" in out
+    assert (tmp_path / "run" / "stay.svg").exists()
+    assert (tmp_path / "run" / "stay.png").stat().st_size > 10_000
+
+
 def test_reference_policies_are_lived_and_written_down(tmp_path):
     options = ["--tasks", "50", "--only", "bandit-5x10", "--out", "results"]
     assert "bandit-5x10: " in run_script(tmp_path, "reference_policies.py", *options)
     page = (tmp_path / "results" / "reference-policies.md").read_text(encoding="utf-8")
     assert "unseen tasks of each size" in page
     assert "P 6.7" in page
+
+
+@pytest.mark.learning
+def test_ordinary_rl_is_measured_beside_rl2(tmp_path):
+    small = ["--tasks", "2", "--steps", "6400", "--rl2-iterations", "2", "--out", "out"]
+    out = run_script(tmp_path, "sb3_baselines.py", *small, "--experience", "0", "8")
+    for label in ("RL²", "PPO from scratch", "PPO on all tasks, fine-tuned", "PPO told the task"):
+        assert label in out
+    assert (tmp_path / "out" / "adaptation.png").stat().st_size > 10_000
 
 
 @pytest.mark.learning

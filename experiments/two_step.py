@@ -1,0 +1,154 @@
+"""RL^2 on the two-step task: train, earn, and show by what its choices are changed.
+
+After Wang et al. 2018 (Nature Neuroscience 21, simulation 4), where an LSTM trained by a model-free
+rule comes to choose as if it had a model of the task. What to look at: after a *rare* transition a
+payout makes a model-free chooser stay, and one with a model leave.
+
+    python experiments/two_step.py --seed 1          # about two minutes on one idle core
+
+A round pays .5 by chance and .7059 under the exact Bayes optimum; .74 would take somebody who is
+told of every reversal. RL^2 comes within .01 of the optimum, and stays when it does.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+import metarl
+from metarl.envs.two_step import TwoStep
+from metarl.envs.two_step_choices import rounds_of, stay_counts, stay_probabilities
+
+RESAMPLES = 1000
+"""of the tasks, for 95% intervals"""
+TRANSITIONS = (("common", 1, "#0072B2", ""), ("rare", 0, "#E69F00", "///"))
+"""name, column, colour (Okabe and Ito 2008, for the colour-blind too) and hatching, for print"""
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "metarl",
+}
+"""text stays text, and equal lives give equal files"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """RL^2 on the two-step task: train, evaluate on unseen lives, draw stay probabilities."""
+
+    rounds: int = 100
+    """rounds in the life of an agent: one trial"""
+    seed: int = 0
+    """root of all randomness"""
+    iterations: int = 100
+    """meta-iterations"""
+    num_tasks: int = 128
+    """lives in parallel in each iteration"""
+    test_tasks: int = 2000
+    """unseen lives that the final agent is measured on"""
+    out: Path | None = None
+    """run folder; by default runs/rl2-TwoStep-v0-seedSEED"""
+
+
+def main(options: Options) -> None:
+    """Train, evaluate, draw."""
+    family = TwoStep(rounds=options.rounds)
+    run = metarl.train(
+        "rl2",
+        metarl.make_family("metarl/TwoStep-v0", rounds=options.rounds),
+        seed=options.seed,
+        iterations=options.iterations,
+        num_tasks=options.num_tasks,
+        out=options.out,
+    )
+    for curve in metarl.evaluate(run, num_tasks=options.test_tasks, progress=True):
+        mean, low, high = metarl.bootstrap_mean(curve.returns[None] / options.rounds)
+        print(f"{curve.label:34} {mean[0]:.3f} a round ({low[0]:.3f} to {high[0]:.3f})")
+    print(
+        f"chance .5, exact optimum {family.optimal_return() / options.rounds:.4f}, "
+        f"told of every reversal {family.oracle_return() / options.rounds:.4f}"
+    )
+    measured = {label: estimated(life) for label, life in lives(run, family, options.test_tasks)}
+    for label, stays in measured.items():
+        print(f"{label:34} stays {described(stays)}")
+    with matplotlib.rc_context(STYLE):
+        figure = stay_figure(measured, options.test_tasks)
+        for ending in ("png", "svg"):
+            path = run.path / f"stay.{ending}"
+            figure.savefig(path, metadata={"Date": None} if ending == "svg" else {})
+            print(path)
+
+
+def lives(
+    run: metarl.Run, family: TwoStep, num_tasks: int
+) -> Iterator[tuple[str, metarl.Trajectory]]:
+    """By label, in the same tasks under the same luck: agent, optimum, a chooser without model."""
+    agent = run.make_agent(family)
+    run.load(agent)
+    tasks = family.sample_tasks(num_tasks, metarl.Seeds(0).torch("stay tasks"), "test")
+    known = [family.references(1)[name] for name in ("bayes_optimal", "win_stay")]
+    chosen = [("RL²", agent.start(num_tasks)), *((one.label, one.build(tasks)) for one in known)]
+    for label, policy in chosen:
+        yield label, metarl.collect(family, tasks, policy, episodes=1, seeds=metarl.Seeds(1))
+
+
+def estimated(life: metarl.Trajectory) -> metarl.Estimate:
+    """Stay probabilities [2 (payout), 2 (transition)] and their intervals, over tasks."""
+    counts = stay_counts(rounds_of(life)).sum(-1).double()  # [2, 2, 2, N]
+    tasks = counts.shape[-1]
+    drawn = np.random.default_rng(0).multinomial(tasks, np.full(tasks, 1 / tasks), RESAMPLES)
+    resampled = stay_probabilities(counts @ counts.new_tensor(drawn.T)).numpy()
+    # A cell that is rare in few lives can be missing from a resample.
+    low, high = np.nanquantile(resampled, [0.025, 0.975], axis=-1)
+    return metarl.Estimate(stay_probabilities(counts.sum(-1)).numpy(), low, high)
+
+
+def described(stays: metarl.Estimate) -> str:
+    """Such as: paid, common .98; paid, rare .60; ..."""
+    return "; ".join(
+        f"{paid}, {transition} {stays.mean[row, column]:.3f}"
+        for paid, row in (("paid", 1), ("not paid", 0))
+        for transition, column in (("common", 1), ("rare", 0))
+    )
+
+
+def stay_figure(measured: Mapping[str, metarl.Estimate], tasks: int) -> Figure:
+    """A panel for each chooser: how often it stays, by payout and transition."""
+    figure = Figure(figsize=(2.6 * len(measured), 3.2), dpi=300, layout="constrained")
+    panels = figure.subplots(1, len(measured), sharey=True, squeeze=False)[0]
+    for panel, (label, stays) in zip(panels, measured.items(), strict=True):
+        for offset, (transition, column, colour, hatch) in zip(
+            (-0.2, 0.2), TRANSITIONS, strict=True
+        ):
+            mean, low, high = (part[::-1, column] for part in stays)  # paid first
+            panel.bar(
+                np.arange(2) + offset,
+                mean,
+                width=0.36,
+                yerr=np.abs([mean - low, high - mean]),
+                color=colour,
+                hatch=hatch,
+                edgecolor="black",
+                linewidth=0.6,
+                error_kw={"linewidth": 1.0, "capsize": 3},
+                label=f"{transition} transition",
+            )
+        panel.set_title(label)
+        panel.set_xticks([0, 1], ["paid", "not paid"])
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("probability to choose the same again")
+    panels[0].set_ylim(0, 1)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    figure.supxlabel(f"bars: {tasks:,} unseen lives; 95% bootstrap intervals", fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

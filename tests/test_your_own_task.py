@@ -1,0 +1,105 @@
+"""`docs/your_own_task.md` works as printed; an installed package of tasks is found."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+from metarl import cli, env_family
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "your_own_task.md").read_text(encoding="utf-8")
+PLUGIN = ROOT / "tests" / "example_plugin"
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def empty_folder(tmp_path, monkeypatch):
+    """Where a newcomer stands; what is registered there is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(gymnasium.registry)
+    yield tmp_path
+    for name in set(gymnasium.registry) - before:
+        del gymnasium.registry[name]
+    for name in ("my_module", "poles"):
+        sys.modules.pop(name, None)
+    env_family.env_family.cache_clear()
+
+
+def made_small(command: str) -> list[str]:
+    """The words of a command, with less to do."""
+    command = re.sub(r"--iterations \d+", "--iterations 2", command)
+    command = re.sub(r"--num-tasks \d+", "--num-tasks 8", command)
+    words = shlex.split(command)
+    if words[1:3] == ["train", "maml"]:
+        words += ["--num-tasks", "4", "--copies", "4"]
+    return [*words, "--no-progress"] if words[1] in ("train", "evaluate") else words
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard")
+def test_the_page_works_as_printed(empty_folder, capsys):
+    files = [re.match(r"# (\w+\.py)\n", block) for block in blocks("python")]
+    assert all(files)
+    for name, block in zip(files, blocks("python"), strict=True):
+        (empty_folder / name[1]).write_text(block, encoding="utf-8")
+
+    commands = [line for block in blocks("bash") for line in block.splitlines()]
+    assert len(commands) >= 8
+    for command in commands:
+        words = made_small(command)
+        assert words[0] == "metarl"
+        assert cli.main(words[1:]) == 0, (command, capsys.readouterr())
+    assert (empty_folder / "lever" / "adaptation.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def clean_environment(tmp_path_factory):
+    """A fresh virtual environment: the dependencies, metarl, and the example package."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / "bin" / "python"
+    (site,) = folder.glob("lib/python*/site-packages")
+    # What is installed here serves there, metarl's own entry in it included.
+    installed = sysconfig.get_path("purelib")
+    (site / "dependencies.pth").write_text(
+        f"import site; site.addsitedir({installed!r})\n", encoding="utf-8"
+    )
+    source = folder / "source"
+    shutil.copytree(PLUGIN, source)
+    install = "install --quiet --no-deps --no-build-isolation --disable-pip-version-check"
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    subprocess.run([*pip, *install.split(), str(source)], check=True)
+    return python
+
+
+def test_an_installed_package_of_tasks_is_found(clean_environment, tmp_path):
+    listed = subprocess.run(
+        [clean_environment, "-m", "metarl", "list"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in ("lab/Docking-v0", "lab/Poles-v0", "lab/TwoDoors-v0", "metarl/PointNavigation-v0"):
+        assert f"  {name}\n" in listed
+    assert "cannot be made" not in listed
+    assert "A boat steers" in listed
+    assert "--task.strength 0.03" in listed
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard")
+def test_its_tasks_train_without_naming_a_module(clean_environment, tmp_path):
+    words = "train rl2 lab/Docking-v0 --num-tasks 4 --iterations 1 --minibatches 1 --no-progress"
+    subprocess.run([clean_environment, "-m", "metarl", *words.split()], cwd=tmp_path, check=True)
+    assert (tmp_path / "runs" / "rl2-Docking-v0-seed0" / "checkpoint.safetensors").exists()
