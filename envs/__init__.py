@@ -26,9 +26,15 @@ register_family("metarl/TMaze-v0", "metarl.envs.t_maze:TMaze")
 register_family("metarl/TabularMDP-v0", "metarl.envs.tabular_mdp:TabularMDP")
 register_family("metarl/TwoStep-v0", "metarl.envs.two_step:TwoStep")
 
-for _name in ("HalfCheetahDir", "HalfCheetahVel", "AntDir", "AntVel", "AntGoal", "HumanoidDir"):
+for _name in ("HalfCheetahDir", "HalfCheetahVel", "HumanoidDir"):
     gymnasium.register(
         f"metarl/{_name}-v0", f"metarl.envs.locomotion:{_name}", max_episode_steps=LOCOMOTION_STEPS
+    )
+for _name in ("AntDir", "AntVel", "AntGoal"):
+    gymnasium.register(
+        f"metarl/{_name}-v0",
+        f"metarl.envs.locomotion_ants:{_name}",
+        max_episode_steps=LOCOMOTION_STEPS,
     )
 for _name in ("Walker2DRandParams", "HopperRandParams"):
     gymnasium.register(

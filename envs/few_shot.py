@@ -74,7 +74,8 @@ class FewShotClassification(TaskFamily):
     """which right guesses earn 1: all, or those of queries only"""
 
     defines_success: ClassVar[bool] = True
-    task_is_observable: ClassVar[bool] = True  # the images, not their labels
+    # Images of the task's classes are seen; what these are called is not.
+    task_is_observable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("ways", "shots", "queries"):

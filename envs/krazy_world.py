@@ -94,7 +94,8 @@ class KrazyWorld(TaskFamily):
     """what is observed: the eight cells around and the position (local), or the whole board"""
 
     defines_success: ClassVar[bool] = True
-    task_is_observable: ClassVar[bool] = True  # its surroundings, though not what they do
+    # The board is seen; what its colours and the actions mean is not.
+    task_is_observable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("goals", "energy"):

@@ -69,8 +69,8 @@ class TMaze(TaskFamily):
     """cost of never walking forward, all steps together; 0 leaves the reward at the end alone"""
 
     defines_success: ClassVar[bool] = True
-    task_is_observable: ClassVar[bool] = True
     splits_share_tasks: ClassVar[bool] = True
+    task_is_observable: ClassVar[bool] = True
     """an agent can read the task off the observation"""
 
     def __post_init__(self) -> None:

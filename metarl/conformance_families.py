@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from metarl.conformance import BrokenPromiseError, Subject, global_generators, promise
 from metarl.tasks import TaskFamily
-from metarl.worlds import select_lanes
+from metarl.worlds import State, select_lanes
 
 LANES, STEPS = 6, 12
 
@@ -74,7 +74,7 @@ def functions_are_pure(subject: Subject) -> str | None:
         if family.defines_success:
             _twice("success", lambda t, s, _: family.success(t, s), step, tasks, state)
         state, _, terminated = _twice("step", family.step, step, tasks, state, action)
-        state = select_lanes(terminated, family.reset(tasks, _seeded(step)), state)
+        state = _reopened(family, tasks, state, terminated, step, _seeded(step))
     return None
 
 
@@ -114,8 +114,7 @@ def lanes_do_not_mix(subject: Subject) -> str | None:
     for action in other_actions:
         action[0] = action[1]
     runs = [_seeded(5), _seeded(5)]
-    one = family.reset(tasks, runs[0])
-    two = family.reset(other_tasks, runs[1])
+    one, two = (family.reset(t, run) for t, run in zip((tasks, other_tasks), runs, strict=True))
     for step in range(STEPS):
         with global_generators(step):
             one, *first = family.step(tasks, one, actions[step], runs[0])
@@ -133,9 +132,8 @@ def lanes_do_not_mix(subject: Subject) -> str | None:
                     f"Another task and action in the first lane changed the {name} of other lanes "
                     f"in step {step}, though equally many random numbers were drawn."
                 )
-        if bool((first[1] | second[1]).any()):  # nobody steps on where an episode has ended
-            one = select_lanes(first[1], family.reset(tasks, runs[0]), one)
-            two = select_lanes(second[1], family.reset(other_tasks, runs[1]), two)
+        one = _reopened(family, tasks, one, first[-1], step, runs[0])
+        two = _reopened(family, other_tasks, two, second[-1], step, runs[1])
     return None
 
 
@@ -160,6 +158,19 @@ def observe_gives_fresh_tensors(subject: Subject) -> str | None:
 def _family(subject: Subject) -> TaskFamily:
     assert isinstance(subject.family, TaskFamily)
     return subject.family
+
+
+def _reopened(
+    family: TaskFamily,
+    tasks: Tensor,
+    state: State,
+    terminated: Tensor,
+    step: int,
+    generator: Generator,
+) -> State:
+    """The state with new episodes where one has ended, as it does in all lanes at the limit."""
+    truncated = (step + 1) % family.episode_steps == 0
+    return select_lanes(terminated | truncated, family.reset(tasks, generator), state)
 
 
 def _lanes(subject: Subject) -> Tensor:

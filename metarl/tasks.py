@@ -100,7 +100,7 @@ class TaskDistribution(ABC):
 
     @property
     def task_is_observable(self) -> bool:
-        """Whether observations show the task by design, so that it need not be found out."""
+        """Whether observations show the task, or a part of it, by design."""
         return False
 
     @property

@@ -10,7 +10,7 @@ from metarl.policies import UniformPolicy
 
 pytest.importorskip("mujoco", reason="locomotion needs the extra 'mujoco'")
 
-from metarl.envs import locomotion, locomotion_parameters
+from metarl.envs import locomotion, locomotion_ants, locomotion_parameters
 
 BODIES = (
     "HalfCheetahDir",
@@ -80,7 +80,7 @@ def test_cheetah_velocity(source, fastest):
     ("source", "effort", "alive"), [("maml", 0.005, 0.05), ("pearl", 0.5, 1.0)]
 )
 def test_ant_direction(source, effort, alive):
-    env = locomotion.AntDir(source)
+    env = locomotion_ants.AntDir(source)
     env.reset(seed=0, options={"task": [0.0, 1.0]})
     for action in actions_of(env, 5):
         _, reward, terminated, _, info = env.step(action)
@@ -91,7 +91,7 @@ def test_ant_direction(source, effort, alive):
 
 
 def test_ants_goals_lie_in_the_square_or_the_disc():
-    square, disc = locomotion.AntGoal("maml"), locomotion.AntGoal("pearl")
+    square, disc = locomotion_ants.AntGoal("maml"), locomotion_ants.AntGoal("pearl")
     rng = np.random.default_rng(0)
     squares, discs = (
         np.array([env.sample_task(rng, "train") for _ in range(2000)]) for env in (square, disc)
