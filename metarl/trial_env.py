@@ -149,8 +149,9 @@ def _trial_episodes(env: gymnasium.Env[Any, Any], episodes: int | None) -> int:
     require_positive("episodes", episodes)
     if episodes is not None:
         return episodes
-    if env.has_wrapper_attr("trial_episodes"):
-        return int(env.get_wrapper_attr("trial_episodes"))
+    said = env.has_wrapper_attr("trial_episodes") and env.get_wrapper_attr("trial_episodes")
+    if said:
+        return int(said)
     if not env.has_wrapper_attr("family"):
         raise ConfigError(
             f"{env} does not say how many episodes a trial has; say it: Trial(env, episodes=3)."

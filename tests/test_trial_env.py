@@ -177,3 +177,14 @@ def test_countdown_ends_by_itself_and_by_the_limit():
         flags = [env.step(0) for _ in range(ends)]
         assert [flag[2] for flag in flags] == [False] * (ends - 1) + [True]
         assert flags[-1][0][-4:].tolist() == [task == 2, task == 9, 0, 0]
+
+
+def test_a_trial_lasts_as_the_environment_says():
+    door = Door()
+    door.trial_episodes = None  # as an environment that varies, if nobody said it
+    with pytest.raises(ConfigError, match="how many episodes a trial has"):
+        metarl.Trial(door)
+    door.trial_episodes = 3
+    trial = metarl.Trial(door)
+    trial.reset(seed=0, options={"task": 1})
+    assert [trial.step(0)[2] for _ in range(3)] == [False, False, True]
