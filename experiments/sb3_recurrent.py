@@ -57,8 +57,8 @@ def main(options: Options) -> None:
     curves += measured(options, "ppo", "PPO", plain, trial=False)
     curves += measured(options, "recurrent-ppo", "RL² by RecurrentPPO", recurrent, trial=True)
     for curve in curves:
-        trial = metarl.bootstrap_mean(curve.returns.sum(0))
-        print(f"{curve.label:28} {trial.mean:.3f} [{trial.low:.3f}, {trial.high:.3f}]")
+        (mean,), (low,), (high,) = metarl.bootstrap_mean(curve.returns.sum(0)[None, None])
+        print(f"{curve.label:28} {mean:.3f} [{low:.3f}, {high:.3f}]")
     folders = [run, options.out / "ppo", options.out / "recurrent-ppo"]
     print(*metarl.plot(folders, out=options.out / "adaptation"), sep="\n")
 

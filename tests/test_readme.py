@@ -70,8 +70,8 @@ def test_own_task_draws_both_doors(own_family):
 
 
 def test_own_task_has_the_option_that_the_command_line_shows(own_family):
-    (command,) = code_blocks(section(README, "Your own task"), "bash")
-    task, option, value = re.findall(r"train rl2 (\S+) --task\.(\w+) (\d+)", command)[0]
+    commands = "".join(code_blocks(section(README, "Your own task"), "bash"))
+    ((task, option, value),) = re.findall(r"train rl2 (\S+) --task\.(\w+) (\d+)", commands)
     assert getattr(metarl.make_family(task, **{option: int(value)}), option) == int(value)
 
 

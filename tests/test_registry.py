@@ -8,7 +8,7 @@ import metarl
 from metarl import registry
 from metarl.agents.rl2 import RL2Config
 from metarl.envs.bandits import BernoulliBandit, GoalBandit
-from metarl.errors import ConfigError, UnknownNameError
+from metarl.errors import ConfigError, TaskContractError, UnknownNameError
 from metarl.registry import Preset
 from tests.worlds_of_glass import Countdown
 
@@ -50,8 +50,10 @@ def test_unknown_ids_suggest_the_nearest_and_the_remedy():
         UnknownNameError, match=r"Did you mean 'metarl/GoalBandit-v0'.*your_module:"
     ):
         metarl.make_family("metarl/GoalBandits-v0")
-    with pytest.raises(UnknownNameError, match=r"'CartPole-v1' is a Gymnasium environment but not"):
-        metarl.make_family("CartPole-v1")
+    with pytest.raises(
+        TaskContractError, match=r"CartPole-v1 has no task_space, .*register_varied"
+    ):
+        _ = metarl.make_family("CartPole-v1").task_space
     with pytest.raises(UnknownNameError, match=r"module 'no_such_module' .* cannot be imported"):
         metarl.make_family("no_such_module:lab/Lever-v0")
     with pytest.raises(ConfigError, match=r"has no option 'arm'. Did you mean 'arms'"):

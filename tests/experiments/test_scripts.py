@@ -61,7 +61,7 @@ def test_two_step_trains_and_draws_stay_probabilities(tmp_path):
     assert "told of every reversal 0.7400" in out
     # Whoever stays exactly when paid: known without learning.
     expected = "paid, common 1.000; paid, rare 1.000; not paid, common 0.000; not paid, rare 0.000"
-    assert f"(model-free)    stays {expected}" in out
+    assert f"(model-free)  stays {expected}" in out
     assert (tmp_path / "run" / "stay.svg").exists()
     assert (tmp_path / "run" / "stay.png").stat().st_size > 10_000
 
