@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from metarl.conformance import BrokenPromiseError, Subject, global_generators, promise
 from metarl.tasks import TaskFamily
-from metarl.worlds import select_lanes
+from metarl.worlds import State, select_lanes
 
 LANES, STEPS = 6, 12
 
