@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -65,8 +66,12 @@ class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _film(self, moment: str) -> None:
         # Kept, because where an episode ends the next one is opened before anybody can look.
-        if self.pictures is not None:
+        if self.pictures is None:
+            return
+        try:
             self.pictures[moment] = self.env.render()
+        except DependencyNotInstalled as error:
+            raise ConfigError(f"The environment cannot be drawn here: {error}.") from error
 
     def _flat(self, obs: Any) -> NDArray[np.float32]:
         flat = spaces.flatten(self.env.observation_space, obs)

@@ -4,9 +4,19 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled
 
 from metarl.errors import ConfigError
-from metarl.lanes import Block, Lane, LanePool, LaneSpaces, flat_space, plain_action_space
+from metarl.lanes import (
+    OPENING,
+    STEP,
+    Block,
+    Lane,
+    LanePool,
+    LaneSpaces,
+    flat_space,
+    plain_action_space,
+)
 
 
 class Glass(gymnasium.Env):
@@ -240,3 +250,44 @@ def test_workers_that_cannot_start_are_explained(monkeypatch, error, words):
     monkeypatch.setattr("metarl.lanes.AsyncVectorEnv", fail)
     with pytest.raises(ConfigError, match=words + r"[\s\S]*entry_point='your_module:Class'"):
         LanePool(Glass, SPACES, 2, workers=2)
+
+
+class Painted(Glass):
+    """Draws its task, and is grey where an episode opens."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    render_mode = "rgb_array"
+    missing = False
+
+    def reset(self, **options):
+        self.shade = 0
+        return super().reset(**options)
+
+    def step(self, action):
+        self.shade += 1
+        return super().step(action)
+
+    def render(self):
+        if self.missing:
+            raise DependencyNotInstalled("pygame is not installed")
+        return np.full((2, 2, 3), self.shade, np.uint8)
+
+
+def test_pictures_of_the_first_lane_outlast_the_end_of_its_episode():
+    pool = LanePool(Painted, SPACES, 2, workers=0)
+    pool.reset([2, 9], [0, 0])
+    assert pool.picture(OPENING).max() == 0
+    shades = []
+    for _ in range(3):  # its episodes have two steps
+        told = pool.step(np.array([0, 0]))
+        shades.append((bool(told["terminated"][0]), int(pool.picture(STEP).max())))
+    assert shades == [(False, 1), (True, 2), (False, 1)]
+    assert pool.picture(OPENING).max() == 0
+
+
+def test_an_environment_that_cannot_be_drawn_here_says_why():
+    env = Painted()
+    env.missing = True
+    with pytest.raises(ConfigError, match="cannot be drawn here: pygame is not installed"):
+        Lane(env, filmed=True).reset(options={"task": 1})
+    Lane(env).reset(options={"task": 1})  # nobody looks

@@ -209,3 +209,54 @@ def test_help_explains_the_options(capsys):
     said = capsys.readouterr().out
     for text in ("--out", "film.mp4", "--num INT", "--fps FLOAT", "pictures per second"):
         assert text in said
+
+
+class Lamp(gymnasium.Env):
+    """As bright as the step is late; a task environment that renders itself."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
+    observation_space = gymnasium.spaces.Box(0, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    task_space = gymnasium.spaces.Discrete(2)
+    trial_episodes = 2
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.clock = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.clock += 1
+        return np.zeros(1, np.float32), 1.0, False, False, {}
+
+    def render(self):
+        return np.full((60, 60, 3), 50 * self.clock, np.uint8)
+
+
+def test_an_ordinary_environment_is_filmed_as_it_renders_itself(tmp_path):
+    gymnasium.register("glass/Lamp-v0", Lamp, max_episode_steps=3)
+    try:
+        run = metarl.train(
+            "rl2",
+            "glass/Lamp-v0",
+            num_tasks=4,
+            iterations=1,
+            minibatches=1,
+            out=tmp_path / "run",
+            progress=False,
+        )
+        path = metarl.record(run, progress=False)
+    finally:
+        del gymnasium.registry["glass/Lamp-v0"]
+        metarl.env_family.env_family.cache_clear()
+    with Image.open(path) as film:
+        shades = []
+        for frame in range(film.n_frames):
+            film.seek(frame)
+            shades.append(film.convert("RGB").getpixel((film.width // 2, film.height - 30))[0])
+    # Two episodes: an opening and three steps each.
+    expected = [0, 50, 100, 150] * 2
+    assert np.abs(np.subtract(shades[: len(expected)], expected)).max() <= 12
