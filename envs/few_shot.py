@@ -3,20 +3,23 @@
 Axes: `L` lanes, `N` tasks, `W` ways (classes of a task), `S` images of an episode, `P` pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import require_positive
 from metarl.envs import few_shot_references
 from metarl.envs.few_shot_data import ImageSet, image_set
+from metarl.envs.guess_pictures import Guess, as_image, draw_guesses
+from metarl.envs.picture_parts import latest_episode
 from metarl.errors import ConfigError
-from metarl.tasks import Reference, Split, TaskFamily
+from metarl.tasks import Moment, Reference, Split, TaskFamily
 
 Rewarded: TypeAlias = Literal["all", "queries"]
 
@@ -74,6 +77,7 @@ class FewShotClassification(TaskFamily):
     """which right guesses earn 1: all, or those of queries only"""
 
     defines_success: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
     # Images of the task's classes are seen; what these are called is not.
     task_is_observable: ClassVar[bool] = True
 
@@ -192,6 +196,25 @@ class FewShotClassification(TaskFamily):
     def success(self, task: Tensor, state: Pass) -> Tensor:
         """Whether the first query was named right just now; so an episode's success is its."""
         return state.first_query_right
+
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """The image shown, and those of this episode before it with what they were called."""
+        state: Pass = life[-1].state
+        pixels, label = self._data(task.device).pixels[state.image[0]], state.label[0].tolist()
+        images = [as_image(image.numpy()) for image in pixels]
+        guesses = []
+        for moment in latest_episode(life):
+            if moment.action is not None:
+                place = int(moment.state.shown) - 1
+                guesses.append(Guess(images[place], int(moment.action), label[place]))
+        shown = int(state.shown)
+        if shown == self.episode_steps:
+            blank = np.zeros_like(images[0])
+            return draw_guesses(blank, "no image is left", guesses, self.episode_steps)
+        support = shown < self.support
+        number, of = (shown, self.support) if support else (shown - self.support, self.queries)
+        words = f"{'support' if support else 'query'} {number + 1} of {of}, label {label[shown]}"
+        return draw_guesses(images[shown], words, guesses, self.episode_steps)
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random, nearest prototype, who recognises every class, and who knows the labels."""

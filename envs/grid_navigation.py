@@ -3,19 +3,21 @@
 Axes: `L` lanes, `N` tasks, `G` possible goals; cells are (x, y), x to the right, y upwards.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import require_positive
-from metarl.envs import grid_references, grid_search
+from metarl.envs import grid_pictures, grid_references, grid_search
+from metarl.envs.picture_parts import captioned, latest_episode, progress
 from metarl.errors import ConfigError
-from metarl.tasks import Reference, Split, TaskFamily
+from metarl.tasks import Moment, Reference, Split, TaskFamily
 
 HIT = 1.0
 """reward of every step that ends on the goal"""
@@ -52,6 +54,7 @@ class GridNavigation(TaskFamily):
     """so many of the goals, anywhere on the grid, are goals in the test split only"""
 
     defines_success: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("steps", self.steps)
@@ -134,6 +137,17 @@ class GridNavigation(TaskFamily):
     def success(self, task: Tensor, state: Tensor) -> Tensor:
         """Whether the position [L, 2] is the goal."""
         return (state == task).all(1)
+
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """The goal, the way of this episode, and tinted what was walked over in those before."""
+        now = latest_episode(life)
+        before, way = (
+            [(x, y) for x, y in (moment.state[0].tolist() for moment in part)]
+            for part in (life[: -len(now)], now)
+        )
+        x, y = task[0].tolist()
+        picture = grid_pictures.draw_search(self.cells, (x, y), way, before)
+        return captioned(picture, progress(now, self.steps))
 
     def optimal_returns(self, episodes: int) -> list[float]:
         """Expected return of each episode of a trial under the exact Bayes optimum.

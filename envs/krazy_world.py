@@ -3,20 +3,22 @@
 Axes: `L` lanes, `N` tasks, `C` cells of a board.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import require_between, require_positive
-from metarl.envs import krazy_oracle, krazy_rules
+from metarl.envs import grid_pictures, krazy_oracle, krazy_rules
 from metarl.envs.krazy_rules import DEATH, DIRECTIONS, ENERGY, GOAL, ICE, NORMAL, TILES, TRANSPORTER
+from metarl.envs.picture_parts import captioned, latest_episode, stacked
 from metarl.errors import ConfigError
-from metarl.tasks import Reference, Split, TaskFamily
+from metarl.tasks import Moment, Reference, Split, TaskFamily
 
 View: TypeAlias = Literal["local", "board"]
 
@@ -94,6 +96,7 @@ class KrazyWorld(TaskFamily):
     """what is observed: the eight cells around and the position (local), or the whole board"""
 
     defines_success: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
     # The board is seen; what its colours and the actions mean is not.
     task_is_observable: ClassVar[bool] = True
 
@@ -205,6 +208,24 @@ class KrazyWorld(TaskFamily):
         """Whether all goals are taken, [L]."""
         board = krazy_rules.parts_of(task).board
         return ~((board == GOAL) & ~state.taken).any(1)
+
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """The board as it is by now and the way of this episode; in the local view what is seen."""
+        board, _, colour, direction = krazy_rules.parts_of(task)
+        state: KrazyState = life[-1].state
+        left = board.masked_fill(state.taken, NORMAL)[0]
+        picture = grid_pictures.draw_board(
+            left.numpy(),
+            self.size,
+            [int(moment.state.cell) for moment in latest_episode(life)],
+            sees_around=self.view == "local",
+        )
+        found = int(((board == GOAL) & state.taken).sum())
+        words = f"energy {int(state.energy)}, goals {found} of {int((board == GOAL).sum())}"
+        if left[state.cell] == DEATH:
+            words += ", dead"
+        legend = grid_pictures.draw_krazy_legend(colour[0].tolist(), direction[0].tolist())
+        return stacked(captioned(picture, words), legend)
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random, and an oracle where one can be computed."""

@@ -3,20 +3,23 @@
 Axes: `L` lanes, `N` tasks, `S` points of an episode.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import pi
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import require_positive
 from metarl.envs import sinusoid_references
+from metarl.envs.guess_pictures import Answer, draw_curve
+from metarl.envs.picture_parts import captioned, latest_episode, progress
 from metarl.errors import ConfigError
-from metarl.tasks import Reference, Split, TaskFamily
+from metarl.tasks import Moment, Reference, Split, TaskFamily
 
 Ranges: TypeAlias = Literal["maml", "meta-sgd"]
 Rewarded: TypeAlias = Literal["all", "queries"]
@@ -77,6 +80,8 @@ class Sinusoid(TaskFamily):
     """which predictions cost their squared error: all, or those of queries only"""
     show_values: bool = True
     """show the true values of the shots; otherwise rewards alone tell"""
+
+    draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("shots", self.shots)
@@ -146,6 +151,33 @@ class Sinusoid(TaskFamily):
             reward = torch.where(state.asked >= self.shots, reward, 0.0)
         after = state._replace(asked=state.asked + 1)
         return after, reward, after.asked == self.episode_steps
+
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """The wave, the point asked for, and the predictions of this episode beside the truth."""
+        state: Points = life[-1].state
+        y = sine_wave(task, state.x)[0]
+        answers = []
+        episode = latest_episode(life)
+        for moment in episode:
+            if moment.action is not None:
+                place = int(moment.state.asked) - 1
+                said = float(moment.action.clamp(-FARTHEST, FARTHEST))
+                answers.append(Answer(float(state.x[0, place]), float(y[place]), said))
+        asked = int(state.asked)
+        at = torch.linspace(-FARTHEST, FARTHEST, 201)
+        far = 1.05 * FARTHEST
+        picture = draw_curve(
+            torch.stack((at, sine_wave(task, at)), 1).tolist(),
+            answers,
+            float(state.x[0, asked]) if asked < self.episode_steps else None,
+            (-far, -far),
+            (far, far),
+        )
+        return captioned(
+            picture,
+            progress(episode, self.episode_steps),
+            "blue: predictions, hollow: true values, line: asked for now",
+        )
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Floors that never learn, a Bayesian fit where values are shown, and an oracle."""

@@ -3,20 +3,22 @@
 Axes: `L` lanes, `N` tasks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import require_between, require_positive
-from metarl.envs import t_maze_references
+from metarl.envs import grid_pictures, t_maze_references
+from metarl.envs.picture_parts import captioned, latest_episode, progress
 from metarl.envs.t_maze_references import FORWARD
 from metarl.errors import ConfigError
-from metarl.tasks import Reference, Split, TaskFamily
+from metarl.tasks import Moment, Reference, Split, TaskFamily
 
 MOVES = ((1, 0), (0, 1), (-1, 0), (0, -1))
 """(x, y) of each action: forward, up, back, down"""
@@ -69,6 +71,7 @@ class TMaze(TaskFamily):
     """cost of never walking forward, all steps together; 0 leaves the reward at the end alone"""
 
     defines_success: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
     splits_share_tasks: ClassVar[bool] = True
     task_is_observable: ClassVar[bool] = True
     """an agent can read the task off the observation"""
@@ -139,6 +142,18 @@ class TMaze(TaskFamily):
     def success(self, task: Tensor, state: TMazeState) -> Tensor:
         """Whether the episode ended in the right arm."""
         return (state.y == self._arm(task)) & (state.time >= self.episode_steps)
+
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """The corridor, the arm that pays, the way of this episode, and whether the cue is seen."""
+        episode = latest_episode(life)
+        picture = grid_pictures.draw_corridor(
+            self.start + self.corridor,
+            int(self._arm(task)),
+            [(int(moment.state.x), int(moment.state.y)) for moment in episode],
+            "up" if int(task) else "down",
+            cue_is_shown=bool(life[-1].state.cue_is),
+        )
+        return captioned(picture, progress(episode, self.episode_steps))
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random, who walks but has no memory, and who knows the way: as good as any memory."""

@@ -3,18 +3,23 @@
 Axes: `L` lanes, `N` tasks, `S` states, `A` actions, `F = S A S + S A` numbers of a task.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import require_positive
 from metarl.envs import tabular_references
+from metarl.envs.grid_pictures import Choice, draw_table
+from metarl.envs.picture_parts import captioned, latest_episode, progress
 from metarl.envs.tabular_planning import MDP, Prior, Size
-from metarl.tasks import Reference, Split, TaskFamily
+from metarl.tasks import Moment, Reference, Split, TaskFamily
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,8 @@ class TabularMDP(TaskFamily):
     """steps after which an episode is truncated"""
     prior_mean: float = 1.0
     """mean of the normal distribution that mean rewards are drawn from"""
+
+    draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("states", "actions", "steps"):
@@ -108,6 +115,24 @@ class TabularMDP(TaskFamily):
         next_state = (reached[:, :-1] <= luck.unsqueeze(1)).sum(1)
         reward = mean + torch.randn(mean.shape, generator=generator, device=task.device)
         return next_state, reward, torch.zeros_like(mean, dtype=torch.bool)
+
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """Mean rewards, how often each action was tried in each state, and the latest choice."""
+        choices = [
+            Choice(int(one.state), int(after.action))
+            for one, after in pairwise(life)
+            if after.action is not None
+        ]
+        tried = np.zeros((self.states, self.actions), dtype=int)
+        for choice in choices:
+            tried[choice.state, choice.action] += 1
+        last = choices[-1] if choices and life[-1].action is not None else None
+        picture = draw_table(self._tables(task)[1][0].numpy(), tried, int(life[-1].state), last)
+        return captioned(
+            picture,
+            progress(latest_episode(life), self.steps),
+            "rows: states, columns: actions; darker: pays more; number: tries",
+        )
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """From random to an oracle that knows the MDP."""

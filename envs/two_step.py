@@ -3,7 +3,7 @@
 Axes: `L` lanes, `N` tasks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -15,7 +15,9 @@ from torch import Generator, Tensor
 
 from metarl.agent import require_between, require_positive
 from metarl.envs import two_step_references
-from metarl.tasks import Reference, Split, TaskFamily
+from metarl.envs.picture_parts import captioned, latest_episode, steps_so_far
+from metarl.envs.two_step_pictures import Round, draw_rounds
+from metarl.tasks import Moment, Reference, Split, TaskFamily
 
 GRID = 4001
 """beliefs from 0 to 1 at which the optimum's value is computed; its error is 3e-9 a round"""
@@ -78,6 +80,7 @@ class TwoStep(TaskFamily):
         require_between("reversal", self.reversal, 0.0, 1.0)
 
     splits_share_tasks: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -162,6 +165,22 @@ class TwoStep(TaskFamily):
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random, win-stay lose-shift, the exact Bayes optimum; nobody is told of reversals."""
         return two_step_references.references(self.common, self.reward, self.reversal)
+
+    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+        """Where it is, what the states pay now, the latest way, and the rounds before."""
+        rounds: list[Round] = []
+        for moment in life:
+            place = int(moment.state.place)
+            if moment.action is not None and place:
+                rounds.append(Round(int(moment.action), place - 1, int(moment.state.good), None))
+            elif moment.action is not None and rounds:
+                rounds[-1] = rounds[-1]._replace(payout=moment.reward)
+        state: TwoStepState = life[-1].state
+        picture = draw_rounds(
+            rounds, good=int(state.good), place=int(state.place), pays=self.reward
+        )
+        begun = steps_so_far(latest_episode(life), 2)
+        return captioned(picture, f"round {begun} of {self.rounds}")
 
     def _payout(self, belief: NDArray[np.float64]) -> NDArray[np.float64]:
         """Expected payout of choosing the state that is good with probability `belief`, alike."""
