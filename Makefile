@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests are shared out among processes, as many as there are cores, but not dozens.
+SHARED := -n auto --maxprocesses 8
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check docs format clean
@@ -16,13 +18,13 @@ demo: $(READY) ## train RL^2 on bandits, print the numbers, draw the picture
 	$(BIN)/python experiments/demo.py
 
 test: $(READY) ## all tests except those that train for many minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(SHARED) -m "not slow"
 
 check: $(READY) ## before every commit: format, lint, types, quick tests, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow and not learning"
+	$(BIN)/python -m pytest $(SHARED) -m "not slow and not learning"
 	$(MAKE) docs
 
 docs: $(READY) ## the documentation site, in build/docs; whatever looks wrong is an error

@@ -1,6 +1,8 @@
 """What all tests share: repeatable property tests, and the two threads a laptop can spare."""
 
-import metarl  # noqa: F401, I001  (before torch: it bounds how long waiting threads spin)
+import os  # noqa: I001  (metarl before torch: it bounds how long waiting threads spin)
+
+import metarl  # noqa: F401
 import torch
 from hypothesis import settings
 
@@ -8,4 +10,5 @@ from hypothesis import settings
 settings.register_profile("metarl", derandomize=True, deadline=None)
 settings.load_profile("metarl")
 
-torch.set_num_threads(2)
+# Of two processes that share the tests, each has one.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
