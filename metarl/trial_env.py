@@ -150,7 +150,9 @@ def _trial_episodes(env: gymnasium.Env[Any, Any], episodes: int | None) -> int:
     if episodes is not None:
         return episodes
     if env.has_wrapper_attr("trial_episodes"):
-        return int(env.get_wrapper_attr("trial_episodes"))
+        own = env.get_wrapper_attr("trial_episodes")
+        if own is not None:  # as where numbers of an environment vary, and nobody has said it
+            return int(own)
     if not env.has_wrapper_attr("family"):
         raise ConfigError(
             f"{env} does not say how many episodes a trial has; say it: Trial(env, episodes=3)."

@@ -42,6 +42,7 @@ class Door(gymnasium.Env):
 @pytest.mark.parametrize("task_id", [*FAMILIES, *ENVIRONMENTS[:2]])
 @pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
 @pytest.mark.filterwarnings("ignore:We recommend you to use a symmetric and normalized Box action")
+@pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
 def test_trials_of_every_family_pass_the_checkers(task_id):
     check_env(metarl.Trial(gymnasium.make(task_id)), skip_render_check=True)
@@ -155,6 +156,10 @@ def test_what_cannot_be_a_trial_is_refused():
         metarl.Trial(gymnasium.make("CartPole-v1"), 2)
     with pytest.raises(ConfigError, match="does not say how many episodes"):
         metarl.Trial(Door())
+    silent = Door()
+    silent.trial_episodes = None  # as that of `register_varied_env`, unless it is given
+    with pytest.raises(ConfigError, match="does not say how many episodes"):
+        metarl.Trial(silent)
     with pytest.raises(ConfigError, match="episodes=0"):
         metarl.Trial(Door(), 0)
     env = Door()
