@@ -178,7 +178,15 @@ class EnvFamily(TaskDistribution):
         if isinstance(space, spaces.Discrete):
             return torch.tensor(drawn, dtype=torch.int64, device=generator.device)
         flat = np.stack([np.asarray(spaces.flatten(space, _cast(space, t))) for t in drawn])
-        return torch.as_tensor(flat.astype(np.float32), device=generator.device)
+        tasks = torch.as_tensor(flat.astype(np.float32), device=generator.device)
+        for task, kept in zip(drawn, self.own_tasks(tasks), strict=True):
+            if not _whole_numbers_equal(space, task, kept):
+                raise TaskContractError(
+                    f"The task {task!r} of {self.task_id} holds whole numbers that float32 cannot "
+                    f"tell apart, and would become {kept!r}. Beyond 16,777,216 use Discrete as the "
+                    "task_space, or make the numbers smaller."
+                )
+        return tasks
 
     def own_tasks(self, tasks: Tensor) -> list[Any]:
         """Tasks [N, ...] as the environment takes them."""
@@ -193,6 +201,8 @@ class EnvFamily(TaskDistribution):
     def open_world(self, tasks: Tensor, generator: Generator, workers: int | None = None) -> World:
         """A world of environments, kept open for the next one that is as large.
 
+        A family has one at a time: where another is opened, those before it step no more.
+
         Raises:
             ConfigError: workers is negative.
         """
@@ -201,11 +211,10 @@ class EnvFamily(TaskDistribution):
             raise ConfigError(f"workers={workers} must be 0 (step them in this process) or more.")
         pool: LanePool | None = vars(self).get("_pool")
         if pool is None or pool.closed or (pool.lanes, pool.workers) != (len(tasks), workers):
-            if pool is not None:
-                pool.close()
+            self.close()
             pool = LanePool(self.make_env, self._lane_spaces, len(tasks), workers)
-            vars(self)["_pool"] = pool  # a cache: what is lived depends on tasks and seeds alone
-            weakref.finalize(self, pool.close)
+            # A cache: what is lived depends on tasks and seeds alone.
+            vars(self).update(_pool=pool, _end_pool=weakref.finalize(self, pool.close))
         return EnvWorld(pool, self.own_tasks(tasks), generator)
 
     @property
@@ -221,9 +230,8 @@ class EnvFamily(TaskDistribution):
 
     def close(self) -> None:
         """Ends the environments and workers that are kept open for the next world."""
-        pool: LanePool | None = vars(self).pop("_pool", None)
-        if pool is not None:
-            pool.close()
+        if vars(self).pop("_pool", None) is not None:
+            vars(self).pop("_end_pool")()  # which then forgets the pool: it holds environments
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random actions, where they are bounded."""
@@ -314,6 +322,17 @@ def _cast(space: spaces.Space[Any], task: Any) -> Any:
     if isinstance(space, spaces.Tuple):
         return tuple(_cast(part, one) for part, one in zip(space.spaces, task, strict=False))
     return task
+
+
+def _whole_numbers_equal(space: spaces.Space[Any], one: Any, two: Any) -> bool:
+    """Whether two tasks agree in all integers; they may be seeds, which nothing may round."""
+    if isinstance(space, spaces.Box):
+        return not np.issubdtype(space.dtype, np.integer) or np.array_equal(one, two)
+    if isinstance(space, spaces.Dict):
+        return all(_whole_numbers_equal(space[name], one[name], two[name]) for name in space)
+    if isinstance(space, spaces.Tuple):
+        return all(map(_whole_numbers_equal, space.spaces, one, two))
+    return True
 
 
 def _flat_type(space: spaces.Space[Any]) -> Any:

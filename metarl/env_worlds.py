@@ -23,13 +23,16 @@ class EnvWorld:
         self._pool, self._tasks, self._generator = pool, tasks, generator
         self._opening = self._ended = torch.empty(0)
         self._moment = OPENING
+        self._pool.tenant = self._key = object()
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:
         """Opens a trial, or shows the episodes that were opened where others ended.
 
         Raises:
             ValueError: a lane is marked whose episode has not ended.
+            RuntimeError: the environments live in another world by now.
         """
+        self._require_ours()
         self._moment = OPENING
         if lanes is None:
             told = self._pool.reset(self._tasks, integers(self._generator, len(self._tasks)))
@@ -40,7 +43,8 @@ class EnvWorld:
         return self._opening
 
     def step(self, action: Tensor) -> Transition:
-        """One step in every lane."""
+        """One step in every lane; raises as `reset` does."""
+        self._require_ours()
         told = self._pool.step(action.cpu().numpy())
         self._moment = STEP
         last = Transition(
@@ -57,6 +61,13 @@ class EnvWorld:
     def frame(self) -> NDArray[np.uint8]:
         """Picture [H, W, 3] of lane 0 as it is now."""
         return np.asarray(self._pool.picture(self._moment), dtype=np.uint8)
+
+    def _require_ours(self) -> None:
+        if self._pool.closed or self._pool.tenant is not self._key:
+            raise RuntimeError(
+                "The environments of this world were closed, or moved into the world that the "
+                "same family opened after it; worlds side by side need a family object each."
+            )
 
     def _tensor(self, value: Any, dtype: torch.dtype) -> Tensor:
         return torch.tensor(value, dtype=dtype, device=self._generator.device)

@@ -27,6 +27,11 @@ from metarl.errors import ConfigError
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
 SUCCESS_KEYS = ("success", "is_success")
 """what an info calls it that the task is solved"""
+NOTE = (
+    "metarl: this was raised while environments were stepped. `metarl check TASK` lives in one of "
+    "them alone, and says in words what does not fit."
+)
+"""under what an environment raises"""
 STEP, OPENING = "step", "opening"
 """moments of which there is a picture: after the last step, and where the last episode opened"""
 
@@ -239,6 +244,7 @@ class LanePool:
             workers: processes that step them; 0 steps them in this one.
         """
         self.lanes, self.workers = lanes, workers
+        self.tenant: object = None  # the world that the lanes live in
         self._closed = False
         blocks = max(1, min(workers, lanes))
         self._each = -(-lanes // blocks)  # the last block may have lanes that nobody looks at
@@ -294,8 +300,10 @@ class LanePool:
         """Whoever comes next starts afresh: some lanes have stepped, and a worker may be gone."""
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, Exception):
+                error.add_note(NOTE)
             raise
 
     def _shared_out(self, values: Sequence[Any]) -> list[list[Any]]:
@@ -315,7 +323,8 @@ def _started(makers: Sequence["_BlockMaker"]) -> AsyncVectorEnv:
     """Workers that have answered."""
     remedy = (
         "Register the environment with entry_point='your_module:Class', in a module that can be "
-        "imported from where you start, with plain values as arguments; or leave workers out."
+        "imported from where you start, with plain values as arguments; let a script of yours "
+        "start under `if __name__ == '__main__':`; or leave workers out."
     )
     try:
         # NOTE: spawn everywhere: torch's threads do not survive a fork.

@@ -1,6 +1,8 @@
 """Ordinary Gymnasium environments as families: tasks there and back, options, worlds, errors."""
 
 import copy
+import gc
+import weakref
 
 import gymnasium
 import numpy as np
@@ -288,6 +290,62 @@ def test_environments_are_kept_for_the_next_trial_and_made_anew_after_a_failure(
     family.open_world(torch.tensor([1]), seeded(0)).reset()  # another size is another pool
     family.close()
     assert "_pool" not in vars(family)
+
+
+def test_a_world_steps_no_more_once_its_environments_live_in_another(family):
+    tasks, action = torch.tensor([1, 2]), torch.tensor([1, 1])
+    for later in (tasks, torch.tensor([1])):  # the same environments, and fresh ones
+        world = family.open_world(tasks, seeded(0))
+        world.reset()
+        other = family.open_world(later, seeded(1))
+        with pytest.raises(RuntimeError, match="moved into the world that the same family opened"):
+            world.step(action)
+        with pytest.raises(RuntimeError, match="a family object each"):
+            world.reset()
+        other.reset()
+        other.step(action[: len(later)])
+
+
+def test_environments_that_are_closed_are_forgotten(family):
+    pools = []
+    for lanes in (1, 2, 1, 2):
+        family.open_world(torch.ones(lanes, dtype=torch.int64), seeded(0)).reset()
+        pools.append(weakref.ref(vars(family)["_pool"]))
+    gc.collect()
+    assert [pool() is None for pool in pools] == [True, True, True, False]
+    last = pools[-1]()
+    family.close()
+    assert last.closed
+    family.close()
+
+
+def test_a_family_that_is_dropped_closes_its_environments(register):
+    family = metarl.make_family(register())
+    family.open_world(torch.tensor([1]), seeded(0)).reset()
+    pool = vars(family)["_pool"]
+    del family
+    gc.collect()
+    assert pool.closed
+
+
+def test_whole_numbers_of_a_task_are_never_rounded(register):
+    class Level(Lever):
+        task_space = spaces.Dict(
+            level=spaces.Tuple([spaces.Box(0, 2**31 - 1, (1,), np.int64)]), size=spaces.Box(0, 1)
+        )
+        least = 0
+
+        def sample_task(self, np_random, split):
+            level = self.least + 2 * np_random.integers(1000) + (split == "test")
+            return {"level": (np.array([level]),), "size": np_random.random(1)}
+
+    small = metarl.make_family(register(Level, "Small"))
+    own = small.own_tasks(draw_tasks(small, 9, seeded(0), "test"))
+    assert {int(task["level"][0][0]) % 2 for task in own} == {1}
+    large = type("Large", (Level,), {"least": 2**25})  # even and odd become the same in float32
+    family = metarl.make_family(register(large, "Large"))
+    with pytest.raises(TaskContractError, match=r"whole numbers that float32 cannot tell apart"):
+        draw_tasks(family, 9, seeded(0), "test")
 
 
 def test_a_negative_number_of_workers_is_refused(family):

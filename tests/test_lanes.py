@@ -192,9 +192,10 @@ def test_no_success_where_nobody_speaks_of_it():
 
 def test_a_failure_in_an_environment_surfaces_and_closes_the_pool(pool):
     pool.reset([1, 2, 3], [0, 0, 0])
-    with pytest.raises(ArithmeticError, match="task 1 broke"):
+    with pytest.raises(ArithmeticError, match="task 1 broke") as raised:
         pool.step(np.array([3, 0, 0]))
     assert pool.closed
+    assert "metarl check TASK" in raised.value.__notes__[0]
 
 
 def test_values_are_shared_out_and_spare_lanes_repeat_the_last():
@@ -248,7 +249,9 @@ def test_workers_that_cannot_start_are_explained(monkeypatch, error, words):
         raise error
 
     monkeypatch.setattr("metarl.lanes.AsyncVectorEnv", fail)
-    with pytest.raises(ConfigError, match=words + r"[\s\S]*entry_point='your_module:Class'"):
+    with pytest.raises(
+        ConfigError, match=words + r"[\s\S]*entry_point='your_module:Class'[\s\S]*__main__"
+    ):
         LanePool(Glass, SPACES, 2, workers=2)
 
 

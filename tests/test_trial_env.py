@@ -156,6 +156,10 @@ def test_what_cannot_be_a_trial_is_refused():
         metarl.Trial(gymnasium.make("CartPole-v1"), 2)
     with pytest.raises(ConfigError, match="does not say how many episodes"):
         metarl.Trial(Door())
+    silent = Door()
+    silent.trial_episodes = None  # as that of `register_varied_env`, unless it is given
+    with pytest.raises(ConfigError, match="does not say how many episodes"):
+        metarl.Trial(silent)
     with pytest.raises(ConfigError, match="episodes=0"):
         metarl.Trial(Door(), 0)
     env = Door()
