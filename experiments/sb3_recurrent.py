@@ -66,7 +66,14 @@ def main(options: Options) -> None:
 def trained_plain(options: Options) -> PPO:
     """PPO in a new task at every episode."""
     env = metarl.to_sb3_vec_env(options.task, options.lanes, seed=options.seed)
-    model = PPO("MlpPolicy", env, n_steps=10, batch_size=640, seed=options.seed, device="cpu")
+    model = PPO(
+        "MlpPolicy",
+        env,
+        n_steps=10,
+        batch_size=10 * options.lanes // 4,
+        seed=options.seed,
+        device="cpu",
+    )
     return model.learn(options.steps)
 
 

@@ -14,10 +14,11 @@ def run_script(folder: Path, name: str, *options: str) -> str:
     result = subprocess.run(
         [sys.executable, "-W", "error", str(EXPERIMENTS / name), *options],
         cwd=folder,
-        env=os.environ | {"COLUMNS": "200"},
+        # One thread, because other tests may be running beside.
+        env=os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
