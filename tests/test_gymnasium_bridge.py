@@ -46,6 +46,7 @@ def test_every_family_passes_stable_baselines_checker(task_id):
 
 @pytest.mark.parametrize("task_id", [name for name in FAMILIES if metarl.make_family(name).draws])
 @pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
+@pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
 def test_families_that_draw_pass_the_checker_with_pictures(task_id):
     env = gymnasium.make(task_id, render_mode="rgb_array")
     assert env.metadata["render_modes"] == ["rgb_array"]
