@@ -90,7 +90,7 @@ def _defined_in(module: Any) -> list[str]:
 def _directive(module: Any, shown_in: str, name: str) -> str:
     """What documents one name, in reStructuredText."""
     value = getattr(module, name)
-    if inspect.isclass(value) and value.__module__ == module.__name__:
+    if inspect.isclass(value) and value.__module__.startswith("metarl."):
         if issubclass(value, BaseException):
             lines = [f".. autoexception:: {shown_in}.{name}", "   :show-inheritance:"]
         else:
