@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from metarl.errors import TaskContractError
 from metarl.lanes import OPENING, STEP, LanePool
 from metarl.worlds import Transition
 
@@ -59,8 +60,20 @@ class EnvWorld:
         return last
 
     def frame(self) -> NDArray[np.uint8]:
-        """Picture [H, W, 3] of lane 0 as it is now."""
-        return np.asarray(self._pool.picture(self._moment), dtype=np.uint8)
+        """Picture [H, W, 3] of lane 0 as it is now.
+
+        Raises:
+            TaskContractError: the environment drew something else.
+        """
+        picture = self._pool.picture(self._moment)
+        shape, dtype = np.shape(picture), getattr(picture, "dtype", type(picture).__name__)
+        if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8:
+            raise TaskContractError(
+                f"render() of the environment gave {dtype} of shape {list(shape)}; where "
+                "render_mode is 'rgb_array' a picture is uint8 of shape [height, width, 3]."
+            )
+        drawn: NDArray[np.uint8] = picture
+        return drawn
 
     def _require_ours(self) -> None:
         if self._pool.closed or self._pool.tenant is not self._key:

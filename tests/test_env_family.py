@@ -348,6 +348,27 @@ def test_whole_numbers_of_a_task_are_never_rounded(register):
         draw_tasks(family, 9, seeded(0), "test")
 
 
+@pytest.mark.parametrize(
+    ("drawn", "got"), [(None, r"NoneType of shape \[\]"), (np.zeros((4, 5, 3)), "float64 of shape")]
+)
+def test_what_is_no_picture_is_named(register, drawn, got):
+    class Painted(Lever):
+        metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012
+
+        def __init__(self, render_mode=None):
+            super().__init__()
+            self.render_mode = render_mode
+
+        def render(self):
+            return drawn
+
+    family = metarl.make_family(register(Painted)).to_be_seen()
+    world = family.open_world(torch.tensor([1]), seeded(0))
+    world.reset()
+    with pytest.raises(TaskContractError, match=rf"render\(\) of the environment gave {got}"):
+        world.frame()
+
+
 def test_a_negative_number_of_workers_is_refused(family):
     with pytest.raises(ConfigError, match=r"workers=-1 must be 0"):
         family.open_world(torch.tensor([1]), seeded(0), workers=-1)
