@@ -147,7 +147,8 @@ class EnvFamily(TaskDistribution):
         """Whether the info of a step tells `success` or `is_success`."""
         env = self.make_env()
         env.action_space.seed(0)
-        env.reset(seed=0)
+        (task,) = self.own_tasks(self.sample_tasks(1, Generator().manual_seed(0)))
+        env.reset(seed=0, options={"task": task})
         *_, info = env.step(env.action_space.sample())
         env.close()
         return any(key in info for key in SUCCESS_KEYS)
@@ -194,7 +195,7 @@ class EnvFamily(TaskDistribution):
         if isinstance(space, spaces.Discrete):
             return [space.dtype.type(task) for task in tasks.tolist()]
         return [
-            _within(space, spaces.unflatten(space, row.astype(_flat_type(space))))
+            _within(space, spaces.unflatten(space, row.astype(spaces.flatten_space(space).dtype)))
             for row in tasks.cpu().numpy()
         ]
 
@@ -333,10 +334,6 @@ def _whole_numbers_equal(space: spaces.Space[Any], one: Any, two: Any) -> bool:
     if isinstance(space, spaces.Tuple):
         return all(map(_whole_numbers_equal, space.spaces, one, two))
     return True
-
-
-def _flat_type(space: spaces.Space[Any]) -> Any:
-    return spaces.flatten_space(space).dtype
 
 
 def _within(space: spaces.Space[Any], task: Any) -> Any:
