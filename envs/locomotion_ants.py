@@ -102,10 +102,6 @@ class AntVel(_Ant):
         super().__init__(source, render_mode)
         self.task_space = spaces.Box(0.0, 3.0, (1,), np.float64)
 
-    def sample_task(self, np_random: np.random.Generator, split: Split) -> Vector:
-        """A target velocity [1]."""
-        return np_random.uniform(self.task_space.low, self.task_space.high)
-
     def reward(self, action: Vector, info: Mapping[str, Any]) -> float:
         """Nearer to the target is better."""
         assert self.task is not None
@@ -140,7 +136,7 @@ class AntGoal(_Ant):
     def sample_task(self, np_random: np.random.Generator, split: Split) -> Vector:
         """The goal [2]."""
         if self.source == "maml":
-            return np_random.uniform(self.task_space.low, self.task_space.high)
+            return super().sample_task(np_random, split)
         distance = 3 * float(np.sqrt(np_random.uniform()))
         return distance * direction(np_random)
 

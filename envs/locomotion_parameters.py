@@ -14,7 +14,6 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.envs.locomotion import Locomotion, Vector
-from metarl.tasks import Split
 
 SCALES = {"body_mass": 1.5, "body_inertia": 1.5, "geom_friction": 1.5, "dof_damping": 1.3}
 """arrays of the model, and the base of their factors"""
@@ -47,10 +46,6 @@ class RandomParameters(Locomotion):
         }
         size = sum(array.size for array in self._original.values())
         self.task_space = spaces.Box(-LIMIT, LIMIT, (size,), np.float64)
-
-    def sample_task(self, np_random: np.random.Generator, split: Split) -> Vector:
-        """Exponents [P]."""
-        return np_random.uniform(self.task_space.low, self.task_space.high)
 
     def set_task(self, task: Vector) -> None:
         """Scales the model."""

@@ -219,7 +219,7 @@ def spaces_are_the_same(subject: Subject) -> str | None:
 
 
 @promise(
-    "An episode ends within its time limit, whatever is done, and another can be opened.",
+    "An episode ends within its time limit, whatever the actions, and another can be opened.",
     why="A trial is a number of episodes, and memory for it is set aside beforehand.",
     mend="gymnasium.register(..., max_episode_steps=...), or an attribute episode_steps and "
     "truncated = True when it is reached.",

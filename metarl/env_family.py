@@ -112,11 +112,7 @@ class EnvFamily(TaskDistribution):
         space = self.own_task_space
         if isinstance(space, spaces.Discrete):
             return spaces.Discrete(int(space.n), start=int(space.start))
-        flat = spaces.flatten_space(space)
-        assert isinstance(flat, spaces.Box)
-        with np.errstate(over="ignore"):
-            low, high = flat.low.astype(np.float32), flat.high.astype(np.float32)
-        return spaces.Box(low, high, dtype=np.float32)
+        return flat_space(space)
 
     @property
     def episode_steps(self) -> int:

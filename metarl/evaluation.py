@@ -67,17 +67,11 @@ def evaluate(
         UnknownNameError: the family has no such reference, or none for lives so long.
         ConfigError: a number is not positive, the split unknown, or the agent has no such option.
     """
-    require_positive("num_tasks", num_tasks)
-    require_positive("episodes", episodes)
-    as_device(device)
-    if split not in ("train", "test"):
-        raise ConfigError(f"split={split!r} must be 'train' or 'test'.")
+    require_measurable(num_tasks, episodes, device, split)
     run = run if isinstance(run, Run) else load_run(run)
     family = run.config.make_family()
     trained = run.config.make_agent_config()
-    options = agent_options or {}
-    require_known(run.config.agent, options, [field.name for field in fields(trained)])
-    config = replace(trained, **options)
+    config = _altered(run.config.agent, trained, agent_options or {})
     # Made with the options of this evaluation, learnt with those of the training.
     now = replace(run, config=replace(run.config, agent_options=asdict(config)))
     agent = now.make_agent(family, device)
@@ -113,6 +107,21 @@ def evaluate(
     write_curves(run.path / FILE_NAME, curves)
     write_trials(run.path / TRIALS_FILE_NAME, logs)
     return curves
+
+
+def require_measurable(num_tasks: int, episodes: int | None, device: str, split: str) -> None:
+    """Raises `ConfigError` unless lives can be measured so."""
+    require_positive("num_tasks", num_tasks)
+    require_positive("episodes", episodes)
+    as_device(device)
+    if split not in ("train", "test"):
+        raise ConfigError(f"split={split!r} must be 'train' or 'test'.")
+
+
+def _altered(agent: str, trained: AgentConfig, options: Mapping[str, Any]) -> AgentConfig:
+    """The agent's options with some of them changed."""
+    require_known(agent, options, [field.name for field in fields(trained)])
+    return replace(trained, **options)
 
 
 def _label(trained: AgentConfig, config: AgentConfig) -> str:

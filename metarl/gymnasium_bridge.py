@@ -55,7 +55,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
         """Draws a task for `options["task"]`; the one lived in does not change."""
-        (task,) = _sampled(self.family, 1, np_random, split)
+        (task,) = sampled_tasks(self.family, 1, np_random, split)
         return np.array(task)
 
     def reset(
@@ -143,7 +143,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
         """Draws tasks [L, ...] for `options["task"]`; those lived in do not change."""
-        return _sampled(self.family, self.num_envs, np_random, split)
+        return sampled_tasks(self.family, self.num_envs, np_random, split)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -333,10 +333,10 @@ class _Lanes:
         return self._world
 
 
-def _sampled(
+def sampled_tasks(
     family: TaskFamily, count: int, np_random: np.random.Generator, split: Split
 ) -> NDArray[Any]:
-    """Tasks [count, ...] of a split."""
+    """Tasks [count, ...] of a split, all randomness from `np_random`."""
     stream = Generator().manual_seed(int(np_random.integers(2**63)))
     return _numpy(family.sample_tasks(count, stream, split))
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.agent import Policy, as_device, require_positive
+from metarl.agent import Policy
 from metarl.errors import ConfigError, RunFolderError
-from metarl.evaluation import living_references
+from metarl.evaluation import living_references, require_measurable
 from metarl.lives import Measured, Points, Schedule, Trials
 from metarl.progress import tracked
 from metarl.registry import make_family, name_of
@@ -80,11 +80,7 @@ def evaluate_policy(
         RunFolderError: `out` is the folder of a run, whose own agent is measured there.
         UnknownNameError: unknown id or reference.
     """
-    require_positive("num_tasks", num_tasks)
-    require_positive("episodes", episodes)
-    as_device(device)
-    if split not in ("train", "test"):
-        raise ConfigError(f"split={split!r} must be 'train' or 'test'.")
+    require_measurable(num_tasks, episodes, device, split)
     family, folder = _family(task, options), None if out is None else _folder(Path(out))
     each = episodes or family.trial_episodes
     stages = dict(policy) if isinstance(policy, Mapping) else {0: policy}

@@ -13,10 +13,11 @@ from gymnasium import spaces
 from gymnasium.error import InvalidAction
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import require_positive
 from metarl.errors import ConfigError
+from metarl.gymnasium_bridge import sampled_tasks
 from metarl.heads import action_head
 from metarl.registry import make_family
 from metarl.seeding import Seeds
@@ -273,8 +274,8 @@ class FamilyVecEnv(VecEnv):
         ]
 
     def _sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
-        generator = Generator().manual_seed(int(np_random.integers(2**63)))
-        return _numpy(self.family.sample_tasks(1, generator, split)[0])
+        (task,) = sampled_tasks(self.family, 1, np_random, split)
+        return np.array(task)
 
     def env_is_wrapped(
         self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Any = None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from metarl.agent import require_positive
 from metarl.errors import ConfigError
 from metarl.heads import action_head
+from metarl.lanes import flat_space
 from metarl.policies import percept_features
 from metarl.seeding import Seeds
 from metarl.tasks import Split
@@ -54,7 +55,7 @@ class Trial(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
         Raises:
             ConfigError: there are no tasks, nobody says how many episodes a trial has, or actions
-                are neither Discrete from 0 on nor a vector Box, or observations have no flat form.
+                are neither Discrete from 0 on nor a vector Box, or observations have no fixed size.
         """
         RecordConstructorArgs.__init__(self, episodes=episodes, split=split)
         gymnasium.Wrapper.__init__(self, env)
@@ -67,9 +68,7 @@ class Trial(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._episodes, self._split = _trial_episodes(env, episodes), split
         self._head = action_head(env.action_space)
         self._action = blank_action(env.action_space)
-        flat = spaces.utils.flatten_space(env.observation_space)
-        if not isinstance(flat, spaces.Box):
-            raise ConfigError(f"Observations of {env.observation_space} have no flat form.")
+        flat = flat_space(env.observation_space)
         self.observation_space: spaces.Space[Any] = percept_space(flat, self._head)
         self._rng: np.random.Generator | None = None
         self._tasks: spaces.Space[Any] | None = None

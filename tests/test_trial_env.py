@@ -168,7 +168,7 @@ def test_what_cannot_be_a_trial_is_refused():
         metarl.Trial(env, 2)
     env = Door()
     env.observation_space = spaces.Sequence(spaces.Discrete(2))
-    with pytest.raises(ConfigError, match="no flat form"):
+    with pytest.raises(ConfigError, match="have no fixed size"):
         metarl.Trial(env, 2)
 
 

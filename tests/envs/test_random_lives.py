@@ -1,4 +1,4 @@
-"""A thousand lives of each family, whatever is done in them: spaces hold and numbers are finite."""
+"""A thousand lives of each family, under any actions: spaces hold, numbers are finite."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def require_inside(space, obs):
 @pytest.mark.parametrize("task_id", FAMILIES)
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), split=st.sampled_from(["train", "test"]))
-def test_whatever_is_done_spaces_hold_and_numbers_are_finite(task_id, seed, split):
+def test_under_any_actions_spaces_hold_and_numbers_are_finite(task_id, seed, split):
     family = metarl.make_family(task_id)
     generator = torch.Generator().manual_seed(seed)
     world = BatchedWorld(family, draw_tasks(family, LIVES, generator, split), generator)
