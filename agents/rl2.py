@@ -41,6 +41,9 @@ class RL2Config(AgentConfig):
     """width of the embedding, the memory and the heads"""
     separate_value: bool = False
     """give the value function an embedding and a memory of its own"""
+    normalise_inputs: bool = False
+    """read observations and previous rewards in units of their running mean and deviation; for
+    those that are far from order one, as in locomotion"""
     initial_std: float = 1.0
     """first standard deviation of Box actions, in units of half their range"""
     gamma: float = 0.99
@@ -134,6 +137,7 @@ class RL2:
             core=config.core,
             hidden=config.hidden,
             separate_value=config.separate_value,
+            normalise_inputs=config.normalise_inputs,
             initial_std=config.initial_std,
             generator=setting.seeds.torch("initial weights"),
         ).to(setting.device)
@@ -168,6 +172,8 @@ class RL2:
         except NonFiniteError:
             self.load_state(before)
             raise
+        # Only now, because what was lived and learnt from above was read in the former units.
+        self._network.observe(experience.percepts(), experience.valid)
         self._updates += 1
         count = config.epochs * config.minibatches
         means = {name: float(total) / count for name, total in totals.items()}

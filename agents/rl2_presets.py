@@ -84,6 +84,15 @@ register_preset(
 register_preset(
     Preset(
         agent="rl2",
+        task="metarl/TwoStep-v0",
+        name="wang-2018",
+        agent_options={"num_tasks": 128, "iterations": 150},
+        note="pending",
+    )
+)
+register_preset(
+    Preset(
+        agent="rl2",
         task="metarl/Sinusoid-v0",
         name="shots-5",
         # Actions change nothing that comes later.

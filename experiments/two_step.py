@@ -10,14 +10,13 @@ A round pays .5 by chance and .7059 under the exact Bayes optimum; .74 would tak
 told of every reversal. RL^2 comes within .01 of the optimum, and stays when it does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import numpy as np
 import tyro
+from lived import lives, save, styled
 from matplotlib.figure import Figure
 
 import metarl
@@ -29,14 +28,6 @@ RESAMPLES = 1000
 TRANSITIONS = (("common", 1, "#0072B2", ""), ("rare", 0, "#E69F00", "///"))
 """name, column, colour (Okabe and Ito 2008, for the colour-blind too) and hatching, for print"""
 
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "metarl",
-}
-"""text stays text, and equal lives give equal files"""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -46,10 +37,8 @@ class Options:
     """rounds in the life of an agent: one trial"""
     seed: int = 0
     """root of all randomness"""
-    iterations: int = 100
-    """meta-iterations"""
-    num_tasks: int = 128
-    """lives in parallel in each iteration"""
+    iterations: int | None = None
+    """meta-iterations; by default those of the preset"""
     test_tasks: int = 2000
     """unseen lives that the final agent is measured on"""
     out: Path | None = None
@@ -59,13 +48,16 @@ class Options:
 def main(options: Options) -> None:
     """Train, evaluate, draw."""
     family = TwoStep(rounds=options.rounds)
+    shorter = {} if options.iterations is None else {"iterations": options.iterations}
     run = metarl.train(
         "rl2",
-        metarl.make_family("metarl/TwoStep-v0", rounds=options.rounds),
+        "metarl/TwoStep-v0",
+        preset="wang-2018",
+        task_options={"rounds": options.rounds},
         seed=options.seed,
-        iterations=options.iterations,
-        num_tasks=options.num_tasks,
         out=options.out,
+        resume=True,
+        **shorter,
     )
     for curve in metarl.evaluate(run, num_tasks=options.test_tasks, progress=True):
         mean, low, high = metarl.bootstrap_mean(curve.returns[None] / options.rounds)
@@ -74,28 +66,14 @@ def main(options: Options) -> None:
         f"chance .5, exact optimum {family.optimal_return() / options.rounds:.4f}, "
         f"told of every reversal {family.oracle_return() / options.rounds:.4f}"
     )
-    measured = {label: estimated(life) for label, life in lives(run, family, options.test_tasks)}
+    measured = {
+        life.label: estimated(life.trajectory)
+        for life in lives(run, family, ("bayes_optimal", "win_stay"), options.test_tasks)
+    }
     for label, stays in measured.items():
         print(f"{label:34} stays {described(stays)}")
-    with matplotlib.rc_context(STYLE):
-        figure = stay_figure(measured, options.test_tasks)
-        for ending in ("png", "svg"):
-            path = run.path / f"stay.{ending}"
-            figure.savefig(path, metadata={"Date": None} if ending == "svg" else {})
-            print(path)
-
-
-def lives(
-    run: metarl.Run, family: TwoStep, num_tasks: int
-) -> Iterator[tuple[str, metarl.Trajectory]]:
-    """By label, in the same tasks under the same luck: agent, optimum, a chooser without model."""
-    agent = run.make_agent(family)
-    run.load(agent)
-    tasks = family.sample_tasks(num_tasks, metarl.Seeds(0).torch("stay tasks"), "test")
-    known = [family.references(1)[name] for name in ("bayes_optimal", "win_stay")]
-    chosen = [("RL²", agent.start(num_tasks)), *((one.label, one.build(tasks)) for one in known)]
-    for label, policy in chosen:
-        yield label, metarl.collect(family, tasks, policy, episodes=1, seeds=metarl.Seeds(1))
+    with styled():
+        print(*save(stay_figure(measured, options.test_tasks), run.path / "stay"), sep="\n")
 
 
 def estimated(life: metarl.Trajectory) -> metarl.Estimate:
@@ -141,7 +119,6 @@ def stay_figure(measured: Mapping[str, metarl.Estimate], tasks: int) -> Figure:
             )
         panel.set_title(label)
         panel.set_xticks([0, 1], ["paid", "not paid"])
-        panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("probability to choose the same again")
     panels[0].set_ylim(0, 1)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -24,6 +24,7 @@ def evaluate(
     seed: int = 0,
     episodes: int | None = None,
     agent_options: Mapping[str, Any] | None = None,
+    task_options: Mapping[str, Any] | None = None,
     split: Split = "test",
     references: bool | Sequence[str] = True,
     label: str | None = None,
@@ -49,6 +50,8 @@ def evaluate(
         episodes: episodes per phase; by default what the agent was trained with.
         agent_options: options of the agent that shall differ from its training, such as
             `{"copies": 40, "evaluation_steps": 5}`.
+        task_options: options of the family that shall differ from the training, such as
+            `{"pulls": 200}`, to see how far what was learnt carries; spaces must stay as they were.
         split: "test", or "train" to look for a generalisation gap.
         references: names of floors, baselines and ceilings; True for those that the family shows
             by default, ["all"] for all that it has.
@@ -65,15 +68,23 @@ def evaluate(
         CheckpointError: it has not learnt yet, its checkpoint is broken or foreign, or an option
             of the agent gives it another network.
         UnknownNameError: the family has no such reference, or none for lives so long.
-        ConfigError: a number is not positive, the split unknown, or the agent has no such option.
+        ConfigError: a number is not positive, the split unknown, the agent or the family has no
+            such option, or options of the family change its spaces.
     """
     require_measurable(num_tasks, episodes, device, split)
     run = run if isinstance(run, Run) else load_run(run)
-    family = run.config.make_family()
     trained = run.config.make_agent_config()
     config = _altered(run.config.agent, trained, agent_options or {})
     # Made with the options of this evaluation, learnt with those of the training.
-    now = replace(run, config=replace(run.config, agent_options=asdict(config)))
+    lived = replace(
+        run.config,
+        agent_options=asdict(config),
+        task_options={**run.config.task_options, **(task_options or {})},
+    )
+    family = lived.make_family()
+    if task_options:
+        _require_equal_spaces(run.config.make_family(), family, task_options)
+    now = replace(run, config=lived)
     agent = now.make_agent(family, device)
     run.load(agent)
     schedule = Schedule(
@@ -101,7 +112,7 @@ def evaluate(
         else:
             measured = trials.measured(trials.of_agent(agent))
             who = run.config.agent, "agent", label or _label(trained, config)
-        names = _names(run, trials, *who)
+        names = _names(now, trials, *who)
         curves.append(Curve(**names, **vars(measured.curve)))
         logs.append(TrialLog(**names, **measured.log))
     write_curves(run.path / FILE_NAME, curves)
@@ -122,6 +133,20 @@ def _altered(agent: str, trained: AgentConfig, options: Mapping[str, Any]) -> Ag
     """The agent's options with some of them changed."""
     require_known(agent, options, [field.name for field in fields(trained)])
     return replace(trained, **options)
+
+
+def _require_equal_spaces(
+    trained: TaskDistribution, lived: TaskDistribution, options: Mapping[str, Any]
+) -> None:
+    for name in ("observation_space", "action_space"):
+        before, after = getattr(trained, name), getattr(lived, name)
+        if before != after:
+            changed = ", ".join(f"{option}={value!r}" for option, value in options.items())
+            raise ConfigError(
+                f"With {changed} the {name} is {after}, but the agent was trained with {before}: it "
+                "cannot live there. Choose options that leave the spaces as they are, or train "
+                "another agent."
+            )
 
 
 def _label(trained: AgentConfig, config: AgentConfig) -> str:

@@ -191,6 +191,43 @@ class ScaledValue(nn.Module):
         self.deviation.copy_(deviation)
 
 
+class RunningScale(nn.Module):
+    """Brings numbers of any size to mean 0 and deviation 1, by all that was observed so far.
+
+    Until something was observed it changes nothing. What lies farther out than ten deviations is
+    cut there.
+
+    Source of the update: Chan et al. 1983, The American Statistician 37, pairwise variances.
+    """
+
+    FARTHEST = 10.0
+    mean: Tensor
+    deviation: Tensor
+    count: Tensor
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("deviation", torch.ones(inputs))
+        # Exact far beyond the 2^24 steps up to which float32 counts.
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, value: Tensor) -> Tensor:
+        """[..., F] -> [..., F] of order one."""
+        return ((value - self.mean) / self.deviation).clamp(-self.FARTHEST, self.FARTHEST)
+
+    @torch.no_grad()
+    def observe(self, value: Tensor) -> None:
+        """Takes [M, F] into account, each row as much as every row before."""
+        variance, mean = torch.var_mean(value, 0, correction=0)
+        old = self.deviation.square() if self.count > 0 else torch.zeros_like(variance)
+        self.count += len(value)
+        share = (len(value) / self.count).to(mean.dtype)
+        spread = (mean - self.mean).square() * share * (1.0 - share)
+        self.mean.lerp_(mean, share)
+        self.deviation.copy_((torch.lerp(old, variance, share) + spread).clamp_min(1e-8).sqrt())
+
+
 def _initialise_gates(core: nn.GRU | nn.LSTM, generator: torch.Generator) -> None:
     """Orthogonal weights gate by gate, zero biases."""
     for name, parameter in core.named_parameters():

@@ -4,7 +4,7 @@ Axes: `T` steps, `N` tasks, `B` copies, `L` = N x B lanes, then features (`A` ac
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,15 @@ from torch import Generator, Tensor, nn
 from metarl.agent import Decision, Memory
 from metarl.errors import ConfigError
 from metarl.heads import ActionHead, action_head, append_constants
-from metarl.networks import CORES, CoreName, CoreState, ScaledValue, linear, mlp
+from metarl.networks import (
+    CORES,
+    CoreName,
+    CoreState,
+    RunningScale,
+    ScaledValue,
+    linear,
+    mlp,
+)
 from metarl.stacked import StackedMLP
 from metarl.trajectory import Percept
 
@@ -50,6 +58,9 @@ class RecurrentActorCritic(nn.Module):
 
     With the core "none" each step is met as if it were the first: no memory, and no previous
     action, reward or flags either, since they would be a memory of one step.
+
+    With `normalise_inputs`, observations and previous rewards are read in units of their own running
+    mean and deviation, of all that `observe` was given.
     """
 
     def __init__(
@@ -60,6 +71,7 @@ class RecurrentActorCritic(nn.Module):
         core: CoreName,
         hidden: int,
         separate_value: bool,
+        normalise_inputs: bool,
         initial_std: float,
         generator: Generator,
     ) -> None:
@@ -69,6 +81,7 @@ class RecurrentActorCritic(nn.Module):
         self.head = action_head(action_space, initial_std=initial_std)
         self._sees_history = core != "none"
         inputs = observation_space.shape[0]
+        self.scale = RunningScale(inputs + 1) if normalise_inputs else None
         if self._sees_history:
             inputs += self.head.outputs + HISTORY
         self.trunk = _Trunk(inputs, hidden, core, generator)
@@ -81,9 +94,17 @@ class RecurrentActorCritic(nn.Module):
 
     def encode(self, percept: Percept) -> Tensor:
         """What the networks read, [..., F]; any leading axes."""
+        if self.scale is not None:
+            scaled = self.scale(_measured(percept))
+            percept = replace(percept, obs=scaled[..., :-1], previous_reward=scaled[..., -1])
         if not self._sees_history:
             return percept.obs.to(torch.float32)
         return percept_features(self.head, percept)
+
+    def observe(self, percept: Percept, valid: Tensor) -> None:
+        """Takes what was seen where `valid` [...] into account: from now on inputs are scaled so."""
+        if self.scale is not None:
+            self.scale.observe(_measured(percept)[valid])
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Whole trials [T, L, F] -> what the head reads [T, L, ...], scaled values [T, L]."""
@@ -100,6 +121,12 @@ class RecurrentActorCritic(nn.Module):
         """Whole trials [T, L, F] -> values in units of the rewards [T, L]."""
         trunk = self.trunk if self.value_trunk is None else self.value_trunk
         return self.value.unscaled(self.value(trunk.sequence(inputs)))
+
+
+def _measured(percept: Percept) -> Tensor:
+    """Observation and previous reward, [..., D + 1]."""
+    obs = percept.obs.to(torch.float32)
+    return torch.cat((obs, percept.previous_reward.to(obs.dtype).unsqueeze(-1)), -1)
 
 
 class _Trunk(nn.Module):

@@ -16,7 +16,6 @@ from metarl.tasks import Split
 from metarl.terminal import SUCCESS, in_shell, parse, say
 
 if TYPE_CHECKING:
-    from metarl.agent import AgentConfig
     from metarl.comparison import Comparison
     from metarl.statistics import Estimate
 
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 class EvaluateOptions:
     """Lives the agent of a run, and its floors and ceilings, in tasks it has never seen.
 
-    The agent has the options it was trained with, unless --agent.NAME VALUE says otherwise; `metarl
-    evaluate RUN --help` lists them with what they were.
+    Agent and tasks have the options of the training, unless --agent.NAME VALUE or --task.NAME VALUE
+    says otherwise; `metarl evaluate RUN --help` lists them with what they were.
     """
 
     run: tyro.conf.Positional[Path]
@@ -56,7 +55,7 @@ class EvaluateOptions:
 
 
 def _evaluate(words: Sequence[str]) -> int:
-    trained = _agent_of_run(words)
+    trained = _trained(words)
     options = parse(_evaluate_options(trained), words, "evaluate")
     from metarl.comparison import compare_curves, write_comparison
     from metarl.evaluation import evaluate
@@ -65,11 +64,12 @@ def _evaluate(words: Sequence[str]) -> int:
     names = [name for name in options.references if name != "none"]
     chosen = _fields(options)
     del chosen["csv"]
-    agent = _fields(chosen.pop("agent")) if trained else {}
-    chosen |= {
-        "references": names == ["default"] or names,
-        "agent_options": {name: v for name, v in agent.items() if v != getattr(trained, name)},
-    }
+    chosen["references"] = names == ["default"] or names
+    for part, before in trained.items():
+        now = _fields(chosen.pop(part))
+        chosen[f"{part}_options"] = {
+            name: value for name, value in now.items() if value != getattr(before, name)
+        }
     comparison = compare_curves(evaluate(**chosen))
     _say_table(comparison, differences=False)
     if options.csv:
@@ -80,27 +80,30 @@ def _evaluate(words: Sequence[str]) -> int:
     return SUCCESS
 
 
-def _agent_of_run(words: Sequence[str]) -> "AgentConfig | None":
-    """What the agent of the run among the words was trained with; None where there is no run."""
+def _trained(words: Sequence[str]) -> Mapping[str, Any]:
+    """`agent` and `task` as the run among the words was trained; nothing where there is no run."""
     folder = next((word for word in words if (Path(word) / "config.json").is_file()), None)
-    option = next((word for word in words if word.startswith("--agent.")), None)
+    option = next((word for word in words if word.startswith(("--agent.", "--task."))), None)
     if folder is None and option is None:
-        return None
+        return {}
     from metarl.records import load_run
 
     if folder is None and words[0].startswith("-"):
         raise ConfigError(
-            f"{option} is an option of a run's agent, and no run is named: metarl evaluate RUN "
-            f"{option} VALUE, where RUN is the folder that `metarl train` printed."
+            f"{option} is an option of what a run was trained with, and no run is named: metarl "
+            f"evaluate RUN {option} VALUE, where RUN is the folder that `metarl train` printed."
         )
-    return load_run(folder or words[0]).config.make_agent_config()
+    config = load_run(folder or words[0]).config
+    return {"agent": config.make_agent_config(), "task": config.make_family()}
 
 
-def _evaluate_options(trained: "AgentConfig | None") -> type[Any]:
-    """`EvaluateOptions`, with the field `agent` where it is known what that may be."""
-    if trained is None:
+def _evaluate_options(trained: Mapping[str, Any]) -> type[Any]:
+    """`EvaluateOptions`, with fields for agent and task where it is known what these may be."""
+    if not trained:
         return EvaluateOptions
-    fields = [("agent", type(trained), dataclasses.field(default=trained))]
+    fields = [
+        (part, type(value), dataclasses.field(default=value)) for part, value in trained.items()
+    ]
     made = dataclasses.make_dataclass(
         "EvaluateOptions", fields, bases=(EvaluateOptions,), frozen=True, kw_only=True
     )

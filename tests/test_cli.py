@@ -2,7 +2,7 @@ import subprocess
 import sys
 from dataclasses import asdict, fields, make_dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import gymnasium
 import numpy as np
@@ -288,7 +288,6 @@ def test_evaluate_shows_the_table_and_the_next_command(capsys, monkeypatch):
                 "device": "cpu",
                 "workers": None,
                 "progress": False,
-                "agent_options": {},
             },
         )
     ]
@@ -342,16 +341,29 @@ def steering_run(folder, monkeypatch):
 def test_options_of_the_agent_of_a_run_may_be_changed(
     capsys, monkeypatch, steering_run, words, passed
 ):
+    assert asked_for(capsys, monkeypatch, *words) == {"agent_options": passed, "task_options": {}}
+
+
+def test_options_of_the_tasks_of_a_run_may_be_changed(capsys, monkeypatch, steering_run):
+    words = ["--task.pulls", "20", "--task.arms", "5"]  # five arms were in training
+    passed = {"agent_options": {}, "task_options": {"pulls": 20}}
+    assert asked_for(capsys, monkeypatch, *words) == passed
+
+
+def asked_for(capsys, monkeypatch, *words: str) -> dict[str, Any]:
+    """The options that `metarl evaluate run` passes on."""
     asked = []
 
-    def evaluate(run, *, agent_options, **_):
-        asked.append((run, agent_options))
+    def evaluate(run, *, agent_options, task_options, **_):
+        assert run == Path("run")
+        asked.append({"agent_options": agent_options, "task_options": task_options})
         return [make_curve()]
 
     monkeypatch.setattr(metarl.evaluation, "evaluate", evaluate)
     code, _, err = run(capsys, "evaluate", "--num-tasks", "5", "run", *words)
     assert (code, err) == (0, "")
-    assert asked == [(Path("run"), passed)]
+    (found,) = asked
+    return found
 
 
 def test_help_of_a_run_lists_the_options_of_its_agent_as_they_were(capsys, steering_run):
@@ -360,6 +372,7 @@ def test_help_of_a_run_lists_the_options_of_its_agent_as_they_were(capsys, steer
     for option, explained in [
         ("--agent.copies INT", "each task at once (B) (default: 7)"),
         ("--agent.rate FLOAT", "of the way (default: 0.5)"),
+        ("--task.pulls INT", "(default: 10)"),
         ("--num-tasks INT", "tasks to live in (default: 1000)"),
     ]:
         assert option in out

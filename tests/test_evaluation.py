@@ -192,6 +192,25 @@ def test_options_of_the_agent_may_differ_from_its_training(steering, bandit):
     assert set((agent.returns % 1 * 5).round(9).flat) > {1.0, 2.0}  # the mean of five copies
 
 
+def test_options_of_the_family_may_differ_from_the_training(bandit):
+    before = (bandit.path / "config.json").read_bytes()
+    curves = evaluate(bandit, num_tasks=9, task_options={"pulls": 13})
+    assert all(curve.returns.shape == (13, 9) for curve in curves)
+    assert "pulls=13" in curves[0].family
+    assert (bandit.path / "config.json").read_bytes() == before
+    (trained,) = evaluate(bandit, num_tasks=9, references=False)
+    assert "pulls=10" in trained.family
+
+
+def test_options_that_do_not_fit_the_family_are_refused(bandit):
+    with pytest.raises(
+        ConfigError, match=r"With arms=4 the action_space is Discrete\(4\).*trained with Discrete\(5\)"
+    ):
+        evaluate(bandit, task_options={"arms": 4})
+    with pytest.raises(ConfigError, match="no option 'pull'. Did you mean 'pulls'"):
+        evaluate(bandit, task_options={"pull": 4})
+
+
 def test_the_checkpoint_is_loaded_into_the_agent_with_other_options(steering, monkeypatch):
     loaded = []
     original = Steering.load_state

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from metarl.gru import gru_sequence
-from metarl.networks import CORES, ScaledValue, mlp
+from metarl.networks import CORES, RunningScale, ScaledValue, mlp
 
 T, L, F, H = 12, 5, 4, 6
 
@@ -74,3 +74,26 @@ def test_the_first_returns_set_the_scale_fully():
     assert float(value.mean) == pytest.approx(12.0, rel=1e-5)
     assert float(value.deviation) == pytest.approx(2.0, rel=1e-5)
     assert value.scaled(torch.tensor([14.0])).item() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_running_scale_knows_mean_and_deviation_of_all_that_was_observed():
+    luck = torch.Generator().manual_seed(0)
+    parts = [torch.randn(size, 3, generator=luck) for size in (5, 700, 1, 60)]
+    parts = [part * torch.tensor([1e3, 1e-2, 1.0]) + torch.tensor([1e4, 5.0, 0.0]) for part in parts]
+    scale = RunningScale(3)
+    for number, part in enumerate(parts, 1):
+        scale.observe(part)
+        seen = torch.cat(parts[:number]).double()
+        torch.testing.assert_close(scale.mean.double(), seen.mean(0), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            scale.deviation.double(), seen.std(0, correction=0), rtol=1e-3, atol=1e-5
+        )
+    read = scale(torch.cat(parts))
+    torch.testing.assert_close(read.mean(0), torch.zeros(3), rtol=0, atol=1e-3)
+
+
+def test_what_lies_far_out_is_cut_and_what_never_varies_is_nothing():
+    scale = RunningScale(2)
+    scale.observe(torch.tensor([[1.0, 3.0], [-1.0, 3.0]]))
+    assert scale(torch.tensor([[1e9, 3.0], [-0.5, 3.0]])).tolist() == [[10.0, 0.0], [-0.5, 0.0]]
+    assert RunningScale(1)(torch.tensor([[7.5]])).item() == 7.5

@@ -30,11 +30,18 @@ def percept(num_tasks: int = 3, copies: int = 2, *, first: bool = False) -> Perc
     )
 
 
-def network(core: str, **options: object) -> RecurrentActorCritic:
-    settings = {"hidden": 8, "separate_value": False, "initial_std": 1.0} | options
+def network(
+    core: str, *, action_space: spaces.Space | None = None, **options: object
+) -> RecurrentActorCritic:
+    settings = {
+        "hidden": 8,
+        "separate_value": False,
+        "normalise_inputs": False,
+        "initial_std": 1.0,
+    } | options
     box = spaces.Box(-1.0, 1.0, (2,))
     return RecurrentActorCritic(
-        box, spaces.Discrete(3), core=core, generator=generator(), **settings
+        box, action_space or spaces.Discrete(3), core=core, generator=generator(), **settings
     )
 
 
@@ -47,6 +54,36 @@ def test_the_first_step_of_a_trial_has_no_previous_action_rather_than_action_zer
 
 def test_without_memory_only_the_observation_is_seen():
     torch.testing.assert_close(network("none").encode(percept()), percept().obs)
+
+
+@pytest.mark.parametrize("core", ["gru", "none"])
+def test_inputs_are_read_in_units_of_what_was_seen_so_far(core):
+    net = network(core, normalise_inputs=True)
+    unscaled = network(core)
+    seen = replace(percept(200), obs=percept(200).obs * 50 + torch.tensor([7.0, -900.0]))
+    seen = replace(seen, previous_reward=torch.linspace(-1000, 0, 400).view(200, 2))
+    torch.testing.assert_close(net.encode(seen), unscaled.encode(seen).clamp(-10, 10))
+    net.observe(seen, torch.ones(200, 2, dtype=torch.bool))
+    read, raw = net.encode(seen), unscaled.encode(seen)
+    measured = [0, 1, 5] if core == "gru" else [0, 1]
+    for place in range(raw.shape[-1]):
+        if place in measured:
+            assert read[..., place].mean().abs() < 1e-4
+            assert read[..., place].std(correction=0).item() == pytest.approx(1)
+        else:  # flags and actions stay what they are
+            torch.testing.assert_close(read[..., place], raw[..., place])
+
+
+def test_idle_lanes_are_not_observed():
+    net = network("gru", normalise_inputs=True)
+    seen = percept(3)
+    lost = replace(seen, obs=seen.obs.clone())
+    lost.obs[1, 0] = torch.nan
+    valid = torch.ones(3, 2, dtype=torch.bool)
+    valid[1, 0] = False
+    net.observe(lost, valid)
+    assert net.scale.count == 5
+    assert net.encode(seen).isfinite().all()
 
 
 @pytest.mark.parametrize("separate", [True, False])
@@ -74,8 +111,7 @@ def test_uniform_policies_cover_their_space_and_know_their_density():
 
 def test_log_deviations_are_learnt_and_the_same_whatever_is_seen():
     box = spaces.Box(-1.0, 1.0, (2,))
-    options = {"core": "gru", "hidden": 8, "separate_value": False, "generator": generator()}
-    net = RecurrentActorCritic(box, box, initial_std=0.5, **options)
+    net = network("gru", initial_std=0.5, action_space=box)
     raw = net.decide(torch.randn(4, 3, 8, generator=generator()))
     assert raw.shape == (4, 3, 4)
     torch.testing.assert_close(raw[..., 2:], torch.full((4, 3, 2), math.log(0.5)))
@@ -91,11 +127,13 @@ def test_logits_need_no_constants():
     assert net.decide(torch.zeros(4, 8)).shape == (4, 3)
 
 
+@pytest.mark.parametrize("normalise_inputs", [False, True])
 @pytest.mark.parametrize("action_space", [spaces.Discrete(3), spaces.Box(-1.0, 1.0, (2,))])
-def test_acting_step_by_step_decides_as_whole_trials_do(action_space):
-    box = spaces.Box(-1.0, 1.0, (2,))
-    options = {"core": "gru", "hidden": 8, "separate_value": False, "initial_std": 0.5}
-    net = RecurrentActorCritic(box, action_space, generator=generator(), **options)
+def test_acting_step_by_step_decides_as_whole_trials_do(action_space, normalise_inputs):
+    net = network(
+        "gru", action_space=action_space, initial_std=0.5, normalise_inputs=normalise_inputs
+    )
+    net.observe(percept(50), torch.ones(50, 2, dtype=torch.bool))
     torch.nn.init.normal_(net.policy[-1].weight, generator=generator())  # opinions, not 1/3 each
     policy, seen = RecurrentPolicy(net), percept()
     if isinstance(action_space, spaces.Box):

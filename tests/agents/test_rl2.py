@@ -50,6 +50,18 @@ def test_the_learner_sees_exactly_the_policy_that_acted(core, task):
     )
 
 
+def test_what_was_lived_is_learnt_from_in_the_units_it_was_lived_in():
+    family = metarl.make_family("metarl/PointNavigation-v0")
+    agent = build(family, normalise_inputs=True, learning_rate=1e-12, epochs=1)
+    scale = agent.start(8).network.scale
+    for seed in range(3):  # the units of the first life are none, those of later ones differ
+        life = live(family, agent, seed=seed)
+        before = float(scale.count)
+        assert agent.update([life])["approximate_kl"] < 1e-6
+        assert float(scale.count) == before + life.steps
+    assert scale.mean[-1] < -0.1  # rewards are
+
+
 def test_the_return_runs_on_over_episodes_and_ends_with_the_trial():
     family = Countdown(limit=3)
     agent = build(family, gamma=0.5, lam=1.0, num_tasks=8)

@@ -57,7 +57,7 @@ def test_maml_trains_adapts_and_plots(tmp_path):
 
 
 def test_two_step_trains_and_draws_stay_probabilities(tmp_path):
-    small = ["--rounds", "6", "--iterations", "2", "--num-tasks", "8", "--test-tasks", "30"]
+    small = ["--rounds", "6", "--iterations", "2", "--test-tasks", "30"]
     out = run_script(tmp_path, "two_step.py", *small, "--out", "run")
     assert "told of every reversal 0.7400" in out
     # Whoever stays exactly when paid: known without learning.
