@@ -1,0 +1,104 @@
+"""What several scripts share: agent and references live in the same unseen tasks, step by step.
+
+Axes: `T` steps of a trial, `N` tasks.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+import metarl
+from metarl.tasks import TaskDistribution
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "metarl",
+}
+"""text stays text, and equal lives give equal files"""
+LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "marker": "o", "linewidth": 1.8},
+    {"color": "0.35", "linestyle": (0, (6, 2))},
+    {"color": "black", "linestyle": (0, (5, 2, 1, 2))},
+    {"color": "0.55", "linestyle": (0, (1, 1.2))},
+)
+"""of the agent and the references behind it; told apart without colour, too"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Life:
+    """One trial of somebody in every task."""
+
+    label: str
+    trajectory: metarl.Trajectory
+
+    @property
+    def rewards(self) -> NDArray[np.float64]:
+        """[T, N] rewards of the first copy."""
+        return self.trajectory.reward[..., 0].double().cpu().numpy()
+
+
+def lives(
+    run: metarl.Run,
+    family: TaskDistribution,
+    references: Sequence[str],
+    num_tasks: int,
+    *,
+    seed: int = 0,
+) -> Iterator[Life]:
+    """One trial each of the agent of `run` and of references, in the same tasks, the same luck.
+
+    Args:
+        run: whose final agent lives; `family` may be another than it was trained in, as long as
+            the spaces are equal.
+        family: the tasks.
+        references: names of references of the family.
+        num_tasks: unseen tasks.
+        seed: of tasks and luck.
+    """
+    episodes = family.trial_episodes
+    tasks = family.sample_tasks(num_tasks, metarl.Seeds(seed).torch("lived tasks"), "test")
+    agent = run.make_agent(family)
+    run.load(agent)
+    known = family.references(episodes)
+    chosen = [
+        (run.config.make_agent_config().label, agent.start(num_tasks)),
+        *((known[name].label, known[name].build(tasks)) for name in references),
+    ]
+    for label, policy in chosen:
+        trajectory = metarl.collect(
+            family, tasks, policy, episodes=episodes, seeds=metarl.Seeds(seed).child("lives")
+        )
+        yield Life(label=label, trajectory=trajectory)
+
+
+def draw_steps(axes: Axes, values: Mapping[str, NDArray[np.float64]], first: int = 0) -> None:
+    """A line for each label: the mean of values [T, N] at each step, with its 95% interval."""
+    for (label, value), look in zip(values.items(), LOOKS, strict=False):
+        mean, low, high = metarl.bootstrap_mean(value[None])
+        steps = np.arange(first, first + len(value))
+        axes.plot(steps, mean, label=label, markersize=4, **look)
+        axes.fill_between(steps, low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def save(figure: Figure, out: Path) -> list[Path]:
+    """Writes PNG and SVG; what would make equal pictures differ is left out."""
+    paths = [out.with_suffix(ending) for ending in (".png", ".svg")]
+    for path in paths:
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {})
+    return paths
+
+
+def styled() -> Any:
+    """The context in which figures are made and saved."""
+    return matplotlib.rc_context(STYLE)
