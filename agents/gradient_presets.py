@@ -57,3 +57,36 @@ _register(
 _register(
     "pretrained", "falls to -164, then -42 / -23; one seed, 2 minutes on one busy core", **TRPO
 )
+for _name in ("Dir", "Vel"):
+    register_preset(
+        Preset(
+            agent="maml",
+            task=f"metarl/HalfCheetah{_name}-v0",
+            name="two-cores",
+            agent_options={
+                "num_tasks": 10,
+                "copies": 10,
+                "iterations": 200,
+                "later_rate": 0.4,
+                "later_decay": 0.5,
+                **TRPO,
+            },
+            note="pending",
+        )
+    )
+register_preset(
+    Preset(
+        agent="maml",
+        task="metarl/Sinusoid-v0",
+        name="shots-5",
+        agent_options={
+            "iterations": 400,
+            "gamma": 0.0,
+            "initial_std": 0.3,
+            "later_rate": 0.3,
+            "damping": 1e-3,
+        },
+        task_options={"shots": 5, "queries": 5},
+        note="pending",
+    )
+)

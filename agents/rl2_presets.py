@@ -101,3 +101,51 @@ register_preset(
         note="squared error .27 on the queries (3.0 without learning), one seed",
     )
 )
+register_preset(
+    Preset(
+        agent="rl2",
+        task="metarl/FewShotClassification-v0",
+        name="ways-5-shots-1",
+        # Guesses change nothing that comes later. Guesses of the support are not paid, because
+        # what they earn is soon learnt without naming anything, and nothing else after it.
+        agent_options={
+            "iterations": 2000,
+            "hidden": 128,
+            "learning_rate": 2e-3,
+            "gamma": 0.0,
+            "minibatches": 8,
+            "entropy_bonus": 0.05,
+        },
+        task_options={"rewarded": "queries"},
+        note="pending",
+    )
+)
+for _name in ("Dir", "Vel"):
+    register_preset(
+        Preset(
+            agent="rl2",
+            task=f"metarl/HalfCheetah{_name}-v0",
+            name="two-cores",
+            agent_options={
+                "num_tasks": 64,
+                "iterations": 350,
+                "normalise_inputs": True,
+                "initial_std": 0.5,
+            },
+            note="pending",
+        )
+    )
+register_preset(
+    Preset(
+        agent="rl2",
+        task="metarl/MetaWorldML1-v0",
+        name="two-cores",
+        agent_options={
+            "num_tasks": 40,
+            "iterations": 100,
+            "normalise_inputs": True,
+            "initial_std": 0.5,
+        },
+        note="pending",
+    )
+)

@@ -1,4 +1,4 @@
-"""Nothing goes in, hundreds of made-up written characters come out, each drawn several times.
+"""Nothing goes in, two thousand made-up written characters come out, each drawn several times.
 
 They stand in for Omniglot (Lake et al. 2015), without a download: a class is a few strokes, and
 every image of it draws these with a slightly other hand.
@@ -9,7 +9,7 @@ Axes: `C` classes, `I` images of each, `S` strokes, `G` pixels along an edge.
 import numpy as np
 from numpy.typing import NDArray
 
-CLASSES, IMAGES, STROKES, EDGE = 400, 20, 3, 8
+CLASSES, IMAGES, STROKES, EDGE = 2000, 20, 3, 8
 """of characters, of drawings of each, of strokes of each, and pixels along an edge"""
 POINTS = 10
 """points of ink along a stroke"""

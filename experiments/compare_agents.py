@@ -1,129 +1,193 @@
-"""All agents on point navigation: one table, one picture, on common axes and unseen goals.
+"""Several agents on one family: one table, one picture, on common axes and unseen tasks.
 
-RL^2 adapts in its memory, three episodes in a row; MAML and its kin adapt by gradient steps, 40
+RL^2 adapts in its memory, a few episodes in a row; MAML and its kin adapt by gradient steps, many
 trajectories each; floors and the ceiling live as long as they do. The axis of all is the number of
-episodes of experience in a goal's task.
+episodes of experience in a task.
 
     python experiments/compare_agents.py                    # hours on two CPU cores; resumable
     python experiments/compare_agents.py --only maml rl2 --seeds 1
+    python experiments/compare_agents.py --on cheetah-dir   # RL^2 and MAML, half an hour
+    python experiments/compare_agents.py --on cheetah-vel
+    python experiments/compare_agents.py --on reach         # RL^2 on a robot of Meta-World
 
-Every number is of the final model, in goals it has never seen. The table and the picture go to
-`experiments/results/`.
+Every number is of the final model, in tasks it has never seen. The table and the picture go to
+`experiments/results/`. Cheetahs need the extra `mujoco`, Meta-World the extra `metaworld`, each in
+an environment of its own.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tyro
+from lived import changed
 
 import metarl
 
-TASK = "metarl/PointNavigation-v0"
 RESULTS = Path(__file__).parent / "results"
-PRESETS = {
-    "rl2": "episodes-3",
-    "maml": "finn-2017",
-    "fomaml": "finn-2017",
-    "emaml": "finn-2017",
-    "promp": "finn-2017",
-    "meta_sgd": "finn-2017",
-    "reptile": "finn-2017",
-    "pretrained": "finn-2017",
-}
-"""agents, and the hyper-parameters that each is trained with"""
 STEPS = 3
 """gradient steps that are shown"""
 EVALUATION_SEED = 1_000_000
-"""goals that no search for hyper-parameters has looked at"""
+"""tasks that no search for hyper-parameters has looked at"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Who is compared on what."""
+
+    task: str
+    presets: Mapping[str, str]  # agents, and the hyper-parameters that each is trained with
+    tasks: int  # unseen ones
+    trajectories: int  # episodes lived for each gradient step
+    seeds: int = 1
+    workers: int | None = None  # processes that step the physics
+
+
+POINT = dict.fromkeys(
+    ("maml", "fomaml", "emaml", "promp", "meta_sgd", "reptile", "pretrained"), "finn-2017"
+)
+CHEETAH = {"rl2": "two-cores", "maml": "two-cores"}
+COMPARISONS: Mapping[str, Comparison] = {
+    "point-navigation": Comparison(
+        task="metarl/PointNavigation-v0",
+        presets={"rl2": "episodes-3", **POINT},
+        tasks=1000,
+        trajectories=40,
+        seeds=3,
+    ),
+    "cheetah-dir": Comparison(
+        task="metarl/HalfCheetahDir-v0", presets=CHEETAH, tasks=40, trajectories=20, workers=2
+    ),
+    "cheetah-vel": Comparison(
+        task="metarl/HalfCheetahVel-v0", presets=CHEETAH, tasks=40, trajectories=20, workers=2
+    ),
+    "reach": Comparison(
+        task="metarl/MetaWorldML1-v0",
+        presets={"rl2": "two-cores"},
+        tasks=50,
+        trajectories=20,
+        workers=2,
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """All agents on point navigation: one table, one picture."""
+    """Several agents on one family: one table, one picture."""
 
+    on: str = "point-navigation"
+    """point-navigation, cheetah-dir, cheetah-vel or reach"""
     only: tuple[str, ...] = ()
     """agents; by default all"""
-    seeds: int = 3
-    """training seeds of each"""
-    goals: int = 1000
-    """unseen goals"""
-    trajectories: int = 40
-    """episodes lived for each gradient step"""
+    seeds: int | None = None
+    """training seeds of each; by default what the comparison says"""
+    iterations: int | None = None
+    """meta-iterations of each; by default those of the presets"""
+    tasks: int | None = None
+    """unseen tasks; by default what the comparison says"""
+    trajectories: int | None = None
+    """episodes lived for each gradient step; by default what the comparison says"""
     runs: Path = Path("runs/reproduce")
     """where the run folders go"""
     threads: int | None = None
     """CPU threads; by default torch's own choice"""
-    out: Path = RESULTS / "agents-on-point-navigation"
-    """of the table (.md) and the picture (.png, .svg)"""
+    out: Path | None = None
+    """of the table (.md) and the picture (.png, .svg); by default in `experiments/results/`"""
 
 
 def main(options: Options) -> None:
-    """Trains what is missing, lives all in the same goals, writes."""
-    if unknown := set(options.only) - set(PRESETS):
-        raise SystemExit(f"Unknown: {', '.join(sorted(unknown))}. Known: {', '.join(PRESETS)}.")
-    runs = {name: trained(name, options) for name in options.only or PRESETS}
+    """Trains what is missing, lives all in the same tasks, writes."""
+    if options.on not in COMPARISONS:
+        raise SystemExit(f"Unknown: {options.on}. Known: {', '.join(COMPARISONS)}.")
+    comparison = chosen(COMPARISONS[options.on], options)
+    runs = {name: trained(name, comparison, options) for name in comparison.presets}
     longest = next(
         (name for name in runs if name != "rl2"), "rl2"
     )  # who references live as long as
     curves = {
         name: [
-            evaluated(run, options, references=name == longest and not number)
+            evaluated(run, comparison, references=name == longest and not number)
             for number, run in enumerate(several)
         ]
         for name, several in runs.items()
     }
+    out = options.out or RESULTS / f"agents-on-{options.on}"
     folders = [run.path for several in runs.values() for run in several]
-    pictures = metarl.plot(folders, out=options.out)
-    lines = table(runs, curves, options)
-    options.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines), *pictures, sep="\n")
+    pictures = metarl.plot(folders, out=out)
+    learning = metarl.plot(folders, kind="learning", out=out.with_name(f"{out.name}-learning"))
+    lines = [*heading(options.on, comparison), *rows(runs, curves)]
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines), *pictures, *learning, sep="\n")
 
 
-def trained(name: str, options: Options) -> list[metarl.Run]:
+def chosen(comparison: Comparison, options: Options) -> Comparison:
+    """With what the options change."""
+    if unknown := set(options.only) - set(comparison.presets):
+        known = ", ".join(comparison.presets)
+        raise SystemExit(f"Unknown: {', '.join(sorted(unknown))}. Known: {known}.")
+    names = options.only or tuple(comparison.presets)
+    return replace(
+        comparison,
+        presets={name: comparison.presets[name] for name in names},
+        seeds=options.seeds or comparison.seeds,
+        tasks=options.tasks or comparison.tasks,
+        trajectories=options.trajectories or comparison.trajectories,
+    )
+
+
+def trained(name: str, comparison: Comparison, options: Options) -> list[metarl.Run]:
     """The runs of an agent, one for each seed: lived, resumed or known."""
-    folder = "point-navigation" if name == "rl2" else f"{name}-point-navigation"
+    folder = options.on if name == "rl2" else f"{name}-{options.on}"
     return [
         metarl.train(
             name,
-            TASK,
-            preset=PRESETS[name],
+            comparison.task,
+            preset=comparison.presets[name],
             seed=seed,
             out=options.runs / folder / f"seed{seed}",
             threads=options.threads,
+            workers=comparison.workers,
             resume=True,
+            **changed(options.iterations),
         )
-        for seed in range(options.seeds)
+        for seed in range(comparison.seeds)
     ]
 
 
-def evaluated(run: metarl.Run, options: Options, *, references: bool) -> list[metarl.Curve]:
+def evaluated(run: metarl.Run, comparison: Comparison, *, references: bool) -> list[metarl.Curve]:
     """The agent's curve, then those of the references if they are wanted."""
-    of_gradient = {"copies": options.trajectories, "evaluation_steps": STEPS}
+    of_gradient = {"copies": comparison.trajectories, "evaluation_steps": STEPS}
     return metarl.evaluate(
         run,
-        num_tasks=options.goals,
+        num_tasks=comparison.tasks,
         seed=EVALUATION_SEED,
         agent_options={} if run.config.agent == "rl2" else of_gradient,
         references=references,
+        workers=comparison.workers,
         progress=True,
     )
 
 
-def table(
-    runs: dict[str, list[metarl.Run]],
-    curves: dict[str, list[list[metarl.Curve]]],
-    options: Options,
+def heading(on: str, comparison: Comparison) -> list[str]:
+    """What the table says and how it came about."""
+    return [
+        f"# Agents on {on.replace('-', ' ')}",
+        "",
+        f"Mean return in {comparison.tasks} unseen tasks of `{comparison.task}`, with its 95%",
+        f"bootstrap interval over tasks and training seeds ({comparison.seeds}); final models.",
+        "Agents that adapt by gradient: before adapting and after each step on",
+        f"{comparison.trajectories} trajectories, the later steps at the share of the inner rate",
+        "that their preset says. RL²: its first, second, ... episode.",
+        "",
+    ]
+
+
+def rows(
+    runs: Mapping[str, list[metarl.Run]], curves: Mapping[str, list[list[metarl.Curve]]]
 ) -> list[str]:
     """Returns by gradient step or episode, each with its 95% interval."""
     lines = [
-        "# Agents on point navigation",
-        "",
-        f"Mean return in {options.goals} unseen goals, with its 95% bootstrap interval over goals",
-        f"and training seeds ({options.seeds}); final models. Gradient agents: before adapting and",
-        f"after each step on {options.trajectories} trajectories, the later steps at the share of",
-        "the inner rate that their preset says. RL²: its first, second and third episode.",
-        "",
         "| agent | episodes lived before | return | environment steps | minutes a seed |",
         "|---|---|---|---|---|",
     ]

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import draw_steps, lives, save, styled
+from lived import changed, draw_steps, lives, save, styled
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import metarl
+from metarl.envs.few_shot import FewShotClassification
 
 TASK = "metarl/FewShotClassification-v0"
 REFERENCES = ("nearest_prototype", "perfect_memory", "random")
@@ -47,7 +48,6 @@ class Options:
 
 def main(options: Options) -> None:
     """Train, measure, draw."""
-    shorter = {} if options.iterations is None else {"iterations": options.iterations}
     run = metarl.train(
         "rl2",
         TASK,
@@ -57,10 +57,10 @@ def main(options: Options) -> None:
         threads=options.threads,
         out=options.out,
         resume=True,
-        **shorter,
+        **changed(options.iterations),
     )
     right = {images: named_right(run, images, options.test_tasks) for images in options.test_on}
-    support = metarl.make_family(TASK).support
+    support = FewShotClassification().support
     for images, by_label in right.items():
         for label, of_step in by_label.items():
             mean, low, high = metarl.bootstrap_mean(of_step[support:].mean(0)[None, None])

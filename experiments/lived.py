@@ -82,6 +82,11 @@ def lives(
         yield Life(label=label, trajectory=trajectory)
 
 
+def changed(iterations: int | None) -> dict[str, Any]:
+    """Options of a training that a preset does not settle; None leaves the preset's iterations."""
+    return {} if iterations is None else {"iterations": iterations}
+
+
 def draw_steps(axes: Axes, values: Mapping[str, NDArray[np.float64]], first: int = 0) -> None:
     """A line for each label: the mean of values [T, N] at each step, with its 95% interval."""
     for (label, value), look in zip(values.items(), LOOKS, strict=False):

@@ -6,8 +6,8 @@ which side, so that it needs more of them.
 
     python experiments/sinusoid.py --seed 1           # some ten minutes on one idle core
 
-Waves as in Finn et al. 2017 (arXiv:1703.03400, section 5.1), where a gradient step sees true values;
-errors here are not comparable with theirs.
+Waves as in Finn et al. 2017 (arXiv:1703.03400, section 5.1), where a gradient step sees true
+values; errors here are not comparable with theirs.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import draw_steps, lives, save, styled
+from lived import changed, draw_steps, lives, save, styled
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -70,7 +70,6 @@ def main(options: Options) -> None:
 
 def trained(agent: str, options: Options) -> metarl.Run:
     """A run of an agent: lived, resumed or known."""
-    shorter = {} if options.iterations is None else {"iterations": options.iterations}
     return metarl.train(
         agent,
         TASK,
@@ -79,7 +78,7 @@ def trained(agent: str, options: Options) -> metarl.Run:
         threads=options.threads,
         out=options.out / f"{agent}-seed{options.seed}",
         resume=True,
-        **shorter,
+        **changed(options.iterations),
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import lives, save, styled
+from lived import changed, lives, save, styled
 from matplotlib.figure import Figure
 
 import metarl
@@ -48,7 +48,6 @@ class Options:
 def main(options: Options) -> None:
     """Train, evaluate, draw."""
     family = TwoStep(rounds=options.rounds)
-    shorter = {} if options.iterations is None else {"iterations": options.iterations}
     run = metarl.train(
         "rl2",
         "metarl/TwoStep-v0",
@@ -57,7 +56,7 @@ def main(options: Options) -> None:
         seed=options.seed,
         out=options.out,
         resume=True,
-        **shorter,
+        **changed(options.iterations),
     )
     for curve in metarl.evaluate(run, num_tasks=options.test_tasks, progress=True):
         mean, low, high = metarl.bootstrap_mean(curve.returns[None] / options.rounds)

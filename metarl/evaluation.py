@@ -143,8 +143,8 @@ def _require_equal_spaces(
         if before != after:
             changed = ", ".join(f"{option}={value!r}" for option, value in options.items())
             raise ConfigError(
-                f"With {changed} the {name} is {after}, but the agent was trained with {before}: it "
-                "cannot live there. Choose options that leave the spaces as they are, or train "
+                f"With {changed} the {name} is {after}, but the agent was trained with {before}: "
+                "it cannot live there. Choose options that leave the spaces as they are, or train "
                 "another agent."
             )
 

@@ -59,8 +59,8 @@ class RecurrentActorCritic(nn.Module):
     With the core "none" each step is met as if it were the first: no memory, and no previous
     action, reward or flags either, since they would be a memory of one step.
 
-    With `normalise_inputs`, observations and previous rewards are read in units of their own running
-    mean and deviation, of all that `observe` was given.
+    With `normalise_inputs`, observations and previous rewards are read in units of the running mean
+    and deviation of all that `observe` was given.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class RecurrentActorCritic(nn.Module):
         return percept_features(self.head, percept)
 
     def observe(self, percept: Percept, valid: Tensor) -> None:
-        """Takes what was seen where `valid` [...] into account: from now on inputs are scaled so."""
+        """From now on inputs are scaled by what was seen where `valid` [...], too."""
         if self.scale is not None:
             self.scale.observe(_measured(percept)[valid])
 

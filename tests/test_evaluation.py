@@ -204,10 +204,11 @@ def test_options_of_the_family_may_differ_from_the_training(bandit):
 
 def test_options_that_do_not_fit_the_family_are_refused(bandit):
     with pytest.raises(
-        ConfigError, match=r"With arms=4 the action_space is Discrete\(4\).*trained with Discrete\(5\)"
+        ConfigError,
+        match=r"With arms=4 the action_space is Discrete\(4\).*trained with Discrete\(5\)",
     ):
         evaluate(bandit, task_options={"arms": 4})
-    with pytest.raises(ConfigError, match="no option 'pull'. Did you mean 'pulls'"):
+    with pytest.raises(ConfigError, match=r"no option 'pull'. Did you mean 'pulls'"):
         evaluate(bandit, task_options={"pull": 4})
 
 

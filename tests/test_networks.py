@@ -79,7 +79,9 @@ def test_the_first_returns_set_the_scale_fully():
 def test_a_running_scale_knows_mean_and_deviation_of_all_that_was_observed():
     luck = torch.Generator().manual_seed(0)
     parts = [torch.randn(size, 3, generator=luck) for size in (5, 700, 1, 60)]
-    parts = [part * torch.tensor([1e3, 1e-2, 1.0]) + torch.tensor([1e4, 5.0, 0.0]) for part in parts]
+    parts = [
+        part * torch.tensor([1e3, 1e-2, 1.0]) + torch.tensor([1e4, 5.0, 0.0]) for part in parts
+    ]
     scale = RunningScale(3)
     for number, part in enumerate(parts, 1):
         scale.observe(part)

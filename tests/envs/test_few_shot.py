@@ -171,7 +171,7 @@ def test_no_label_is_shown_before_its_guess_whatever_was_guessed():
 def test_classes_of_training_are_never_those_of_the_test(images):
     family, data = FewShotClassification(images=images, ways=3), image_set(images)
     drawn = {
-        split: set(family.sample_tasks(4000, seeded(0), split).flatten().tolist())
+        split: set(family.sample_tasks(12_000, seeded(0), split).flatten().tolist())
         for split in ("train", "test")
     }
     assert not drawn["train"] & drawn["test"]

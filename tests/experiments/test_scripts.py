@@ -67,6 +67,44 @@ def test_two_step_trains_and_draws_stay_probabilities(tmp_path):
     assert (tmp_path / "run" / "stay.png").stat().st_size > 10_000
 
 
+def test_few_shot_trains_and_names_images_of_unseen_classes(tmp_path):
+    pytest.importorskip("sklearn")
+    small = ["--iterations", "1", "--test-tasks", "200", "--threads", "1", "--out", "run"]
+    out = run_script(tmp_path, "few_shot.py", *small)
+    right = {
+        (line[:8].strip(), line[8:49].strip()): float(line.split("right ")[1].split()[0])
+        for line in out.splitlines()
+        if "named right" in line
+    }
+    for images in ("glyphs", "digits"):
+        assert right[images, "perfect memory (recognises every class)"] == 1.0
+        assert right[images, "random"] == pytest.approx(0.2, abs=0.06)
+        assert right[images, "RL²"] < 0.4  # it has not learnt yet
+    assert (tmp_path / "run" / "few-shot.png").stat().st_size > 10_000
+
+
+def test_the_sinusoid_is_learnt_by_memory_and_by_steps(tmp_path):
+    small = ["--iterations", "1", "--test-tasks", "30", "--threads", "1", "--out", "out"]
+    out = run_script(tmp_path, "sinusoid.py", *small)
+    (steps,) = (line for line in out.splitlines() if line.startswith("MAML"))
+    assert steps.count("/") == 5  # before, and after each of five steps
+    (fit,) = (line for line in out.splitlines() if line.startswith("Bayesian"))
+    assert "of queries 0.00 [" in fit
+    assert (tmp_path / "out" / "sinusoid.svg").exists()
+
+
+def test_agents_are_compared_in_the_same_tasks(tmp_path):
+    small = ["--iterations", "1", "--tasks", "5", "--trajectories", "3", "--seeds", "1"]
+    words = ["--only", "rl2", "maml", *small, "--threads", "1", "--out", "agents"]
+    out = run_script(tmp_path, "compare_agents.py", *words)
+    rows = [line.split(" | ") for line in out.splitlines() if line.startswith("| ")]
+    assert [row[0].strip("| ") for row in rows[1:3]] == ["RL²", "MAML"]
+    assert [row[1] for row in rows[1:3]] == ["0, 1, 2", "0, 3, 6, 9"]
+    assert (tmp_path / "agents.md").read_text(encoding="utf-8") in out
+    assert (tmp_path / "agents.png").stat().st_size > 10_000
+    assert (tmp_path / "agents-learning.svg").exists()
+
+
 def test_reference_policies_are_lived_and_written_down(tmp_path):
     options = ["--tasks", "50", "--only", "bandit-5x10", "--out", "results"]
     assert "bandit-5x10: " in run_script(tmp_path, "reference_policies.py", *options)
