@@ -25,6 +25,8 @@ from metarl.training import RunOptions
 
 GENERATED = Path("docs/generated")
 """below the root of the repository; git ignores it"""
+KEPT = Path(__file__).parent / "images" / "families"
+"""pictures of families that need a screen to be drawn, as `_frames.py` wrote them"""
 OURS = "metarl/"
 """ids of other packages, which may be installed where this is built, have no page here"""
 
@@ -47,16 +49,12 @@ def write_pages(folder: Path) -> None:
         "api.inc": api(),
     }
     for task_id, family in families.items():
-        picture = frame(task_id, family)
-        if picture is not None:
-            (folder / "families").mkdir(parents=True, exist_ok=True)
-            image.imsave(folder / "families" / f"{slug(task_id)}.png", picture)
-        pages[f"families/{slug(task_id)}.md"] = family_page(
-            task_id, family, pictured=picture is not None
-        )
+        picture = picture_of(task_id, family, folder / "families")
+        pages[f"families/{slug(task_id)}.md"] = family_page(task_id, family, picture)
     for task_id, reason in missing.items():
         pages[f"families/{slug(task_id)}.md"] = (
-            f"# {task_id}\n\nCould not be made where this page was:\n\n```text\n{reason}\n```\n"
+            f"# {task_id}\n\n{kept_picture(task_id)}\n\nCould not be made where this page was:\n\n"
+            f"```text\n{reason}\n```\n"
         )
     for name, config in configs.items():
         pages[f"agents/{name}.md"] = agent_page(name, config)
@@ -102,7 +100,7 @@ def families_table(families: Mapping[str, metarl.TaskDistribution]) -> str:
     return table(("id", "what", "episodes x steps of a trial"), rows)
 
 
-def family_page(task_id: str, family: metarl.TaskDistribution, *, pictured: bool) -> str:
+def family_page(task_id: str, family: metarl.TaskDistribution, picture: str) -> str:
     """All that the code says about one family."""
     cls = type(family)
     options = _field_names(cls)
@@ -110,7 +108,7 @@ def family_page(task_id: str, family: metarl.TaskDistribution, *, pictured: bool
     parts = [
         f"# {task_id}",
         _docstring(cls),
-        f"![A frame of {task_id}]({slug(task_id)}.png)" if pictured else "",
+        picture,
         f'```python\nfamily = metarl.make_family("{task_id}"{listed})\n```',
         f"Class `{cls.__module__}.{cls.__qualname__}`.",
         "## What is seen, moved and drawn",
@@ -227,10 +225,27 @@ def options_table(instance: Any, names: Iterable[str]) -> str:
     return table(("option", "default", "meaning"), rows)
 
 
-def frame(task_id: str, family: metarl.TaskDistribution) -> NDArray[np.uint8] | None:
-    """One lane after a few random moves, [H, W, 3]; None where a family cannot be drawn."""
-    if not (isinstance(family, metarl.TaskFamily) and family.draws):  # MuJoCo's need a screen
-        return None
+def picture_of(task_id: str, family: metarl.TaskDistribution, folder: Path) -> str:
+    """A picture, as Markdown; one that is drawn now is put into `folder`. Nothing if there is none.
+
+    What MuJoCo draws needs a screen, which a machine that builds documentation may not have.
+    """
+    if not (isinstance(family, metarl.TaskFamily) and family.draws):
+        return kept_picture(task_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    image.imsave(folder / f"{slug(task_id)}.png", frame(task_id))
+    return f"![A frame of {task_id}]({slug(task_id)}.png)"
+
+
+def kept_picture(task_id: str) -> str:
+    """One that is kept in the repository, as Markdown; nothing if there is none."""
+    name = f"{slug(task_id)}.png"
+    known = (KEPT / name).exists()
+    return f"![A frame of {task_id}](../../images/families/{name})" if known else ""
+
+
+def frame(task_id: str) -> NDArray[np.uint8]:
+    """One lane after a few random moves, [H, W, 3]."""
     world = gymnasium.make(task_id, render_mode="rgb_array")
     world.reset(seed=0)
     world.action_space.seed(0)

@@ -1,5 +1,6 @@
 """Pages made from code: nothing registered is left out, docstrings arrive as they were meant."""
 
+import re
 import sys
 from dataclasses import fields
 
@@ -55,6 +56,17 @@ def test_page_of_a_family_is_whole(task_id, folder):
         assert f"| `{name}` | {reference.role} |" in page
 
 
+@pytest.mark.parametrize("task_id", IDS)
+def test_every_family_has_a_picture(task_id, folder):
+    name = _pages.slug(task_id)
+    page = folder / "families" / f"{name}.md"
+    (shown,) = re.findall(rf"!\[A frame of {task_id}\]\((.*)\)", page.read_text(encoding="utf-8"))
+    # Kept pictures are reached from where pages are built, below docs/.
+    below_docs = ROOT / "docs" / "generated" / "families"
+    found = page.with_name(shown) if shown == f"{name}.png" else below_docs / shown
+    assert found.resolve().stat().st_size > 1000
+
+
 @pytest.mark.parametrize("name", metarl.agent_names())
 def test_page_of_an_agent_has_every_option_once(name, folder):
     page = (folder / "agents" / f"{name}.md").read_text(encoding="utf-8")
@@ -97,13 +109,15 @@ class Drawn(PointNavigation):
     draws = True
 
 
-def test_frame_is_of_the_first_episode(monkeypatch):
+def test_frame_is_of_the_first_episode(monkeypatch, tmp_path):
     monkeypatch.setattr(_pages.gymnasium, "make", lambda task_id, render_mode: World())
-    picture = _pages.frame("metarl/Drawn-v0", Drawn())
+    picture = _pages.frame("metarl/Drawn-v0")
     assert picture.shape == (4, 5, 3)
     assert (picture == 1).all()
-    page = _pages.family_page("metarl/Drawn-v0", Drawn(), pictured=True)
-    assert "![A frame of metarl/Drawn-v0](Drawn-v0.png)" in page
+    shown = _pages.picture_of("metarl/Drawn-v0", Drawn(), tmp_path)
+    assert shown == "![A frame of metarl/Drawn-v0](Drawn-v0.png)"
+    assert (tmp_path / "Drawn-v0.png").exists()
+    assert shown in _pages.family_page("metarl/Drawn-v0", Drawn(), shown)
 
 
 def test_family_whose_packages_are_missing_has_a_page_that_says_so(monkeypatch, tmp_path):
