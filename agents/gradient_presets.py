@@ -84,6 +84,7 @@ register_preset(
             "gamma": 0.0,
             "initial_std": 0.3,
             "later_rate": 0.3,
+            "later_decay": 0.5,
             "damping": 1e-3,
         },
         task_options={"shots": 5, "queries": 5},

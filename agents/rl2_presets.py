@@ -96,7 +96,7 @@ register_preset(
         task="metarl/Sinusoid-v0",
         name="shots-5",
         # Actions change nothing that comes later.
-        agent_options={"num_tasks": 256, "iterations": 250, "gamma": 0.0, "initial_std": 0.3},
+        agent_options={"num_tasks": 256, "iterations": 1000, "gamma": 0.0, "initial_std": 0.3},
         task_options={"shots": 5, "queries": 5},
         note="squared error .27 on the queries (3.0 without learning), one seed",
     )

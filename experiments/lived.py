@@ -26,13 +26,17 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "metarl",
 }
 """text stays text, and equal lives give equal files"""
-LOOKS: tuple[dict[str, Any], ...] = (
-    {"color": "#0072B2", "marker": "o", "linewidth": 1.8},
+AGENTS: Mapping[str, dict[str, Any]] = {
+    "RL²": {"color": "#0072B2", "marker": "o", "linewidth": 1.8},
+    "MAML": {"color": "#D55E00", "marker": "s", "linewidth": 1.8},
+}
+"""colours of Okabe and Ito 2008, told apart by the colour-blind too"""
+REFERENCES: tuple[dict[str, Any], ...] = (
     {"color": "0.35", "linestyle": (0, (6, 2))},
     {"color": "black", "linestyle": (0, (5, 2, 1, 2))},
     {"color": "0.55", "linestyle": (0, (1, 1.2))},
 )
-"""of the agent and the references behind it; told apart without colour, too"""
+"""in the order in which they are drawn; told apart without colour, too"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,9 @@ def changed(iterations: int | None) -> dict[str, Any]:
 
 def draw_steps(axes: Axes, values: Mapping[str, NDArray[np.float64]], first: int = 0) -> None:
     """A line for each label: the mean of values [T, N] at each step, with its 95% interval."""
-    for (label, value), look in zip(values.items(), LOOKS, strict=False):
+    others = iter(REFERENCES)
+    for label, value in values.items():
+        look = AGENTS.get(label) or next(others)
         mean, low, high = metarl.bootstrap_mean(value[None])
         steps = np.arange(first, first + len(value))
         axes.plot(steps, mean, label=label, markersize=4, **look)

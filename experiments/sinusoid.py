@@ -105,8 +105,7 @@ def error_figure(
     draw_steps(steps, by_step)
     steps.set_xlabel(f"gradient steps, {episodes[1]} episodes of experience each")
     points.set_ylim(bottom=0)
-    for panel in (points, steps):
-        panel.legend(frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(by_point) + 1, frameon=False)
     figure.supxlabel(
         f"means of {options.test_tasks:,} unseen waves, 95% bootstrap intervals", fontsize=8
     )
