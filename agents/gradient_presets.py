@@ -57,20 +57,26 @@ _register(
 _register(
     "pretrained", "falls to -164, then -42 / -23; one seed, 2 minutes on one busy core", **TRPO
 )
-for _name in ("Dir", "Vel"):
+CHEETAH = {
+    "copies": 10,
+    "inner_rate": 0.3,
+    "later_rate": 0.4,
+    "later_decay": 0.5,
+    "initial_std": 0.5,
+    "lam": 0.95,
+    "max_kl": 0.05,
+    **TRPO,
+}
+for _name, _size in (
+    ("Dir", {"num_tasks": 10, "iterations": 300}),  # there are two tasks only
+    ("Vel", {"num_tasks": 20, "iterations": 150}),
+):
     register_preset(
         Preset(
             agent="maml",
             task=f"metarl/HalfCheetah{_name}-v0",
             name="two-cores",
-            agent_options={
-                "num_tasks": 10,
-                "copies": 10,
-                "iterations": 200,
-                "later_rate": 0.4,
-                "later_decay": 0.5,
-                **TRPO,
-            },
+            agent_options={**CHEETAH, **_size},
             note="pending",
         )
     )
@@ -88,6 +94,7 @@ register_preset(
             "damping": 1e-3,
         },
         task_options={"shots": 5, "queries": 5},
-        note="pending",
+        note="squared error 4.7 before adapting, 1.9 / 1.2 / 0.9 after 1 / 2 / 3 steps, one seed; "
+        "4 minutes on one core",
     )
 )

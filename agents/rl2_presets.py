@@ -87,7 +87,8 @@ register_preset(
         task="metarl/TwoStep-v0",
         name="wang-2018",
         agent_options={"num_tasks": 128, "iterations": 150},
-        note="pending",
+        note="70.5, 70.6, 70.6 in 100 rounds (exact optimum: 70.6), three seeds; 2 minutes on one "
+        "core",
     )
 )
 register_preset(
@@ -98,7 +99,8 @@ register_preset(
         # Actions change nothing that comes later.
         agent_options={"num_tasks": 256, "iterations": 1000, "gamma": 0.0, "initial_std": 0.3},
         task_options={"shots": 5, "queries": 5},
-        note="squared error .27 on the queries (3.0 without learning), one seed",
+        note="squared error .10 on the queries (2.9 without learning), one seed; 2 minutes on one "
+        "core",
     )
 )
 register_preset(
@@ -117,7 +119,8 @@ register_preset(
             "entropy_bonus": 0.05,
         },
         task_options={"rewarded": "queries"},
-        note="pending",
+        note=".69 of the queries named right in unseen classes of glyphs (chance: .2), .48 in "
+        "digits, one seed; 20 minutes on one busy core",
     )
 )
 for _name in ("Dir", "Vel"):

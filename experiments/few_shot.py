@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import changed, draw_steps, lives, save, styled
+from lived import changed, draw_steps, interval, lives, report, save, styled
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -44,6 +44,8 @@ class Options:
     """CPU threads; by default torch's own choice"""
     out: Path | None = None
     """run folder; by default runs/rl2-FewShotClassification-v0-seedSEED"""
+    results: Path | None = None
+    """of the picture (.png, .svg) and the page (.md); by default in the run folder"""
 
 
 def main(options: Options) -> None:
@@ -61,15 +63,17 @@ def main(options: Options) -> None:
     )
     right = {images: named_right(run, images, options.test_tasks) for images in options.test_on}
     support = FewShotClassification().support
+    table = [("images", "who", "queries named right")]
     for images, by_label in right.items():
         for label, of_step in by_label.items():
-            mean, low, high = metarl.bootstrap_mean(of_step[support:].mean(0)[None, None])
-            print(
-                f"{images:8} {label:40} queries named right "
-                f"{mean[0]:.3f} ({low[0]:.3f} to {high[0]:.3f})"
-            )
+            (mean,), (low,), (high,) = metarl.bootstrap_mean(of_step[support:].mean(0)[None, None])
+            table.append((images, label, interval(mean, low, high)))
+            print("{:8} {:40} queries named right {}".format(*table[-1]))
+    out = options.results or run.path / "few-shot"
     with styled():
-        print(*save(accuracy_figure(right, support, options), run.path / "few-shot"), sep="\n")
+        pictures = save(accuracy_figure(right, support, options), out)
+    title = f"Naming images of unseen classes after one example each, {options.test_tasks:,} tasks"
+    print(report(out, title, table, [run]), *pictures, sep="\n")
 
 
 def named_right(run: metarl.Run, images: str, num_tasks: int) -> dict[str, NDArray[np.float64]]:

@@ -3,8 +3,10 @@
 Axes: `T` steps of a trial, `N` tasks.
 """
 
+import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,60 @@ def save(figure: Figure, out: Path) -> list[Path]:
     for path in paths:
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {})
     return paths
+
+
+def report(
+    out: Path, title: str, table: Sequence[Sequence[str]], runs: Sequence[metarl.Run]
+) -> Path:
+    """Writes a page beside the picture of that name: the table, then what the runs were.
+
+    Args:
+        out: of picture and page, without ending.
+        title: first line of the page.
+        table: rows of cells, the headings first.
+        runs: whose settings, seeds and minutes are told.
+    """
+    lines = [["---"] * len(table[0]), *table[1:]]
+    page = [
+        f"# {title}",
+        "",
+        f"![{title}]({out.name}.png)",
+        "",
+        *(f"| {' | '.join(cells)} |" for cells in [table[0], *lines]),
+        "",
+        "Final models; in brackets 95% bootstrap intervals over tasks. The runs:",
+        "",
+        *(f"- {described(run)}" for run in runs),
+        "",
+        "Versions: "
+        + ", ".join(f"{name} {version(name)}" for name in ("metarl-suite", "torch", "gymnasium"))
+        + f", Python {platform.python_version()}.",
+    ]
+    path = out.with_suffix(".md")
+    path.write_text("\n".join(page) + "\n", encoding="utf-8")
+    return path
+
+
+def described(run: metarl.Run) -> str:
+    """Agent, family, seed, size, and every option that is not the agent's default."""
+    config, last = run.config, metarl.read_metrics(run.path / "metrics.csv")[-1]
+    default = asdict(metarl.agent_config(config.agent)())
+    options = {
+        name: value
+        for name, value in config.agent_options.items()
+        if value != default[name] and list(default[name] or ()) != value
+    }
+    told = ", ".join(f"{name}={value}" for name, value in options.items())
+    return (
+        f"`{config.agent}` on `{config.family}`, seed {config.seed}, "
+        f"{int(last['env_steps']) / 1e6:.1f} million steps, {float(last['seconds']) / 60:.0f} "
+        f"minutes; {told}"
+    )
+
+
+def interval(mean: float, low: float, high: float, decimals: int = 3) -> str:
+    """Such as .481 [.475, .488], with a zero before the point."""
+    return f"{mean:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def styled() -> Any:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import changed, draw_steps, lives, save, styled
+from lived import changed, draw_steps, interval, lives, report, save, styled
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -42,7 +42,9 @@ class Options:
     threads: int | None = None
     """CPU threads; by default torch's own choice"""
     out: Path = Path("runs/sinusoid")
-    """folder of both runs and of the picture"""
+    """folder of both runs"""
+    results: Path | None = None
+    """of the picture (.png, .svg) and the page (.md); by default in that folder"""
 
 
 def main(options: Options) -> None:
@@ -60,12 +62,17 @@ def main(options: Options) -> None:
         progress=True,
     )
     by_step = {agent.label: -agent.returns / family.episode_steps}
+    table = [("who", "when", "squared error")]
     for label, error in by_point.items():
-        print(f"{label:24} of queries {described(error[SHOTS:].mean(0)[None])}")
-    print(f"{agent.label:24} after 0, 1, ... steps {described(by_step[agent.label])}")
+        table.append((label, "queries", described(error[SHOTS:].mean(0)[None])))
+    table.append((agent.label, "after 0, 1, ... steps", described(by_step[agent.label])))
+    for cells in table:
+        print("{:24} {:22} {}".format(*cells))
+    out = options.results or options.out / "sinusoid"
     with styled():
-        figure = error_figure(by_point, by_step, agent.episode - 1, options)
-        print(*save(figure, options.out / "sinusoid"), sep="\n")
+        pictures = save(error_figure(by_point, by_step, agent.episode - 1, options), out)
+    title = f"Predicting {options.test_tasks:,} unseen sine waves"
+    print(report(out, title, table, [rl2, maml]), *pictures, sep="\n")
 
 
 def trained(agent: str, options: Options) -> metarl.Run:
@@ -85,7 +92,7 @@ def trained(agent: str, options: Options) -> metarl.Run:
 def described(error: NDArray[np.float64]) -> str:
     """Means of errors [P, N] and their intervals over waves."""
     return " / ".join(
-        f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+        interval(mean, low, high, 2)
         for mean, low, high in zip(*metarl.bootstrap_mean(error[None]), strict=True)
     )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import changed, lives, save, styled
+from lived import changed, interval, lives, report, save, styled
 from matplotlib.figure import Figure
 
 import metarl
@@ -43,6 +43,8 @@ class Options:
     """unseen lives that the final agent is measured on"""
     out: Path | None = None
     """run folder; by default runs/rl2-TwoStep-v0-seedSEED"""
+    results: Path | None = None
+    """of the picture (.png, .svg) and the page (.md); by default in the run folder"""
 
 
 def main(options: Options) -> None:
@@ -58,21 +60,28 @@ def main(options: Options) -> None:
         resume=True,
         **changed(options.iterations),
     )
+    table = [("who", "what", "mean")]
     for curve in metarl.evaluate(run, num_tasks=options.test_tasks, progress=True):
-        mean, low, high = metarl.bootstrap_mean(curve.returns[None] / options.rounds)
-        print(f"{curve.label:34} {mean[0]:.3f} a round ({low[0]:.3f} to {high[0]:.3f})")
-    print(
-        f"chance .5, exact optimum {family.optimal_return() / options.rounds:.4f}, "
-        f"told of every reversal {family.oracle_return() / options.rounds:.4f}"
+        (mean,), (low,), (high,) = metarl.bootstrap_mean(curve.returns[None] / options.rounds)
+        table.append((curve.label, "reward of a round", interval(mean, low, high)))
+    table.append(("chance", "reward of a round, exactly", ".5"))
+    optimal, told = family.optimal_return(), family.oracle_return()
+    table.append(("exact optimum", "reward of a round, exactly", f"{optimal / options.rounds:.4f}"))
+    table.append(
+        ("told of every reversal", "reward of a round, exactly", f"{told / options.rounds:.4f}")
     )
     measured = {
         life.label: estimated(life.trajectory)
         for life in lives(run, family, ("bayes_optimal", "win_stay"), options.test_tasks)
     }
-    for label, stays in measured.items():
-        print(f"{label:34} stays {described(stays)}")
+    table += [(label, "stays", described(stays)) for label, stays in measured.items()]
+    for cells in table:
+        print("{:34} {:26} {}".format(*cells))
+    out = options.results or run.path / "stay"
     with styled():
-        print(*save(stay_figure(measured, options.test_tasks), run.path / "stay"), sep="\n")
+        pictures = save(stay_figure(measured, options.test_tasks), out)
+    title = f"When the two-step task is chosen alike again, in {options.test_tasks:,} unseen lives"
+    print(report(out, title, table, [run]), *pictures, sep="\n")
 
 
 def estimated(life: metarl.Trajectory) -> metarl.Estimate:

@@ -59,10 +59,10 @@ def test_maml_trains_adapts_and_plots(tmp_path):
 def test_two_step_trains_and_draws_stay_probabilities(tmp_path):
     small = ["--rounds", "6", "--iterations", "2", "--test-tasks", "30"]
     out = run_script(tmp_path, "two_step.py", *small, "--out", "run")
-    assert "told of every reversal 0.7400" in out
+    assert "told of every reversal             reward of a round, exactly 0.7400" in out
     # Whoever stays exactly when paid: known without learning.
     expected = "paid, common 1.000; paid, rare 1.000; not paid, common 0.000; not paid, rare 0.000"
-    assert f"(model-free)  stays {expected}" in out
+    assert f"(model-free)  stays                      {expected}" in out
     assert (tmp_path / "run" / "stay.svg").exists()
     assert (tmp_path / "run" / "stay.png").stat().st_size > 10_000
 
@@ -89,7 +89,11 @@ def test_the_sinusoid_is_learnt_by_memory_and_by_steps(tmp_path):
     (steps,) = (line for line in out.splitlines() if line.startswith("MAML"))
     assert steps.count("/") == 5  # before, and after each of five steps
     (fit,) = (line for line in out.splitlines() if line.startswith("Bayesian"))
-    assert "of queries 0.00 [" in fit
+    assert "queries                0.00 [" in fit
+    page = (tmp_path / "out" / "sinusoid.md").read_text(encoding="utf-8")
+    assert "- `maml` on `metarl/Sinusoid-v0 (" in page
+    assert "iterations=1, inner_rate" not in page  # .1 is the default
+    assert "gamma=0.0" in page
     assert (tmp_path / "out" / "sinusoid.svg").exists()
 
 
