@@ -67,9 +67,10 @@ CHEETAH = {
     "max_kl": 0.05,
     **TRPO,
 }
-for _name, _size in (
-    ("Dir", {"num_tasks": 10, "iterations": 300}),  # there are two tasks only
-    ("Vel", {"num_tasks": 20, "iterations": 150}),
+for _name, _size, _note in (
+    # There are two directions only.
+    ("Dir", {"num_tasks": 10, "iterations": 300}, "-19 before adapting, 530 / 540 / 550"),
+    ("Vel", {"num_tasks": 20, "iterations": 150}, "-258 before adapting, -175 / -167 / -161"),
 ):
     register_preset(
         Preset(
@@ -77,7 +78,8 @@ for _name, _size in (
             task=f"metarl/HalfCheetah{_name}-v0",
             name="two-cores",
             agent_options={**CHEETAH, **_size},
-            note="pending",
+            note=f"{_note} after 1 / 2 / 3 steps on 20 episodes each, one seed; 11 minutes on two "
+            "cores with --workers 2",
         )
     )
 register_preset(

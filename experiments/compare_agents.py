@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import changed
+from lived import changed, intervals
 
 import metarl
 
@@ -178,7 +178,8 @@ def heading(on: str, comparison: Comparison) -> list[str]:
         f"bootstrap interval over tasks and training seeds ({comparison.seeds}); final models.",
         "Agents that adapt by gradient: before adapting and after each step on",
         f"{comparison.trajectories} trajectories, the later steps at the share of the inner rate",
-        "that their preset says. RL²: its first, second, ... episode.",
+        "that their preset says. RL²: its first, second, ... episode. Success, where it is",
+        "defined: the share of episodes in which the task was solved at some step.",
         "",
     ]
 
@@ -186,33 +187,36 @@ def heading(on: str, comparison: Comparison) -> list[str]:
 def rows(
     runs: Mapping[str, list[metarl.Run]], curves: Mapping[str, list[list[metarl.Curve]]]
 ) -> list[str]:
-    """Returns by gradient step or episode, each with its 95% interval."""
+    """Returns (and successes) by gradient step or episode, each with its 95% interval."""
     lines = [
-        "| agent | episodes lived before | return | environment steps | minutes a seed |",
-        "|---|---|---|---|---|",
+        "| agent | episodes lived before | return | success | environment steps | minutes a seed |",
+        "|---|---|---|---|---|---|",
     ]
     for name, several in curves.items():
         own = [found[0] for found in several]
         metrics = [metarl.read_metrics(run.path / "metrics.csv")[-1] for run in runs[name]]
-        minutes = [float(last["seconds"]) / 60 for last in metrics]
-        steps = float(metrics[0]["env_steps"]) / 1e6
-        lines.append(
-            f"| {returns(own)} | {steps:.1f} million | {min(minutes):.0f} to {max(minutes):.0f} |"
-        )
+        seconds = [float(last["seconds"]) for last in metrics]
+        steps = float(metrics[0]["env_steps"])
+        speed = steps / float(np.median(seconds))
+        ends = dict.fromkeys(f"{end / 60:.0f}" for end in (min(seconds), max(seconds)))
+        lived = f"{steps / 1e6:.1f} million ({speed:,.0f} a second)"
+        lines.append(f"| {returns(own)} | {lived} | {' to '.join(ends)} |")
     references = max((several[0] for several in curves.values()), key=len)[1:]
     lines += [f"| {returns([reference])} | | |" for reference in references]
     return lines
 
 
 def returns(curves: list[metarl.Curve]) -> str:
-    """Cells of one row: label, episodes before each point, return of each."""
-    mean, low, high = metarl.bootstrap_mean(np.stack([curve.returns for curve in curves]))
+    """Cells of one row: label, episodes before each point, return and success of each."""
     before = ", ".join(str(episode - 1) for episode in curves[0].episode)
-    cells = " / ".join(
-        f"{one:.2f} [{bottom:.2f}, {top:.2f}]"
-        for one, bottom, top in zip(mean, low, high, strict=True)
-    )
-    return f"{curves[0].label} | {before} | {cells}"
+    success = np.stack([curve.success for curve in curves])
+    cells = [
+        curves[0].label,
+        before,
+        intervals(np.stack([curve.returns for curve in curves])),
+        "" if np.isnan(success).all() else intervals(success),
+    ]
+    return " | ".join(cells)
 
 
 if __name__ == "__main__":

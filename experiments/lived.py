@@ -166,6 +166,14 @@ def interval(mean: float, low: float, high: float, decimals: int = 3) -> str:
     return f"{mean:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
+def intervals(value: NDArray[np.float64], decimals: int = 2) -> str:
+    """Means of [R, P, N] over runs and tasks at each point, and their intervals."""
+    return " / ".join(
+        interval(mean, low, high, decimals)
+        for mean, low, high in zip(*metarl.bootstrap_mean(value), strict=True)
+    )
+
+
 def styled() -> Any:
     """The context in which figures are made and saved."""
     return matplotlib.rc_context(STYLE)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import changed, draw_steps, interval, lives, report, save, styled
+from lived import changed, draw_steps, intervals, lives, report, save, styled
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -64,8 +64,8 @@ def main(options: Options) -> None:
     by_step = {agent.label: -agent.returns / family.episode_steps}
     table = [("who", "when", "squared error")]
     for label, error in by_point.items():
-        table.append((label, "queries", described(error[SHOTS:].mean(0)[None])))
-    table.append((agent.label, "after 0, 1, ... steps", described(by_step[agent.label])))
+        table.append((label, "queries", intervals(error[SHOTS:].mean(0)[None, None])))
+    table.append((agent.label, "after 0, 1, ... steps", intervals(by_step[agent.label][None])))
     for cells in table:
         print("{:24} {:22} {}".format(*cells))
     out = options.results or options.out / "sinusoid"
@@ -86,14 +86,6 @@ def trained(agent: str, options: Options) -> metarl.Run:
         out=options.out / f"{agent}-seed{options.seed}",
         resume=True,
         **changed(options.iterations),
-    )
-
-
-def described(error: NDArray[np.float64]) -> str:
-    """Means of errors [P, N] and their intervals over waves."""
-    return " / ".join(
-        interval(mean, low, high, 2)
-        for mean, low, high in zip(*metarl.bootstrap_mean(error[None]), strict=True)
     )
 
 
