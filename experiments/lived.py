@@ -148,12 +148,11 @@ def described(run: metarl.Run) -> str:
     """Agent, family, seed, size, and every option that is not the agent's default."""
     config, last = run.config, metarl.read_metrics(run.path / "metrics.csv")[-1]
     default = asdict(metarl.agent_config(config.agent)())
-    options = {
-        name: value
-        for name, value in config.agent_options.items()
-        if value != default[name] and list(default[name] or ()) != value
-    }
-    told = ", ".join(f"{name}={value}" for name, value in options.items())
+    told = ", ".join(
+        f"{name}={value}"
+        for name, value in asdict(config.make_agent_config()).items()
+        if value != default[name]
+    )
     return (
         f"`{config.agent}` on `{config.family}`, seed {config.seed}, "
         f"{int(last['env_steps']) / 1e6:.1f} million steps, {float(last['seconds']) / 60:.0f} "

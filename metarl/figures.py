@@ -1,5 +1,6 @@
 """What all pictures share: colours, dashes, type and the way a figure becomes a file."""
 
+import textwrap
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ GREYS: dict[str, tuple[str, tuple[Any, ...]]] = {
 """of references: colour and dashes"""
 DASHES_SALT = 2767
 """a number under which the built-in references of no family want the same dashes"""
+NOTE_LETTERS = 16
+"""of a note that fit into an inch"""
 QUIET = "0.35"
 """colour of what is not data: titles and notes"""
 
@@ -87,7 +90,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 def add_note(figure: Figure, text: str) -> None:
     """What the picture shows, in small type below it."""
-    figure.supxlabel(text, fontsize=8, color=QUIET)
+    lines = textwrap.fill(text, int(NOTE_LETTERS * figure.get_figwidth()))
+    figure.supxlabel(lines, fontsize=8, color=QUIET)
 
 
 def sources(split: str, count: int) -> str:

@@ -3,6 +3,7 @@
 Axes: `R` runs (the seeds of one agent), `P` points, `N` tasks.
 """
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -31,6 +32,8 @@ from metarl.statistics import ROLES, Line, bootstrap_mean, choose_references, jo
 Numbers: TypeAlias = Callable[[Any], NDArray[np.float64]]
 """from numbers to as many others, one by one"""
 
+TITLE_LETTERS = 48
+"""of a title that fit above the axes, beside a legend"""
 FEW_POINTS = 12
 """up to here each point is worth a marker of its own"""
 SQUEEZED = 0.2
@@ -64,7 +67,7 @@ def _figure(one: Curve, lines: Sequence[Line], label: str) -> Figure:
     figure = new_figure(6.4, 3.4)
     axes = figure.add_subplot()
     _draw(axes, lines)
-    axes.set_title(one.family, loc="left", color=QUIET)
+    axes.set_title(textwrap.fill(one.family, TITLE_LETTERS), loc="left", color=QUIET)
     axes.set_xlabel("Episodes of experience in the task")
     axes.set_ylabel(label)
     axes.grid(color="0.92", linewidth=0.8)

@@ -209,8 +209,8 @@ class RunningScale(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("deviation", torch.ones(inputs))
-        # Exact far beyond the 2^24 steps up to which float32 counts.
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        # Whole, because float32 stops counting at 2^24.
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def forward(self, value: Tensor) -> Tensor:
         """[..., F] -> [..., F] of order one."""

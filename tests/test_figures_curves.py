@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metarl.errors import ConfigError
-from metarl.figures import STYLE
+from metarl.figures import STYLE, add_note
 from metarl.figures_curves import FEW_POINTS, adaptation_figure, regret_figure
 
 from .test_plotting import CEILING, FLOOR, legend_labels, lines_by_label
@@ -161,3 +161,20 @@ def test_regret_of_agents_that_skip_episodes_is_refused():
     with pytest.raises(ConfigError, match=r"episodes 1, 21, 41, 61: regret .* see the adaptation"):
         regret_figure(mixed())
     regret_figure(mixed()[:3])  # the control
+
+
+def test_long_names_of_families_are_broken_into_lines_within_the_picture():
+    family = "metarl/MetaWorldML1-v0 (benchmark=ML1, goals_seed=1, thing=reach-v3, and=another)"
+    curves = [make_curve(family=family), make_curve(family=family, **FLOOR)]
+    with matplotlib.rc_context(STYLE):
+        figure = adaptation_figure(curves)
+        figure.canvas.draw()
+        title = figure.axes[0].get_title(loc="left")
+        (legend,) = figure.legends or [figure.axes[0].get_legend()]
+        drawn = figure.axes[0]._left_title.get_window_extent()
+        assert title.replace("\n", " ") == family
+        assert not drawn.overlaps(legend.get_window_extent())
+        add_note(figure, f"{family}: " + "what there is to know about it, " * 4)
+        figure.canvas.draw()
+        note = figure._supxlabel.get_window_extent()
+        assert 0 <= note.x0 < note.x1 <= figure.bbox.x1

@@ -10,6 +10,11 @@ from metarl.figures_paths import Stage, path, paths_figure, stages, window
 from .test_trials import make_log
 
 
+def note_of(figure) -> str:
+    """What is said below the picture, in one line."""
+    return figure.get_supxlabel().replace("\n", " ")
+
+
 def walking_log(*, tasks=2, episodes=3, steps=4, **given):
     """In task t, episode e walks towards (t + 1, e + 1) from the origin."""
     grid = np.stack(np.meshgrid(*map(np.arange, (tasks, episodes, steps)), indexing="ij"), -1)
@@ -98,7 +103,7 @@ def test_adaptation_steps_are_named_as_such_and_every_copy_is_drawn():
     assert len(drawn_paths(figure.axes[0])) == 4
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names[:2] == ["before adapting", "after 1 step"]
-    assert "2 trials at once in each of 1 unseen task" in figure.get_supxlabel()
+    assert "2 trials at once in each of 1 unseen task" in note_of(figure)
 
 
 def at_points(episodes, *, phases=None, **names):
