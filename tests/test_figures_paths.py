@@ -156,9 +156,9 @@ def test_references_that_wander_off_do_not_shrink_the_rest_and_it_is_said():
     low, high = window([log, far], [0, 1])
     np.testing.assert_allclose([low, high], window([log], [0, 1]))
     assert (high < 15).all()
-    note = paths_figure([log, far]).get_supxlabel()
+    note = note_of(paths_figure([log, far]))
     assert note.endswith("paths of references are cut at the frame")
-    assert "cut" not in paths_figure([log]).get_supxlabel()
+    assert "cut" not in note_of(paths_figure([log]))
 
 
 def test_tasks_that_are_no_points_have_no_goal():
