@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import metarl
-from metarl.tasks import TaskDistribution
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -56,7 +55,7 @@ class Life:
 
 def lives(
     run: metarl.Run,
-    family: TaskDistribution,
+    family: metarl.TaskDistribution,
     references: Sequence[str],
     num_tasks: int,
     *,

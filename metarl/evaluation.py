@@ -73,18 +73,10 @@ def evaluate(
     """
     require_measurable(num_tasks, episodes, device, split)
     run = run if isinstance(run, Run) else load_run(run)
-    trained = run.config.make_agent_config()
-    config = _altered(run.config.agent, trained, agent_options or {})
     # Made with the options of this evaluation, learnt with those of the training.
-    lived = replace(
-        run.config,
-        agent_options=asdict(config),
-        task_options={**run.config.task_options, **(task_options or {})},
-    )
-    family = lived.make_family()
-    if task_options:
-        _require_equal_spaces(run.config.make_family(), family, task_options)
-    now = replace(run, config=lived)
+    now = _altered(run, agent_options or {}, task_options or {})
+    family = now.config.make_family()
+    trained, config = run.config.make_agent_config(), now.config.make_agent_config()
     agent = now.make_agent(family, device)
     run.load(agent)
     schedule = Schedule(
@@ -129,10 +121,18 @@ def require_measurable(num_tasks: int, episodes: int | None, device: str, split:
         raise ConfigError(f"split={split!r} must be 'train' or 'test'.")
 
 
-def _altered(agent: str, trained: AgentConfig, options: Mapping[str, Any]) -> AgentConfig:
-    """The agent's options with some of them changed."""
-    require_known(agent, options, [field.name for field in fields(trained)])
-    return replace(trained, **options)
+def _altered(run: Run, agent: Mapping[str, Any], task: Mapping[str, Any]) -> Run:
+    """The run as if it had been trained with some options of its agent and its tasks changed."""
+    trained = run.config.make_agent_config()
+    require_known(run.config.agent, agent, [field.name for field in fields(trained)])
+    changed = replace(
+        run.config,
+        agent_options=asdict(replace(trained, **agent)),
+        task_options={**run.config.task_options, **task},
+    )
+    if task:
+        _require_equal_spaces(run.config.make_family(), changed.make_family(), task)
+    return replace(run, config=changed)
 
 
 def _require_equal_spaces(
