@@ -172,8 +172,9 @@ class RL2:
         except NonFiniteError:
             self.load_state(before)
             raise
-        # Only now, because what was lived and learnt from above was read in the former units.
-        self._network.observe(experience.percepts(), experience.valid)
+        if config.normalise_inputs:
+            # Only now, because what was lived and learnt from above was read in the former units.
+            self._network.observe(experience.percepts(), experience.valid)
         self._updates += 1
         count = config.epochs * config.minibatches
         means = {name: float(total) / count for name, total in totals.items()}

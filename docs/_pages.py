@@ -244,12 +244,12 @@ def kept_picture(task_id: str) -> str:
     return f"![A frame of {task_id}](../../images/families/{name})" if known else ""
 
 
-def frame(task_id: str) -> NDArray[np.uint8]:
-    """One lane after a few random moves, [H, W, 3]."""
+def frame(task_id: str, moves: int = 3) -> NDArray[np.uint8]:
+    """An environment after a few random moves, [H, W, 3]."""
     world = gymnasium.make(task_id, render_mode="rgb_array")
     world.reset(seed=0)
     world.action_space.seed(0)
-    for _ in range(3):
+    for _ in range(moves):
         *_, terminated, truncated, _ = world.step(world.action_space.sample())
         if terminated or truncated:
             break

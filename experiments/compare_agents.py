@@ -21,15 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import changed, intervals
+from lived import EVALUATION_SEED, changed, intervals
 
 import metarl
 
 RESULTS = Path(__file__).parent / "results"
 STEPS = 3
 """gradient steps that are shown"""
-EVALUATION_SEED = 1_000_000
-"""tasks that no search for hyper-parameters has looked at"""
 
 
 @dataclass(frozen=True, kw_only=True)

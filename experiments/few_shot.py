@@ -1,11 +1,10 @@
 """RL^2 learns to name images from one example each: drawn characters, then digits it never saw.
 
 Trained on drawn characters alone; measured on characters of unseen classes, and on scikit-learn's
-handwritten digits, another kind of image altogether. (Of digits there are too few classes to learn
-from: five for the training leave one single set of five, which is learnt by heart.)
+handwritten digits, another kind of image altogether. (Digits have five classes for the training, a
+single set of five.)
 
-    python experiments/few_shot.py --seed 1           # about ten minutes on one idle core
-    python experiments/few_shot.py --train-on digits  # that it is learnt by heart
+    python experiments/few_shot.py --seed 1           # some twenty minutes on one core
 
 Digits need scikit-learn: the extra `few-shot`.
 """

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 import metarl
 
+EVALUATION_SEED = 1_000_000
+"""of tasks that no search for hyper-parameters has looked at"""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -58,8 +60,6 @@ def lives(
     family: metarl.TaskDistribution,
     references: Sequence[str],
     num_tasks: int,
-    *,
-    seed: int = 0,
 ) -> Iterator[Life]:
     """One trial each of the agent of `run` and of references, in the same tasks, the same luck.
 
@@ -69,10 +69,10 @@ def lives(
         family: the tasks.
         references: names of references of the family.
         num_tasks: unseen tasks.
-        seed: of tasks and luck.
     """
     episodes = family.trial_episodes
-    tasks = family.sample_tasks(num_tasks, metarl.Seeds(seed).torch("lived tasks"), "test")
+    seeds = metarl.Seeds(EVALUATION_SEED)
+    tasks = family.sample_tasks(num_tasks, seeds.torch("lived tasks"), "test")
     agent = run.make_agent(family)
     run.load(agent)
     known = family.references(episodes)
@@ -82,7 +82,7 @@ def lives(
     ]
     for label, policy in chosen:
         trajectory = metarl.collect(
-            family, tasks, policy, episodes=episodes, seeds=metarl.Seeds(seed).child("lives")
+            family, tasks, policy, episodes=episodes, seeds=seeds.child("lives")
         )
         yield Life(label=label, trajectory=trajectory)
 

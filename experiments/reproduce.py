@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 import tyro
+from lived import EVALUATION_SEED
 from numpy.typing import NDArray
 
 import metarl
 
 RESULTS = Path(__file__).parent / "results"
-EVALUATION_SEED = 1_000_000
-"""tasks that no search for hyper-parameters has looked at"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import changed, draw_steps, intervals, lives, report, save, styled
+from lived import (
+    EVALUATION_SEED,
+    changed,
+    draw_steps,
+    intervals,
+    lives,
+    report,
+    save,
+    styled,
+)
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -57,6 +66,7 @@ def main(options: Options) -> None:
     agent, *_ = metarl.evaluate(
         maml,
         num_tasks=options.test_tasks,
+        seed=EVALUATION_SEED,
         agent_options={"evaluation_steps": STEPS},
         references=False,
         progress=True,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import changed, interval, lives, report, save, styled
+from lived import EVALUATION_SEED, changed, interval, lives, report, save, styled
 from matplotlib.figure import Figure
 
 import metarl
@@ -61,7 +61,9 @@ def main(options: Options) -> None:
         **changed(options.iterations),
     )
     table = [("who", "what", "mean")]
-    for curve in metarl.evaluate(run, num_tasks=options.test_tasks, progress=True):
+    for curve in metarl.evaluate(
+        run, num_tasks=options.test_tasks, seed=EVALUATION_SEED, progress=True
+    ):
         (mean,), (low,), (high,) = metarl.bootstrap_mean(curve.returns[None] / options.rounds)
         table.append((curve.label, "reward of a round", interval(mean, low, high)))
     table.append(("chance", "reward of a round, exactly", ".5"))

@@ -103,8 +103,8 @@ class RecurrentActorCritic(nn.Module):
 
     def observe(self, percept: Percept, valid: Tensor) -> None:
         """From now on inputs are scaled by what was seen where `valid` [...], too."""
-        if self.scale is not None:
-            self.scale.observe(_measured(percept)[valid])
+        assert self.scale is not None
+        self.scale.observe(_measured(percept)[valid])
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Whole trials [T, L, F] -> what the head reads [T, L, ...], scaled values [T, L]."""

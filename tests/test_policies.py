@@ -133,7 +133,8 @@ def test_acting_step_by_step_decides_as_whole_trials_do(action_space, normalise_
     net = network(
         "gru", action_space=action_space, initial_std=0.5, normalise_inputs=normalise_inputs
     )
-    net.observe(percept(50), torch.ones(50, 2, dtype=torch.bool))
+    if normalise_inputs:
+        net.observe(percept(50), torch.ones(50, 2, dtype=torch.bool))
     torch.nn.init.normal_(net.policy[-1].weight, generator=generator())  # opinions, not 1/3 each
     policy, seen = RecurrentPolicy(net), percept()
     if isinstance(action_space, spaces.Box):
