@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agent import Agent, AgentConfig, Policy, Setting, require_between, require_positive
+from metarl.cores import CORES, CoreName
 from metarl.errors import ConfigError, NonFiniteError
 from metarl.losses import clipped_surrogate, masked_mean, normalised
-from metarl.networks import CORES, CoreName
 from metarl.optimisation import load_learner, save_learner
 from metarl.policies import RecurrentActorCritic, RecurrentPolicy
 from metarl.returns import gae
@@ -36,7 +36,8 @@ class RL2Config(AgentConfig):
     iterations: int = 300
     """meta-iterations of the whole run; schedules run over these"""
     core: CoreName = "gru"
-    """memory: gru, lstm, or none (the negative control: every step is met as the first)"""
+    """memory: gru, lstm, attention (a GRU that can also look up every earlier step; for tasks with
+    much to remember), or none (the negative control: every step is met as the first)"""
     hidden: int = 64
     """width of the embedding, the memory and the heads"""
     separate_value: bool = False

@@ -65,6 +65,22 @@ register_preset(
 register_preset(
     Preset(
         agent="rl2",
+        task="metarl/TabularMDP-v0",
+        name="episodes-10",
+        agent_options={
+            "num_tasks": 512,
+            "iterations": 500,
+            "core": "attention",
+            "lam": 0.3,
+            "entropy_bonus": 0.1,
+            "minibatches": 8,
+        },
+        note="TODO",
+    )
+)
+register_preset(
+    Preset(
+        agent="rl2",
         task="metarl/GridNavigation-v0",
         name="varibad",
         agent_options={"num_tasks": 256, "iterations": 150},

@@ -118,6 +118,16 @@ REPRODUCTIONS = (
         test_tasks=1000,
     ),
     Reproduction(
+        name="tabular-mdp",
+        title="RL² with attention, tabular MDP, 10 episodes: return of a trial",
+        agent="rl2",
+        task="metarl/TabularMDP-v0",
+        preset="episodes-10",
+        measure="trial",
+        published="156.2, GRU (Duan et al. 2016); 159.1 (SNAIL, Mishra et al. 2018)",
+        ceiling="oracle",
+    ),
+    Reproduction(
         name="grid-navigation",
         title="RL², grid navigation: return of the fourth episode",
         agent="rl2",

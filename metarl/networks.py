@@ -1,21 +1,10 @@
-"""Building blocks of policies: features of a sequence or of one step in, features out.
+"""Building blocks of policies: layers, value heads and running scales."""
 
-Axes: `T` steps, `L` lanes, then features (`F` in, `H` out).
-"""
-
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-
-from metarl.gru import gru_sequence
-
-CoreName: TypeAlias = Literal["gru", "lstm", "none"]
-CoreState: TypeAlias = tuple[Tensor, ...]
-"""what a memory core carries from step to step, each [L, H]"""
 
 
 def linear(inputs: int, outputs: int, *, gain: float, generator: torch.Generator) -> nn.Linear:
@@ -34,107 +23,6 @@ def mlp(sizes: Sequence[int], *, last_gain: float, generator: torch.Generator) -
         layers += [linear(inputs, outputs, gain=2**0.5, generator=generator), nn.ReLU()]
     layers.append(linear(*last, gain=last_gain, generator=generator))
     return nn.Sequential(*layers)
-
-
-class Core(nn.Module, ABC):
-    """Memory: what happened so far, in one vector per lane. `step` and `sequence` agree."""
-
-    @abstractmethod
-    def initial_state(self, lanes: int) -> CoreState:
-        """The state at the start of a trial."""
-
-    @abstractmethod
-    def step(self, features: Tensor, state: CoreState) -> tuple[Tensor, CoreState]:
-        """One step: [L, F] -> output [L, H] and the next state."""
-
-    @abstractmethod
-    def sequence(self, features: Tensor) -> Tensor:
-        """Whole trials from their start: [T, L, F] -> [T, L, H]."""
-
-
-class GRUCore(Core):
-    """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), orthogonal recurrent weights."""
-
-    def __init__(self, inputs: int, hidden: int, *, generator: torch.Generator) -> None:
-        super().__init__()
-        self.gru = nn.GRU(inputs, hidden)
-        _initialise_gates(self.gru, generator)
-
-    def initial_state(self, lanes: int) -> CoreState:
-        """Zeros."""
-        return (next(self.gru.parameters()).new_zeros(lanes, self.gru.hidden_size),)
-
-    def step(self, features: Tensor, state: CoreState) -> tuple[Tensor, CoreState]:
-        """One GRU cell."""
-        hidden = torch.gru_cell(features, state[0], *self.gru.parameters())
-        return hidden, (hidden,)
-
-    def sequence(self, features: Tensor) -> Tensor:
-        """The fused kernel on a GPU; on a CPU our own, which is faster there."""
-        if features.is_cuda:
-            output: Tensor = self.gru(features)[0]
-            return output
-        return gru_sequence(features, *self.gru.parameters())
-
-
-class LSTMCore(Core):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997), forget bias 1."""
-
-    def __init__(self, inputs: int, hidden: int, *, generator: torch.Generator) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(inputs, hidden)
-        _initialise_gates(self.lstm, generator)
-        bias = self.lstm.get_parameter("bias_ih_l0")
-        nn.init.ones_(bias.data[hidden : 2 * hidden])
-
-    def initial_state(self, lanes: int) -> CoreState:
-        """Zeros: hidden and cell."""
-        zeros = next(self.lstm.parameters()).new_zeros(lanes, self.lstm.hidden_size)
-        return zeros, zeros
-
-    def step(self, features: Tensor, state: CoreState) -> tuple[Tensor, CoreState]:
-        """One LSTM cell."""
-        hidden, cell = torch.lstm_cell(features, state, *self.lstm.parameters())
-        return hidden, (hidden, cell)
-
-    def sequence(self, features: Tensor) -> Tensor:
-        """The fused kernel on a GPU; a loop of cells on a CPU, which is faster there."""
-        if features.is_cuda:
-            output: Tensor = self.lstm(features)[0]
-            return output
-        state = self.initial_state(features.shape[1])
-        outputs = []
-        for now in features.unbind(0):  # NOTE: features[t] would make backward quadratic in T
-            output, state = self.step(now, state)
-            outputs.append(output)
-        return torch.stack(outputs)
-
-
-class NoMemory(Core):
-    """The negative control: one layer that sees this step alone."""
-
-    def __init__(self, inputs: int, hidden: int, *, generator: torch.Generator) -> None:
-        super().__init__()
-        self.layer = linear(inputs, hidden, gain=2**0.5, generator=generator)
-
-    def initial_state(self, lanes: int) -> CoreState:
-        """Nothing to carry."""
-        return ()
-
-    def step(self, features: Tensor, state: CoreState) -> tuple[Tensor, CoreState]:
-        """Features of this step alone."""
-        return torch.relu(self.layer(features)), state
-
-    def sequence(self, features: Tensor) -> Tensor:
-        """Each step by itself."""
-        return torch.relu(self.layer(features))
-
-
-CORES: dict[CoreName, type[GRUCore] | type[LSTMCore] | type[NoMemory]] = {
-    "gru": GRUCore,
-    "lstm": LSTMCore,
-    "none": NoMemory,
-}
 
 
 class ScaledValue(nn.Module):
@@ -226,13 +114,3 @@ class RunningScale(nn.Module):
         spread = (mean - self.mean).square() * share * (1.0 - share)
         self.mean.lerp_(mean, share)
         self.deviation.copy_((torch.lerp(old, variance, share) + spread).clamp_min(1e-8).sqrt())
-
-
-def _initialise_gates(core: nn.GRU | nn.LSTM, generator: torch.Generator) -> None:
-    """Orthogonal weights gate by gate, zero biases."""
-    for name, parameter in core.named_parameters():
-        if name.startswith("bias"):
-            nn.init.zeros_(parameter)
-            continue
-        for gate in parameter.data.view(-1, core.hidden_size, parameter.shape[1]):
-            nn.init.orthogonal_(gate, generator=generator)

@@ -12,17 +12,10 @@ from gymnasium import Space, spaces
 from torch import Generator, Tensor, nn
 
 from metarl.agent import Decision, Memory
+from metarl.cores import CORES, CoreName, CoreState
 from metarl.errors import ConfigError
 from metarl.heads import ActionHead, action_head, append_constants
-from metarl.networks import (
-    CORES,
-    CoreName,
-    CoreState,
-    RunningScale,
-    ScaledValue,
-    linear,
-    mlp,
-)
+from metarl.networks import RunningScale, ScaledValue, linear, mlp
 from metarl.stacked import StackedMLP
 from metarl.trajectory import Percept
 

@@ -35,6 +35,7 @@ CORE = (
     "heads",
     "gru",
     "networks",
+    "cores",
     "stacked",
     "policies",
     "registry",

@@ -1,50 +1,9 @@
 import pytest
 import torch
-from torch import nn
 
-from metarl.gru import gru_sequence
-from metarl.networks import CORES, RunningScale, ScaledValue, mlp
+from metarl.networks import RunningScale, ScaledValue, mlp
 
-T, L, F, H = 12, 5, 4, 6
-
-
-@pytest.mark.parametrize("name", list(CORES))
-def test_stepwise_and_whole_sequence_agree(name):
-    core = CORES[name](F, H, generator=torch.Generator().manual_seed(0))
-    features = torch.randn(T, L, F, generator=torch.Generator().manual_seed(1))
-    state, outputs = core.initial_state(L), []
-    for now in features.unbind(0):
-        output, state = core.step(now, state)
-        outputs.append(output)
-    torch.testing.assert_close(torch.stack(outputs), core.sequence(features), rtol=0, atol=1e-5)
-
-
-def test_our_gru_is_torchs_gru_forward_and_backward_in_float64():
-    torch.manual_seed(0)  # weights of the foreign module only
-    gru = nn.GRU(F, H).double()
-    ours = torch.randn(T, L, F, dtype=torch.float64, requires_grad=True)
-    theirs = ours.detach().clone().requires_grad_()
-    weight = torch.randn(T, L, H, dtype=torch.float64)
-    parameters = [gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0]
-
-    expected, _ = gru(theirs)
-    result = gru_sequence(ours, *parameters)
-    torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
-
-    slow = torch.autograd.grad((expected * weight).sum(), [theirs, *parameters])
-    fast = torch.autograd.grad((result * weight).sum(), [ours, *parameters])
-    for one, two in zip(fast, slow, strict=True):
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-11)
-
-
-def test_our_gru_passes_finite_differences():
-    generator = torch.Generator().manual_seed(2)
-    shapes = [(3, 2, F), (3 * H, F), (3 * H, H), (3 * H,), (3 * H,)]
-    inputs = [
-        torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
-        for shape in shapes
-    ]
-    assert torch.autograd.gradcheck(gru_sequence, inputs)
+F, H = 4, 6
 
 
 def test_the_same_generator_gives_the_same_weights():

@@ -34,7 +34,7 @@ def live(family: TaskFamily, agent: RL2, *, num_tasks: int = 8, seed: int = 0) -
     )
 
 
-@pytest.mark.parametrize("core", ["gru", "lstm", "none"])
+@pytest.mark.parametrize("core", ["gru", "lstm", "attention", "none"])
 @pytest.mark.parametrize("task", ["metarl/BernoulliBandit-v0", "metarl/PointNavigation-v0"])
 def test_the_learner_sees_exactly_the_policy_that_acted(core, task):
     family = metarl.make_family(task)
@@ -154,7 +154,7 @@ def test_a_checkpoint_of_another_width_is_refused():
         ({"gamma": 1.1}, "gamma=1.1 must lie between 0.0 and 1.0"),
         ({"num_tasks": -4}, "num_tasks=-4 must be greater than zero"),
         ({"episodes": 0}, "episodes=0 must be greater than zero"),
-        ({"core": "transformer"}, "core='transformer' is not one of gru, lstm, none"),
+        ({"core": "transformer"}, "core='transformer' is not one of gru, lstm, attention, none"),
         ({"learning_rate": float("nan")}, "learning_rate=nan must be greater than zero"),
     ],
 )
@@ -176,7 +176,7 @@ def train_on(family: TaskFamily, **options: object) -> torch.Tensor:
 
 
 @pytest.mark.learning
-@pytest.mark.parametrize("core", ["gru", "lstm"])
+@pytest.mark.parametrize("core", ["gru", "lstm", "attention"])
 def test_one_paying_arm_is_found_by_memory(core):
     # Two arms, one pays always: the first pull is a guess (.5), the second can be sure (1).
     family = metarl.make_family("metarl/GoalBandit-v0", arms=2, pulls=4, p_goal=1.0, p_other=0.0)
