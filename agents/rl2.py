@@ -88,6 +88,7 @@ class RL2Config(AgentConfig):
             require_between(name, getattr(self, name), 0.0, float("inf"))
         if self.core not in CORES:
             raise ConfigError(f"core={self.core!r} is not one of {', '.join(CORES)}.")
+        CORES[self.core].require_width(self.hidden)
         lanes = self.num_tasks * self.copies
         if lanes % self.minibatches:
             raise ConfigError(

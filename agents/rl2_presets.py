@@ -45,6 +45,23 @@ register_preset(
 register_preset(
     Preset(
         agent="rl2",
+        task="metarl/BernoulliBandit-v0",
+        name="pulls-100-arms-50",
+        agent_options={
+            "num_tasks": 512,
+            "iterations": 1000,
+            "lam": 0.6,
+            "entropy_bonus": 0.01,
+            "learning_rate": 4e-3,
+            "minibatches": 8,
+        },
+        task_options={"pulls": 100, "arms": 50},
+        note="TODO",
+    )
+)
+register_preset(
+    Preset(
+        agent="rl2",
         task="metarl/PointNavigation-v0",
         name="episodes-3",
         agent_options={"num_tasks": 128, "iterations": 300, "episodes": 3},

@@ -6,6 +6,7 @@ episodes of experience in a task.
 
     python experiments/compare_agents.py                    # hours on two CPU cores; resumable
     python experiments/compare_agents.py --only maml rl2 --seeds 1
+    python experiments/compare_agents.py --on tabular-mdp   # RL^2 beside greedy and PSRL
     python experiments/compare_agents.py --on cheetah-dir   # RL^2 and MAML, half an hour
     python experiments/compare_agents.py --on cheetah-vel
     python experiments/compare_agents.py --on reach         # RL^2 on a robot of Meta-World
@@ -54,6 +55,13 @@ COMPARISONS: Mapping[str, Comparison] = {
         trajectories=40,
         seeds=3,
     ),
+    "tabular-mdp": Comparison(
+        task="metarl/TabularMDP-v0",
+        presets={"rl2": "episodes-10"},
+        tasks=2000,
+        trajectories=10,
+        seeds=3,
+    ),
     "cheetah-dir": Comparison(
         task="metarl/HalfCheetahDir-v0", presets=CHEETAH, tasks=40, trajectories=20, workers=2
     ),
@@ -75,7 +83,7 @@ class Options:
     """Several agents on one family: one table, one picture."""
 
     on: str = "point-navigation"
-    """point-navigation, cheetah-dir, cheetah-vel or reach"""
+    """point-navigation, tabular-mdp, cheetah-dir, cheetah-vel or reach"""
     only: tuple[str, ...] = ()
     """agents; by default all"""
     seeds: int | None = None

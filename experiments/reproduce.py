@@ -94,7 +94,7 @@ REPRODUCTIONS = (
     bandit(5, 10, "6.7 (Duan et al. 2016)", "bayes_optimal", seeds=5),
     bandit(5, 100, "78.7 (Duan et al. 2016)", "gittins", seeds=3),
     bandit(10, 100, "83.5 (Duan et al. 2016)", "gittins", seeds=3, preset="pulls-100-arms-10"),
-    bandit(50, 100, "84.9 (Duan et al. 2016)", "gittins", seeds=3),
+    bandit(50, 100, "84.9 (Duan et al. 2016)", "gittins", seeds=3, preset="pulls-100-arms-50"),
     Reproduction(
         name="point-navigation",
         title="RL², point navigation: return of the third episode",

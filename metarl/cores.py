@@ -21,6 +21,10 @@ CoreState: TypeAlias = tuple[Tensor, ...]
 class Core(nn.Module, ABC):
     """Memory: what happened so far, in one vector per lane. `step` and `sequence` agree."""
 
+    @classmethod
+    def require_width(cls, hidden: int) -> None:
+        """Raises ConfigError where `hidden` is a width that this memory cannot have."""
+
     @abstractmethod
     def initial_state(self, lanes: int) -> CoreState:
         """The state at the start of a trial."""
@@ -109,16 +113,21 @@ class AttentionCore(Core):
 
     def __init__(self, inputs: int, hidden: int, *, generator: torch.Generator) -> None:
         super().__init__()
-        if hidden % self.HEADS:
-            raise ConfigError(
-                f"hidden={hidden} does not divide into the {self.HEADS} heads of the attention; "
-                f"it must be a multiple of {self.HEADS}."
-            )
+        self.require_width(hidden)
         self.gru = GRUCore(inputs, hidden, generator=generator)
         read = hidden + inputs
         self.query = linear(read, hidden, gain=1.0, generator=generator)
         self.entry = linear(read, 2 * hidden, gain=1.0, generator=generator)  # keys, then values
         self.merge = linear(read + hidden, hidden, gain=2**0.5, generator=generator)
+
+    @classmethod
+    def require_width(cls, hidden: int) -> None:
+        """Raises ConfigError where the heads cannot share `hidden`."""
+        if hidden % cls.HEADS:
+            raise ConfigError(
+                f"hidden={hidden} does not divide into the {cls.HEADS} heads of the attention; "
+                f"it must be a multiple of {cls.HEADS}."
+            )
 
     def initial_state(self, lanes: int) -> CoreState:
         """That of the GRU, no keys and no values, [L, heads, 0, H / heads]."""

@@ -101,3 +101,4 @@ def test_what_comes_later_changes_nothing_that_was_said(name):
 def test_a_width_that_the_heads_cannot_share_is_refused():
     with pytest.raises(ConfigError, match="hidden=6 does not divide into the 4 heads"):
         AttentionCore(F, 6, generator=torch.Generator())
+    CORES["gru"].require_width(6)

@@ -155,6 +155,7 @@ def test_a_checkpoint_of_another_width_is_refused():
         ({"num_tasks": -4}, "num_tasks=-4 must be greater than zero"),
         ({"episodes": 0}, "episodes=0 must be greater than zero"),
         ({"core": "transformer"}, "core='transformer' is not one of gru, lstm, attention, none"),
+        ({"core": "attention", "hidden": 30}, "hidden=30 does not divide into the 4 heads"),
         ({"learning_rate": float("nan")}, "learning_rate=nan must be greater than zero"),
     ],
 )
