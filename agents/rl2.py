@@ -5,8 +5,9 @@ where a trial starts, never where an episode starts.
 
 Sources: Duan et al. 2016, arXiv:1611.02779 (the idea, percept and discounting); Wang et al. 2016,
 arXiv:1611.05763; Schulman et al. 2017, arXiv:1707.06347 (PPO); Schulman et al. 2016,
-arXiv:1506.02438 (GAE). Unlike the paper: PPO instead of TRPO, GAE lambda .95 instead of .3, values
-in units of the returns' running mean and deviation (PopArt).
+arXiv:1506.02438 (GAE). Unlike the paper: PPO instead of TRPO, GAE lambda .95 by default instead of
+.3, values in units of the returns' running mean and deviation (PopArt). Memories and their sources:
+`metarl.cores`.
 
 Axes: `T` steps, `L` lanes = tasks x copies, `F` inputs.
 """
@@ -36,8 +37,10 @@ class RL2Config(AgentConfig):
     iterations: int = 300
     """meta-iterations of the whole run; schedules run over these"""
     core: CoreName = "gru"
-    """memory: gru, lstm, attention (a GRU that can also look up every earlier step; for tasks with
-    much to remember), or none (the negative control: every step is met as the first)"""
+    """memory: gru; lstm; attention (a GRU that can also look up every earlier step of the trial,
+    for tasks with much to remember such as tabular MDPs; two to three times as slow, more in long
+    trials; hidden must be a multiple of 4); or none (the negative control: every step is met as
+    the first)"""
     hidden: int = 64
     """width of the embedding, the memory and the heads"""
     separate_value: bool = False
@@ -88,7 +91,11 @@ class RL2Config(AgentConfig):
             require_between(name, getattr(self, name), 0.0, float("inf"))
         if self.core not in CORES:
             raise ConfigError(f"core={self.core!r} is not one of {', '.join(CORES)}.")
-        CORES[self.core].require_width(self.hidden)
+        if self.hidden % (multiple := CORES[self.core].width_multiple):
+            raise ConfigError(
+                f"hidden={self.hidden} does not divide into the {multiple} heads of "
+                f"core={self.core!r}; it must be a multiple of {multiple}."
+            )
         lanes = self.num_tasks * self.copies
         if lanes % self.minibatches:
             raise ConfigError(
@@ -100,7 +107,8 @@ class RL2Config(AgentConfig):
     @property
     def label(self) -> str:
         """RL², with the memory where it is not the usual one."""
-        return {"gru": "RL²", "none": "RL² without memory"}.get(self.core, f"RL² ({self.core})")
+        special = {"gru": "RL²", "attention": "RL² with attention", "none": "RL² without memory"}
+        return special.get(self.core, f"RL² ({self.core})")
 
     def build(self, setting: Setting) -> Agent:
         """A new RL^2 agent."""

@@ -6,7 +6,7 @@ episodes of experience in a task.
 
     python experiments/compare_agents.py                    # hours on two CPU cores; resumable
     python experiments/compare_agents.py --only maml rl2 --seeds 1
-    python experiments/compare_agents.py --on tabular-mdp   # RL^2 beside greedy and PSRL
+    python experiments/compare_agents.py --on tabular-mdp   # RL^2 beside posterior sampling
     python experiments/compare_agents.py --on cheetah-dir   # RL^2 and MAML, half an hour
     python experiments/compare_agents.py --on cheetah-vel
     python experiments/compare_agents.py --on reach         # RL^2 on a robot of Meta-World
@@ -38,7 +38,7 @@ class Comparison:
     task: str
     presets: Mapping[str, str]  # agents, and the hyper-parameters that each is trained with
     tasks: int  # unseen ones
-    trajectories: int  # episodes lived for each gradient step
+    trajectories: int = 20  # episodes lived for each gradient step
     seeds: int = 1
     workers: int | None = None  # processes that step the physics
 
@@ -59,7 +59,6 @@ COMPARISONS: Mapping[str, Comparison] = {
         task="metarl/TabularMDP-v0",
         presets={"rl2": "episodes-10"},
         tasks=2000,
-        trajectories=10,
         seeds=3,
     ),
     "cheetah-dir": Comparison(
@@ -177,15 +176,19 @@ def evaluated(run: metarl.Run, comparison: Comparison, *, references: bool) -> l
 
 def heading(on: str, comparison: Comparison) -> list[str]:
     """What the table says and how it came about."""
+    of_gradient = [
+        "Agents that adapt by gradient: before adapting and after each step on",
+        f"{comparison.trajectories} trajectories, the later steps at the share of the inner rate",
+        "that their preset says.",
+    ]
     return [
         f"# Agents on {on.replace('-', ' ')}",
         "",
         f"Mean return in {comparison.tasks} unseen tasks of `{comparison.task}`, with its 95%",
         f"bootstrap interval over tasks and training seeds ({comparison.seeds}); final models.",
-        "Agents that adapt by gradient: before adapting and after each step on",
-        f"{comparison.trajectories} trajectories, the later steps at the share of the inner rate",
-        "that their preset says. RL²: its first, second, ... episode. Success, where it is",
-        "defined: the share of episodes in which the task was solved at some step.",
+        *(of_gradient if set(comparison.presets) - {"rl2"} else ()),
+        "RL²: its first, second, ... episode. Success, where it is defined: the share of episodes",
+        "in which the task was solved at some step.",
         "",
     ]
 

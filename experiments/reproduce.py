@@ -11,6 +11,7 @@ Every number is of the final model (never the best over training) in tasks it ha
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -124,7 +125,8 @@ REPRODUCTIONS = (
         task="metarl/TabularMDP-v0",
         preset="episodes-10",
         measure="trial",
-        published="156.2, GRU (Duan et al. 2016); 159.1 (SNAIL, Mishra et al. 2018)",
+        published="156.2 with a GRU (Duan et al. 2016); SNAIL: about 159.1 (derived from Mishra "
+        "et al. 2018)",
         ceiling="oracle",
     ),
     Reproduction(
@@ -193,6 +195,8 @@ def reproduce(item: Reproduction, seed: int, options: Options) -> None:
     """One seed: trains or resumes, evaluates, adds the result."""
     path = RESULTS / f"{item.name}.json"
     result = json.loads(path.read_text()) if path.exists() else {"seeds": {}}
+    if result["seeds"]:
+        require_same(item, result["settings"]["agent_options"], path)
     if str(seed) in result["seeds"]:
         print(f"{item.name}, seed {seed}: known")
         return
@@ -236,6 +240,18 @@ def reproduce(item: Reproduction, seed: int, options: Options) -> None:
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(f"{item.name}, seed {seed}: {result['seeds'][str(seed)]}")
+
+
+def require_same(item: Reproduction, lived: Mapping[str, Any], path: Path) -> None:
+    """Refuses to put seeds beside others that were lived with other hyper-parameters."""
+    preset = metarl.presets(item.agent, item.task)[item.preset]
+    now = json.loads(json.dumps(asdict(metarl.agent_config(item.agent)(**preset.agent_options))))
+    other = {name: value for name, value in lived.items() if now.get(name, value) != value}
+    if other:
+        raise SystemExit(
+            f"{path} holds seeds that were lived with {other}, which is not what the preset "
+            f"{item.preset!r} says now; move it and the run folders away to begin anew."
+        )
 
 
 def mean_and_interval(value: NDArray[np.float64]) -> dict[str, float]:

@@ -1,15 +1,16 @@
 """Memories of recurrent policies: features of each step in, features of all that was seen out.
 
-Axes: `T` steps, `L` lanes, then features (`F` in, `H` out).
+Axes: `T` steps, `L` lanes, `M` heads, then features (`F` in, `H` out).
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal, TypeAlias
+from contextlib import nullcontext
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metarl.errors import ConfigError
 from metarl.gru import gru_sequence
 from metarl.networks import linear
 
@@ -21,9 +22,8 @@ CoreState: TypeAlias = tuple[Tensor, ...]
 class Core(nn.Module, ABC):
     """Memory: what happened so far, in one vector per lane. `step` and `sequence` agree."""
 
-    @classmethod
-    def require_width(cls, hidden: int) -> None:
-        """Raises ConfigError where `hidden` is a width that this memory cannot have."""
+    width_multiple: ClassVar[int] = 1
+    """of which `hidden` must be a multiple"""
 
     @abstractmethod
     def initial_state(self, lanes: int) -> CoreState:
@@ -97,46 +97,42 @@ class LSTMCore(Core):
 
 
 class AttentionCore(Core):
-    """A GRU whose every step can be recalled: softmax attention over all steps of the trial so far.
+    """A GRU, and softmax attention over every step of the trial so far.
 
-        out = relu(W [h, x, read]),   read = attention(query, keys, values), each linear in [h, x]
+    With features x[t] and the GRU's output h[t], in each of `M` = 4 heads, where q, k and v are
+    linear in [h, x]:
 
-    where h is what the GRU says at x. A GRU alone must keep all that it may need in one vector,
-    which is hard where there is much to be remembered, as in the tables of an MDP. Its state grows
-    with each step, and so does the time of a step.
+        read[t] = sum over s <= t of w[s] v[s],   w = softmax(q[t] . k[s] / sqrt(H / M))
 
-    Sources: Mishra et al. 2018, arXiv:1707.03141 (SNAIL), with a GRU in place of the temporal
-    convolutions; Vaswani et al. 2017, arXiv:1706.03762, section 3.2 (the attention).
+    The output is relu(W [h[t], x[t], read[t] of all heads]).
+
+    A GRU alone must keep all that it may need in one vector, which is hard to learn where there is
+    much to be remembered, as in the tables of an MDP. The price: 2 H numbers more in each lane at
+    each step, so that acting for a whole trial takes time in proportion to T^2.
+
+    Sources: Mishra et al. 2018, arXiv:1707.03141 (SNAIL: attention for meta-learners, there over
+    temporal convolutions); Vaswani et al. 2017, arXiv:1706.03762, section 3.2 (the attention).
     """
 
-    HEADS = 4
+    width_multiple: ClassVar[int] = 4  # M, the heads
 
     def __init__(self, inputs: int, hidden: int, *, generator: torch.Generator) -> None:
         super().__init__()
-        self.require_width(hidden)
         self.gru = GRUCore(inputs, hidden, generator=generator)
         read = hidden + inputs
         self.query = linear(read, hidden, gain=1.0, generator=generator)
         self.entry = linear(read, 2 * hidden, gain=1.0, generator=generator)  # keys, then values
         self.merge = linear(read + hidden, hidden, gain=2**0.5, generator=generator)
 
-    @classmethod
-    def require_width(cls, hidden: int) -> None:
-        """Raises ConfigError where the heads cannot share `hidden`."""
-        if hidden % cls.HEADS:
-            raise ConfigError(
-                f"hidden={hidden} does not divide into the {cls.HEADS} heads of the attention; "
-                f"it must be a multiple of {cls.HEADS}."
-            )
-
     def initial_state(self, lanes: int) -> CoreState:
-        """That of the GRU, no keys and no values, [L, heads, 0, H / heads]."""
+        """That of the GRU, no keys and no values, [L, M, 0, H / M]."""
         (hidden,) = self.gru.initial_state(lanes)
-        nothing = hidden.new_zeros(lanes, self.HEADS, 0, hidden.shape[1] // self.HEADS)
+        heads = self.width_multiple
+        nothing = hidden.new_zeros(lanes, heads, 0, hidden.shape[1] // heads)
         return hidden, nothing, nothing
 
     def step(self, features: Tensor, state: CoreState) -> tuple[Tensor, CoreState]:
-        """One GRU cell, one more key and value, one question."""
+        """One GRU cell, one more key and value, one query."""
         hidden, keys, values = state
         hidden, _ = self.gru.step(features, (hidden,))
         both = torch.cat((hidden, features), -1)
@@ -146,16 +142,19 @@ class AttentionCore(Core):
         return self._merged(both, read), (hidden, keys, values)
 
     def sequence(self, features: Tensor) -> Tensor:
-        """The GRU, then every step's question at once, each to the steps before it and itself."""
+        """The GRU, then all queries at once, each of the steps before its own and of its own."""
         both = torch.cat((self.gru.sequence(features), features), -1)
         query, keys, values = self._parts(both)
-        read = nn.functional.scaled_dot_product_attention(query, keys, values, is_causal=True)
+        # On a GPU the faster kernels add gradients up in another order each time.
+        exact = sdpa_kernel(SDPBackend.MATH) if features.is_cuda else nullcontext()
+        with exact:
+            read = nn.functional.scaled_dot_product_attention(query, keys, values, is_causal=True)
         return self._merged(both, read.permute(2, 0, 1, 3).flatten(2))
 
     def _parts(self, both: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[T, L, H + F] -> query, key and value of each step, [L, heads, T, H / heads]."""
+        """[T, L, H + F] -> query, key and value of each step, [L, M, T, H / M]."""
         parts = torch.cat((self.query(both), self.entry(both)), -1)
-        parts = parts.view(*both.shape[:2], 3, self.HEADS, -1).permute(2, 1, 3, 0, 4)
+        parts = parts.view(*both.shape[:2], 3, self.width_multiple, -1).permute(2, 1, 3, 0, 4)
         return parts[0], parts[1], parts[2]
 
     def _merged(self, both: Tensor, read: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 
 from metarl.cores import CORES, AttentionCore, Core, CoreName
-from metarl.errors import ConfigError
 from metarl.gru import gru_sequence
 
 T, L, F, H = 12, 5, 4, 8
@@ -63,7 +62,7 @@ def attention_by_definition(core: AttentionCore, features: Tensor) -> Tensor:
     for t in range(T):
         for lane in range(L):
             read = []
-            for columns in torch.arange(H).chunk(core.HEADS):
+            for columns in torch.arange(H).chunk(core.width_multiple):
                 query = queries[t, lane, columns]
                 keys = entries[: t + 1, lane, columns]
                 values = entries[: t + 1, lane, H + columns]
@@ -98,7 +97,11 @@ def test_what_comes_later_changes_nothing_that_was_said(name):
     assert not torch.equal(one[7:], two[7:])
 
 
-def test_a_width_that_the_heads_cannot_share_is_refused():
-    with pytest.raises(ConfigError, match="hidden=6 does not divide into the 4 heads"):
-        AttentionCore(F, 6, generator=torch.Generator())
-    CORES["gru"].require_width(6)
+def test_attention_over_a_long_trial_is_the_same_step_by_step_in_float32():
+    core = core_of("attention")  # longer than the blocks that a kernel works in
+    features = torch.randn(600, 1, F, generator=torch.Generator().manual_seed(1))
+    state, outputs = core.initial_state(1), []
+    for now in features.unbind(0):
+        output, state = core.step(now, state)
+        outputs.append(output)
+    torch.testing.assert_close(torch.stack(outputs), core.sequence(features), rtol=0, atol=1e-5)

@@ -141,6 +141,22 @@ def test_a_non_finite_gradient_is_an_error_and_leaves_the_agent_as_it_was():
         assert torch.equal(before[name], value), name
 
 
+@pytest.mark.parametrize("core", ["gru", "lstm", "attention", "none"])
+def test_an_agent_goes_on_from_its_state_as_if_it_had_never_stopped(core):
+    family = metarl.make_family("metarl/PointNavigation-v0")
+    options = {"core": core, "separate_value": True, "normalise_inputs": True}
+    one, two = build(family, **options), build(family, **options)
+    one.update([live(family, one)])
+    two.load_state(one.state())
+    life = live(family, one, seed=1)
+    one.update([life])
+    two.update([life])
+    for name, value in one.state().items():
+        assert torch.equal(two.state()[name], value), name
+    for name, parameter in one.start(8).network.named_parameters():
+        assert bool((parameter.grad != 0).any()), name  # all of it learns
+
+
 def test_a_checkpoint_of_another_width_is_refused():
     family = metarl.make_family("metarl/BernoulliBandit-v0")
     with pytest.raises(CheckpointError, match="does not fit this agent"):
