@@ -50,13 +50,11 @@ register_preset(
         agent_options={
             "num_tasks": 512,
             "iterations": 1000,
-            "lam": 0.6,
-            "entropy_bonus": 0.01,
             "learning_rate": 4e-3,
             "minibatches": 8,
         },
         task_options={"pulls": 100, "arms": 50},
-        note="TODO",
+        note="83.5 in 100 pulls of 50 arms (Gittins index: 85.6), one seed; 26 minutes on one core",
     )
 )
 register_preset(
@@ -92,8 +90,8 @@ register_preset(
             "entropy_bonus": 0.1,
             "minibatches": 8,
         },
-        note="158.0, 158.3, 158.6 in ten episodes (greedy on posterior means: 155.0), three seeds; 24 "
-        "minutes on one core",
+        note="158.0, 158.3, 158.6 in ten episodes (greedy on posterior means: 155.0; replanning at "
+        "every step: 158.6), three seeds; 23 to 28 minutes on one core",
     )
 )
 register_preset(
@@ -102,8 +100,8 @@ register_preset(
         task="metarl/GridNavigation-v0",
         name="varibad",
         agent_options={"num_tasks": 256, "iterations": 150},
-        note="4.01, 10.6, 11.07, 11.07 in episodes 1 to 4 (exact optimum: 4.000, then 11.071), one "
-        "seed",
+        note="4.07, 3.79, 3.88 in the first and 11.05, 11.05, 11.06 in the fourth episode (exact "
+        "optimum: 4.000, then 11.071), three seeds; 2 to 3 minutes on one core",
     )
 )
 register_preset(

@@ -21,12 +21,15 @@ from sphinx.application import Sphinx
 
 import metarl
 from metarl.errors import MetaRLError
+from metarl.registry import family_class
 from metarl.training import RunOptions
 
 GENERATED = Path("docs/generated")
 """below the root of the repository; git ignores it"""
 KEPT = Path(__file__).parent / "images" / "families"
 """pictures of families that need a screen to be drawn, as `_frames.py` wrote them"""
+MOST_SPACE = 160
+"""characters of a space that are shown"""
 OURS = "metarl/"
 """ids of other packages, which may be installed where this is built, have no page here"""
 
@@ -53,7 +56,8 @@ def write_pages(folder: Path) -> None:
         pages[f"families/{slug(task_id)}.md"] = family_page(task_id, family, picture)
     for task_id, reason in missing.items():
         pages[f"families/{slug(task_id)}.md"] = (
-            f"# {task_id}\n\n{kept_picture(task_id)}\n\nCould not be made where this page was:\n\n"
+            f"# {task_id}\n\n{_docstring(family_class(task_id)[0])}\n\n{kept_picture(task_id)}\n\n"
+            "`metarl list` shows spaces and options where it can be made. Here it could not:\n\n"
             f"```text\n{reason}\n```\n"
         )
     for name, config in configs.items():
@@ -127,7 +131,7 @@ def family_page(task_id: str, family: metarl.TaskDistribution, picture: str) -> 
 def _facts(family: metarl.TaskDistribution) -> list[tuple[str, str, str]]:
     """Spaces and lengths, each with what the family says about it."""
     facts = [
-        (words, f"`{getattr(family, name)}`", _property_text(family, name))
+        (words, f"`{_short(getattr(family, name))}`", _property_text(family, name))
         for name, words in (
             ("observation_space", "observation"),
             ("action_space", "action"),
@@ -139,6 +143,12 @@ def _facts(family: metarl.TaskDistribution) -> list[tuple[str, str, str]]:
     told = getattr(type(family), "success", None)
     success = _first_sentence(told) if family.defines_success and told else ""
     return [*facts, ("success", "yes" if family.defines_success else "not defined", success)]
+
+
+def _short(thing: Any) -> str:
+    """Without the middle of what fills a page, such as the bounds of hundreds of numbers."""
+    text = str(thing)
+    return text if len(text) <= MOST_SPACE else f"{text[: MOST_SPACE // 2]} ... {text[-50:]}"
 
 
 def _references(family: metarl.TaskDistribution) -> str:

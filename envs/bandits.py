@@ -179,6 +179,8 @@ class GoalBandit(Bandit):
     With `held_out_arms` the goals of the test split never are goals in training: an agent that
     only learnt where the goal tends to be fails there. With `held_out_arms=0` the finitely many
     tasks are shared by both splits.
+
+    Source: no paper; the smallest task in which memory pays.
     """
 
     arms: int = 5

@@ -94,7 +94,8 @@ class FewShotClassification(TaskFamily):
             raise ConfigError(
                 f"ways={self.ways} must not exceed {held}: of {self.images!r} "
                 f"{len(data.train_classes)} classes are for training and "
-                f"{len(data.test_classes)} for the test."
+                f"{len(data.test_classes)} for the test, which `test_classes` of "
+                "`register_images` decides."
             )
         fewest = int(data.count.min())
         if self.shots >= fewest:

@@ -165,8 +165,8 @@ def _held_out(classes: NDArray[Any], test_classes: Sequence[Any] | None) -> NDAr
     if test_classes is None:
         return np.arange(len(classes)) >= len(classes) - round(TEST_SHARE * len(classes))
     wanted = np.asarray(test_classes)
-    missing = wanted[~np.isin(wanted, classes)]
-    if len(missing):
+    missing = wanted[~np.isin(wanted, classes)].tolist()
+    if missing:
         raise ConfigError(
             f"The test class {missing[0]!r} has no image; classes are labels that occur."
         )

@@ -120,7 +120,12 @@ class HalfCheetahVel(Locomotion):
     """A cheetah runs as fast as a target says, which is not shown.
 
     reward = -|v - target| - 0.05 |a|^2. The target is drawn from U[0, 2] (source `maml`) or
-    U[0, 3] (`promp`, `pearl`, `varibad`). Episodes never terminate.
+    U[0, 3] (`promp`, `pearl`, `varibad`), in either split: test tasks are other draws. Episodes
+    never terminate.
+
+    Sources: Finn et al. 2017 (`maml`, cbfinn/maml_rl), Rothfuss et al. 2019 (`promp`), Rakelly et
+    al. 2019 (`pearl`, katerakelly/oyster), Zintgraf et al. 2020 (`varibad`). Unlike them: current
+    MuJoCo and Gymnasium's v5 model, whose observation has 17 numbers (`maml` and `pearl`: 20).
     """
 
     MODEL = "HalfCheetah-v5"
@@ -148,6 +153,8 @@ class HalfCheetahDir(Locomotion):
 
     reward = direction * v - 0.05 |a|^2, the direction +1 or -1 with equal chance, in both splits:
     there are only these two tasks. Episodes never terminate.
+
+    Sources and deviations: as HalfCheetahVel; all sources agree on this task.
     """
 
     MODEL = "HalfCheetah-v5"
@@ -178,7 +185,12 @@ class HumanoidDir(Locomotion):
     """A humanoid walks in the direction that is paid.
 
     reward = 0.25 * velocity along the direction - 0.1 |a|^2 - min(5e-7 |contact|^2, 10) + 5, the
-    direction any angle. Terminates when the torso is lower than 1 or higher than 2.
+    direction any angle, in either split: test tasks are other draws. Terminates when the torso is
+    lower than 1 or higher than 2.
+
+    Source: Rakelly et al. 2019 (`pearl`, katerakelly/oyster), whose task Zintgraf et al. 2020 took
+    over; the version of Rothfuss et al. 2019, forward or backward, is not here. Unlike it: current
+    MuJoCo and Gymnasium's v5 model, contact forces not observed.
     """
 
     MODEL = "Humanoid-v5"

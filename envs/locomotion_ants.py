@@ -53,8 +53,13 @@ class AntDir(_Ant):
     reward = velocity along the direction - costs, with costs of
     0.005 |a|^2 + 0.0005 |contact|^2 - 0.05 (source `maml`) or
     0.5 |a|^2 + 0.0005 |contact|^2 - 1 (`promp`, `pearl`).
-    `maml` and `pearl` (as its configuration has it) draw forward or backward, `promp` any angle.
-    Terminates when the ant falls.
+    `maml` and `pearl` (as its configuration has it) draw forward or backward, in both splits;
+    `promp` any angle, test tasks being other draws. Terminates when the ant falls.
+
+    Sources: Finn et al. 2017 (`maml`, cbfinn/maml_rl), Rothfuss et al. 2019 (`promp`), Rakelly et
+    al. 2019 (`pearl`, katerakelly/oyster). That of Zintgraf et al. 2020 takes the sign of the
+    direction for an angle in radians and is left out. Unlike them: current MuJoCo and Gymnasium's
+    v5 model, contact forces not observed.
     """
 
     SOURCES = ("maml", "promp", "pearl")
@@ -86,8 +91,10 @@ class AntDir(_Ant):
 class AntVel(_Ant):
     """An ant runs as fast as a target says, which is not shown.
 
-    reward = 1 - |v - target| - costs (as in AntDir), the target drawn from U[0, 3]. Terminates when
-    the ant falls.
+    reward = 1 - |v - target| - costs (as in AntDir), the target drawn from U[0, 3], in either
+    split: test tasks are other draws. Terminates when the ant falls.
+
+    Source: Finn et al. 2017 (`maml`, cbfinn/maml_rl); deviations as AntDir.
     """
 
     SOURCES = ("maml",)
@@ -114,7 +121,9 @@ class AntGoal(_Ant):
     Source `maml`: reward = 4 - |x - goal|_1 - costs (as in AntDir), goals from U[-3, 3]^2,
     terminates when the ant falls. Sources `promp`, `pearl`, `varibad`:
     reward = -|x - goal|_1 - 0.1 |a|^2 - 0.0005 |contact|^2, goals from a disc of radius 3, evenly
-    by area; never terminates.
+    by area; terminates only where the simulation is no longer finite. Test tasks are other draws.
+
+    Sources: as AntDir, and Zintgraf et al. 2020 (`varibad`); deviations as there.
     """
 
     MODEL_OPTIONS: ClassVar[Mapping[str, Any]] = {

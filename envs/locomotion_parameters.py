@@ -71,7 +71,11 @@ class Walker2DRandParams(RandomParameters):
     """A two-legged walker whose every mass, inertia, friction and damping has a factor of its own.
 
     factor = 1.5 ** u (damping: 1.3 ** u) with u ~ U[-3, 3]; a task holds all u.
-    reward = velocity + 1 - 0.001 |a|^2. Terminates when the walker falls.
+    reward = velocity + 1 - 0.001 |a|^2. Terminates when the walker falls. Test tasks are other
+    draws.
+
+    Source: Rakelly et al. 2019 (`pearl`, dennisl88/rand_param_envs). Unlike it: current MuJoCo, and
+    what is scaled is Gymnasium's v5 model.
     """
 
     MODEL: ClassVar[str] = "Walker2d-v5"
@@ -86,7 +90,11 @@ class HopperRandParams(RandomParameters):
     """A one-legged hopper whose every mass, inertia, friction and damping has its own factor.
 
     factor = 1.5 ** u (damping: 1.3 ** u) with u ~ U[-3, 3]; a task holds all u.
-    reward = velocity + 1 - 0.001 |a|^2. Terminates when the hopper falls.
+    reward = velocity + 1 - 0.001 |a|^2. Terminates when the hopper falls. Test tasks are other
+    draws.
+
+    Source: Rakelly et al. 2019 (`pearl`, dennisl88/rand_param_envs). Unlike it: current MuJoCo, and
+    what is scaled is Gymnasium's v5 model.
     """
 
     MODEL: ClassVar[str] = "Hopper-v5"

@@ -29,6 +29,8 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
     goals of one thing to do (`thing`, such as reach-v3); ML10, ML25 and ML45 train on 10, 25 and 45
     things with 50 goals each and test on 5 others. Rewards and success are the package's own, goals
     are hidden. Episodes are truncated after 500 steps. Nothing is random within a task.
+
+    Source: Yu et al. 2020, arXiv:1910.10897, in version 3 of the package.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012  (Gymnasium's)

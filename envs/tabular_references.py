@@ -50,11 +50,10 @@ def references(size: Size, prior: Prior, mdp: Callable[[Tensor], MDP]) -> Mappin
         ),
         "greedy": _planner("greedy", size, Expected(prior, size.steps)),
         "greedy_replanning": _planner(
-            "greedy, replanning at every step",
+            "greedy, replanning",
             size,
             Expected(prior, size.steps),
             every_step=True,
-            by_default=False,
         ),
         "epsilon_greedy": _planner(
             f"epsilon-greedy ({EPSILON})",
@@ -89,6 +88,13 @@ def _misled(size: Size, prior: Prior) -> Mapping[str, Reference]:
     return {
         "greedy_at_zero": _planner(
             f"greedy ({wrong}, flat)", size, Expected(prior, steps, FLAT), by_default=False
+        ),
+        "epsilon_greedy_at_zero": _planner(
+            f"epsilon-greedy ({EPSILON}, {wrong}, flat)",
+            size,
+            Expected(prior, steps, FLAT),
+            epsilon=EPSILON,
+            by_default=False,
         ),
         "psrl_at_zero": _planner(
             f"PSRL ({wrong})", size, Optimistic(prior, steps, draws=1), by_default=False

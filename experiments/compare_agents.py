@@ -181,10 +181,12 @@ def heading(on: str, comparison: Comparison) -> list[str]:
         f"{comparison.trajectories} trajectories, the later steps at the share of the inner rate",
         "that their preset says.",
     ]
+    shared = metarl.make_family(comparison.task).splits_share_tasks
+    drawn = "fresh draws of the few tasks" if shared else "unseen tasks"
     return [
         f"# Agents on {on.replace('-', ' ')}",
         "",
-        f"Mean return in {comparison.tasks} unseen tasks of `{comparison.task}`, with its 95%",
+        f"Mean return in {comparison.tasks} {drawn} of `{comparison.task}`, with its 95%",
         f"bootstrap interval over tasks and training seeds ({comparison.seeds}); final models.",
         *(of_gradient if set(comparison.presets) - {"rl2"} else ()),
         "RL²: its first, second, ... episode. Success, where it is defined: the share of episodes",

@@ -222,6 +222,7 @@ def reproduce(item: Reproduction, seed: int, options: Options) -> None:
     result["seeds"][str(seed)] = {
         **mean_and_interval(item.measured(agent)),
         **({"steps": each_step(agent)} if item.measure == "steps" else {}),
+        **({"episodes": each_step(agent)} if item.measure == "last" else {}),
         "minutes": round(float(last["seconds"]) / 60, 1),
         "env_steps": int(last["env_steps"]),
     }
@@ -261,7 +262,7 @@ def mean_and_interval(value: NDArray[np.float64]) -> dict[str, float]:
 
 
 def each_step(curve: metarl.Curve) -> list[dict[str, float]]:
-    """Before adapting and after each gradient step."""
+    """Before adapting and after each gradient step, or in each episode."""
     return [mean_and_interval(returns) for returns in curve.returns]
 
 

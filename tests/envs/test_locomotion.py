@@ -1,8 +1,12 @@
 """Locomotion: rewards against their formulas, tasks that change the body, and what is refused."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import metarl
 from metarl.errors import ConfigError
@@ -11,6 +15,8 @@ from metarl.policies import UniformPolicy
 pytest.importorskip("mujoco", reason="locomotion needs the extra 'mujoco'")
 
 from metarl.envs import locomotion, locomotion_ants, locomotion_parameters
+
+LIVES, EXAMPLES, MOST_STEPS = 250, 4, 6
 
 BODIES = (
     "HalfCheetahDir",
@@ -22,6 +28,13 @@ BODIES = (
     "Walker2DRandParams",
     "HopperRandParams",
 )
+
+
+@cache
+def make(name):
+    """The environment of this name, made once."""
+    modules = (locomotion, locomotion_ants, locomotion_parameters)
+    return next(getattr(module, name) for module in modules if hasattr(module, name))()
 
 
 def lived(env, task, actions, seed=0):
@@ -54,6 +67,29 @@ def test_a_trial_is_lived(name):
     assert torch.equal(life.reward, again.reward)
     assert bool(life.episode_lengths(2).ge(1).all())
     assert not torch.equal(life.reward[:, 0], life.reward[:, 1])
+
+
+@pytest.mark.parametrize("name", BODIES)
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1), split=st.sampled_from(["train", "test"]))
+def test_in_a_thousand_lives_under_any_torques_spaces_hold_and_numbers_are_finite(
+    name, seed, split
+):
+    env = make(name)
+    luck = np.random.default_rng(seed)
+    for _ in range(LIVES):
+        task = env.sample_task(luck, split)
+        obs, _ = env.reset(seed=int(luck.integers(2**31)), options={"task": task})
+        assert env.observation_space.contains(obs)
+        for _ in range(luck.integers(1, MOST_STEPS)):
+            action = 2 * env.action_space.high * luck.uniform(-1, 1, env.action_space.shape)
+            obs, reward, terminated, truncated, _ = env.step(action)
+            assert env.observation_space.contains(obs)
+            assert np.isfinite(obs).all()
+            assert np.isfinite(reward)
+            assert not (terminated and truncated)
+            if terminated or truncated:
+                break
 
 
 def test_cheetah_directions_are_paid_oppositely():

@@ -51,6 +51,22 @@ def test_splits_draw_their_own_numbers():
     assert test == set(range(50, 100))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("benchmark", ["ML1", "ML10"])
+def test_in_a_thousand_lives_under_any_moves_spaces_hold_and_numbers_are_finite(benchmark):
+    env = MetaWorld(benchmark=benchmark)
+    luck = np.random.default_rng(0)
+    for life in range(1000):
+        task = env.sample_task(luck, "test" if life % 2 else "train")
+        obs, _ = env.reset(seed=life, options={"task": task})
+        assert env.observation_space.contains(obs)
+        for _ in range(luck.integers(1, 6)):
+            obs, reward, *_ = env.step(luck.uniform(-2, 2, 4).astype(np.float32))
+            assert env.observation_space.contains(obs)
+            assert np.isfinite(obs).all()
+            assert np.isfinite(reward)
+
+
 def test_the_goal_is_hidden_and_decides_the_reward():
     env = MetaWorld()
     lives = []

@@ -54,6 +54,7 @@ def test_the_value_of_the_oracle_is_what_was_computed_beforehand():
 PUBLISHED = {
     "random": 100.1,
     "greedy_at_zero": 134.8,
+    "epsilon_greedy_at_zero": 132.8,
     "psrl_at_zero": 138.1,
     "opsrl_at_zero": 144.1,
 }
@@ -255,17 +256,24 @@ def test_references_go_from_the_floor_to_the_ceiling():
     assert [(name, r.role, r.label, r.by_default) for name, r in references.items()] == [
         ("random", "floor", "random", True),
         ("greedy", "baseline", "greedy", True),
-        ("greedy_replanning", "baseline", "greedy, replanning at every step", False),
+        ("greedy_replanning", "baseline", "greedy, replanning", True),
         ("epsilon_greedy", "baseline", "epsilon-greedy (0.1)", False),
         ("psrl", "baseline", "PSRL", True),
         ("opsrl", "baseline", "OPSRL (10 draws)", True),
         ("greedy_at_zero", "baseline", "greedy (prior mean 0, flat)", False),
+        (
+            "epsilon_greedy_at_zero",
+            "baseline",
+            "epsilon-greedy (0.1, prior mean 0, flat)",
+            False,
+        ),
         ("psrl_at_zero", "baseline", "PSRL (prior mean 0)", False),
         ("opsrl_at_zero", "baseline", "OPSRL (10 draws, prior mean 0)", False),
         ("oracle", "ceiling", "oracle, MDP known", True),
     ]
     assert set(references) - set(TabularMDP(prior_mean=0.0).references(10)) == {
         "greedy_at_zero",
+        "epsilon_greedy_at_zero",
         "psrl_at_zero",
         "opsrl_at_zero",
     }

@@ -147,3 +147,11 @@ def test_the_demo_comes_close_to_the_exact_optimum(tmp_path):
     )
     assert "6.65999" in out
     assert (tmp_path / "runs" / "demo" / "adaptation.png").stat().st_size > 10_000
+
+
+def test_tabular_references_are_lived_and_written(tmp_path):
+    out = run_script(tmp_path, "tabular_references.py", "--tasks", "20", "--out", str(tmp_path))
+    page = (tmp_path / "tabular-references.md").read_text(encoding="utf-8")
+    assert page.strip() in out
+    for policy in ("random", "greedy", "PSRL", "oracle, MDP known", "greedy (prior mean 0, flat)"):
+        assert f"\n| {policy} | " in page
