@@ -36,13 +36,15 @@ class Comparison:
     """Who is compared on what."""
 
     task: str
-    presets: Mapping[str, str]  # agents, and the hyper-parameters that each is trained with
+    presets: Mapping[str, str]  # agents (or controls), and the hyper-parameters of each
     tasks: int  # unseen ones
     trajectories: int = 20  # episodes lived for each gradient step
     seeds: int = 1
     workers: int | None = None  # processes that step the physics
 
 
+CONTROLS: Mapping[str, tuple[str, dict[str, str]]] = {"blind": ("rl2", {"core": "none"})}
+"""names of controls: which agent each is, and with what changed"""
 POINT = dict.fromkeys(
     ("maml", "fomaml", "emaml", "promp", "meta_sgd", "reptile", "pretrained"), "finn-2017"
 )
@@ -69,7 +71,7 @@ COMPARISONS: Mapping[str, Comparison] = {
     ),
     "reach": Comparison(
         task="metarl/MetaWorldML1-v0",
-        presets={"rl2": "two-cores"},
+        presets={"rl2": "two-cores", "blind": "two-cores"},
         tasks=50,
         trajectories=20,
         workers=2,
@@ -144,9 +146,10 @@ def chosen(comparison: Comparison, options: Options) -> Comparison:
 def trained(name: str, comparison: Comparison, options: Options) -> list[metarl.Run]:
     """The runs of an agent, one for each seed: lived, resumed or known."""
     folder = options.on if name == "rl2" else f"{name}-{options.on}"
+    agent, altered = CONTROLS.get(name, (name, {}))
     return [
         metarl.train(
-            name,
+            agent,
             comparison.task,
             preset=comparison.presets[name],
             seed=seed,
@@ -154,6 +157,7 @@ def trained(name: str, comparison: Comparison, options: Options) -> list[metarl.
             threads=options.threads,
             workers=comparison.workers,
             resume=True,
+            **altered,
             **changed(options.iterations),
         )
         for seed in range(comparison.seeds)
@@ -188,7 +192,7 @@ def heading(on: str, comparison: Comparison) -> list[str]:
         "",
         f"Mean return in {comparison.tasks} {drawn} of `{comparison.task}`, with its 95%",
         f"bootstrap interval over tasks and training seeds ({comparison.seeds}); final models.",
-        *(of_gradient if set(comparison.presets) - {"rl2"} else ()),
+        *(of_gradient if set(comparison.presets) - {"rl2", *CONTROLS} else ()),
         "RL²: its first, second, ... episode. Success, where it is defined: the share of episodes",
         "in which the task was solved at some step.",
         "",
