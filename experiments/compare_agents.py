@@ -19,6 +19,7 @@ an environment of its own.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -43,7 +44,7 @@ class Comparison:
     workers: int | None = None  # processes that step the physics
 
 
-CONTROLS: Mapping[str, tuple[str, dict[str, str]]] = {"blind": ("rl2", {"core": "none"})}
+CONTROLS: Mapping[str, tuple[str, dict[str, Any]]] = {"blind": ("rl2", {"core": "none"})}
 """names of controls: which agent each is, and with what changed"""
 POINT = dict.fromkeys(
     ("maml", "fomaml", "emaml", "promp", "meta_sgd", "reptile", "pretrained"), "finn-2017"
