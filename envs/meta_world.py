@@ -41,6 +41,7 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
         benchmark: str = "ML1",
         thing: str = "reach-v3",
         goals_seed: int = 1,
+        draws: int = 1,
         render_mode: str | None = None,
     ) -> None:
         """Draws the benchmark's tasks, once in each process.
@@ -49,9 +50,14 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
             benchmark: ML1, ML10, ML25 or ML45.
             thing: what there is to do in ML1; the others know themselves.
             goals_seed: of the benchmark's tasks, from 1 on.
+            draws: of training tasks. Each further one adds as many as the benchmark has, with
+                goals of its own (`goals_seed` + 2, + 4, ...), and takes about a second; test tasks
+                stay what they are. The benchmark itself is one draw.
             render_mode: `rgb_array` or None.
         """
-        self._things, self._tasks, self._trained_on = benchmark_tasks(benchmark, thing, goals_seed)
+        self._things, self._tasks, self._trained_on = benchmark_tasks(
+            benchmark, thing, goals_seed, draws
+        )
         self.render_mode = render_mode
         self.task_space = spaces.Discrete(len(self._tasks))
         self._opened: dict[str, Any] = {}
@@ -113,8 +119,13 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
 
 
 @functools.cache
-def benchmark_tasks(benchmark: str, thing: str, seed: int) -> tuple[dict[str, Any], list[Any], int]:
+def benchmark_tasks(
+    benchmark: str, thing: str, seed: int, draws: int = 1
+) -> tuple[dict[str, Any], list[Any], int]:
     """What there is to do, by name; all tasks, training first; and how many are for training.
+
+    The package draws test tasks with the seed after that of training tasks, so further draws of
+    training tasks take every second seed.
 
     Raises:
         ConfigError: there is no such benchmark or thing, or the package is missing.
@@ -123,6 +134,8 @@ def benchmark_tasks(benchmark: str, thing: str, seed: int) -> tuple[dict[str, An
         raise ConfigError(f"benchmark={benchmark!r} must be one of {', '.join(BENCHMARKS)}.")
     if seed < 1:
         raise ConfigError(f"goals_seed={seed} must be at least 1: Meta-World takes 0 for none.")
+    if draws < 1:
+        raise ConfigError(f"draws={draws} must be at least 1: one is the benchmark itself.")
     try:
         import metaworld
     except ImportError as error:
@@ -137,6 +150,8 @@ def benchmark_tasks(benchmark: str, thing: str, seed: int) -> tuple[dict[str, An
                 f"Known: {', '.join(known)}."
             )
     kind: Any = getattr(metaworld, benchmark)
-    made = kind(thing, seed=seed) if benchmark == "ML1" else kind(seed=seed)
-    things = {**made.train_classes, **made.test_classes}
-    return things, [*made.train_tasks, *made.test_tasks], len(made.train_tasks)
+    arguments = (thing,) if benchmark == "ML1" else ()
+    first, *further = (kind(*arguments, seed=seed + 2 * draw) for draw in range(draws))
+    training = [*first.train_tasks, *(task for made in further for task in made.train_tasks)]
+    things = {**first.train_classes, **first.test_classes}
+    return things, [*training, *first.test_tasks], len(training)

@@ -1,5 +1,6 @@
 """Metrics in, a live line for a person out."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -18,12 +19,22 @@ from rich.progress import (
 from metarl import cpu
 
 T = TypeVar("T")
+LOG_SECONDS = 60.0
+"""between two lines where there is no terminal"""
 
 
 class TrainingProgress:
-    """Iteration, first- and last-episode return, steps per second, time left."""
+    """Iteration, first- and last-episode return, steps per second, time left.
+
+    Without a terminal (a cluster's log) it is a line every minute, and a last one.
+    """
 
     def __init__(self, title: str, iterations: int, *, enabled: bool) -> None:
+        console = Console(stderr=True)
+        self._title = title
+        self._iterations = iterations
+        self._logs = enabled and not console.is_terminal
+        self._logged = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=12),
@@ -31,8 +42,8 @@ class TrainingProgress:
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            console=Console(stderr=True),
-            disable=not enabled,
+            console=console,
+            disable=not enabled or self._logs,
         )
         self._task = self._bar.add_task(title, total=iterations, numbers="")
 
@@ -66,6 +77,11 @@ class TrainingProgress:
             f"{row['steps_per_second'] / 1000:,.0f}k steps/s"
         )
         self._bar.update(self._task, completed=row["iteration"], numbers=numbers)
+        last = row["iteration"] == self._iterations
+        if self._logs and (last or time.monotonic() - self._logged >= LOG_SECONDS):
+            self._logged = time.monotonic()
+            line = f"{self._title} {row['iteration']:.0f}/{self._iterations} {numbers}"
+            self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def tracked(items: Iterable[T], title: str, *, enabled: bool) -> Iterable[T]:

@@ -41,6 +41,16 @@ def test_no_test_task_is_met_in_training(benchmark, train, test):
         assert not {name for name, _ in seen} & {name for name, _ in unseen}
 
 
+def test_further_draws_add_training_goals_and_leave_test_goals_as_they_are():
+    _, once, of_one = benchmark_tasks("ML1", "reach-v3", 1)
+    _, thrice, of_three = benchmark_tasks("ML1", "reach-v3", 1, 3)
+    assert (of_one, of_three) == (50, 150)
+    goals = [place(task) for task in thrice]
+    assert goals[:50] == [place(task) for task in once[:50]]
+    assert goals[150:] == [place(task) for task in once[50:]]
+    assert len(set(goals)) == 200
+
+
 def test_splits_draw_their_own_numbers():
     family = metarl.make_family("metarl/MetaWorldML1-v0")
     train, test = (
@@ -96,3 +106,5 @@ def test_what_is_not_there_is_refused():
         MetaWorld(benchmark="ML2")
     with pytest.raises(ConfigError, match="at least 1"):
         MetaWorld(goals_seed=0)
+    with pytest.raises(ConfigError, match="one is the benchmark itself"):
+        MetaWorld(draws=0)
