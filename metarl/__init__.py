@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     )
     from metarl.cpu import keep_freed_memory
     from metarl.evaluation import evaluate
+    from metarl.files import read_metrics
     from metarl.plotting import plot
     from metarl.policy_evaluation import evaluate_policy
     from metarl.recording import record
-    from metarl.records import Run, load_run, read_metrics
+    from metarl.records import Run, load_run
     from metarl.registry import (
         Preset,
         agent_config,
@@ -90,7 +91,7 @@ _HOMES = {
     "make_family": "registry",
     "plot": "plotting",
     "presets": "registry",
-    "read_metrics": "records",
+    "read_metrics": "files",
     "record": "recording",
     "register_agent": "registry",
     "register_family": "registry",

@@ -244,7 +244,7 @@ def _live(agent: str, task: str, options: Any, words: Sequence[str]) -> int:
 
 
 def _training_summary(run: "Run") -> str:
-    from metarl.records import read_metrics
+    from metarl.files import read_metrics
 
     *_, last = read_metrics(run.path / "metrics.csv")
     return (

@@ -5,9 +5,9 @@ metrics.csv              one row per meta-iteration
 events.out.tfevents.*    the same for TensorBoard
 checkpoint.safetensors   the latest state of the agent, with its place in the run
 adaptation.csv           written by evaluation
+training.lock            empty; held while somebody trains here
 """
 
-import csv
 import json
 import os
 import platform
@@ -21,11 +21,13 @@ from typing import Any
 
 import safetensors
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig, Setting
 from metarl.errors import CheckpointError, MetaRLError, RunFolderError
+from metarl.files import as_folder_error, write_json
 from metarl.registry import agent_config, make_family
 from metarl.rows import describe_family
 from metarl.seeding import Seeds
@@ -105,6 +107,26 @@ class Run:
         """Where the latest state of the agent is kept."""
         return self.path / "checkpoint.safetensors"
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it no other process can train in this folder.
+
+        Raises:
+            RunFolderError: another one does.
+        """
+        lock = FileLock(self.path / "training.lock", timeout=0)
+        with as_folder_error(self.path):
+            try:
+                acquired = lock.acquire()
+            except Timeout as error:
+                raise RunFolderError(
+                    f"Another process is training in {self.path}, and two would overwrite each "
+                    "other's checkpoints. Wait until it has ended, or choose another folder with "
+                    "--out."
+                ) from error
+        with acquired:
+            yield
+
     def make_agent(self, family: TaskDistribution, device: torch.device | str = "cpu") -> Agent:
         """A new agent with this run's settings, untrained."""
         setting = Setting(
@@ -124,7 +146,7 @@ class Run:
         }
         temporary = self.checkpoint.with_suffix(".partial")
         state = {name: value.cpu() for name, value in agent.state().items()}
-        with _as_folder_error(self.checkpoint):
+        with as_folder_error(self.checkpoint):
             save_file(state, temporary, metadata)
             os.replace(temporary, self.checkpoint)
 
@@ -155,7 +177,7 @@ def create_run(path: Path, config: RunConfig) -> Run:
             f"The run folder {path} exists and would be overwritten. Continue it with --resume, "
             "choose another with --out, or remove it."
         )
-    with _as_folder_error(path):
+    with as_folder_error(path):
         path.mkdir(parents=True)
     content = {**asdict(config), "versions": _versions(), "git": _git_state()}
     write_json(path / "config.json", content)
@@ -185,74 +207,6 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         return Run(path=folder, config=RunConfig(**{name: content[name] for name in names}))
     except (ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{file} is not a run's config.json: {error!r}.") from error
-
-
-class MetricsFile:
-    """`metrics.csv`: one row per meta-iteration, flushed at once."""
-
-    def __init__(self, path: Path, *, keep: int) -> None:
-        """Opens the file, keeping the rows of the first `keep` iterations of an earlier session."""
-        rows = read_metrics(path) if path.exists() else []
-        kept = [row for row in rows if float(row["iteration"]) <= keep]
-        with _as_folder_error(path):
-            self._file = path.open("w", newline="")
-        self._writer: csv.DictWriter[str] | None = None
-        for row in kept:
-            self.write(row)
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Appends one row; the first decides the columns."""
-        if self._writer is None:
-            self._writer = csv.DictWriter(self._file, list(row), lineterminator="\n")
-            self._writer.writeheader()
-        self._writer.writerow(
-            {
-                key: f"{value:.6g}" if isinstance(value, float) else value
-                for key, value in row.items()
-            }
-        )
-        self._file.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Rows of a `metrics.csv`."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON whole or not at all.
-
-    Raises:
-        RunFolderError: a value is not a number, text, list or mapping of these.
-    """
-    try:
-        text = json.dumps(content, indent=2)
-    except TypeError as error:
-        raise RunFolderError(
-            f"The settings cannot be written to {path}: {error}. Options of agents and families "
-            "must be numbers, text, or lists of these."
-        ) from error
-    temporary = path.with_suffix(".partial")
-    with _as_folder_error(path):
-        temporary.write_text(text + "\n")
-        os.replace(temporary, path)
-
-
-@contextmanager
-def _as_folder_error(path: Path) -> Iterator[None]:
-    """Says which place cannot be written to, and why."""
-    try:
-        yield
-    except OSError as error:
-        raise RunFolderError(
-            f"{path} cannot be written ({error.strerror or error}); choose another place with "
-            "--out, or free this one."
-        ) from error
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -15,9 +15,9 @@ import torch
 from metarl import cpu
 from metarl.agent import Agent, AgentConfig, Policy, as_device, require_positive
 from metarl.errors import ConfigError, MetaRLError
+from metarl.files import MetricsFile
 from metarl.progress import TrainingProgress
 from metarl.records import (
-    MetricsFile,
     Progress,
     Run,
     RunConfig,
@@ -86,7 +86,8 @@ def train(
     Raises:
         UnknownNameError: unknown agent, task or option.
         ConfigError: an option is out of range.
-        RunFolderError: the run folder exists, or is resumed with other settings.
+        RunFolderError: the run folder exists, is resumed with other settings, or another process
+            is training in it.
         NonFiniteError: the world or the learner produced NaN; the last checkpoint stays.
         KeyboardInterrupt: Ctrl-C, after the iteration at hand was finished and saved.
     """
@@ -122,9 +123,10 @@ def train(
         # The agent is built first: an option that does not fit leaves no empty folder behind.
         Run(path=path, config=description).make_agent(family, run.device)
         folder = create_run(path, description)
-    learner = folder.make_agent(family, run.device)
-    start = folder.load(learner) if folder.checkpoint.exists() else Progress()
-    _Training(family, config, learner, folder, run).live(start)
+    with folder.held():
+        learner = folder.make_agent(family, run.device)
+        start = folder.load(learner) if folder.checkpoint.exists() else Progress()
+        _Training(family, config, learner, folder, run).live(start)
     return folder
 
 

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from metarl import cli
-from metarl.records import load_run, read_metrics
+from metarl.files import read_metrics
+from metarl.records import load_run
 
 TASK = "metarl/PointNavigation-v0"
 SMALL = ["--num-tasks", "8", "--hidden", "8", "--no-progress"]

@@ -52,6 +52,7 @@ CORE = (
     "rollout",
     "lives",
     "progress",
+    "files",
     "records",
     "training",
     "evaluation",

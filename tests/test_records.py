@@ -5,16 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from metarl.errors import CheckpointError, RunFolderError
-from metarl.records import (
-    MetricsFile,
-    Progress,
-    Run,
-    RunConfig,
-    create_run,
-    load_run,
-    read_metrics,
-    require_same,
-)
+from metarl.files import MetricsFile, read_metrics
+from metarl.records import Progress, Run, RunConfig, create_run, load_run, require_same
 
 
 def config(**changes: object) -> RunConfig:

@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import metarl
 from metarl.agents.rl2 import RL2
 from metarl.errors import ConfigError, NonFiniteError, RunFolderError, UnknownNameError
-from metarl.records import Progress, Run, load_run, read_metrics
+from metarl.files import read_metrics
+from metarl.records import Progress, Run, load_run
 from metarl.training import RunOptions, train
 from tests.worlds_of_glass import Countdown
 
@@ -101,6 +102,14 @@ def test_after_ctrl_c_a_run_resumes_bit_by_bit_as_if_it_had_never_stopped(tmp_pa
     assert len(read_metrics(cut.path / "metrics.csv")) == 3
     resumed = train("rl2", TASK, iterations=6, out=tmp_path / "cut", resume=True, **SMALL)
     assert_equal_runs(whole, resumed)
+
+
+def test_two_cannot_train_in_one_folder_at_a_time(tmp_path):
+    run = train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL)
+    again = {"iterations": 1, "out": run.path, "resume": True, **SMALL}
+    with run.held(), pytest.raises(RunFolderError, match="Another process is training"):
+        train("rl2", TASK, **again)
+    assert_equal_runs(train("rl2", TASK, **again), run)  # free again
 
 
 def test_who_dies_in_an_update_goes_on_from_the_last_checkpoint(tmp_path, monkeypatch):
