@@ -20,6 +20,7 @@ from metarl.registry import suggestion
 from metarl.tasks import Split
 
 BENCHMARKS = ("ML1", "ML10", "ML25", "ML45")
+THING = "reach-v3"
 
 
 class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
@@ -39,7 +40,7 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
     def __init__(
         self,
         benchmark: str = "ML1",
-        thing: str = "reach-v3",
+        thing: str = THING,
         goals_seed: int = 1,
         draws: int = 1,
         render_mode: str | None = None,
@@ -134,13 +135,19 @@ def benchmark_tasks(
         raise ConfigError(f"benchmark={benchmark!r} must be one of {', '.join(BENCHMARKS)}.")
     if seed < 1:
         raise ConfigError(f"goals_seed={seed} must be at least 1: Meta-World takes 0 for none.")
+    if benchmark != "ML1" and thing != THING:
+        raise ConfigError(
+            f"thing={thing!r} is for ML1, which has one thing to do; {benchmark} has its own."
+        )
     if draws < 1:
         raise ConfigError(f"draws={draws} must be at least 1: one is the benchmark itself.")
     try:
         import metaworld
     except ImportError as error:
         raise ConfigError(
-            f"Meta-World is not installed: pip install 'metarl-suite[metaworld]'. ({error})"
+            "Meta-World is not installed. Install this library with its extra `metaworld`, in a "
+            "clone: pip install '.[metaworld]', into an environment without the extra `mujoco`. "
+            f"({error})"
         ) from error
     if benchmark == "ML1":
         known = list(metaworld.ML1.ENV_NAMES)

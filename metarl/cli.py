@@ -252,7 +252,7 @@ def _training_summary(run: "Run") -> str:
         f"{int(last['env_steps']):,} steps, {float(last['seconds']):.0f} s; return in training "
         f"{float(last['first_episode_return']):.3f} in the first episode of a task, "
         f"{float(last['last_episode_return']):.3f} in the last.\n"
-        f"The run is in {run.path}. See how it does in tasks it has never seen:\n"
+        f"The run is in {run.path}. See how it does in test tasks:\n"
         f"  {in_shell('evaluate', run.path)}"
     )
 

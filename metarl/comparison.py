@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,12 @@ from metarl.statistics import (
 )
 from metarl.tables import write_table
 
-FIRST, LAST, TOTAL = range(3)
+FIRST, LAST, TOTAL, FIRST_SUCCESS, LAST_SUCCESS = range(5)
 
-NUMBERS = ("first", "last", "total", "score", "difference", "regret")
+NUMBERS = (
+    *("first", "last", "total", "score", "difference", "regret"),
+    *("first_success", "last_success"),
+)
 """the estimates of a row, each with its 95% interval"""
 
 
@@ -55,6 +58,10 @@ class ComparisonRow:
     """how much more than the first agent, in the same tasks; None for itself"""
     regret: Estimate | None
     """what the whole trial cost against the highest ceiling; None where that has no sum"""
+    first_success: Estimate | None
+    """share of tasks solved in the first episode; None where the family does not define success"""
+    last_success: Estimate | None
+    """the same for the last"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +123,7 @@ def compare_curves(
     shown = {curve.agent for curve in choose_references(curves, reference)}
     lines = join_curves(_set_apart(curves) if by_seed else curves)
     plan = _plan(lines)
-    estimate = estimate_from_means(plan.numbers, *(_first_last_total(line) for line in lines))
+    estimate = estimate_from_means(plan.numbers, *map(_measured, lines))
     of_lines = (part.reshape(len(lines), len(NUMBERS)) for part in estimate)
     rows = [
         _row(line, list(map(Estimate, *parts)))
@@ -205,14 +212,14 @@ class _Plan:
         return self.floor, self.ceiling, self.base
 
     def numbers(self, *means: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Everything about every line from its first, last and total, [3, S] each.
+        """Everything about every line from what was measured, [5, S] each.
 
         Returns:
-            [L * 6, S], line by line in the order of `NUMBERS`; NaN where there is no such number.
+            [L * 8, S], line by line in the order of `NUMBERS`; NaN where there is no such number.
         """
         nothing = np.full_like(means[0][0], np.nan)
         of_line = []
-        for place, (first, last, total) in enumerate(means):
+        for place, (first, last, total, *success) in enumerate(means):
             chosen = means[place][self.measure]
             score = difference = regret = nothing
             if self.floor is not None and self.ceiling is not None:
@@ -223,14 +230,14 @@ class _Plan:
             if self.best is not None and self.measure == TOTAL:
                 regret = means[self.best][TOTAL] - total
             summed = total if self.complete[place] else nothing
-            of_line += [first, last, summed, score, difference, regret]
+            of_line += [first, last, summed, score, difference, regret, *success]
         return np.stack(of_line)
 
 
 def _plan(lines: Sequence[Line]) -> _Plan:
     same = len({len(line.episode) for line in lines}) == 1
     measure = TOTAL if same and all(line.is_complete for line in lines) else LAST
-    worth = [float(_first_last_total(line)[:, measure].mean()) for line in lines]
+    worth = [float(_measured(line)[:, measure].mean()) for line in lines]
     floor, ceiling = bracket(lines, worth) or (None, None)
     ceilings = [i for i, line in enumerate(lines) if line.role == "ceiling"]
     return _Plan(
@@ -243,26 +250,26 @@ def _plan(lines: Sequence[Line]) -> _Plan:
     )
 
 
-def _first_last_total(line: Line) -> NDArray[np.float64]:
-    """[R, 3, N]. The interval of a sum is no sum of intervals: each task's total is one number."""
-    return np.stack([line.returns[:, 0], line.returns[:, -1], line.returns.sum(1)], axis=1)
+def _measured(line: Line) -> NDArray[np.float64]:
+    """[R, 5, N]: return of the first and last episode and of all, success in the first and last.
+
+    The interval of a sum is no sum of intervals: each task's total is one number.
+    """
+    ends = (values[:, place] for values in (line.returns, line.success) for place in (0, -1))
+    first, last, *success = ends
+    return np.stack([first, last, line.returns.sum(1), *success], axis=1)
 
 
 def _row(line: Line, estimates: Sequence[Estimate]) -> ComparisonRow:
-    first, last, *others = estimates
-    total, score, difference, regret = (None if np.isnan(one).any() else one for one in others)
+    found = (None if np.isnan(estimate).any() else estimate for estimate in estimates)
+    numbers: dict[str, Any] = dict(zip(NUMBERS, found, strict=True))
     return ComparisonRow(
         agent=line.agent,
         label=line.label,
         role=line.role,
         num_runs=line.num_runs,
         episodes=line.last_episode,
-        first=first,
-        last=last,
-        total=total,
-        score=score,
-        difference=difference,
-        regret=regret,
+        **numbers,
     )
 
 

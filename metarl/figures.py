@@ -95,8 +95,8 @@ def add_note(figure: Figure, text: str) -> None:
 
 
 def sources(split: str, count: int) -> str:
-    """Such as '1,000 unseen tasks'."""
-    return f"{count:,} {'unseen' if split == 'test' else f'{split}ing'} task{'s' * (count != 1)}"
+    """Such as '1,000 test tasks': unseen in training, if the family has tasks enough."""
+    return f"{count:,} {split if split == 'test' else f'{split}ing'} task{'s' * (count != 1)}"
 
 
 def save(figure: Figure, stem: str, ending: str) -> Path:

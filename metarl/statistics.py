@@ -45,6 +45,7 @@ class Line:
     role: str
     episode: NDArray[np.int64]  # [P]
     returns: NDArray[np.float64]  # [R, P, N]
+    success: NDArray[np.float64]  # [R, P, N]; NaN where the family does not define it
 
     @property
     def num_runs(self) -> int:
@@ -215,6 +216,7 @@ def _line(group: Sequence[Curve]) -> Line:
         role=group[0].role,
         episode=group[0].episode,
         returns=np.stack([curve.returns for curve in group]),
+        success=np.stack([curve.success for curve in group]),
     )
 
 

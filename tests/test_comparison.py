@@ -108,6 +108,16 @@ def apart():
     return [*curves, replace(curves[2], **far), *(replace(curve, **far) for curve in others)]
 
 
+def test_success_stands_beside_return_where_it_is_defined():
+    curve = make_curve(tasks=2)
+    solved = np.array([[0.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+    (row,) = compare_curves([replace(curve, success=solved)]).rows
+    np.testing.assert_allclose(row.first_success, [0.5, 0.0, 1.0])
+    np.testing.assert_allclose(row.last_success, [1.0, 1.0, 1.0])
+    (row,) = compare_curves([replace(curve, success=np.full((3, 2), np.nan))]).rows
+    assert (row.first_success, row.last_success) == (None, None)
+
+
 def test_where_episodes_are_skipped_the_last_one_is_what_counts():
     curves = apart()
     del curves[2]

@@ -103,7 +103,7 @@ def test_adaptation_steps_are_named_as_such_and_every_copy_is_drawn():
     assert len(drawn_paths(figure.axes[0])) == 4
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names[:2] == ["before adapting", "after 1 step"]
-    assert "2 trials at once in each of 1 unseen task" in note_of(figure)
+    assert "2 trials at once in each of 1 test task" in note_of(figure)
 
 
 def at_points(episodes, *, phases=None, **names):

@@ -93,7 +93,7 @@ def test_several_runs_of_an_agent_are_one_line_and_the_note_counts_them(tmp_path
         "floor: random policy",
     ]
     note = figure.get_supxlabel()
-    assert note == "Mean and 95% bootstrap interval over 4 unseen tasks and 2 training seeds"
+    assert note == "Mean and 95% bootstrap interval over 4 test tasks and 2 training seeds"
 
 
 def test_two_agents_are_told_apart_without_colour(tmp_path):

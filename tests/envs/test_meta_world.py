@@ -106,5 +106,7 @@ def test_what_is_not_there_is_refused():
         MetaWorld(benchmark="ML2")
     with pytest.raises(ConfigError, match="at least 1"):
         MetaWorld(goals_seed=0)
+    with pytest.raises(ConfigError, match="ML10 has its own"):
+        MetaWorld(benchmark="ML10", thing="push-v3")
     with pytest.raises(ConfigError, match="one is the benchmark itself"):
         MetaWorld(draws=0)
