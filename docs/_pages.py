@@ -46,7 +46,7 @@ def write_pages(folder: Path) -> None:
     families, missing = _families()
     configs = {name: metarl.agent_config(name) for name in metarl.agent_names()}
     pages = {
-        "families.inc": families_table(families),
+        "families.inc": families_table(families, missing),
         "agents.inc": agents_table(configs),
         "run-options.inc": options_table(RunOptions(), _field_names(RunOptions)),
         "api.inc": api(),
@@ -55,11 +55,7 @@ def write_pages(folder: Path) -> None:
         picture = picture_of(task_id, family, folder / "families")
         pages[f"families/{slug(task_id)}.md"] = family_page(task_id, family, picture)
     for task_id, reason in missing.items():
-        pages[f"families/{slug(task_id)}.md"] = (
-            f"# {task_id}\n\n{_docstring(family_class(task_id)[0])}\n\n{kept_picture(task_id)}\n\n"
-            "`metarl list` shows spaces and options where it can be made. Here it could not:\n\n"
-            f"```text\n{reason}\n```\n"
-        )
+        pages[f"families/{slug(task_id)}.md"] = page_of_missing(task_id, reason)
     for name, config in configs.items():
         pages[f"agents/{name}.md"] = agent_page(name, config)
     for old in folder.rglob("*.md"):
@@ -91,17 +87,34 @@ def slug(task_id: str) -> str:
     return task_id.removeprefix(OURS).replace("/", "-")
 
 
-def families_table(families: Mapping[str, metarl.TaskDistribution]) -> str:
+def families_table(families: Mapping[str, metarl.TaskDistribution], missing: Iterable[str]) -> str:
     """All families, a line each."""
+    lengths = {
+        task_id: f"{family.trial_episodes} x at most {family.episode_steps}"
+        for task_id, family in families.items()
+    }
     rows = [
         (
             f"[`{task_id}`](generated/families/{slug(task_id)}.md)",
-            linked(first_line(type(family))),
-            f"{family.trial_episodes} x at most {family.episode_steps}",
+            linked(first_line(family_class(task_id)[0])),
+            lengths.get(task_id, "see there"),
         )
-        for task_id, family in families.items()
+        for task_id in sorted([*families, *missing])
     ]
     return table(("id", "what", "episodes x steps of a trial"), rows)
+
+
+def page_of_missing(task_id: str, reason: str) -> str:
+    """The same without what only an environment of it could tell."""
+    parts = [
+        f"# {task_id}",
+        _docstring(family_class(task_id)[0]),
+        kept_picture(task_id),
+        "`metarl list` shows spaces and options where it can be made. Here it could not:",
+        f"```text\n{reason}\n```",
+        *_presets_of_family(task_id),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def family_page(task_id: str, family: metarl.TaskDistribution, picture: str) -> str:

@@ -28,8 +28,13 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
 
     A task is a number: first the benchmark's training tasks, then its test tasks. ML1 has 50 and 50
     goals of one thing to do (`thing`, such as reach-v3); ML10, ML25 and ML45 train on 10, 25 and 45
-    things with 50 goals each and test on 5 others. Rewards and success are the package's own, goals
-    are hidden. Episodes are truncated after 500 steps. Nothing is random within a task.
+    things with 50 goals each and test on 5 others. Rewards (0 to 10 a step) and success are the
+    package's own; of the 39 numbers of an observation the three of the goal are 0; an action is
+    four numbers from -1 to 1, three pushes of the hand and the grip. Two episodes make a trial,
+    each is truncated after 500 steps. Nothing is random within a task. Random actions earn about
+    770 in an episode of reach and solve it in 2% of them; a ceiling is not computed.
+
+    Fifty goals are soon known by heart: `draws` adds further ones to the training tasks.
 
     Source: Yu et al. 2020, arXiv:1910.10897, in version 3 of the package.
     """

@@ -72,7 +72,7 @@ COMPARISONS: Mapping[str, Comparison] = {
     ),
     "reach": Comparison(
         task="metarl/MetaWorldML1-v0",
-        presets={"rl2": "two-cores", "blind": "two-cores"},
+        presets={"rl2": "goals-500", "blind": "goals-500"},
         tasks=50,
         trajectories=20,
         workers=2,
@@ -124,7 +124,8 @@ def main(options: Options) -> None:
     folders = [run.path for several in runs.values() for run in several]
     pictures = metarl.plot(folders, out=out)
     learning = metarl.plot(folders, kind="learning", out=out.with_name(f"{out.name}-learning"))
-    lines = [*heading(options.on, comparison), *rows(runs, curves)]
+    family = next(iter(runs.values()))[0].config.family
+    lines = [*heading(options.on, family, comparison), *rows(runs, curves)]
     out.with_suffix(".md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines), *pictures, *learning, sep="\n")
 
@@ -179,7 +180,7 @@ def evaluated(run: metarl.Run, comparison: Comparison, *, references: bool) -> l
     )
 
 
-def heading(on: str, comparison: Comparison) -> list[str]:
+def heading(on: str, family: str, comparison: Comparison) -> list[str]:
     """What the table says and how it came about."""
     of_gradient = [
         "Agents that adapt by gradient: before adapting and after each step on",
@@ -191,8 +192,10 @@ def heading(on: str, comparison: Comparison) -> list[str]:
     return [
         f"# Agents on {on.replace('-', ' ')}",
         "",
-        f"Mean return in {comparison.tasks} {drawn} of `{comparison.task}`, with its 95%",
-        f"bootstrap interval over tasks and training seeds ({comparison.seeds}); final models.",
+        f"Mean return in {comparison.tasks} {drawn} of",
+        f"`{family}`,",
+        "with its 95% bootstrap interval over tasks and training seeds",
+        f"({comparison.seeds}); final models.",
         *(of_gradient if set(comparison.presets) - {"rl2", *CONTROLS} else ()),
         "RL²: its first, second, ... episode. Success, where it is defined: the share of episodes",
         "in which the task was solved at some step.",
