@@ -39,8 +39,8 @@ register_preset(
             "minibatches": 8,
         },
         task_options={"pulls": 100, "arms": 10},
-        note="83.0 and 83.1 in 100 pulls of 10 arms (Gittins index: 83.8), two seeds; 45 minutes "
-        "on one core",
+        note="83.0 and 83.1 in 100 pulls of 10 arms (Gittins index: 83.8), two seeds; 45 to 67 "
+        "minutes on one core",
     )
 )
 register_preset(
@@ -188,7 +188,7 @@ for _name, _iterations, _options, _note in (
         190,
         {"draws": 10},
         "reach with 500 training goals: return 4574 and success .90 on the benchmark's own unseen "
-        "ones (without memory: 3913, .38), one seed; an hour on one core",
+        "ones (without memory: 3913, .38), one seed; an hour on one core, without workers",
     ),
 ):
     register_preset(

@@ -19,6 +19,7 @@ HOMES = {
     "registry": "Names",
     "training": "Training",
     "records": "Run folders",
+    "files": "Files of a run folder",
     "evaluation": "Evaluation",
     "rows": "Curves",
     "comparison": "Comparison",

@@ -36,10 +36,10 @@ Agents that learn to adapt to a new task, trained and measured on families of ta
   metarl list                             the task families and agents there are
   metarl check TASK [--options]           can adaptation be measured in it? for your own tasks
   metarl train AGENT TASK [--options]     meta-train an agent; makes a run folder
-  metarl evaluate RUN [--options]         live it in tasks it has never seen; writes adaptation.csv
+  metarl evaluate RUN [--options]         live it in test tasks; writes adaptation.csv
   metarl compare RUN [RUN ...]            agents and seeds side by side; may write CSV
   metarl plot RUN [RUN ...] [--options]   draw how fast it adapts, and more; writes PNG and SVG
-  metarl record RUN [--options]           film one trial in a task it has never seen; writes a GIF
+  metarl record RUN [--options]           film one trial in a test task; writes a GIF
 
 `metarl COMMAND --help` explains every option.
 """

@@ -72,6 +72,8 @@ def as_folder_error(path: Path) -> Iterator[None]:
     """Says which place cannot be written to, and why."""
     try:
         yield
+    except RunFolderError:
+        raise  # it has said so itself
     except OSError as error:
         raise RunFolderError(
             f"{path} cannot be written ({error.strerror or error}); choose another place with "

@@ -33,7 +33,7 @@ class TrainingProgress:
         console = Console(stderr=True)
         self._title = title
         self._iterations = iterations
-        self._logs = enabled and not console.is_terminal
+        self._logs = enabled and not (console.is_terminal or console.is_jupyter)
         self._logged = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),

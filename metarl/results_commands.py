@@ -171,7 +171,7 @@ def _say_table(comparison: "Comparison", *, differences: bool) -> None:
     has_success = any(row.first_success is not None for row in comparison.rows)
     headings += ["first success", "last success"] * has_success
     for heading in headings:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")  # a number is never cut
     for row in comparison.rows:
         numbers = [row.first, row.last, row.total, row.score, *[row.difference] * differences]
         numbers += [row.first_success, row.last_success] * has_success
@@ -253,7 +253,7 @@ def _plot(words: Sequence[str]) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordOptions:
-    """Films one trial of a run's agent in a task that it has never seen.
+    """Films one trial of a run's agent in a test task.
 
     Above each picture stand episode, step and return. An agent that adapts its parameters is shown
     before and after each adaptation step.

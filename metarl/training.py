@@ -51,7 +51,7 @@ class RunOptions:
     checkpoint_seconds: float = 60.0
     """wall time between checkpoints; there is always one at the end"""
     progress: bool = True
-    """show a progress bar"""
+    """show a progress bar; without a terminal, a line every minute"""
 
     def __post_init__(self) -> None:
         require_positive("threads", self.threads)

@@ -107,7 +107,7 @@ def test_after_ctrl_c_a_run_resumes_bit_by_bit_as_if_it_had_never_stopped(tmp_pa
 def test_two_cannot_train_in_one_folder_at_a_time(tmp_path):
     run = train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL)
     again = {"iterations": 1, "out": run.path, "resume": True, **SMALL}
-    with run.held(), pytest.raises(RunFolderError, match="Another process is training"):
+    with run.held(), pytest.raises(RunFolderError, match=r"^Another process is training"):
         train("rl2", TASK, **again)
     assert_equal_runs(train("rl2", TASK, **again), run)  # free again
 
