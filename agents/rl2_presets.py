@@ -75,7 +75,7 @@ register_preset(
         name="episodes-6",
         agent_options={"num_tasks": 256, "iterations": 250, "episodes": 6},
         note="the goal is found in the sixth episode of 99.9%, 99.9% and 89% of trials, three "
-        "seeds; 3 minutes on one core",
+        "seeds; 3 to 7 minutes on one core",
     )
 )
 register_preset(

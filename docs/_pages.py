@@ -105,7 +105,7 @@ def families_table(families: Mapping[str, metarl.TaskDistribution], missing: Ite
 
 
 def page_of_missing(task_id: str, reason: str) -> str:
-    """The same without what only an environment of it could tell."""
+    """What can be said of a family that cannot be made here, such as for want of a package."""
     parts = [
         f"# {task_id}",
         _docstring(family_class(task_id)[0]),

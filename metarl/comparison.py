@@ -83,6 +83,11 @@ class Comparison:
     """label of the agent that differences are to"""
     rows: tuple[ComparisonRow, ...]
 
+    @property
+    def defines_success(self) -> bool:
+        """Whether some row has successes."""
+        return any(row.first_success is not None for row in self.rows)
+
 
 def compare(
     runs: Sequence[str | os.PathLike[str]],

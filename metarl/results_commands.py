@@ -168,13 +168,12 @@ def _say_table(comparison: "Comparison", *, differences: bool) -> None:
     unequal = len({row.episodes for row in comparison.rows}) > 1
     headings = ["seeds", *["episodes"] * unequal, "first episode", "last episode", "whole trial"]
     headings += ["score", *["difference"] * differences]
-    has_success = any(row.first_success is not None for row in comparison.rows)
-    headings += ["first success", "last success"] * has_success
+    headings += ["first success", "last success"] * comparison.defines_success
     for heading in headings:
         table.add_column(heading, justify="right", overflow="fold")  # a number is never cut
     for row in comparison.rows:
         numbers = [row.first, row.last, row.total, row.score, *[row.difference] * differences]
-        numbers += [row.first_success, row.last_success] * has_success
+        numbers += [row.first_success, row.last_success] * comparison.defines_success
         counts = [str(row.num_runs) if row.role == "agent" else "", *[str(row.episodes)] * unequal]
         table.add_row(*map(Text, (row.label, row.role, *counts, *map(_number, numbers))))
     console.print(table)
@@ -187,7 +186,7 @@ def _caption(comparison: "Comparison", differences: bool) -> str:
         parts.append(f"score of the {measure}: 0 {comparison.floor}, 1 {comparison.ceiling}")
     if differences and comparison.base is not None:
         parts.append(f"difference of the {measure} to {comparison.base}, task by task")
-    if any(row.first_success is not None for row in comparison.rows):
+    if comparison.defines_success:
         parts.append("success: share of tasks solved at some step of the episode")
     if any(row.total is None for row in comparison.rows):
         parts.append("no whole trial and no regret where not every episode was measured")

@@ -1,9 +1,11 @@
 """Pages made from code: nothing registered is left out, docstrings arrive as they were meant."""
 
 import re
-import sys
 from dataclasses import fields
 
+import _api
+import _docstrings
+import _pages
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -12,11 +14,6 @@ import metarl
 from metarl.envs.navigation import PointNavigation
 
 from .test_readme import ROOT
-
-sys.path.insert(0, str(ROOT / "docs"))
-import _api
-import _docstrings
-import _pages
 
 IDS = [name for name in metarl.task_ids() if name.startswith("metarl/")]
 

@@ -2,12 +2,12 @@
 
 import itertools
 import math
-import sys
 from functools import lru_cache
 
 import numpy as np
 import pytest
 import torch
+from tabular_references import COMPUTED, PUBLISHED
 
 from metarl.envs.tabular_mdp import TabularMDP
 from metarl.envs.tabular_planning import Prior, action_values, drawn_mdp, expected_mdp
@@ -17,10 +17,6 @@ from metarl.seeding import Seeds
 from metarl.trajectory import Percept
 from tests.bandit_lives import seeded
 from tests.envs.test_tabular_planning import values_by_definition
-from tests.test_readme import ROOT
-
-sys.path.insert(0, str(ROOT / "experiments"))
-from tabular_references import COMPUTED, PUBLISHED
 
 
 @lru_cache

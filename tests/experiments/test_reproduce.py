@@ -1,13 +1,8 @@
 """Reproductions: what is beside what in one file."""
 
 import json
-import sys
 
 import pytest
-
-from tests.test_readme import ROOT
-
-sys.path.insert(0, str(ROOT / "experiments"))
 import reproduce
 
 ITEMS = {
