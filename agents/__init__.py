@@ -1,13 +1,14 @@
 """The built-in agents, announced by name; imported when first made."""
 
-from metarl.agents import gradient_presets, rl2_presets  # noqa: F401  (they register presets)
+import metarl.agents.gradient.presets
+import metarl.agents.memory.presets  # noqa: F401  (both register presets)
 from metarl.registry import register_agent
 
-register_agent("rl2", "metarl.agents.rl2:RL2Config")
-register_agent("maml", "metarl.agents.maml:MAMLConfig")
-register_agent("fomaml", "metarl.agents.maml:FOMAMLConfig")
-register_agent("promp", "metarl.agents.promp:ProMPConfig")
-register_agent("emaml", "metarl.agents.emaml:EMAMLConfig")
-register_agent("meta_sgd", "metarl.agents.meta_sgd:MetaSGDConfig")
-register_agent("reptile", "metarl.agents.reptile:ReptileConfig")
-register_agent("pretrained", "metarl.agents.pretrained:PretrainedConfig")
+register_agent("rl2", "metarl.agents.memory.rl2:RL2Config")
+register_agent("maml", "metarl.agents.gradient.maml:MAMLConfig")
+register_agent("fomaml", "metarl.agents.gradient.maml:FOMAMLConfig")
+register_agent("promp", "metarl.agents.gradient.promp:ProMPConfig")
+register_agent("emaml", "metarl.agents.gradient.emaml:EMAMLConfig")
+register_agent("meta_sgd", "metarl.agents.gradient.meta_sgd:MetaSGDConfig")
+register_agent("reptile", "metarl.agents.gradient.reptile:ReptileConfig")
+register_agent("pretrained", "metarl.agents.gradient.pretrained:PretrainedConfig")

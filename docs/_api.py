@@ -5,45 +5,43 @@ import inspect
 from importlib.util import find_spec
 from typing import Any
 
-from _docstrings import alias_text, first_line, linked
+from _docstrings import alias_text, first_line, linked, public_names
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-import metarl
-
 HOMES = {
-    "tasks": "Task families",
-    "agent": "Agents and policies",
-    "registry": "Names",
-    "training": "Training",
-    "records": "Run folders",
-    "files": "Files of a run folder",
-    "evaluation": "Evaluation",
-    "rows": "Curves",
-    "comparison": "Comparison",
-    "statistics": "Uncertainty",
-    "plotting": "Pictures",
-    "rollout": "The engine",
-    "trajectory": "Experience",
-    "worlds": "Worlds",
-    "varied": "Environments that vary",
-    "trial_env": "Trials as episodes",
-    "trial_worlds": "Trials as episodes, batched",
-    "sb3": "stable-baselines3: environments",
-    "sb3_policies": "stable-baselines3: models",
-    "policy_evaluation": "Evaluation of any policy",
-    "recording": "Films",
-    "seeding": "Randomness",
-    "cpu": "The processor",
+    "metarl.tasks.family": "Task families",
+    "metarl.agent": "Agents and policies",
+    "metarl.registry": "Names",
+    "metarl.training.loop": "Training",
+    "metarl.training.run_folder": "Run folders",
+    "metarl.training.files": "Files of a run folder",
+    "metarl.evaluation.agents": "Evaluation",
+    "metarl.results.curves": "Curves",
+    "metarl.results.comparison": "Comparison",
+    "metarl.results.bootstrap": "Uncertainty",
+    "metarl.plots.plot": "Pictures",
+    "metarl.rollout": "The engine",
+    "metarl.trajectory": "Experience",
+    "metarl.tasks.batched_env": "Worlds",
+    "metarl.bridges.varied_env": "Environments that vary",
+    "metarl.bridges.trial_wrapper": "Trials as episodes",
+    "metarl.bridges.trial_env": "Trials as episodes, batched",
+    "metarl.bridges.sb3_vec_env": "stable-baselines3: environments",
+    "metarl.bridges.sb3_policy": "stable-baselines3: models",
+    "metarl.evaluation.policies": "Evaluation of any policy",
+    "metarl.video.record": "Films",
+    "metarl.seeding": "Randomness",
+    "metarl.training.process": "The processor",
 }
 """modules in the order in which one meets them; those not named here follow"""
 BESIDE = {
-    "training": ["RunOptions"],
-    "records": ["RunConfig", "Progress"],
-    "sb3": ["FamilyVecEnv"],
-    "sb3_policies": ["SB3Policy"],
+    "metarl.training.loop": ["RunOptions"],
+    "metarl.training.run_folder": ["RunConfig", "Progress"],
+    "metarl.bridges.sb3_vec_env": ["FamilyVecEnv"],
+    "metarl.bridges.sb3_policy": ["SB3Policy"],
 }
 """what public functions take, though `metarl` itself does not show it"""
 WHOLE = ("metarl.testing", "metarl.errors")
@@ -59,11 +57,11 @@ def setup(app: Sphinx) -> dict[str, bool]:
 def api() -> str:
     """Every public name, by the module it lives in."""
     homes: dict[str, list[str]] = {home: [] for home in HOMES}
-    for name in metarl.__all__:
-        homes.setdefault(metarl._HOMES[name], []).append(name)
+    for name, home in sorted(public_names().items()):
+        homes.setdefault(home, []).append(name)
     parts = []
     for home, names in homes.items():
-        module = importlib.import_module(f"metarl.{home}")
+        module = importlib.import_module(home)
         if names:
             parts += [f"## {HOMES.get(home, home)}", linked(first_line(module))]
             parts += [_directive(module, "metarl", name) for name in names]

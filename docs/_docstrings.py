@@ -13,6 +13,7 @@ import tokenize
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from io import StringIO
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +35,17 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", _process_docstring)
     app.connect("autodoc-process-signature", _process_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def public_names() -> dict[str, str]:
+    """The public names of the library and the modules that define them, as its stub lists them."""
+    stub = Path(metarl.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    return {
+        alias.name: f"metarl.{node.module}"
+        for node in ast.parse(stub).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
 
 
 def field_texts(cls: type) -> dict[str, str]:
@@ -127,8 +139,8 @@ def _double_backticks(line: str) -> str:
 
 def _show_comments(app: Sphinx) -> None:
     """Sphinx reads the string below a field: hands it the comments of those that have none."""
-    for home in {*metarl._HOMES.values()}:
-        module = importlib.import_module(f"metarl.{home}")
+    for home in {*public_names().values()}:
+        module = importlib.import_module(home)
         analyzer = ModuleAnalyzer.for_module(module.__name__)
         analyzer.analyze()
         for name, cls in inspect.getmembers(module, inspect.isclass):

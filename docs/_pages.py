@@ -22,7 +22,7 @@ from sphinx.application import Sphinx
 import metarl
 from metarl.errors import MetaRLError
 from metarl.registry import family_class
-from metarl.training import RunOptions
+from metarl.training.loop import RunOptions
 
 GENERATED = Path("docs/generated")
 """below the root of the repository; git ignores it"""

@@ -9,37 +9,37 @@ LOCOMOTION_STEPS = 200
 META_WORLD_STEPS = 500
 """time limit of an episode, the benchmark's own"""
 
-register_family("metarl/BernoulliBandit-v0", "metarl.envs.bandits:BernoulliBandit")
-register_family("metarl/DependentBandit-v0", "metarl.envs.dependent_bandit:DependentBandit")
-register_family("metarl/FewShotClassification-v0", "metarl.envs.few_shot:FewShotClassification")
-register_family("metarl/GaussianBandit-v0", "metarl.envs.bandits:GaussianBandit")
-register_family("metarl/GoalBandit-v0", "metarl.envs.bandits:GoalBandit")
-register_family("metarl/GridNavigation-v0", "metarl.envs.grid_navigation:GridNavigation")
-register_family("metarl/KrazyWorld-v0", "metarl.envs.krazy_world:KrazyWorld")
-register_family(
-    "metarl/InformativeArmBandit-v0", "metarl.envs.informative_bandit:InformativeArmBandit"
-)
-register_family("metarl/PointNavigation-v0", "metarl.envs.navigation:PointNavigation")
-register_family("metarl/Sinusoid-v0", "metarl.envs.sinusoid:Sinusoid")
-register_family("metarl/SparsePointNavigation-v0", "metarl.envs.navigation:SparsePointNavigation")
-register_family("metarl/TMaze-v0", "metarl.envs.t_maze:TMaze")
-register_family("metarl/TabularMDP-v0", "metarl.envs.tabular_mdp:TabularMDP")
-register_family("metarl/TwoStep-v0", "metarl.envs.two_step:TwoStep")
+for _name, _home in {
+    "BernoulliBandit": "bandits.multi_armed",
+    "GaussianBandit": "bandits.multi_armed",
+    "GoalBandit": "bandits.multi_armed",
+    "DependentBandit": "bandits.dependent_arms",
+    "InformativeArmBandit": "bandits.informative_arm",
+    "PointNavigation": "navigation.point_navigation",
+    "SparsePointNavigation": "navigation.point_navigation",
+    "GridNavigation": "grids.grid_navigation",
+    "KrazyWorld": "grids.krazy_world",
+    "TMaze": "grids.t_maze",
+    "TabularMDP": "tabular.tabular_mdp",
+    "TwoStep": "two_step.two_step",
+    "FewShotClassification": "few_shot.classification",
+    "Sinusoid": "few_shot.sinusoid",
+}.items():
+    register_family(f"metarl/{_name}-v0", f"metarl.envs.{_home}:{_name}")
 
-for _name in ("HalfCheetahDir", "HalfCheetahVel", "HumanoidDir"):
-    gymnasium.register(
-        f"metarl/{_name}-v0", f"metarl.envs.locomotion:{_name}", max_episode_steps=LOCOMOTION_STEPS
-    )
-for _name in ("AntDir", "AntVel", "AntGoal"):
+for _name, _home in {
+    "HalfCheetahDir": "cheetah_and_humanoid",
+    "HalfCheetahVel": "cheetah_and_humanoid",
+    "HumanoidDir": "cheetah_and_humanoid",
+    "AntDir": "ants",
+    "AntVel": "ants",
+    "AntGoal": "ants",
+    "Walker2DRandParams": "random_parameters",
+    "HopperRandParams": "random_parameters",
+}.items():
     gymnasium.register(
         f"metarl/{_name}-v0",
-        f"metarl.envs.locomotion_ants:{_name}",
-        max_episode_steps=LOCOMOTION_STEPS,
-    )
-for _name in ("Walker2DRandParams", "HopperRandParams"):
-    gymnasium.register(
-        f"metarl/{_name}-v0",
-        f"metarl.envs.locomotion_parameters:{_name}",
+        f"metarl.envs.locomotion.{_home}:{_name}",
         max_episode_steps=LOCOMOTION_STEPS,
     )
 for _name in ("ML1", "ML10", "ML25", "ML45"):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
 from metarl.registry import suggestion
-from metarl.tasks import Split
+from metarl.tasks.family import Split
 
 BENCHMARKS = ("ML1", "ML10", "ML25", "ML45")
 THING = "reach-v3"

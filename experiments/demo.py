@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import metarl
-from metarl.envs.bandits import BernoulliBandit
+from metarl.envs.bandits.multi_armed import BernoulliBandit
 
 RUN = Path("runs/demo")
 

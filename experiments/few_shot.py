@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import metarl
-from metarl.envs.few_shot import FewShotClassification
+from metarl.envs.few_shot.classification import FewShotClassification
 
 TASK = "metarl/FewShotClassification-v0"
 REFERENCES = ("nearest_prototype", "perfect_memory", "random")

@@ -23,8 +23,8 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from metarl.envs.bandit_optimum import bayes_optimal_value
-from metarl.envs.bandits import BernoulliBandit
+from metarl.envs.bandits.bayes_optimum import bayes_optimal_value
+from metarl.envs.bandits.multi_armed import BernoulliBandit
 
 SIZES = {f"bandit-{arms}x{pulls}": (arms, pulls) for pulls in (10, 100) for arms in (5, 10, 50)}
 """arms and pulls, under the names that `reproduce.py` gives them"""
@@ -98,8 +98,8 @@ OPTIMA_ABOUT = """\
 ## The exact optimum
 
 The most that anybody can expect who does not know the task: by the project's dynamic programme
-(`metarl.envs.bandit_optimum`), and what it should be, computed beforehand. Seconds are wall time
-on a machine that was shared."""
+(`metarl.envs.bandits.bayes_optimum`), and what it should be, computed beforehand. Seconds are wall
+time on a machine that was shared."""
 
 TASKS_PER_BATCH = 2500
 """as in `metarl.evaluate`: each batch draws streams of its own, so it is part of the seed"""

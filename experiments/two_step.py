@@ -20,8 +20,8 @@ from lived import EVALUATION_SEED, changed, interval, lives, report, save, style
 from matplotlib.figure import Figure
 
 import metarl
-from metarl.envs.two_step import TwoStep
-from metarl.envs.two_step_choices import rounds_of, stay_counts, stay_probabilities
+from metarl.envs.two_step.choices import rounds_of, stay_counts, stay_probabilities
+from metarl.envs.two_step.two_step import TwoStep
 
 RESAMPLES = 1000
 """of the tasks, for 95% intervals"""

@@ -3,7 +3,6 @@
 Axes: `T` steps, `N` tasks, `B` copies of each task, then features (`D` observation, `A` action).
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ import torch
 from gymnasium import Space
 from torch import Generator, Tensor
 
-from metarl.errors import ConfigError
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept, Trajectory
+from metarl.validation import require_positive
 
 Memory: TypeAlias = Any
 """whatever a policy carries from step to step: tensors with leading axes [N, B], or None"""
@@ -105,31 +104,3 @@ class AgentConfig(ABC):
     @abstractmethod
     def build(self, setting: Setting) -> Agent:
         """A new, untrained agent."""
-
-
-def as_device(name: str) -> torch.device:
-    """The torch device of this name.
-
-    Raises:
-        ConfigError: torch knows no such device, or there is none here.
-    """
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device={name!r} cannot be used here: {reason}. Take 'cpu', or 'cuda' where torch "
-            "finds a GPU."
-        ) from error
-
-
-def require_positive(name: str, value: float | None) -> None:
-    """Raises `ConfigError` unless the option is None, or greater than zero and finite."""
-    if value is not None and not 0 < value < math.inf:
-        raise ConfigError(f"{name}={value} must be greater than zero, and finite.")
-
-
-def require_between(name: str, value: float, low: float, high: float) -> None:
-    """Raises `ConfigError` unless `low <= value <= high`."""
-    if not low <= value <= high:
-        raise ConfigError(f"{name}={value} must lie between {low} and {high}.")

@@ -10,23 +10,22 @@ import importlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 import gymnasium
 
 from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, UnknownNameError
-from metarl.tasks import TaskDistribution, TaskFamily
+from metarl.tasks.family import TaskDistribution, TaskFamily
 
 Family = TypeVar("Family", bound=TaskDistribution)
 
+PLUGIN_GROUP = "metarl.plugins"
+"""entry points by which packages of tasks and agents announce themselves"""
+
 FAMILY_KEY = "family"
 """keyword in a Gymnasium spec that holds 'module:Class' of the task family"""
-
-ENVIRONMENTS = "metarl.env_family:env_family"
-"""what makes a family class of an id without that keyword; loaded where it is needed, because it
-builds on much that plugins build on"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +46,35 @@ class Preset:
     """what to expect: the result of the final model, and the minutes"""
 
 
+_bridges: dict[str, str] = {}
 _agents: dict[str, str] = {}
 _presets: dict[tuple[str, str], dict[str, Preset]] = {}
 _loaded_plugins: set[str] = set()
 
 
-def load_plugins() -> None:
+def connect_bridges(*, env: str, vector_env: str, family: str) -> None:
+    """Says what leads from task families to Gymnasium and back, each `'module:name'`.
+
+    Bridges build on the registry, so it knows them by name only, and loads them when needed.
+
+    Args:
+        env: makes a `gymnasium.Env` of a family and its options.
+        vector_env: makes a `gymnasium.vector.VectorEnv` of the same.
+        family: makes a family class of the id of an ordinary environment.
+    """
+    _bridges.update({"env": env, "vector env": vector_env, "family": family})
+
+
+def load_plugins(unannounced: Iterable[EntryPoint] = ()) -> None:
     """Imports every installed package that announces itself as a `metarl.plugins` entry point.
 
     A plugin that cannot be imported is reported as a warning and left out: somebody else's
     broken package must not take this one down.
+
+    Args:
+        unannounced: plugins that are here without being installed.
     """
-    for entry in entry_points(group="metarl.plugins"):
+    for entry in (*entry_points(group=PLUGIN_GROUP), *unannounced):
         if entry.value in _loaded_plugins:
             continue
         _loaded_plugins.add(entry.value)
@@ -96,8 +112,8 @@ def register_family(task_id: str, family: str | type[TaskFamily], **options: Any
         family = f"{family.__module__}:{family.__qualname__}"
     gymnasium.register(
         task_id,
-        entry_point="metarl.gymnasium_bridge:TaskEnv",
-        vector_entry_point="metarl.gymnasium_bridge:TaskVectorEnv",
+        entry_point=_bridges["env"],
+        vector_entry_point=_bridges["vector env"],
         kwargs={FAMILY_KEY: family, **options},
         # A family counts its own steps, so the limit can follow its options.
         max_episode_steps=None,
@@ -186,7 +202,7 @@ def agent_config(name: str) -> type[AgentConfig]:
 def family_class(task_id: str) -> tuple[type[TaskDistribution], dict[str, Any]]:
     """The family's class and the options that its id sets.
 
-    An ordinary environment becomes a family: see `metarl.env_family`.
+    An ordinary environment becomes a family: see `metarl.bridges.gym_family`.
 
     Args:
         task_id: `namespace/Name-v0`, or `module:namespace/Name-v0` to import `module` first.
@@ -212,7 +228,7 @@ def family_class(task_id: str) -> tuple[type[TaskDistribution], dict[str, Any]]:
     options = dict(gymnasium.registry[name].kwargs)
     family: type[TaskDistribution]
     if FAMILY_KEY not in options:
-        family = load_object(ENVIRONMENTS)(task_id)
+        family = load_object(_bridges["family"])(task_id)
         return family, {}
     family = load_object(options.pop(FAMILY_KEY))
     return family, options

@@ -11,12 +11,13 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
-from metarl.agent import Agent, Policy, require_positive
+from metarl.agent import Agent, Policy
 from metarl.errors import NonFiniteError
 from metarl.seeding import Seeds
-from metarl.tasks import TaskDistribution, as_tasks
+from metarl.tasks.batched_env import Transition, World
+from metarl.tasks.family import TaskDistribution, as_tasks
 from metarl.trajectory import Percept, Trajectory
-from metarl.worlds import Transition, World
+from metarl.validation import require_positive
 
 Collect: TypeAlias = Callable[[Policy, int], Trajectory]
 """lives with a policy in the tasks at hand; the number says after how many adaptation steps"""

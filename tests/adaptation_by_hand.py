@@ -13,11 +13,11 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal, kl_divergence
 
-from metarl.agents.inner import FixedRate, InnerProblem, InnerRule, LearntRates
-from metarl.agents.lessons import ESTIMATORS, Estimator, Lesson
-from metarl.agents.outer import MetaProblem
-from metarl.heads import action_head
-from metarl.stacked import StackedMLP
+from metarl.agents.gradient.inner_loop import FixedRate, InnerProblem, InnerRule, LearntRates
+from metarl.agents.gradient.outer_loop import MetaProblem
+from metarl.agents.gradient.pg_batch import ESTIMATORS, Estimator, Lesson
+from metarl.networks.action_heads import action_head
+from metarl.networks.stacked_mlp import StackedMLP
 
 DISCRETE = spaces.Discrete(3)
 # The first component is bounded, with centre 1 and half range 3; the second has no bounds.
@@ -150,7 +150,7 @@ class Case:
         return self.distribution(params, data, task).log_prob(action)
 
     def inner_loss(self, params: Tensor, data: Lesson, task: int) -> Tensor:
-        """The definitions in metarl/losses.py, decision by decision."""
+        """The definitions in metarl/learning/losses.py, decision by decision."""
         log_prob = self.log_prob(params, data, task)
         total = torch.zeros((), dtype=torch.float64)
         for copy, lived in enumerate(data.valid[:, task].sum(0).int().tolist()):

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from metarl.agent import AgentConfig, Decision, require_positive
+from metarl.agent import AgentConfig, Decision
 from metarl.errors import CheckpointError
+from metarl.validation import require_positive
 
 
 @dataclass(frozen=True, kw_only=True)

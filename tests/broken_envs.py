@@ -14,7 +14,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.tasks import TaskFamily
+from metarl.tasks.family import TaskFamily
 
 ARMS = 12
 

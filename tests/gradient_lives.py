@@ -6,11 +6,11 @@ from torch import Tensor
 
 import metarl
 from metarl.agent import Policy, Setting
-from metarl.agents.gradient import GradientAgent
+from metarl.agents.gradient.trainer import GradientAgent
 from metarl.registry import agent_config
 from metarl.rollout import adaptation_phases, collect
 from metarl.seeding import Seeds
-from metarl.tasks import TaskFamily
+from metarl.tasks.family import TaskFamily
 from metarl.trajectory import Trajectory
 
 AGENTS = ["maml", "fomaml", "promp", "emaml", "meta_sgd", "reptile", "pretrained"]

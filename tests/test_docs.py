@@ -13,10 +13,11 @@ import matplotlib
 import pytest
 
 import metarl
-from metarl import cli, registry, results_commands
-from metarl.terminal import parse
-
-from .test_readme import ROOT, code_blocks
+from metarl import registry
+from metarl.cli import main as cli
+from metarl.cli import results
+from metarl.cli.terminal import parse
+from tests.test_readme import ROOT, code_blocks
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 WRITTEN = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments/README.md"]
@@ -24,9 +25,9 @@ TINY = {"num_tasks": 8, "iterations": 2, "copies": 2, "evaluation_steps": 1}
 """of each training and evaluation, as far as the agent has it, whatever the page says"""
 PARSED = {
     "list": cli.ListOptions,
-    "evaluate": results_commands.EvaluateOptions,
-    "compare": results_commands.CompareOptions,
-    "plot": results_commands.PlotOptions,
+    "evaluate": results.EvaluateOptions,
+    "compare": results.CompareOptions,
+    "plot": results.PlotOptions,
 }
 """the options of commands; those of `train` depend on the agent and the task"""
 

@@ -11,9 +11,8 @@ import pytest
 from gymnasium import spaces
 
 import metarl
-from metarl.envs.navigation import PointNavigation
-
-from .test_readme import ROOT
+from metarl.envs.navigation.point_navigation import PointNavigation
+from tests.test_readme import ROOT
 
 IDS = [name for name in metarl.task_ids() if name.startswith("metarl/")]
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from metarl import cli
-from metarl.files import read_metrics
-from metarl.records import load_run
+from metarl.cli import main as cli
+from metarl.training.files import read_metrics
+from metarl.training.run_folder import load_run
 
 TASK = "metarl/PointNavigation-v0"
 SMALL = ["--num-tasks", "8", "--hidden", "8", "--no-progress"]

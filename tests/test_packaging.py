@@ -5,11 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import metarl
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"metarl": "metarl", "envs": "metarl/envs", "agents": "metarl/agents"}
@@ -59,7 +62,8 @@ def test_wheel_holds_every_source_and_nothing_else(wheel):
     expected = {
         f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, inside in PACKAGES.items()
-        for path in (ROOT / folder).rglob("*.py")
+        for path in (ROOT / folder).rglob("*.py*")
+        if path.suffix in (".py", ".pyi")
     }
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -70,7 +74,7 @@ def test_wheel_announces_the_command_and_the_plugins(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
         lines = archive.read(name).decode().splitlines()
-    assert "metarl = metarl.cli:main" in lines
+    assert "metarl = metarl.cli.main:main" in lines
     plugins = lines[lines.index("[metarl.plugins]") + 1 :]
     assert {"envs = metarl.envs", "agents = metarl.agents"} <= set(plugins)
 
@@ -113,3 +117,44 @@ def test_constraints_pin_every_direct_dependency():
     }
     # The wheel builder, which comes with the interpreter, and an extra of our own.
     assert missing <= {"setuptools", "metarl_suite[docs,few_shot,mujoco,sb3]"}
+
+
+@pytest.fixture
+def dependencies(tmp_path):
+    """All that is installed here, but for this project."""
+    folder = tmp_path / "dependencies"
+    folder.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not re.match(r"metarl_suite|__editable__|.*\.pth$", path.name):
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+def test_a_clone_that_is_not_installed_finds_its_tasks_and_agents(dependencies, tmp_path):
+    for folder in PACKAGES:
+        shutil.copytree(ROOT / folder, tmp_path / "clone" / folder)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path / "clone")
+    code = f"""
+import sys
+import sysconfig
+sys.path.append({str(dependencies)!r})
+import metarl
+print(metarl.__file__, metarl.__version__, *metarl.agent_names(), *metarl.task_ids())
+print(metarl.make_family("metarl/TMaze-v0"), metarl.agent_config("maml").__module__)
+"""
+    result = subprocess.run(
+        [sys.executable, "-S", "-W", "error", "-c", code],
+        cwd=tmp_path / "clone",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    names, family = result.stdout.splitlines()
+    assert names.split()[:2] == [
+        str(tmp_path / "clone" / "metarl" / "__init__.py"),
+        f"{metarl.__version__}+clone",
+    ]
+    assert {"rl2", "maml", "metarl/BernoulliBandit-v0"} <= set(names.split())
+    assert family.startswith("TMaze(")
+    assert family.endswith("metarl.agents.gradient.maml")

@@ -10,7 +10,7 @@ import torch
 
 import metarl
 from metarl.seeding import Seeds
-from metarl.tasks import BatchedWorld
+from metarl.tasks.family import BatchedWorld
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

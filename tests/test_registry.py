@@ -6,8 +6,8 @@ import pytest
 
 import metarl
 from metarl import registry
-from metarl.agents.rl2 import RL2Config
-from metarl.envs.bandits import BernoulliBandit, GoalBandit
+from metarl.agents.memory.rl2 import RL2Config
+from metarl.envs.bandits.multi_armed import BernoulliBandit, GoalBandit
 from metarl.errors import ConfigError, TaskContractError, UnknownNameError
 from metarl.registry import Preset
 from tests.worlds_of_glass import Countdown
@@ -42,7 +42,7 @@ def test_a_taken_id_is_refused(countdown):
 
 def test_a_taken_agent_is_refused():
     with pytest.raises(ConfigError, match="agent called 'rl2' is already registered"):
-        metarl.register_agent("rl2", "metarl.agents.rl2:RL2Config")
+        metarl.register_agent("rl2", "metarl.agents.memory.rl2:RL2Config")
 
 
 def test_unknown_ids_suggest_the_nearest_and_the_remedy():

@@ -11,7 +11,8 @@ from pathlib import Path
 import gymnasium
 import pytest
 
-from metarl import cli, env_family
+from metarl.bridges import gym_family
+from metarl.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "your_own_task.md").read_text(encoding="utf-8")
@@ -34,7 +35,7 @@ def empty_folder(tmp_path, monkeypatch):
         del gymnasium.registry[name]
     for name in ("my_module", "poles"):
         sys.modules.pop(name, None)
-    env_family.env_family.cache_clear()
+    gym_family.env_family.cache_clear()
 
 
 def made_small(command: str) -> list[str]:

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from torch import Generator, Tensor
 
 from metarl.agent import Decision, Memory
-from metarl.tasks import TaskFamily
+from metarl.tasks.family import TaskFamily
 from metarl.trajectory import Percept
 
 

@@ -8,7 +8,7 @@ import torch
 
 import metarl
 from metarl.errors import ConfigError
-from metarl.policies import UniformPolicy
+from metarl.networks.policies import UniformPolicy
 
 pytest.importorskip("metaworld", reason="needs the extra 'metaworld'")
 

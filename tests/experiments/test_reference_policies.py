@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import metarl
-from metarl.envs.bandit_index import GittinsIndex
-from metarl.envs.bandit_references import PullsHighest
-from metarl.envs.bandits import BernoulliBandit
+from metarl.envs.bandits.gittins_index import GittinsIndex
+from metarl.envs.bandits.multi_armed import BernoulliBandit
+from metarl.envs.bandits.references import PullsHighest
 from tests.bandit_lives import exact_return
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "reference_policies.py"

@@ -1,0 +1,1 @@
+"""Agents that adapt by gradient steps, and the trainer that they share."""

@@ -1,0 +1,32 @@
+"""E-MAML: MAML whose first policy is also paid for what could be learnt from its actions.
+
+Source: Stadie et al. 2018, arXiv:1803.01118.
+"""
+
+from dataclasses import dataclass
+
+from metarl.agents.gradient.outer_loop import Exploration, Objective
+from metarl.agents.gradient.trainer import MOST, TrustRegionConfig
+from metarl.validation import require_between, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMAMLConfig(TrustRegionConfig):
+    """E-MAML: MAML with an exploration term (Stadie et al. 2018, arXiv:1803.01118)."""
+
+    exploration: float = 0.1
+    """weight of the first policy's credit for the return after adaptation"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive("adaptation_steps", self.adaptation_steps)
+        require_between("exploration", self.exploration, 0.0, MOST)
+
+    @property
+    def label(self) -> str:
+        """E-MAML."""
+        return "E-MAML"
+
+    def objective(self) -> Objective:
+        """MAML's, and the exploration term."""
+        return Exploration(self.exploration)

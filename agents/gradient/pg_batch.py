@@ -1,0 +1,137 @@
+"""What was lived in one phase goes in, what a policy gradient reads comes out.
+
+Axes: `T` steps, `N` tasks, `B` copies of each, `M` = T x B decisions of a task, then features
+(`D` observation, `R` raw numbers of a decision).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metarl.learning import losses
+from metarl.learning.advantages import gae
+from metarl.learning.linear_baseline import linear_values
+from metarl.networks.action_heads import ActionHead
+from metarl.trajectory import Trajectory, opening
+
+Estimator: TypeAlias = Literal["score", "lvc", "dice", "loaded_dice"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """One phase of all tasks, time-major."""
+
+    inputs: Tensor  # [M, N, D] observations
+    action: Tensor  # [T, N, B] int64 or [T, N, B, A] float
+    log_prob: Tensor  # [T, N, B] under the policy that acted
+    advantage: Tensor  # [T, N, B]
+    reward: Tensor  # [T, N, B] discounted to the start of its episode
+    value: Tensor  # [T, N, B] baseline, discounted likewise
+    deviation: Tensor  # [N] what advantages were divided by
+    episode_return: Tensor  # [N] mean over episodes of the undiscounted return
+    first: Tensor  # [T, N, B] bool
+    valid: Tensor  # [T, N, B] float, 1 where a lane was alive
+
+    def of_copies(self, count: int) -> "Lesson":
+        """What the first `count` copies of each task lived."""
+        copies = self.valid.shape[2]
+        inputs = self.inputs.view(-1, copies, *self.inputs.shape[1:])[:, :count]
+        rest = {
+            name: value[:, :, :count]
+            for name, value in vars(self).items()
+            if name not in ("inputs", "deviation", "episode_return")
+        }
+        return replace(self, inputs=inputs.flatten(0, 1), **rest)
+
+    def over_time(self, raw: Tensor) -> Tensor:
+        """Numbers of every decision, [M, N, ...], as [T, N, B, ...]."""
+        copies = self.valid.shape[2]
+        return raw.view(-1, copies, *raw.shape[1:]).transpose(1, 2)
+
+    def log_probs(self, head: ActionHead, raw: Tensor) -> Tensor:
+        """Of the actions taken, under the distributions told by raw [M, N, R]; [T, N, B]."""
+        return head.evaluate(self.over_time(raw), self.action)[0]
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Of numbers [T, N, B] over the transitions lived, then over tasks; []."""
+        return ((value * self.valid).sum((0, 2)) / self.valid.sum((0, 2))).mean()
+
+    def divergence(self, head: ActionHead, old: Tensor, new: Tensor) -> Tensor:
+        """Mean KL(old || new) of distributions told by raw numbers [M, N, R]; []."""
+        return self.mean(self.over_time(head.divergence(old, new)))
+
+
+def lesson(phase: Trajectory, *, gamma: float, lam: float, normalise: bool) -> Lesson:
+    """Advantages over a linear baseline fitted to the phase itself, task by task.
+
+    An episode's return ends with the episode, at a time limit too: the baseline knows the time,
+    so it is the value of the rest of the episode.
+
+    Args:
+        phase: [T, N, B, ...].
+        gamma: discount per step, from anew in each episode.
+        lam: lambda of generalised advantage estimation.
+        normalise: advantages of each task get mean 0 and deviation 1; rewards and values of DiCE
+            are divided by the same deviation, so that one inner rate serves all estimators.
+
+    Raises:
+        ConfigError: too few transitions for the baseline.
+        NonFiniteError: the baseline has no finite fit.
+    """
+    ends = phase.terminated | phase.truncated
+    nothing = torch.zeros_like(phase.reward)
+    never = torch.zeros_like(ends)
+    returns = gae(phase.reward, nothing, nothing, ends, never, gamma=gamma, lam=1.0)
+    step = torch.arange(len(ends), device=ends.device).view(-1, 1, 1) - opening(phase.first)
+    flat = [_by_task(part) for part in (phase.obs, step, returns, phase.valid)]
+    time, tasks, copies = phase.valid.shape
+    value = linear_values(*flat).view(tasks, time, copies).transpose(0, 1).contiguous()
+    next_value = torch.cat((value[1:], nothing[:1]))
+    advantage = gae(phase.reward, value, next_value, ends, never, gamma=gamma, lam=lam)
+    valid = phase.valid.to(value.dtype)
+    discount = valid * gamma ** step.to(valid.dtype)
+    deviation = torch.ones_like(valid[:1, :, :1])
+    if normalise:
+        count = valid.sum((0, 2), keepdim=True)
+        mean = (advantage * valid).sum((0, 2), keepdim=True) / count
+        # In double precision, where squares of large advantages are finite, too.
+        square = ((advantage - mean) * valid).double().square()
+        deviation = (square.sum((0, 2), keepdim=True) / count).sqrt().to(value.dtype) + 1e-8
+        advantage = (advantage - mean) / deviation
+        discount = discount / deviation
+    episodes = (phase.first & phase.valid).sum((0, 2))
+    return Lesson(
+        inputs=phase.obs.transpose(1, 2).flatten(0, 1).contiguous(),
+        action=phase.action,
+        log_prob=phase.log_prob,
+        advantage=advantage,
+        reward=phase.reward * discount,
+        value=value * discount,
+        deviation=deviation.flatten(),
+        episode_return=phase.reward.sum((0, 2)) / episodes,
+        first=phase.first,
+        valid=valid,
+    )
+
+
+def _by_task(value: Tensor) -> Tensor:
+    """[T, N, B, ...] -> [N, T * B, ...]."""
+    return value.transpose(0, 1).flatten(1, 2)
+
+
+ESTIMATORS: Mapping[Estimator, Callable[[Tensor, Lesson], Tensor]] = {
+    "score": lambda log_prob, data: losses.score_function(log_prob, data.advantage, data.valid),
+    "lvc": lambda log_prob, data: losses.low_variance_curvature(
+        log_prob, data.log_prob, data.advantage, data.valid
+    ),
+    "dice": lambda log_prob, data: losses.dice(
+        log_prob, data.reward, data.value, data.first, data.valid
+    ),
+    "loaded_dice": lambda log_prob, data: losses.loaded_dice(
+        log_prob, data.advantage, data.first, data.valid
+    ),
+}
+"""inner losses: log-probabilities [T, N, B] of the actions taken -> loss of each task [N]"""

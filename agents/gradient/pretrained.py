@@ -1,0 +1,22 @@
+"""Pretrained: one policy trained for the mean over tasks, then adapted by gradient steps.
+
+The baseline of Finn et al. 2017, arXiv:1703.03400, section 5: TRPO on all tasks jointly, blind to
+the adaptation that an evaluation will ask for.
+"""
+
+from dataclasses import dataclass
+
+from metarl.agents.gradient.trainer import TrustRegionConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedConfig(TrustRegionConfig):
+    """Pretrained: joint training over tasks, adapted afterwards (Finn et al. 2017, 1703.03400)."""
+
+    adaptation_steps: int = 0
+    """gradient steps per task in training: none"""
+
+    @property
+    def label(self) -> str:
+        """Pretrained."""
+        return "pretrained"

@@ -1,0 +1,56 @@
+"""ProMP: low-variance curvature in the inner step, PPO with a price on the first policy outside.
+
+Source: Rothfuss et al. 2019, arXiv:1810.06784, and its released code for the defaults.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from metarl.agents.gradient.outer_loop import OuterRule
+from metarl.agents.gradient.pg_batch import Estimator
+from metarl.agents.gradient.proximal import Proximal
+from metarl.agents.gradient.trainer import MOST, GradientConfig
+from metarl.validation import require_between, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProMPConfig(GradientConfig):
+    """ProMP: proximal meta-policy search (Rothfuss et al. 2019, arXiv:1810.06784)."""
+
+    estimator: Estimator = "lvc"
+    """inner loss: score (plain), lvc (low-variance curvature), dice or loaded_dice"""
+    clip: float = 0.3
+    """how far the probability ratio may move before its gradient is cut"""
+    epochs: int = 5
+    """steps of Adam per meta-iteration, each with the meta-gradient computed anew"""
+    learning_rate: float = 1e-3
+    """of Adam"""
+    target_kl: float = 0.01
+    """how far the policies before each inner step shall move in a meta-iteration"""
+    initial_price: float = 5e-4
+    """weight of that divergence at the start; it adapts"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("clip", "epochs", "learning_rate", "target_kl"):
+            require_positive(name, getattr(self, name))
+        require_between("initial_price", self.initial_price, 0.0, MOST)
+
+    @property
+    def label(self) -> str:
+        """ProMP."""
+        return "ProMP" if self.estimator == "lvc" else f"ProMP ({self.estimator})"
+
+    def outer_rule(self, size: int, device: torch.device) -> OuterRule:
+        """PPO with adaptive prices."""
+        return Proximal(
+            inner_steps=self.adaptation_steps,
+            size=size,
+            clip=self.clip,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            target=self.target_kl,
+            price=self.initial_price,
+            device=device,
+        )

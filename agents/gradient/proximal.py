@@ -1,0 +1,119 @@
+"""PPO through the inner steps: what the adapted policies lived goes in, better parameters come out.
+
+Axes: `M` decisions of each task, `N` tasks, `K` inner steps, `Q` meta-parameters, `R` raw numbers.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metarl.agents.gradient.outer_loop import (
+    MetaProblem,
+    Objective,
+    OuterRule,
+    inner_report,
+    require_finite,
+)
+from metarl.errors import CheckpointError
+from metarl.learning.losses import clipped_gain
+from metarl.learning.optimiser_state import load_moments, save_moments
+
+MOST_CHANGE = 1000.0
+"""of a price, up or down: halved without end it would not come back"""
+
+
+class Proximal(OuterRule):
+    """ProMP: steps of Adam on PPO's clipped objective, and a price on moving the first policies.
+
+        loss + sum over k < K of price[k] * KL(acting policy k || policy k)
+
+    A price doubles when its divergence ends above 1.5 times the target, and halves below the
+    target over 1.5; it stays within a factor of a thousand of where it began.
+
+    Source: Rothfuss et al. 2019, arXiv:1810.06784, algorithm 1 and eq. 13.
+    """
+
+    def __init__(
+        self,
+        *,
+        inner_steps: int,
+        size: int,
+        clip: float,
+        epochs: int,
+        learning_rate: float,
+        target: float,
+        price: float,
+        device: torch.device,
+    ) -> None:
+        """See `ProMPConfig`; `size` is Q."""
+        self._clip, self._epochs, self._target = clip, epochs, target
+        self._first_price = price
+        self._price = torch.full((inner_steps,), price)
+        self._vector = torch.nn.Parameter(torch.zeros(size, device=device))
+        self._adam = torch.optim.Adam([self._vector], lr=learning_rate)
+
+    def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Some steps of Adam on the same experience."""
+        self._vector.data.copy_(vector)
+        here = problem.adapt(vector)
+        old = [raw.detach() for raw in here.raw]
+        report = inner_report(problem, here)
+        objective = self._objective(old)
+        for epoch in range(self._epochs):
+            if epoch:
+                here = problem.adapt(self._vector.data)
+            loss, gradient = problem.differentiated(objective, here)
+            require_finite(gradient, "ProMP's gradient")
+            if not epoch:
+                first_loss, norm = loss, float(gradient.norm())
+            self._vector.grad = gradient
+            self._adam.step()
+            self._vector.data = problem.inner.project(self._vector.data)
+        raw = problem.adapt(self._vector.data).raw
+        with torch.no_grad():
+            pairs = zip(old, raw, strict=True)
+            moved = [float(problem.divergence(*pair, k)) for k, pair in enumerate(pairs)]
+            last_loss = float(objective(problem, raw))
+        for step, divergence in enumerate(moved[:-1]):
+            self._price[step] *= 2.0 ** (
+                (divergence > 1.5 * self._target) - (divergence < self._target / 1.5)
+            )
+        self._price.clamp_(self._first_price / MOST_CHANGE, self._first_price * MOST_CHANGE)
+        return self._vector.data.clone(), {
+            **report,
+            "outer_loss": first_loss,
+            "outer_improvement": first_loss - last_loss,
+            "outer_kl": moved[-1],
+            "gradient_norm": norm,
+            **{f"first_policy_kl_{k}": value for k, value in enumerate(moved[:-1])},
+            **{f"first_policy_price_{k}": float(p) for k, p in enumerate(self._price)},
+        }
+
+    def _objective(self, old: Sequence[Tensor]) -> Objective:
+        def objective(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
+            last = problem.lessons[-1]
+            ratio = problem.ratio(raw, len(raw) - 1)
+            loss = -last.mean(clipped_gain(ratio, last.advantage, clip=self._clip))
+            for step, price in enumerate(self._price.tolist()):
+                loss = loss + price * problem.divergence(old[step], raw[step], step)
+            return loss
+
+        return objective
+
+    def state(self) -> dict[str, Tensor]:
+        """Prices and Adam's moments."""
+        return {"price": self._price.clone(), **save_moments(self._adam)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Likewise."""
+        price = state.get("price")
+        if price is None or price.shape != self._price.shape:
+            got = "none" if price is None else len(price)
+            raise CheckpointError(
+                f"The checkpoint does not fit this agent: ProMP has a price for each of its "
+                f"{len(self._price)} inner steps, and the checkpoint has {got}. It was written by "
+                "an agent with other adaptation_steps."
+            )
+        self._price = price.clone()
+        load_moments(self._adam, state)

@@ -1,0 +1,1 @@
+"""Agents that adapt in memory."""

@@ -1,0 +1,1 @@
+"""Bandits, their posteriors, indices and exact optima."""

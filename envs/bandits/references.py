@@ -1,0 +1,211 @@
+"""Policies for bandits that need no training: a family's tasks go in, floors and ceilings come out.
+
+Axes: `N` tasks, `B` copies of each task, `A` arms.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
+import torch
+from gymnasium import spaces
+from torch import Generator, Tensor
+
+from metarl.agent import Decision, Policy
+from metarl.envs.bandits import arm_scores as scores
+from metarl.envs.bandits.arm_scores import Score, tallied
+from metarl.envs.bandits.bayes_optimum import BayesOptimal, solvable
+from metarl.envs.bandits.gittins_index import GittinsIndex, tabulable
+from metarl.networks.policies import UniformPolicy
+from metarl.tasks.family import Reference
+from metarl.trajectory import Percept
+
+EPSILON = 0.1
+"""share of random pulls of the epsilon-greedy references; Sutton and Barto 2018, section 2.3
+
+Duan et al. 2016 take the best of 0, 0.1, ..., 1 for each size of bandit, on the tasks that they
+report. With up to 100 pulls the best of these is 0, which is 'greedy'."""
+BERNOULLI_BOUND_SCALE = 0.2
+"""what the bonus of UCB1 is scaled by where payouts are 0 or 1
+
+Duan et al. 2016 take the best of 0, 0.1, ..., 1 likewise. For 5, 10 and 50 arms this one is best
+at 100 pulls, and not told apart from the best, 0.1, at 10. The 1 of Auer et al. 2002 explores far
+too much in trials this short."""
+GAUSSIAN_BOUND_SCALE = 0.5
+"""the same for rewards of unit variance: best at 100 pulls, not told apart from 0.4 at 10"""
+
+Role: TypeAlias = Literal["floor", "baseline", "ceiling"]
+References: TypeAlias = Mapping[str, Reference]
+ArmMeans: TypeAlias = Callable[[Tensor], Tensor]
+"""tasks [N, ...] -> mean reward of every arm [N, A]"""
+
+
+def bernoulli(arms: int, pulls: int, arm_means: ArmMeans) -> References:
+    """Arms with payout probabilities from U[0, 1]."""
+    mean, draw = scores.beta_mean, scores.beta_draw
+    return {
+        "random": _random(arms),
+        "greedy": _scored("greedy", arms, mean, by_default=False),
+        "epsilon_greedy": _epsilon_greedy(arms, mean),
+        "ucb1": _scored(
+            f"UCB1 (bonus x {BERNOULLI_BOUND_SCALE})",
+            arms,
+            scores.UpperBound(mean=mean, prior_pulls=2, scale=BERNOULLI_BOUND_SCALE),
+            by_default=False,
+        ),
+        "thompson": _scored("Thompson sampling", arms, draw),
+        "optimistic_thompson": _scored(
+            "optimistic Thompson sampling",
+            arms,
+            scores.Optimistic(draw=draw, mean=mean),
+            by_default=False,
+        ),
+        **_gittins(arms, pulls),
+        **_bayes_optimal(arms, pulls),
+        "best_arm": _best_arm(arm_means),
+    }
+
+
+def gaussian(arms: int, arm_means: ArmMeans) -> References:
+    """Arms with means from N(0, 1), and rewards of unit variance."""
+    mean, draw = scores.normal_mean, scores.normal_draw
+    return {
+        "random": _random(arms),
+        "greedy": _scored("greedy", arms, mean, by_default=False),
+        "epsilon_greedy": _epsilon_greedy(arms, mean),
+        "ucb": _scored(
+            f"UCB (bonus x {GAUSSIAN_BOUND_SCALE})",
+            arms,
+            scores.UpperBound(mean=mean, prior_pulls=1, scale=GAUSSIAN_BOUND_SCALE),
+        ),
+        "thompson": _scored("Thompson sampling", arms, draw),
+        "best_arm": _best_arm(arm_means),
+    }
+
+
+def goal(arms: int, arm_means: ArmMeans, posterior: scores.GoalPosterior) -> References:
+    """Arms of which one, any of them alike, pays more often than the rest."""
+    return {
+        "random": _random(arms),
+        "thompson": _scored("Thompson sampling", arms, posterior),
+        "best_arm": _best_arm(arm_means),
+    }
+
+
+def pair(arm_means: ArmMeans, posterior: scores.PairPosterior) -> References:
+    """Two arms that pay with p and 1 - p.
+
+    Both arms say equally much about p, so nothing is gained by exploring: whoever pulls the arm
+    that is expected to pay more earns as much as anybody can, at every pull.
+    """
+    return {
+        "random": _random(2),
+        "thompson": _scored("Thompson sampling", 2, posterior.draw),
+        "bayes_optimal": _scored("exact Bayes optimum", 2, posterior.mean, role="ceiling"),
+        "best_arm": _best_arm(arm_means),
+    }
+
+
+def informative(arms: int, arm_means: ArmMeans, *, thompson: Score, optimum: Score) -> References:
+    """Arms of which one tells, by its payout, which one pays most."""
+    return {
+        "random": _random(arms),
+        "thompson": _scored("Thompson sampling", arms, thompson),
+        "bayes_optimal": _scored("exact Bayes optimum", arms, optimum, role="ceiling"),
+        "best_arm": _best_arm(arm_means),
+    }
+
+
+def _epsilon_greedy(arms: int, mean: Score) -> Reference:
+    score = scores.EpsilonGreedy(mean=mean, epsilon=EPSILON)
+    return _scored(f"epsilon-greedy ({EPSILON})", arms, score, by_default=False)
+
+
+def _gittins(arms: int, pulls: int) -> References:
+    if not tabulable(pulls):
+        return {}
+
+    def build(tasks: Tensor) -> Policy:
+        return PullsHighest(arms, GittinsIndex(pulls, tasks.device), tasks.device)
+
+    reference = Reference(
+        role="baseline",
+        label="Gittins index (finite horizon)",
+        build=build,
+        # Where the optimum itself is known it says nothing more; the largest tables take long.
+        by_default=pulls <= 200 and not solvable(arms, pulls),
+    )
+    return {"gittins": reference}
+
+
+def _bayes_optimal(arms: int, pulls: int) -> References:
+    """The ceiling for anybody who does not know the task; empty where it is too large to solve."""
+    if not solvable(arms, pulls):
+        return {}
+    reference = Reference(
+        role="ceiling",
+        label="exact Bayes optimum",
+        build=lambda tasks: BayesOptimal(arms, pulls, tasks.device),
+    )
+    return {"bayes_optimal": reference}
+
+
+def _random(arms: int) -> Reference:
+    """The floor: pulls any arm."""
+    policy = UniformPolicy(spaces.Discrete(arms))
+    return Reference(role="floor", label="random", build=lambda _: policy)
+
+
+def _best_arm(arm_means: ArmMeans) -> Reference:
+    """The ceiling for somebody who knows the task."""
+    return Reference(
+        role="ceiling",
+        label="best arm (knows the task)",
+        build=lambda tasks: BestArm(arm_means(tasks)),
+    )
+
+
+def _scored(
+    label: str, arms: int, score: Score, *, role: Role = "baseline", by_default: bool = True
+) -> Reference:
+    return Reference(
+        role=role,
+        label=label,
+        build=lambda tasks: PullsHighest(arms, score, tasks.device),
+        by_default=by_default,
+    )
+
+
+class PullsHighest:
+    """Pulls the arm whose tally scores highest; of equals, the first.
+
+    Scores may be drawn, but the probability of the arm pulled is not computed: `log_prob` is zero.
+    """
+
+    def __init__(self, arms: int, score: Score, device: torch.device | str = "cpu") -> None:
+        self._arms, self._score, self._device = arms, score, device
+
+    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
+        """An empty tally [N, B, A, 2]."""
+        return torch.zeros(num_tasks, copies, self._arms, 2, device=self._device)
+
+    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
+        """The arm with the highest score."""
+        tally = tallied(memory, percept)
+        action = self._score(tally, generator).argmax(-1)
+        return Decision(action, torch.zeros_like(percept.previous_reward), tally)
+
+
+class BestArm:
+    """Pulls the arm with the highest mean in every task."""
+
+    def __init__(self, means: Tensor) -> None:
+        """Takes the mean reward of every arm of every task, [N, A]."""
+        self._best = means.argmax(1)
+
+    def initial_memory(self, num_tasks: int, copies: int) -> None:
+        """Nothing to remember."""
+
+    def act(self, percept: Percept, memory: None, generator: Generator) -> Decision:
+        """The best arm."""
+        action = self._best.unsqueeze(1).expand_as(percept.previous_reward).clone()
+        return Decision(action, torch.zeros_like(percept.previous_reward), None)

@@ -1,0 +1,1 @@
+"""Pens that families draw themselves with."""

@@ -1,0 +1,1 @@
+"""Few-shot classification and regression as tasks."""

@@ -1,0 +1,1 @@
+"""Gridworlds and corridors, their planners and exact optima."""

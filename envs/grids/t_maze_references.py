@@ -1,0 +1,57 @@
+"""Policies for the T-maze that need no training: ways go in, a floor and a ceiling come out.
+
+Axes: `N` tasks, `B` copies of each task.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from gymnasium import spaces
+from torch import Generator, Tensor
+
+from metarl.agent import Decision
+from metarl.networks.policies import UniformPolicy
+from metarl.tasks.family import Reference
+from metarl.trajectory import Percept
+
+FORWARD, UP, BACK, DOWN = range(4)
+
+
+def references(steps: int, arm: Callable[[Tensor], Tensor]) -> Mapping[str, Reference]:
+    """For episodes of `steps` steps; `arm` gives 1 (up) or -1 (down) for each of the tasks."""
+    actions = spaces.Discrete(4)
+    return {
+        "random": Reference(role="floor", label="random", build=lambda _: UniformPolicy(actions)),
+        "guess": Reference(
+            role="floor",
+            label="walks, then guesses (no memory)",
+            build=lambda tasks: Walker(steps, None, tasks.device),
+        ),
+        "oracle": Reference(
+            role="ceiling",
+            label="oracle (knows the way)",
+            build=lambda tasks: Walker(steps, arm(tasks), tasks.device),
+        ),
+    }
+
+
+class Walker:
+    """Walks forward and, in the last step, into the arm it knows, or into any."""
+
+    def __init__(self, steps: int, arms: Tensor | None, device: torch.device | str = "cpu") -> None:
+        """Takes the arm of every task, [N], 1 (up) or -1 (down); None: draws one."""
+        self._steps, self._arms, self._device = steps, arms, device
+
+    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
+        """Steps taken in this episode, [N, B] int64."""
+        return torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._device)
+
+    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
+        """Forward; in the last step up or down."""
+        time = torch.where(percept.first_of_episode, 0, memory)
+        if self._arms is None:
+            up = torch.rand(time.shape, generator=generator, device=time.device) < 0.5
+        else:
+            up = (self._arms > 0).unsqueeze(1).expand(time.shape)
+        action = torch.where(time == self._steps - 1, torch.where(up, UP, DOWN), FORWARD)
+        return Decision(action, torch.zeros_like(percept.previous_reward), time + 1)

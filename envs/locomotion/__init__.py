@@ -1,0 +1,1 @@
+"""MuJoCo bodies whose goal, or whose own parameters, vary."""

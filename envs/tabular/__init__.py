@@ -1,0 +1,1 @@
+"""Random tabular MDPs and their planners."""

@@ -1,0 +1,55 @@
+"""The public names and the modules that define them: the one list of them.
+
+`metarl/__init__.py` loads names lazily from here; type checkers and editors read it as a stub.
+"""
+
+from .agent import Agent as Agent
+from .agent import AgentConfig as AgentConfig
+from .agent import Decision as Decision
+from .agent import Memory as Memory
+from .agent import Policy as Policy
+from .agent import Setting as Setting
+from .bridges.sb3_policy import sb3_policy as sb3_policy
+from .bridges.sb3_vec_env import to_sb3_vec_env as to_sb3_vec_env
+from .bridges.trial_env import TrialWorld as TrialWorld
+from .bridges.trial_wrapper import Trial as Trial
+from .bridges.varied_env import register_varied_env as register_varied_env
+from .evaluation.agents import evaluate as evaluate
+from .evaluation.policies import evaluate_policy as evaluate_policy
+from .plots.plot import plot as plot
+from .registry import Preset as Preset
+from .registry import agent_config as agent_config
+from .registry import agent_names as agent_names
+from .registry import make_family as make_family
+from .registry import presets as presets
+from .registry import register_agent as register_agent
+from .registry import register_family as register_family
+from .registry import register_preset as register_preset
+from .registry import task_ids as task_ids
+from .results.bootstrap import Estimate as Estimate
+from .results.bootstrap import bootstrap_mean as bootstrap_mean
+from .results.comparison import Comparison as Comparison
+from .results.comparison import ComparisonRow as ComparisonRow
+from .results.comparison import compare as compare
+from .results.comparison import compare_curves as compare_curves
+from .results.comparison import write_comparison as write_comparison
+from .results.curves import Curve as Curve
+from .rollout import collect as collect
+from .seeding import Seeds as Seeds
+from .tasks.batched_env import Transition as Transition
+from .tasks.batched_env import World as World
+from .tasks.family import Moment as Moment
+from .tasks.family import Reference as Reference
+from .tasks.family import Split as Split
+from .tasks.family import TaskDistribution as TaskDistribution
+from .tasks.family import TaskFamily as TaskFamily
+from .training.files import read_metrics as read_metrics
+from .training.loop import train as train
+from .training.process import keep_freed_memory as keep_freed_memory
+from .training.run_folder import Run as Run
+from .training.run_folder import load_run as load_run
+from .trajectory import Percept as Percept
+from .trajectory import Trajectory as Trajectory
+from .video.record import record as record
+
+__version__: str

@@ -1,0 +1,1 @@
+"""To and from other libraries: Gymnasium and stable-baselines3."""

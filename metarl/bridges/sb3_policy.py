@@ -1,0 +1,131 @@
+"""Models of stable-baselines3 go in, policies come out that live where every other agent does.
+
+Axes: `L` lanes, `N` tasks, `B` copies of each, then features.
+NOTE: importing this module imports stable-baselines3, which takes seconds; the core does not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Generator, Tensor
+
+from metarl.agent import Decision, Memory
+from metarl.bridges.sb3_vec_env import informed_space, task_features
+from metarl.bridges.trial_env import percept_space
+from metarl.errors import ConfigError
+from metarl.networks.action_heads import action_head
+from metarl.networks.actor_critic import percept_features
+from metarl.registry import make_family
+from metarl.tasks.family import TaskDistribution
+from metarl.trajectory import Percept
+
+Normalise: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
+"""observations [L, D] as a model was shown them, such as `VecNormalize.normalize_obs`"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3Policy:
+    """Acts as a model of stable-baselines3 or sb3-contrib does; `sb3_policy` builds it.
+
+    Log-probabilities are zeros: models of another library learn there.
+    """
+
+    model: BaseAlgorithm
+    family: TaskDistribution
+    tasks: Tensor | None  # [N, ...] for who was trained informed
+    trial: bool
+    deterministic: bool
+    normalise: Normalise | None
+
+    def initial_memory(self, num_tasks: int, copies: int) -> Memory:
+        """The model's own: None until it has acted."""
+        return None
+
+    def act(self, percept: Percept, memory: Memory, generator: Generator) -> Decision:
+        """One prediction for all lanes; memory is cleared where it was in training."""
+        lead = percept.first_of_trial.shape
+        inputs = self._inputs(percept)
+        opened = percept.first_of_trial if self.trial else percept.first_of_episode
+        cuda = [self.model.device] if self.model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            # Models draw from torch's global stream: here it is ours, and put back afterwards.
+            number = torch.randint(2**62, (), generator=generator, device=generator.device)
+            torch.manual_seed(int(number))
+            action, memory = self.model.policy.predict(
+                inputs,
+                state=memory,
+                episode_start=opened.flatten().cpu().numpy(),
+                deterministic=self.deterministic,
+            )
+        discrete = isinstance(self.family.action_space, spaces.Discrete)
+        chosen = torch.tensor(action, dtype=torch.int64 if discrete else torch.float32)
+        chosen = chosen.to(percept.obs.device).view(*lead, *chosen.shape[1:])
+        return Decision(chosen, torch.zeros(lead, device=percept.obs.device), memory)
+
+    def _inputs(self, percept: Percept) -> NDArray[Any]:
+        """Observations [L, ...] as in training."""
+        obs = percept.obs
+        if self.trial:
+            head = action_head(self.family.action_space).to(obs.device)
+            obs = percept_features(head, percept)
+        if self.tasks is not None:
+            known = task_features(self.family.task_space, self.tasks).to(obs.device)
+            obs = torch.cat((obs, known.unsqueeze(1).expand(*obs.shape[:2], -1)), -1)
+        inputs: NDArray[Any] = obs.flatten(0, 1).cpu().numpy()
+        return inputs if self.normalise is None else self.normalise(inputs)
+
+
+def sb3_policy(
+    model: BaseAlgorithm,
+    task: str | TaskDistribution,
+    *,
+    trial: bool = False,
+    informed: bool = False,
+    deterministic: bool = False,
+    normalise: Normalise | None = None,
+    **options: Any,
+) -> Callable[[Tensor], SB3Policy]:
+    """A model of stable-baselines3 for `metarl.evaluate_policy`: tasks in, policy out.
+
+    Args:
+        model: trained in `to_sb3_vec_env` with the same `task`, `trial` and `informed`; flat, or
+            recurrent as those of sb3-contrib.
+        task: id of a family, or a family.
+        trial: it was shown percepts, and remembers a whole trial.
+        informed: it was told the tasks.
+        deterministic: takes the most likely action instead of drawing one.
+        normalise: observations as it saw them, if not plain: `VecNormalize.normalize_obs`.
+        options: fields of the family, where `task` is an id.
+
+    Raises:
+        ConfigError: the model was trained on other observations.
+    """
+    family = task if isinstance(task, TaskDistribution) else make_family(task, **options)
+    space = family.observation_space
+    if trial:
+        space = percept_space(space, action_head(family.action_space))
+    if informed:
+        space = informed_space(space, family)
+    if model.observation_space.shape != space.shape:
+        raise ConfigError(
+            f"The model was trained on observations of shape {model.observation_space.shape}; "
+            f"with trial={trial} and informed={informed} they have shape {space.shape}. Say trial "
+            "and informed as to to_sb3_vec_env, where it was trained."
+        )
+
+    def build(tasks: Tensor) -> SB3Policy:
+        return SB3Policy(
+            model=model,
+            family=family,
+            tasks=tasks if informed else None,
+            trial=trial,
+            deterministic=deterministic,
+            normalise=normalise,
+        )
+
+    return build

@@ -1,0 +1,346 @@
+"""Task families as Gymnasium environments: NumPy actions go in, NumPy transitions come out.
+
+Axes: `L` lanes, the environments of a vector environment, then features.
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.error import InvalidAction, ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from metarl.errors import ShapeError, TaskError
+from metarl.registry import build_family
+from metarl.tasks.batched_env import Transition, select_lanes
+from metarl.tasks.family import BatchedWorld, Split, TaskFamily, as_tasks
+from metarl.tasks.rendering import RENDERING, DrawnWorld, refuse_rendering, rendering
+from metarl.validation import require_positive
+
+Infos = dict[str, Any]
+
+
+class TaskEnv(gymnasium.Env[Any, Any]):
+    """One lane of a task family.
+
+    `reset(options={"task": ...})` sets the task, which then stays over resets, seeded ones
+    included, until another is given. If none is given at the first reset, one is drawn from the
+    train split. Equal seeds and tasks are equal lives.
+    Pictures show what was lived since the last seeded reset or new task.
+    """
+
+    metadata: dict[str, Any] = RENDERING
+
+    def __init__(
+        self, family: str | type[TaskFamily], render_mode: str | None = None, **options: Any
+    ) -> None:
+        """Builds the family, a class or `'module:Class'`, with its `options`."""
+        self.family: TaskFamily = build_family(family, options)
+        self.metadata, self.render_mode = rendering(self.family, render_mode), render_mode
+        self.observation_space = self.family.observation_space
+        self.action_space = self.family.action_space
+        self.task_space = self.family.task_space
+        self._lanes = _Lanes(self.family, 1, drawn=render_mode is not None)
+        self._running = False
+
+    @property
+    def task(self) -> NDArray[Any]:
+        """Parameters of the task that is being lived in."""
+        return _numpy(self._lanes.tasks[0]).copy()
+
+    def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
+        """Draws a task for `options["task"]`; the one lived in does not change."""
+        (task,) = sampled_tasks(self.family, 1, np_random, split)
+        return np.array(task)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], Infos]:
+        """Opens an episode.
+
+        Raises:
+            TaskError: `options["task"]` lies outside the task space.
+        """
+        super().reset(seed=seed)
+        task = (options or {}).get("task")
+        obs = self._lanes.reset(None if task is None else [task], self.np_random, seed is not None)
+        self._running = True
+        return _numpy(obs[0]), {}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, Infos]:
+        """One transition; the info says `success` if the family defines it.
+
+        Raises:
+            ResetNeeded: no episode is open.
+            InvalidAction: wrong shape, or not one of a discrete space.
+        """
+        if not self._running:
+            raise ResetNeeded("No episode is open; call reset() before step().")
+        last = self._lanes.step(np.asarray(action)[None])
+        terminated, truncated = bool(last.terminated), bool(last.truncated)
+        self._running = not (terminated or truncated)
+        info = {"success": bool(last.success)} if self.family.defines_success else {}
+        return _numpy(last.obs[0]), float(last.reward), terminated, truncated, info
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Picture [H, W, 3] of the present moment; None without a render mode."""
+        return self._lanes.frame()
+
+
+class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
+    """`num_envs` lanes of a task family, each in a task of its own, moved by tensor operations.
+
+    `reset(options={"task": ...})` sets the tasks [L, ...], which then stay over resets, automatic
+    and seeded ones included, until others are given. If none are given at the first reset, they
+    are drawn from the train split.
+
+    Autoreset: all three modes of Gymnasium. The default is SAME_STEP, not Gymnasium's NEXT_STEP:
+    that one ignores the action after the end of an episode, and where an episode is one pull of
+    a bandit, every second step would be lost.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        family: str | type[TaskFamily],
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Builds the family, a class or `'module:Class'`, with its `options`.
+
+        `max_episode_steps` shortens episodes further than the family does.
+        """
+        refuse_rendering(render_mode)
+        require_positive("num_envs", num_envs)
+        require_positive("max_episode_steps", max_episode_steps)
+        self.num_envs = num_envs
+        self.family: TaskFamily = build_family(family, options)
+        self.single_observation_space = self.family.observation_space
+        self.single_action_space = self.family.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.task_space = self.family.task_space
+        self._mode = AutoresetMode(autoreset_mode)
+        self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
+        self._limit = max_episode_steps
+        self._lanes = _Lanes(self.family, num_envs)
+        self._opened = False
+        self._age = torch.zeros(num_envs, dtype=torch.int64)
+        self._ended = torch.zeros(num_envs, dtype=torch.bool)
+
+    @property
+    def task(self) -> NDArray[Any]:
+        """Parameters [L, ...] of the tasks that are being lived in."""
+        return _numpy(self._lanes.tasks).copy()
+
+    def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
+        """Draws tasks [L, ...] for `options["task"]`; those lived in do not change."""
+        return sampled_tasks(self.family, self.num_envs, np_random, split)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], Infos]:
+        """Opens an episode in every lane, or in those that `options["reset_mask"]` [L] marks.
+
+        With a mask, `options["task"]` still is [L, ...], but only marked lanes take theirs.
+
+        Raises:
+            TaskError: `options["task"]` lies outside the task space, or is not one per lane.
+            ShapeError: the mask is not [L] bool.
+            ResetNeeded: the very first reset has a mask that leaves lanes out.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        mask = self._mask(options.get("reset_mask"))
+        every = bool(mask.all())
+        if not (self._opened or every):
+            raise ResetNeeded("The first reset must open all lanes; call it without reset_mask.")
+        some = None if every else mask
+        obs = self._lanes.reset(options.get("task"), self.np_random, seed is not None, some)
+        self._opened = True
+        self._age = self._age.masked_fill(mask, 0)
+        self._ended = self._ended & ~mask
+        return _numpy(obs), {}
+
+    def step(
+        self, actions: Any
+    ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any], NDArray[Any], Infos]:
+        """One transition in every lane; infos say `success` if the family defines it.
+
+        Raises:
+            ResetNeeded: an episode is not open (for one that has ended: in mode DISABLED only).
+            InvalidAction: wrong shape, or not one of a discrete space.
+        """
+        self._require_open()
+        reopening = self._ended  # any only in mode NEXT_STEP: their action is ignored
+        last = self._limited(self._lanes.step(np.asarray(actions)), reopening)
+        self._ended = last.terminated | last.truncated
+        infos = self._success(last, ~reopening)
+        obs = last.obs
+        if self._mode is AutoresetMode.SAME_STEP:
+            reopening, self._ended = self._ended, torch.zeros_like(self._ended)
+            if bool(reopening.any()):
+                infos = self._final(last, reopening)
+        if bool(reopening.any()):
+            obs = torch.where(reopening[:, None], self._lanes.reopen(reopening), obs)
+            self._age = self._age.masked_fill(reopening, 0)
+        reward = _numpy(last.reward).astype(np.float64)
+        return _numpy(obs), reward, _numpy(last.terminated), _numpy(last.truncated), infos
+
+    def _require_open(self) -> None:
+        if not self._opened:
+            raise ResetNeeded("No episode is open; call reset() before step().")
+        if self._mode is AutoresetMode.DISABLED and bool(self._ended.any()):
+            raise ResetNeeded(
+                f"The episodes of lanes {self._ended.nonzero().flatten().tolist()} have ended and "
+                "autoreset is disabled; call reset(options={'reset_mask': terminated | truncated})."
+            )
+
+    def _limited(self, last: Transition, reopening: Tensor) -> Transition:
+        """`last` with the user's time limit, and nothing at all in lanes that reopen."""
+        self._age = self._age + 1
+        truncated = last.truncated
+        if self._limit is not None:
+            truncated = truncated | ((self._age >= self._limit) & ~last.terminated)
+        return last._replace(
+            reward=last.reward.masked_fill(reopening, 0.0),
+            terminated=last.terminated & ~reopening,
+            truncated=truncated & ~reopening,
+        )
+
+    def _success(self, last: Transition, told: Tensor) -> Infos:
+        """Infos as Gymnasium writes them: values, and a mask of the lanes that they are about."""
+        if not self.family.defines_success or not bool(told.any()):
+            return {}
+        return {"success": _numpy(last.success & told), "_success": _numpy(told).copy()}
+
+    def _final(self, last: Transition, ended: Tensor) -> Infos:
+        """Infos of SAME_STEP: how the ended episodes closed, how the others went on."""
+        mask = _numpy(ended)
+        closing = _numpy(last.obs)[mask]
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        final_obs[mask] = np.fromiter(closing, dtype=object, count=len(closing))
+        return {
+            "final_obs": final_obs,
+            "_final_obs": mask,
+            "final_info": self._success(last, ended),
+            "_final_info": mask.copy(),
+            **self._success(last, ~ended),
+        }
+
+    def _mask(self, value: Any) -> Tensor:
+        if value is None:
+            return torch.ones(self.num_envs, dtype=torch.bool)
+        mask = np.array(value)
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
+            raise ShapeError(
+                f"options['reset_mask'] must be [num_envs] = [{self.num_envs}] bool, True in lanes "
+                f"to be reset; got {list(mask.shape)} {mask.dtype}."
+            )
+        return torch.as_tensor(mask)
+
+
+class _Lanes:
+    """A batched world with NumPy actions, its tasks, and its two random streams.
+
+    Tasks have a stream of their own, so that drawing them does not shift the world's noise.
+    """
+
+    def __init__(self, family: TaskFamily, count: int, *, drawn: bool = False) -> None:
+        self._family, self._count, self._drawn = family, count, drawn
+        self._task_stream, self._world_stream = Generator(), Generator()
+        self._seeded = False
+        self._world: BatchedWorld | DrawnWorld | None = None
+
+    @property
+    def tasks(self) -> Tensor:
+        return self._open_world().tasks
+
+    def reset(
+        self,
+        tasks: Any,
+        np_random: np.random.Generator,
+        reseed: bool,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Observations [L, D], after a new episode in the marked lanes, in `tasks` if given."""
+        given = None if tasks is None else self._checked(tasks)
+        self._seed(np_random, again=reseed)
+        if self._world is None:
+            if given is None:
+                given = self._family.sample_tasks(self._count, self._task_stream, "train")
+            world = BatchedWorld(self._family, given, self._world_stream)
+            self._world = DrawnWorld(world) if self._drawn else world
+        elif given is not None:
+            old = self._world.tasks
+            self._world.tasks = given if mask is None else select_lanes(mask, given, old)
+        if isinstance(self._world, DrawnWorld) and (reseed or given is not None):
+            self._world.forget()
+        return self._world.reset(mask)
+
+    def frame(self) -> NDArray[np.uint8] | None:
+        """Picture [H, W, 3] of lane 0, where it is drawn."""
+        world = self._open_world()
+        return world.frame() if isinstance(world, DrawnWorld) else None
+
+    def reopen(self, mask: Tensor) -> Tensor:
+        """Observations [L, D], after a new episode in the marked lanes, tasks unchanged."""
+        return self._open_world().reset(mask)
+
+    def step(self, action: NDArray[Any]) -> Transition:
+        """One step with actions [L] or [L, A], which are checked."""
+        space = self._family.action_space
+        shape = (self._count, *(space.shape or ()))
+        dtype = torch.int64 if isinstance(space, spaces.Discrete) else torch.float32
+        if action.shape != shape:
+            raise InvalidAction(
+                f"Actions must have shape {list(shape)}, which is {space} in {self._count} "
+                f"lane(s); got {list(action.shape)}."
+            )
+        if isinstance(space, spaces.Discrete):
+            inside = (action >= space.start) & (action < space.start + space.n)
+            if not (inside.all() and np.issubdtype(action.dtype, np.integer)):
+                raise InvalidAction(f"Actions must be whole numbers in {space}; got {action}.")
+        return self._open_world().step(torch.tensor(action, dtype=dtype))
+
+    def _checked(self, tasks: Any) -> Tensor:
+        """`tasks` [L, ...] as a tensor of our own."""
+        given = as_tasks(self._family, tasks).clone()
+        if len(given) != self._count:
+            raise TaskError(
+                f"options['task'] must hold one task for each of the {self._count} lanes; got "
+                f"{len(given)}. To live in one task in every lane, repeat it."
+            )
+        return given
+
+    def _seed(self, np_random: np.random.Generator, again: bool) -> None:
+        if again or not self._seeded:
+            for stream in (self._task_stream, self._world_stream):
+                stream.manual_seed(int(np_random.integers(2**63)))
+            self._seeded = True
+
+    def _open_world(self) -> BatchedWorld | DrawnWorld:
+        if self._world is None:
+            raise ResetNeeded("There is no task yet; call reset() first.")
+        return self._world
+
+
+def sampled_tasks(
+    family: TaskFamily, count: int, np_random: np.random.Generator, split: Split
+) -> NDArray[Any]:
+    """Tasks [count, ...] of a split, all randomness from `np_random`."""
+    stream = Generator().manual_seed(int(np_random.integers(2**63)))
+    return _numpy(family.sample_tasks(count, stream, split))
+
+
+def _numpy(value: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = value.numpy()
+    return array

@@ -1,0 +1,37 @@
+"""A clone that is not installed: where its version, tasks and agents are found."""
+
+import tomllib
+from importlib.metadata import EntryPoint, PackageNotFoundError
+from importlib.metadata import version as installed_version
+from importlib.util import find_spec
+from pathlib import Path
+
+from metarl.registry import PLUGIN_GROUP
+
+ROOT = Path(__file__).parents[1]
+PLUGINS = ("metarl.envs", "metarl.agents")
+
+
+def version() -> str:
+    """The version that is installed, else the one of the clone."""
+    try:
+        return installed_version("metarl-suite")
+    except PackageNotFoundError:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return f"{project['version']}+clone"
+
+
+def plugins(search_path: list[str]) -> list[EntryPoint]:
+    """Makes `envs/` and `agents/` importable where no installation maps them into the package.
+
+    Args:
+        search_path: where submodules of `metarl` are looked for; the clone is added to it.
+
+    Returns:
+        The plugins that nobody announced: empty where the project is installed.
+    """
+    missing = [name for name in PLUGINS if find_spec(name) is None]
+    if not missing or not (ROOT / "pyproject.toml").exists():
+        return []
+    search_path.append(str(ROOT))
+    return [EntryPoint(name.rpartition(".")[2], name, PLUGIN_GROUP) for name in missing]

@@ -1,0 +1,1 @@
+"""Numerics of learning: advantages, losses, baselines, trust regions."""

@@ -1,0 +1,1 @@
+"""Layers, memories, action heads, per-task networks, and the policies made of them."""

@@ -1,0 +1,89 @@
+"""Percepts in, actions and their log-probabilities out.
+
+Axes: `T` steps, `N` tasks, `B` copies, `L` = N x B lanes, then features (`A` action).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from gymnasium import spaces
+from torch import Generator, Tensor
+
+from metarl.agent import Decision, Memory
+from metarl.errors import ConfigError
+from metarl.networks.action_heads import ActionHead
+from metarl.networks.actor_critic import RecurrentActorCritic
+from metarl.networks.stacked_mlp import StackedMLP
+from metarl.trajectory import Percept
+
+
+@dataclass(frozen=True)
+class RecurrentPolicy:
+    """Acts with the memory of the whole trial."""
+
+    network: RecurrentActorCritic
+
+    def initial_memory(self, num_tasks: int, copies: int) -> Memory:
+        """The core's initial state in every lane."""
+        return self.network.trunk.core.initial_state(num_tasks * copies)
+
+    def act(self, percept: Percept, memory: Memory, generator: Generator) -> Decision:
+        """One step of the network."""
+        inputs = self.network.encode(percept)
+        features, memory = self.network.trunk.step(inputs.flatten(0, 1), memory)
+        raw = self.network.decide(features)
+        raw = raw.view(*inputs.shape[:2], -1)
+        action, log_prob = self.network.head.sample(raw, generator)
+        return Decision(action, log_prob, memory)
+
+
+@dataclass(frozen=True)
+class UniformPolicy:
+    """The floor: every action is as likely as every other, whatever happens."""
+
+    action_space: spaces.Discrete | spaces.Box
+
+    def __post_init__(self) -> None:
+        space = self.action_space
+        if isinstance(space, spaces.Box) and not space.is_bounded():
+            raise ConfigError(f"Uniformly random actions need a bounded space; got {space}.")
+
+    def initial_memory(self, num_tasks: int, copies: int) -> Memory:
+        """None is needed."""
+        return None
+
+    def act(self, percept: Percept, memory: Memory, generator: Generator) -> Decision:
+        """A uniform draw."""
+        space, lanes, device = self.action_space, percept.first_of_trial.shape, percept.obs.device
+        if isinstance(space, spaces.Discrete):
+            low, count = int(space.start), int(space.n)
+            action = torch.randint(low, low + count, lanes, generator=generator, device=device)
+            return Decision(action, torch.full(lanes, -math.log(count), device=device), memory)
+        low_bound, high_bound = (torch.as_tensor(b, device=device) for b in (space.low, space.high))
+        uniform = torch.rand(*lanes, *space.shape, generator=generator, device=device)
+        action = low_bound + (high_bound - low_bound) * uniform
+        log_prob = -(high_bound - low_bound).log().sum()
+        return Decision(action, log_prob.expand(lanes), memory)
+
+
+@dataclass(frozen=True)
+class StackedPolicy:
+    """Acts in every task with parameters of its own; sees the observation alone."""
+
+    network: StackedMLP
+    head: ActionHead
+    params: Tensor  # [N, P]
+    adaptations: int = 0
+    """steps that changed the parameters since the trial began"""
+
+    def initial_memory(self, num_tasks: int, copies: int) -> Memory:
+        """None is needed."""
+        return None
+
+    def act(self, percept: Percept, memory: Memory, generator: Generator) -> Decision:
+        """One pass through all networks."""
+        inputs = percept.obs.to(self.params.dtype).transpose(0, 1).contiguous()
+        raw = self.network.outputs(self.params, inputs).transpose(0, 1)
+        action, log_prob = self.head.sample(raw, generator)
+        return Decision(action, log_prob, memory)

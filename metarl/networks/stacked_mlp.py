@@ -1,0 +1,285 @@
+"""Networks with parameters of their own for every task: vectors in, outputs and derivatives out.
+
+A multilayer perceptron and its first and second derivatives, all tasks in one batch of matrix
+products:
+
+    h[0] = inputs,   z[l] = h[l-1] W[l] + b[l],   h[l] = act(z[l]),   raw = (z[last], constants)
+
+What an agent learns by gradient steps needs products with the Hessian of a loss over many
+thousands of decisions. The loss is a function of the few numbers `raw`, so autograd does that part;
+the network's part is written out here (Pearlmutter 1994, doi:10.1162/neco.1994.6.1.147: the
+derivative of the backward pass along a direction), because nothing is then computed twice for the
+many products with one Hessian.
+
+Axes: `M` decisions of each task, `N` tasks, `P` parameters, `F` features, `R` raw numbers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from metarl.networks.action_heads import append_constants
+
+Activation: TypeAlias = Literal["tanh", "relu"]
+
+PART = 2**20
+"""numbers per layer that are worked on at once on a CPU, which bounds the memory of a pass"""
+
+FEW = 4
+"""features at most whose products are written out"""
+
+
+def times(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Products of every task's inputs with its own matrix: [M, N, F] x [N, F, G] -> [M, N, G].
+
+    Large ones on a CPU in single precision are taken as a convolution by one point, grouped by
+    task: so they are oneDNN's, two to three times faster than the library behind `bmm` on some
+    processors. Of few features the sum is written out.
+    """
+    decisions, tasks, size = inputs.shape
+    if inputs.is_cuda or inputs.dtype != torch.float32 or decisions * tasks < 1024:
+        product = torch.bmm(inputs.transpose(0, 1), weight).transpose(0, 1)
+        return (product if bias is None else product + bias).contiguous()
+    if size <= FEW:
+        columns, rows = inputs.unsqueeze(-1).unbind(2), weight.contiguous().unbind(1)
+        total = columns[0] * rows[0] if bias is None else bias.addcmul(columns[0], rows[0])
+        for column, row in zip(columns[1:], rows[1:], strict=True):
+            total.addcmul_(column, row)
+        return total
+    image = inputs.reshape(1, decisions, 1, tasks * size).permute(0, 3, 1, 2)
+    kernel = weight.mT.reshape(-1, size, 1, 1)
+    flat = None if bias is None else bias.flatten()
+    product = nn.functional.conv2d(image, kernel, flat, groups=tasks)
+    return product.permute(0, 2, 3, 1).reshape(decisions, tasks, -1)
+
+
+def add_outer(total: Tensor, inputs: Tensor, delta: Tensor) -> None:
+    """Adds outer products, summed over decisions, to `total` [N, F, G]: [M, N, F] x [M, N, G]."""
+    # NOTE: the narrow matrix comes first, because the other order is ten times slower.
+    if delta.shape[2] < inputs.shape[2]:
+        total, inputs, delta = total.mT, delta, inputs
+    total += torch.bmm(inputs.permute(1, 2, 0), delta.transpose(0, 1))
+
+
+class _Layer(NamedTuple):
+    weight: Tensor  # [N, F, F']
+    bias: Tensor  # [N, F']
+
+
+class Forward(NamedTuple):
+    """A pass through the network, with what its derivatives need."""
+
+    features: list[list[Tensor]]  # part by part: inputs of every layer, [m, N, F]
+    raw: Tensor  # [M, N, R]
+
+
+class Backward(NamedTuple):
+    """A pass back, with what its derivative needs."""
+
+    gradient: Tensor  # [N, P]
+    deltas: list[list[Tensor]]  # part by part: derivative of the loss by every z, [m, N, F]
+    bends: list[list[Tensor]]  # part by part, of hidden layers: act''(z) / act'(z) times that by h
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackedMLP:
+    """The shape of a network; its parameters come from outside, a flat vector for each task."""
+
+    sizes: tuple[int, ...]
+    """inputs, hidden widths, outputs"""
+    constants: int = 0
+    """learnt numbers appended to every output, such as log deviations"""
+    activation: Activation = "tanh"
+    """of the hidden layers"""
+    learn_constants: bool = True
+    """False: no derivative ever reaches the constants"""
+
+    @property
+    def size(self) -> int:
+        """P, parameters of one task."""
+        return sum((inputs + 1) * outputs for inputs, outputs in pairwise(self.sizes)) + (
+            self.constants
+        )
+
+    def initial(self, constants: Tensor, generator: torch.Generator) -> Tensor:
+        """Xavier-uniform weights, the last layer's a hundredth of that; zero biases; [P]."""
+        parts = []
+        for number, shape in enumerate(pairwise(self.sizes), start=2):
+            weight = torch.empty(shape)
+            nn.init.xavier_uniform_(weight, generator=generator)
+            parts += [weight.flatten() * (0.01 if number == len(self.sizes) else 1.0)]
+            parts += [torch.zeros(shape[1])]
+        return torch.cat([*parts, constants])
+
+    def outputs(self, params: Tensor, inputs: Tensor) -> Tensor:
+        """Inputs [M, N, F] -> raw [M, N, R], for parameters [N, P]; keeps nothing."""
+        return self.forward(params, inputs).raw
+
+    def forward(self, params: Tensor, inputs: Tensor) -> Forward:
+        """Inputs [M, N, F] through the network with parameters [N, P]."""
+        layers, constants = self._parts(params)
+        parts, outputs = [], []
+        for part in torch.split(inputs, self._rows(inputs)):
+            features = [part]
+            for layer in layers[:-1]:
+                features.append(self._activate(times(features[-1], *layer)))
+            parts.append(features)
+            outputs.append(times(features[-1], *layers[-1]))
+        return Forward(parts, append_constants(torch.cat(outputs), constants))
+
+    def backward(self, params: Tensor, forward: Forward, cotangent: Tensor) -> Backward:
+        """From the derivative of a loss by raw, [M, N, R], to its gradient [N, P]."""
+        layers, _ = self._parts(params)
+        slots, constants, outputs = self._begin(params, cotangent)
+        parts, all_bends = [], []
+        for features, delta in zip(forward.features, outputs, strict=True):
+            deltas, bends = [delta], []
+            for number in reversed(range(len(layers))):
+                _add(slots[number], features[number], delta)
+                if number:
+                    by_feature = times(delta, layers[number].weight.mT)
+                    delta = self._through(by_feature, features[number])
+                    deltas.append(delta)
+                    if self.activation == "tanh":  # tanh'' = -2 tanh tanh'; of ReLU it is zero
+                        bends.append(by_feature.mul_(features[number]).mul_(-2))
+            parts.append(deltas[::-1])
+            all_bends.append(bends[::-1])
+        return Backward(_joined(slots, constants), parts, all_bends)
+
+    def gradient(self, params: Tensor, forward: Forward, cotangent: Tensor) -> Tensor:
+        """As `backward`, but nothing is kept for a derivative of it: the gradient [N, P]."""
+        layers, _ = self._parts(params)
+        slots, constants, outputs = self._begin(params, cotangent)
+        for features, delta in zip(forward.features, outputs, strict=True):
+            for number in reversed(range(len(layers))):
+                _add(slots[number], features[number], delta)
+                if number:
+                    delta = times(delta, layers[number].weight.mT)
+                    delta = self._through(delta, features[number], out=delta)
+        return _joined(slots, constants)
+
+    def tangent(self, params: Tensor, forward: Forward, direction: Tensor) -> Tensor:
+        """Derivative of raw along a direction [N, P] of the parameters: [M, N, R]."""
+        return self._tangents(params, forward, direction)[0]
+
+    def curvature(
+        self,
+        params: Tensor,
+        forward: Forward,
+        backward: Backward,
+        direction: Tensor,
+        bend_loss: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Derivative of the gradient along a direction: the Hessian times `direction`, [N, P].
+
+        Args:
+            params: [N, P].
+            forward: the pass at `params`.
+            backward: the pass back from the loss's derivative by raw.
+            direction: [N, P].
+            bend_loss: the Hessian of the loss by raw times a tangent of raw, [M, N, R] each.
+        """
+        layers, _ = self._parts(params)
+        ways, _ = self._parts(direction)
+        raw, tangents = self._tangents(params, forward, direction)
+        slots, constants, outputs = self._begin(params, bend_loss(raw))
+        parts = zip(
+            forward.features, backward.deltas, backward.bends, tangents, outputs, strict=True
+        )
+        for features, deltas, bends, moved, delta in parts:
+            for number in reversed(range(len(layers))):
+                _add(slots[number], features[number], delta)
+                if number:
+                    feature, change = features[number], moved[number - 1]
+                    add_outer(slots[number].weight, change, deltas[number])
+                    delta = times(delta, layers[number].weight.mT)
+                    delta += times(deltas[number], ways[number].weight.mT)
+                    delta = self._through(delta, feature, out=delta)
+                    if bends:
+                        delta.addcmul_(bends[number - 1], change)
+        return _joined(slots, constants)
+
+    def _tangents(
+        self, params: Tensor, forward: Forward, direction: Tensor
+    ) -> tuple[Tensor, list[list[Tensor]]]:
+        """Of raw, and part by part of the hidden features."""
+        layers, _ = self._parts(params)
+        ways, constants = self._parts(direction)
+        parts, outputs = [], []
+        for features in forward.features:
+            change = times(features[0], *ways[0])
+            moved: list[Tensor] = []
+            for number in range(1, len(layers)):
+                moved.append(self._through(change, features[number], out=change))
+                change = times(features[number], *ways[number])
+                change += times(moved[-1], layers[number].weight)
+            outputs.append(change)
+            parts.append(moved)
+        if not self.learn_constants:
+            constants = torch.zeros_like(constants)
+        return append_constants(torch.cat(outputs), constants), parts
+
+    def _parts(self, params: Tensor) -> tuple[list[_Layer], Tensor]:
+        """Flat vectors [N, P] as layers and constants [N, C]: views."""
+        layers, start = [], 0
+        for inputs, outputs in pairwise(self.sizes):
+            middle, end = start + inputs * outputs, start + (inputs + 1) * outputs
+            weight = params[:, start:middle].view(-1, inputs, outputs)
+            layers.append(_Layer(weight, params[:, middle:end]))
+            start = end
+        return layers, params[:, start:]
+
+    def _rows(self, inputs: Tensor) -> int:
+        """Decisions of one part: as many as memory is granted for."""
+        if inputs.is_cuda:
+            return len(inputs)
+        return max(1, PART // (inputs.shape[1] * max(self.sizes)))
+
+    def _begin(
+        self, params: Tensor, cotangent: Tensor
+    ) -> tuple[list[_Layer], Tensor, tuple[Tensor, ...]]:
+        """Layers of zeros, derivatives by the constants, and part by part by the outputs."""
+        # NOTE: each matrix by itself, because torch adds into views of one matrix after the other.
+        slots = [_Layer(*map(_zeros_like, layer)) for layer in self._parts(params)[0]]
+        constants = params.new_zeros(len(params), self.constants)
+        outputs = cotangent
+        if self.constants:
+            outputs = cotangent[..., : -self.constants].contiguous()
+            if self.learn_constants:
+                constants = cotangent[..., -self.constants :].sum(0)
+        return slots, constants, torch.split(outputs, self._rows(outputs))
+
+    def _activate(self, value: Tensor) -> Tensor:
+        if self.activation == "relu":
+            return value.relu_()
+        # NOTE: torch's own tanh is ten times slower than its sigmoid on some processors.
+        return value.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+    def _through(self, value: Tensor, feature: Tensor, out: Tensor | None = None) -> Tensor:
+        """Times the activation's derivative, which its output tells; into `out` or fresh memory."""
+        out = torch.empty_like(value) if out is None else out
+        aten = torch.ops.aten
+        if self.activation == "relu":
+            aten.threshold_backward.grad_input(value, feature, 0, grad_input=out)
+        else:
+            aten.tanh_backward.grad_input(value, feature, grad_input=out)
+        return out
+
+
+def _zeros_like(value: Tensor) -> Tensor:
+    return torch.zeros_like(value, memory_format=torch.contiguous_format)
+
+
+def _joined(layers: list[_Layer], constants: Tensor) -> Tensor:
+    """Back to flat vectors [N, P]."""
+    return torch.cat([*(part.flatten(1) for layer in layers for part in layer), constants], 1)
+
+
+def _add(slot: _Layer, inputs: Tensor, delta: Tensor) -> None:
+    """Adds the derivatives by weights and biases, summed over decisions."""
+    add_outer(slot.weight, inputs, delta)
+    slot.bias.add_(delta.sum(0))

@@ -1,0 +1,1 @@
+"""Pictures, drawn from rows alone; nothing here imports torch."""

@@ -1,0 +1,161 @@
+"""Learning as a picture: a metric of training goes in, its curve over steps and time comes out.
+
+Axes: `R` runs (the seeds of one agent), `I` meta-iterations.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+from numpy.typing import NDArray
+
+from metarl.errors import ConfigError
+from metarl.plots.style import COLOURS, DASHES, add_note, new_figure
+from metarl.results.learning_curves import LearningCurve
+
+SMOOTHED_SHARE = 1 / 50
+"""of the iterations go into one smoothed value, unless the user says otherwise"""
+
+
+Points: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""x and values of one run, [I] each"""
+
+
+class Band(NamedTuple):
+    """Several runs as one line: mean, lowest and highest, each [I]."""
+
+    x: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def learning_figure(curves: Sequence[LearningCurve], *, smooth: int | None = None) -> Figure:
+    """A metric over environment steps and over wall time, side by side.
+
+    Args:
+        curves: of one family and one metric; runs that differ in the seed only are one line.
+        smooth: meta-iterations that go into each drawn value, 1 for none; by default a fiftieth of
+            the run.
+
+    Raises:
+        ConfigError: the families differ, or `smooth` is not positive.
+    """
+    _require_one_family(curves)
+    if smooth is not None and smooth < 1:
+        raise ConfigError(
+            f"smooth={smooth} must be at least 1, which leaves the curves as they are."
+        )
+    groups = _groups(curves)
+    longest = max(len(curve.values) for curve in curves)
+    window = smooth or max(1, round(longest * SMOOTHED_SHARE))
+    figure = new_figure(6.8, 3.2)
+    axes = figure.subplots(1, 2, sharey=True)
+    name, unit = _clock(max(curve.seconds[-1] for curve in curves))
+    for index, (label, runs) in enumerate(groups.items()):
+        _draw(axes[0], label, [(run.env_steps, run.values) for run in runs], window, index)
+        _draw(axes[1], label, [(run.seconds / unit, run.values) for run in runs], window, index)
+    axes[0].set_xlabel("Environment steps")
+    axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes[1].set_xlabel(f"{name} of training")
+    axes[0].set_ylabel(curves[0].metric.replace("_", " ").capitalize())
+    for each in axes:
+        each.grid(color="0.92", linewidth=0.8)
+        each.margins(x=0.02)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper right", ncols=3, frameon=False, handlelength=3.2
+    )
+    add_note(figure, f"{curves[0].family}: {_note(groups, window)}")
+    return figure
+
+
+def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Mean of the values around each, [I]; at the ends, of those that there are.
+
+    out[i] = mean(values[max(0, i - h) : i + h + 1]),   h = window // 2
+    """
+    place, half = np.arange(len(values)), window // 2
+    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
+    total = np.concatenate([[0.0], values.cumsum()])
+    mean: NDArray[np.float64] = (total[high] - total[low]) / (high - low)
+    return mean
+
+
+def joined(runs: Sequence[Points]) -> Band:
+    """Runs as one band, iteration by iteration, as long as all of them last.
+
+    Args:
+        runs: of each x [I] and values [I]; where x differs, its mean is drawn.
+    """
+    length = min(len(values) for _, values in runs)
+    x, values = (np.stack([run[part][:length] for run in runs]) for part in (0, 1))
+    return Band(x.mean(0), values.mean(0), values.min(0), values.max(0))
+
+
+def _clock(seconds: float) -> tuple[str, float]:
+    """The unit in which a time is read best, and how many seconds it has."""
+    if seconds < 120:
+        return "Seconds", 1.0
+    return ("Minutes", 60.0) if seconds < 3 * 3600 else ("Hours", 3600.0)
+
+
+def _draw(axes: Axes, label: str, lines: Sequence[Points], window: int, index: int) -> None:
+    """The runs [(x, values), ...] of one agent."""
+    colour = COLOURS[index % len(COLOURS)]
+    band = joined([(x, running_mean(values, window)) for x, values in lines])
+    style: dict[str, Any] = {"color": colour, "linestyle": DASHES[index % len(DASHES)]}
+    if len(lines) > 1:
+        axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.22, linewidth=0)
+    elif window > 1:
+        axes.plot(*lines[0], color=colour, alpha=0.28, linewidth=0.7)
+    axes.plot(band.x, band.mean, linewidth=1.8, label=label, **style)
+
+
+def _groups(curves: Sequence[LearningCurve]) -> dict[str, list[LearningCurve]]:
+    """Runs by agent: those that differ in nothing but the seed are one."""
+    groups: dict[str, list[LearningCurve]] = {}
+    for curve in curves:
+        key = json.dumps([curve.agent, curve.label, dict(curve.options)], sort_keys=True)
+        groups.setdefault(key, []).append(curve)
+    members = list(groups.values())
+    names = [group[0].label or group[0].agent for group in members]
+    labels = [
+        name if len(alike) == 1 else f"{name} ({_what_differs(group, alike)})"
+        for name, group in zip(names, members, strict=True)
+        for alike in [[one for one, other in zip(members, names, strict=True) if other == name]]
+    ]
+    return dict(zip(labels, members, strict=True))
+
+
+def _what_differs(group: Sequence[LearningCurve], alike: Sequence[Sequence[LearningCurve]]) -> str:
+    """The options of a group in which groups of its name differ."""
+    mine = group[0].options
+    differing = [
+        name for name in mine if any(other[0].options.get(name) != mine[name] for other in alike)
+    ]
+    return ", ".join(f"{name}={mine[name]}" for name in differing) or group[0].run
+
+
+def _note(groups: dict[str, list[LearningCurve]], window: int) -> str:
+    seeds = sorted({len(runs) for runs in groups.values()})
+    text = "training tasks"
+    if window > 1:
+        text += f"; running mean over {2 * (window // 2) + 1} iterations"
+    if seeds[-1] > 1:
+        several = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+        return f"{text}; line and shade: mean and range of {several} training seeds"
+    return f"{text}, faint: each iteration" if window > 1 else text
+
+
+def _require_one_family(curves: Sequence[LearningCurve]) -> None:
+    for curve in curves:
+        if curve.family != curves[0].family:
+            raise ConfigError(
+                f"{curves[0].run!r} learnt {curves[0].family} and {curve.run!r} {curve.family}; "
+                "one picture shows one family, so plot them separately."
+            )

@@ -1,0 +1,1 @@
+"""Rows on disk and the numbers made from them; nothing here imports torch."""

@@ -1,0 +1,249 @@
+"""Means and their uncertainty: curves of several runs go in, joined lines and estimates come out.
+
+Axes: `R` runs (the seeds of one agent), `P` points, `N` tasks.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from metarl.errors import ConfigError, ShapeError, UnknownNameError
+from metarl.results.curves import Curve
+from metarl.results.step_log import TrialLog
+
+RESAMPLES = 2000
+"""the ends of a 95% interval are then off by about 3% of its width"""
+
+MOST_DRAWS = 2_000_000
+"""of tasks at once: 16 MB"""
+
+Rows = TypeVar("Rows", Curve, TrialLog)
+
+ROLES = ("floor", "baseline", "agent", "ceiling")
+"""from what anybody reaches to what nobody exceeds"""
+
+
+class Estimate(NamedTuple):
+    """A mean and the confidence interval around it."""
+
+    mean: NDArray[np.float64]  # [P]
+    low: NDArray[np.float64]  # [P]
+    high: NDArray[np.float64]  # [P]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """All curves of one agent (its runs differ in the training seed) or of one reference."""
+
+    agent: str
+    label: str
+    role: str
+    episode: NDArray[np.int64]  # [P]
+    returns: NDArray[np.float64]  # [R, P, N]
+    success: NDArray[np.float64]  # [R, P, N]; NaN where the family does not define it
+
+    @property
+    def num_runs(self) -> int:
+        """R, the runs that were joined."""
+        return len(self.returns)
+
+    @property
+    def last_episode(self) -> int:
+        """Of experience in the task, that was measured."""
+        return int(self.episode[-1])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every episode from the first on was measured."""
+        return np.array_equal(self.episode, np.arange(1, len(self.episode) + 1))
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """[P] return of each episode, over runs and tasks."""
+        mean: NDArray[np.float64] = self.returns.mean((0, 2))
+        return mean
+
+
+def bootstrap_mean(
+    values: NDArray[np.floating], *, confidence: float = 0.95, seed: int = 0
+) -> Estimate:
+    """Mean over runs and tasks, and its bootstrap percentile interval.
+
+    Args:
+        values: [R, P, N], the same N tasks in every run.
+        confidence: probability that the interval covers the mean, in (0, 1).
+        seed: of the resampling.
+    """
+    return estimate_from_means(lambda means: means, values, confidence=confidence, seed=seed)
+
+
+def estimate_from_means(
+    statistic: Callable[..., NDArray[np.float64]],
+    *values: NDArray[np.floating],
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """What can be computed from means over runs and tasks, and its bootstrap percentile interval.
+
+    Runs and tasks are crossed factors: every run lives in the same tasks. So each resample draws
+    R runs and, independently, N tasks, both with replacement, and takes the mean over the R x N
+    cells (the pigeonhole bootstrap). One resample serves all points, whose intervals are
+    therefore as dependent as the curve is; and it serves all `values`: tasks are drawn once for
+    all of them, because they are the same tasks, runs for each apart, because seed 0 of one agent
+    has nothing to do with seed 0 of another. A factor with a single level cannot be resampled:
+    with one run the interval speaks of tasks only, and of one run in one task there is no
+    interval, only `low = mean = high`.
+
+    With few runs, the variance between them comes out too small by the factor (R - 1) / R, as in
+    every bootstrap; what is peculiar to single cells is counted up to three times, so where that
+    is most of the variance the interval is wider than it need be.
+
+    Args:
+        statistic: takes the means of each of `values`, [P, S] for S resamples, and gives [Q, S].
+        values: [R, P, N] each; R and P may differ among them, the N tasks are the same.
+        confidence: probability that the interval covers the truth, in (0, 1).
+        seed: of the resampling.
+
+    Returns:
+        [Q] each; NaN where the statistic is NaN in any resample.
+
+    Source: Owen 2007, doi:10.1214/07-AOAS122.
+    """
+    _require_same_tasks(values)
+    if not 0 < confidence < 1:
+        raise ConfigError(f"confidence={confidence} must lie between 0 and 1, both excluded.")
+    values = tuple(value.astype(np.float64) for value in values)
+    runs, tasks = [len(value) for value in values], values[0].shape[2]
+
+    def resampled(*drawn: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
+        """[Q, S], from the runs [S, R] of each of `values` and the tasks [S, N] that were drawn."""
+        del axis  # always the last
+        task = _shares(drawn[-1], tasks)
+        pairs = zip(values, map(_shares, drawn[:-1], runs), strict=True)
+        return statistic(*(np.einsum("rps,sr->ps", value @ task.T, run) for value, run in pairs))
+
+    with warnings.catch_warnings():
+        # A statistic that is undefined in some resample is NaN, as promised above.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        interval = stats.bootstrap(
+            [*map(_levels, runs), _levels(tasks)],
+            resampled,
+            n_resamples=RESAMPLES,
+            batch=max(1, MOST_DRAWS // tasks),
+            vectorized=True,
+            confidence_level=confidence,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    point = statistic(*(value.mean((0, 2))[:, None] for value in values))[:, 0]
+    # Rounding must not push the mean of constants out of its own interval.
+    return Estimate(point, np.minimum(interval.low, point), np.maximum(interval.high, point))
+
+
+def _levels(count: int) -> NDArray[np.int64]:
+    """What is drawn from: 0 to count - 1; a single level twice, as scipy wants two at least."""
+    return np.arange(count) if count > 1 else np.zeros(2, np.int64)
+
+
+def _shares(drawn: NDArray[np.int64], levels: int) -> NDArray[np.float64]:
+    """Of the draws [S, n] of each resample, the share that fell on each level, [S, levels]."""
+    resamples, draws = drawn.shape
+    cell = drawn + levels * np.arange(resamples)[:, None]
+    counts = np.bincount(cell.ravel(), minlength=resamples * levels)
+    shares: NDArray[np.float64] = counts.reshape(resamples, levels) / draws
+    return shares
+
+
+def _require_same_tasks(values: Sequence[NDArray[np.floating]]) -> None:
+    for value in values:
+        if value.ndim != 3 or 0 in value.shape:
+            raise ShapeError(f"values must be [R, P, N], none of them 0; got {list(value.shape)}.")
+        if value.shape[2] != values[0].shape[2]:
+            raise ShapeError(
+                f"Only returns in the same tasks can be compared; got {values[0].shape[2]} and "
+                f"{value.shape[2]} tasks on the last axis."
+            )
+
+
+def join_curves(curves: Sequence[Curve]) -> list[Line]:
+    """One line per agent and reference, in the order of `ROLES`, else as they come."""
+    _require_comparable(curves)
+    groups: dict[tuple[str, str], list[Curve]] = {}
+    for curve in curves:
+        groups.setdefault((curve.agent, curve.label), []).append(curve)
+    lines = [_line(group) for group in groups.values()]
+    return sorted(lines, key=lambda line: ROLES.index(line.role))
+
+
+def choose_references(curves: Sequence[Rows], reference: Sequence[str] | None) -> list[Rows]:
+    """The agents, and of floors, baselines and ceilings those named; None keeps all.
+
+    Raises:
+        UnknownNameError: the curves hold no such reference.
+    """
+    known = sorted({curve.agent for curve in curves if curve.role != "agent"})
+    for name in reference or ():
+        if name not in known:
+            raise UnknownNameError(
+                f"No reference is called {name!r}; the rows hold {', '.join(known) or 'none'}."
+            )
+    return [
+        curve
+        for curve in curves
+        if curve.role == "agent" or reference is None or curve.agent in reference
+    ]
+
+
+def _line(group: Sequence[Curve]) -> Line:
+    if group[0].role != "agent":
+        # Each run brings the same references along; one that lived longer shows more.
+        group = [max(group, key=lambda curve: (curve.episode[-1], len(curve.episode)))]
+    for curve in group:
+        if not np.array_equal(curve.episode, group[0].episode):
+            raise ConfigError(
+                f"The runs {group[0].run!r} and {curve.run!r} of {curve.label} were measured at "
+                f"different episodes, up to {group[0].episode[-1]} and {curve.episode[-1]}; "
+                "evaluate both with the same number of episodes, adaptation steps and copies."
+            )
+    return Line(
+        agent=group[0].agent,
+        label=group[0].label,
+        role=group[0].role,
+        episode=group[0].episode,
+        returns=np.stack([curve.returns for curve in group]),
+        success=np.stack([curve.success for curve in group]),
+    )
+
+
+def _require_comparable(curves: Sequence[Curve]) -> None:
+    """One family, and the very same tasks for everybody."""
+    if not curves:
+        raise ConfigError("There are no curves to show.")
+    one = curves[0]
+    for other in curves:
+        if other.role not in ROLES:
+            raise ConfigError(f"{other.role!r} is no role of a curve; use one of {ROLES}.")
+        if other.family != one.family:
+            raise ConfigError(
+                f"{_whose(one)} lived in {one.family} and {_whose(other)} in {other.family}; "
+                "one picture shows one family, so plot them separately."
+            )
+        if (other.split, other.seed, other.num_tasks) != (one.split, one.seed, one.num_tasks):
+            raise ConfigError(
+                f"{_whose(one)} was evaluated in {_tasks(one)}, {_whose(other)} in "
+                f"{_tasks(other)}; only curves from the same tasks can be compared. Evaluate "
+                "all runs with the same --num-tasks, --seed and --split."
+            )
+
+
+def _whose(curve: Curve) -> str:
+    return f"{curve.label} of {curve.run!r}" if curve.run else curve.label
+
+
+def _tasks(curve: Curve) -> str:
+    return f"{curve.num_tasks} {curve.split} tasks of seed {curve.seed}"

@@ -1,0 +1,104 @@
+"""Learning curves out of run folders: `metrics.csv` goes in, columns over training come out.
+
+Axes: `I` meta-iterations. Nothing here needs torch, so a picture can be drawn where none is.
+"""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.errors import RunFolderError, UnknownNameError
+from metarl.results.csv_files import Kind, open_table, to_numbers
+from metarl.results.curves import FILE_NAME as ADAPTATION
+from metarl.results.curves import describe_family
+
+FILE_NAME = "metrics.csv"
+"""what training calls its file inside a run folder"""
+
+AXES = ("env_steps", "seconds")
+"""what learning is drawn over: experience and wall time"""
+
+_KIND = Kind("the metrics of a training", ("iteration", *AXES), "train AGENT TASK --out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """How one metric went in the training of one run."""
+
+    run: str  # name of the run folder
+    agent: str  # name of the agent
+    label: str | None  # how a legend calls it; None where the run was not evaluated
+    family: str  # task id and options
+    seed: int  # of the training
+    options: Mapping[str, Any]  # of the agent
+    metric: str  # name of the column
+    env_steps: NDArray[np.float64]  # [I] lived since the training began
+    seconds: NDArray[np.float64]  # [I] likewise
+    values: NDArray[np.float64]  # [I]
+
+
+def read_learning(folder: Path, metric: str) -> LearningCurve:
+    """One column of a run's `metrics.csv`, with what `config.json` says about the run.
+
+    Raises:
+        RunFolderError: a file is missing, cut off, or not such a file.
+        UnknownNameError: there is no such metric; those there are are named.
+    """
+    path = folder / FILE_NAME
+    with open_table(path, _KIND) as (header, rows):
+        if metric not in header:
+            raise UnknownNameError(f"{path} has no metric {metric!r}; it has {', '.join(header)}.")
+        read = list(rows)
+    if not read:
+        raise RunFolderError(f"{path} holds no rows: the training has not finished an iteration.")
+    lines = [row.line for row in read]
+    env_steps, seconds, values = (
+        to_numbers(path, _KIND, name, lines, [row.cells[header.index(name)] for row in read])
+        for name in (*AXES, metric)
+    )
+    config = read_config(folder)
+    return LearningCurve(
+        run=folder.name,
+        agent=config["agent"],
+        label=_label(folder / ADAPTATION),
+        family=describe_family(config["task"], config["task_options"]),
+        seed=config["seed"],
+        options=config["agent_options"],
+        metric=metric,
+        env_steps=env_steps,
+        seconds=seconds,
+        values=values,
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `config.json` says about the run.
+
+    Raises:
+        RunFolderError: it is missing, broken, or does not say what a run is.
+    """
+    path = folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"agent", "agent_options", "task", "task_options", "seed"} - config.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunFolderError(f"{path} is not a run's config.json: {error}.") from error
+    if missing:
+        raise RunFolderError(f"{path} does not say {', '.join(sorted(missing))} of the run.")
+    return config
+
+
+def _label(path: Path) -> str | None:
+    """How the evaluation called the agent, which its first row says; None without one."""
+    if not path.exists():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            return row.get("label") if row.get("role") == "agent" else None
+    return None

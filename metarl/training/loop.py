@@ -1,0 +1,273 @@
+"""An agent and a family go in, a run folder comes out: the meta-training loop."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from metarl.agent import Agent, AgentConfig, Policy
+from metarl.errors import ConfigError, MetaRLError
+from metarl.registry import agent_config, find_preset, make_family, name_of, require_known
+from metarl.rollout import adaptation_phases, collect
+from metarl.seeding import Seeds
+from metarl.tasks.family import TaskDistribution, draw_tasks
+from metarl.training import process
+from metarl.training.files import MetricsFile
+from metarl.training.progress import TrainingProgress
+from metarl.training.run_folder import (
+    Progress,
+    Run,
+    RunConfig,
+    create_run,
+    load_run,
+    require_same,
+)
+from metarl.trajectory import Trajectory
+from metarl.validation import as_device, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where and how a run is lived. Equal seeds on the same device and threads are equal runs."""
+
+    seed: int = 0
+    """root of all randomness of the run"""
+    out: Path | None = None
+    """the run folder; by default runs/AGENT-TASK-seedSEED"""
+    resume: bool = False
+    """go on with the run folder if it exists, exactly as if it had never stopped"""
+    device: str = "cpu"
+    """torch device to live and learn on, such as cpu or cuda"""
+    threads: int | None = None
+    """CPU threads for torch; by default torch's own choice"""
+    workers: int | None = None
+    """processes that step ordinary Gymnasium environments; by default this one does"""
+    checkpoint_seconds: float = 60.0
+    """wall time between checkpoints; there is always one at the end"""
+    progress: bool = True
+    """show a progress bar; without a terminal, a line every minute"""
+
+    def __post_init__(self) -> None:
+        require_positive("threads", self.threads)
+        require_positive("checkpoint_seconds", self.checkpoint_seconds)
+
+
+def train(
+    agent: str,
+    task: str | TaskDistribution,
+    *,
+    task_options: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    config: AgentConfig | None = None,
+    run: RunOptions | None = None,
+    **options: Any,
+) -> Run:
+    """Meta-trains an agent on the `train` split of a family.
+
+    Args:
+        agent: its registered name, such as "rl2".
+        task: a family, or the id of one.
+        task_options: options of the family when `task` is an id.
+        preset: name of hyper-parameters that were found good for this agent and family; its task
+            options hold where `task` is an id and `task_options` does not say otherwise.
+        config: the agent's hyper-parameters; by default made from `preset` and `options`.
+        run: where and how; by default made from `options`.
+        options: fields of the agent's config and of `RunOptions`, such as `num_tasks=512, seed=3`.
+
+    Returns:
+        The run, whose folder holds settings, metrics and the final checkpoint.
+
+    Raises:
+        UnknownNameError: unknown agent, task or option.
+        ConfigError: an option is out of range.
+        RunFolderError: the run folder exists, is resumed with other settings, or another process
+            is training in it.
+        NonFiniteError: the world or the learner produced NaN; the last checkpoint stays.
+        KeyboardInterrupt: Ctrl-C, after the iteration at hand was finished and saved.
+    """
+    if isinstance(task, TaskDistribution):
+        if task_options:
+            raise ConfigError(
+                f"task_options={dict(task_options)} go with the id of a family, but the family "
+                "was given itself; build it with these options."
+            )
+        task, task_options = name_of(task)
+    if preset is not None:
+        found = find_preset(agent, task, preset)
+        options = {**found.agent_options, **options}
+        task_options = {**found.task_options, **(task_options or {})}
+    config, run = _settings(agent, config, run, options)
+    family = make_family(task, **(task_options or {}))
+    description = RunConfig(
+        agent=agent,
+        agent_options=asdict(config),
+        task=task,
+        task_options=asdict(family),  # type: ignore[call-overload]
+        seed=run.seed,
+    )
+    process.keep_freed_memory()
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    path = Path(run.out or description.default_path)
+    as_device(run.device)
+    if run.resume and path.exists():
+        folder = load_run(path)
+        require_same(folder, description)
+    else:
+        # The agent is built first: an option that does not fit leaves no empty folder behind.
+        Run(path=path, config=description).make_agent(family, run.device)
+        folder = create_run(path, description)
+    with folder.held():
+        learner = folder.make_agent(family, run.device)
+        start = folder.load(learner) if folder.checkpoint.exists() else Progress()
+        _Training(family, config, learner, folder, run).live(start)
+    return folder
+
+
+class _Training:
+    """The loop over meta-iterations, with its record."""
+
+    def __init__(
+        self,
+        family: TaskDistribution,
+        config: AgentConfig,
+        agent: Agent,
+        run: Run,
+        options: RunOptions,
+    ) -> None:
+        self._family = family
+        self._config = config
+        self._agent = agent
+        self._run = run
+        self._options = options
+        self._seeds = Seeds(options.seed).child("training")
+        self._learning = False  # while True, the agent is half way between two iterations
+
+    def live(self, progress: Progress) -> None:
+        """From `progress` to the last iteration.
+
+        Whatever happens in a world or a learner, all completed iterations are kept; only who
+        breaks off in the middle of an update, such as by a second Ctrl-C, is left with the last
+        checkpoint.
+        """
+        from torch.utils.tensorboard import SummaryWriter  # NOTE: takes seconds to import
+
+        metrics = MetricsFile(self._run.path / "metrics.csv", keep=progress.iteration)
+        events = SummaryWriter(str(self._run.path), purge_step=progress.iteration + 1)
+        bar = TrainingProgress(
+            self._run.path.name, self._config.iterations, enabled=self._options.progress
+        )
+        saved = time.monotonic()
+        bar.show_iteration(progress.iteration)
+        try:
+            with bar, _interrupt_between_iterations() as interrupted:
+                while progress.iteration < self._config.iterations and not interrupted.is_set():
+                    progress, row = self._iteration(progress)
+                    metrics.write(row)
+                    for name, value in row.items():
+                        events.add_scalar(name, value, progress.iteration)
+                    bar.show(row)
+                    if time.monotonic() - saved >= self._options.checkpoint_seconds:
+                        self._run.save(self._agent, progress)
+                        saved = time.monotonic()
+        finally:
+            if not self._learning:
+                self._run.save(self._agent, progress)
+            metrics.close()
+            events.close()
+        if interrupted.is_set() and progress.iteration < self._config.iterations:
+            raise KeyboardInterrupt
+
+    def _iteration(self, progress: Progress) -> tuple[Progress, dict[str, float]]:
+        started = time.perf_counter()
+        phases = self._collect_phases(progress.iteration)
+        lived = time.perf_counter()
+        self._learning = True
+        try:
+            learnt = self._agent.update(phases)
+        except MetaRLError:  # an update that fails by its own account has changed nothing
+            self._learning = False
+            raise
+        self._learning = False
+        ended = time.perf_counter()
+
+        steps = sum(phase.steps for phase in phases)
+        after = Progress(
+            iteration=progress.iteration + 1,
+            env_steps=progress.env_steps + steps,
+            seconds=progress.seconds + ended - started,
+        )
+        returns = [phase.episode_returns(self.episodes).mean((1, 2)) for phase in phases]
+        row = {
+            "iteration": after.iteration,
+            "env_steps": after.env_steps,
+            "seconds": after.seconds,
+            "first_episode_return": float(returns[0][0]),
+            "last_episode_return": float(returns[-1][-1]),
+            "trial_return": float(returns[-1].sum()),
+            "steps_per_second": steps / (ended - started),
+            "rollout_steps_per_second": steps / (lived - started),
+        }
+        return after, row | dict(learnt)
+
+    def _collect_phases(self, iteration: int) -> list[Trajectory]:
+        seeds = self._seeds.child("iteration", iteration)
+        drawn = draw_tasks(self._family, self._config.num_tasks, seeds.torch("tasks"), "train")
+        tasks = drawn.to(self._options.device)
+
+        def live(policy: Policy, step: int) -> Trajectory:
+            return collect(
+                self._family,
+                tasks,
+                policy,
+                episodes=self.episodes,
+                copies=self._config.copies,
+                seeds=seeds.child("phase", step),
+                workers=self._options.workers,
+            )
+
+        return adaptation_phases(self._agent, len(tasks), live, self._agent.adaptation_steps)
+
+    @property
+    def episodes(self) -> int:
+        """E, episodes of one phase."""
+        return self._config.episodes or self._family.trial_episodes
+
+
+def _settings(
+    agent: str, config: AgentConfig | None, run: RunOptions | None, options: Mapping[str, Any]
+) -> tuple[AgentConfig, RunOptions]:
+    """Sorts loose options into the agent's and the run's."""
+    kind = agent_config(agent)
+    of_run = {name: value for name, value in options.items() if name in RunOptions.__annotations__}
+    of_agent = {name: value for name, value in options.items() if name not in of_run}
+    known = [field.name for field in fields(kind)]
+    require_known(agent, of_agent, known, RunOptions.__annotations__)
+    config = replace(config, **of_agent) if config else kind(**of_agent)
+    return config, replace(run or RunOptions(), **of_run)
+
+
+@contextmanager
+def _interrupt_between_iterations() -> Iterator[threading.Event]:
+    """Within it the first Ctrl-C only sets the event; a second one interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def handle(signal_number: int, frame: FrameType | None) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, previous)

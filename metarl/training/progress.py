@@ -1,0 +1,98 @@
+"""Metrics in, a live line for a person out."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
+
+from metarl.training import process
+
+T = TypeVar("T")
+LOG_SECONDS = 60.0
+"""between two lines where there is no terminal"""
+
+
+class TrainingProgress:
+    """Iteration, first- and last-episode return, steps per second, time left.
+
+    Without a terminal (a cluster's log) it is a line every minute, and a last one.
+    """
+
+    def __init__(self, title: str, iterations: int, *, enabled: bool) -> None:
+        console = Console(stderr=True)
+        self._title = title
+        self._iterations = iterations
+        self._logs = enabled and not (console.is_terminal or console.is_jupyter)
+        self._logged = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            disable=not enabled or self._logs,
+        )
+        self._task = self._bar.add_task(title, total=iterations, numbers="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        if process.spins_long():
+            self._bar.console.print(
+                "torch was imported before metarl. Where other jobs share the cores, import metarl "
+                "first or set GOMP_SPINCOUNT=30000: training can be ten times faster.",
+                style="yellow",
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show_iteration(self, iteration: int) -> None:
+        """Starts the bar where a resumed run goes on."""
+        self._bar.update(self._task, completed=iteration)
+
+    def show(self, row: Mapping[str, float]) -> None:
+        """Brings the line up to date with a row of metrics."""
+        numbers = (
+            f"episode return {row['first_episode_return']:.3g} first, "
+            f"{row['last_episode_return']:.3g} last; "
+            f"{row['steps_per_second'] / 1000:,.0f}k steps/s"
+        )
+        self._bar.update(self._task, completed=row["iteration"], numbers=numbers)
+        last = row["iteration"] == self._iterations
+        if self._logs and (last or time.monotonic() - self._logged >= LOG_SECONDS):
+            self._logged = time.monotonic()
+            line = f"{self._title} {row['iteration']:.0f}/{self._iterations} {numbers}"
+            self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def tracked(items: Iterable[T], title: str, *, enabled: bool) -> Iterable[T]:
+    """`items`, with a progress bar on the terminal."""
+    return track(items, title, console=Console(stderr=True), disable=not enabled, transient=True)
+
+
+@contextmanager
+def counted(title: str, most: int, *, enabled: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar for what happens `most` times at most; the block calls what it is given."""
+    bar = Progress(console=Console(stderr=True), disable=not enabled, transient=True)
+    with bar:
+        task = bar.add_task(title, total=most)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,1 @@
+"""One trial as GIF or MP4."""

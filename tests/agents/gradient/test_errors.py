@@ -1,0 +1,224 @@
+"""Agents that adapt by gradient steps: what they do about bad input, and that it harms nothing."""
+
+import dataclasses
+
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metarl.agents.gradient import outer_loop, proximal
+from metarl.agents.gradient.meta_sgd import MetaSGDConfig
+from metarl.errors import CheckpointError, ConfigError, NonFiniteError
+from metarl.registry import agent_config
+from metarl.rollout import collect
+from metarl.seeding import Seeds
+from metarl.trajectory import Trajectory
+from tests.gradient_lives import AGENTS, BANDIT, WALK, assert_same, build, live, setting_of, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("maml", {"adaptation_steps": -1}, "adaptation_steps=-1 must lie between 0 and 1000000.0"),
+        ("maml", {"evaluation_steps": -1}, "evaluation_steps=-1 must lie between 0 and 1000000.0"),
+        ("maml", {"inner_rate": -0.1}, "inner_rate=-0.1 must lie between 0 and 1000000.0"),
+        ("maml", {"inner_rate": float("nan")}, "inner_rate=nan must lie between 0 and 1000000.0"),
+        ("maml", {"inner_rate": float("inf")}, "inner_rate=inf must lie between"),
+        ("maml", {"later_rate": -1.0}, "later_rate=-1.0 must lie between 0 and 1000000.0"),
+        ("maml", {"later_decay": 1.5}, "later_decay=1.5 must lie between 0.0 and 1.0"),
+        ("maml", {"curvature_copies": 0}, "curvature_copies=0 must be greater than zero"),
+        ("maml", {"gamma": 1.5}, "gamma=1.5 must lie between 0.0 and 1.0"),
+        ("maml", {"lam": -0.5}, "lam=-0.5 must lie between 0.0 and 1.0"),
+        ("maml", {"initial_std": 0.0}, "initial_std=0.0 must be greater than zero"),
+        ("maml", {"hidden": ()}, r"hidden=\(\) must be widths from 1 on"),
+        ("maml", {"hidden": (8, 0)}, r"hidden=\(8, 0\) must be widths from 1 on"),
+        ("maml", {"estimator": "reinforce"}, "estimator='reinforce' is not one of score, lvc"),
+        ("maml", {"activation": "gelu"}, "activation='gelu' is not one of tanh, relu"),
+        ("maml", {"num_tasks": 0}, "num_tasks=0 must be greater than zero"),
+        ("maml", {"max_kl": 0.0}, "max_kl=0.0 must be greater than zero"),
+        ("maml", {"damping": -1.0}, "damping=-1.0 must lie between 0.0 and 1000000.0"),
+        ("maml", {"conjugate_gradient_steps": 0}, "conjugate_gradient_steps=0 must be greater"),
+        ("maml", {"line_search_steps": 0}, "line_search_steps=0 must be greater than zero"),
+        ("maml", {"line_search_shrink": 1.0}, "line_search_shrink=1.0 must lie between"),
+        ("promp", {"clip": 0.0}, "clip=0.0 must be greater than zero"),
+        ("promp", {"epochs": 0}, "epochs=0 must be greater than zero"),
+        ("promp", {"learning_rate": -1.0}, "learning_rate=-1.0 must be greater than zero"),
+        ("promp", {"target_kl": 0.0}, "target_kl=0.0 must be greater than zero"),
+        ("promp", {"initial_price": -1.0}, "initial_price=-1.0 must lie between 0.0 and 1000000.0"),
+        ("emaml", {"exploration": -1.0}, "exploration=-1.0 must lie between 0.0 and 1000000.0"),
+        ("meta_sgd", {"highest_rate": 0.0}, "highest_rate=0.0 must be greater than zero"),
+        ("meta_sgd", {"inner_rate": 2.0}, "inner_rate=2.0 is where the learnt rates begin"),
+        ("maml", {"max_kl": float("inf")}, "max_kl=inf must be greater than zero, and finite"),
+        ("reptile", {"adaptation_steps": 0}, "adaptation_steps=0 must be greater than zero"),
+        ("emaml", {"adaptation_steps": 0}, "adaptation_steps=0 must be greater than zero"),
+        ("reptile", {"meta_rate": 0.0}, "meta_rate=0.0 must be greater than zero"),
+    ],
+)
+def test_options_out_of_range_are_refused(name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        agent_config(name)(**options)
+    assert MetaSGDConfig(inner_rate=1.0).highest_rate == 1.0  # a bound itself is within
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Dict({"move": spaces.Discrete(2)}),
+        spaces.MultiBinary(3),
+        spaces.Discrete(3, start=1),
+        spaces.Box(-1.0, 1.0, (2, 2)),
+    ],
+)
+def test_action_spaces_that_no_head_serves_are_refused(space):
+    with pytest.raises(ConfigError, match=r"No action head serves|must (start at 0|be vectors)"):
+        build("maml", setting=setting_of(BANDIT, action_space=space))
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.Box(0.0, 1.0, (8, 8))])
+def test_observation_spaces_that_are_no_vectors_are_refused(space):
+    with pytest.raises(ConfigError, match=r"Observations must be a Box vector \[D\]; got"):
+        build("maml", setting=setting_of(BANDIT, observation_space=space))
+
+
+@pytest.mark.parametrize("name", ["maml", "pretrained"])  # the second first finds out in `update`
+def test_too_few_transitions_for_the_baseline_are_refused(name):
+    agent = build(name)
+    before = agent.state()
+    tasks = BANDIT.sample_tasks(4, Seeds(0).torch("tasks"))
+    few = collect(BANDIT, tasks, agent.start(4), episodes=1, copies=5, seeds=Seeds(0))
+    with pytest.raises(ConfigError, match=r"has 6 weights .* 5 transitions .* Raise copies"):
+        agent.adapt(agent.start(4), few)
+    with pytest.raises(ConfigError, match=r"Raise copies"):
+        agent.update([few] * (agent.adaptation_steps + 1))
+    assert_same(agent.state(), before)
+
+
+def broken(phase: Trajectory, task: int, column: str, value: float) -> Trajectory:
+    numbers = getattr(phase, column).clone()
+    numbers[0, task, 3] = value
+    return dataclasses.replace(phase, **{column: numbers})
+
+
+# The last is finite itself, but the sum of two is not.
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 3e38])
+def test_rewards_that_are_not_finite_are_an_error_that_says_where(value):
+    agent = build("maml", WALK, adaptation_steps=2)
+    train(agent, WALK, range(2))
+    before = agent.state()
+    phases = live(agent, WALK, seed=7)
+    policy = agent.adapt(agent.start(4), phases[0])
+    reward = phases[1].reward.clone()
+    reward[:, 2] = value
+    with pytest.raises(
+        NonFiniteError, match=r"task 2 .* after 2 meta-iterations, in inner step 2;"
+    ):
+        agent.adapt(policy, dataclasses.replace(phases[1], reward=reward))
+    assert_same(agent.state(), before)
+
+
+def test_an_inner_loss_that_is_not_finite_is_an_error_that_says_where():
+    agent = build("promp")  # whose loss reads the acting policy's log-probabilities
+    (phase,) = live(agent, steps=0)
+    message = (
+        r"inner loss is nan, .* after 0 meta-iterations, task 1, inner step 1\. .*inner_rate=0.5"
+    )
+    with pytest.raises(NonFiniteError, match=message):
+        agent.adapt(agent.start(4), broken(phase, 1, "log_prob", torch.nan))
+
+
+def test_parameters_beyond_any_use_are_an_error_that_says_where():
+    agent = build("maml", inner_rate=1e6, normalise_advantages=False)
+    (phase,) = live(agent, steps=0)
+    large = dataclasses.replace(phase, reward=1e6 * phase.reward)
+    message = r"left the range of \+-1e\+06 after 0 meta-iterations, in inner step 1\."
+    with pytest.raises(NonFiniteError, match=message):
+        agent.adapt(agent.start(4), large)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e25])
+def test_the_unit_of_rewards_changes_no_step(scale):
+    agent = build("maml", WALK)
+    (phase,) = live(agent, WALK, steps=0)
+    policy = agent.start(4)
+    wanted = agent.adapt(policy, phase).params
+    scaled = dataclasses.replace(phase, reward=scale * phase.reward)
+    if scale < 1:  # 1e-8 is added to the deviation: what hardly differs is not blown up
+        wanted = policy.params
+    torch.testing.assert_close(agent.adapt(policy, scaled).params, wanted, rtol=1e-2, atol=1e-3)
+    assert (agent.adapt(policy, phase).params - policy.params).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("column", ["log_prob", "reward"])
+@pytest.mark.parametrize("name", [name for name in AGENTS if name != "reptile"])
+def test_a_failed_update_leaves_the_agent_as_it_was(name, column):
+    agent = build(name)
+    train(agent, BANDIT, range(2))
+    before = agent.state()
+    phases = live(agent, seed=2)
+    phases[-1] = broken(phases[-1], 1, column, torch.nan)
+    message = r"(?s)finite.* after 2 meta-iterations; the agent was put back"
+    with pytest.raises(NonFiniteError, match=message):
+        agent.update(phases)
+    assert_same(agent.state(), before)
+    train(agent, BANDIT, range(2, 3))  # and can go on
+    untroubled = build(name)
+    train(untroubled, BANDIT, range(3))
+    assert_same(agent.state(), untroubled.state())
+
+
+@pytest.mark.parametrize(("name", "succeed"), [("promp", 2), ("maml", 1), ("reptile", 0)])
+def test_a_failure_half_way_through_an_update_is_undone(monkeypatch, name, succeed):
+    agent = build(name)
+    train(agent, BANDIT, range(2))
+    before, phases = agent.state(), live(agent, seed=2)
+    calls = []
+
+    def fails_at_last(value: Tensor, what: str) -> None:
+        calls.append(what)
+        if len(calls) > succeed:
+            raise NonFiniteError("broken.")
+
+    with monkeypatch.context() as patched:
+        for module in (outer_loop, proximal):
+            patched.setattr(module, "require_finite", fails_at_last)
+        with pytest.raises(NonFiniteError, match=r"broken\. It was after 2 meta-iterations"):
+            agent.update(phases)
+    assert len(calls) == succeed + 1
+    assert_same(agent.state(), before)
+    agent.update(phases)
+    untroubled = build(name)
+    train(untroubled, BANDIT, range(3))
+    assert_same(agent.state(), untroubled.state())
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_checkpoint_of_another_width_is_refused(name):
+    agent = build(name, hidden=(16,))
+    before = agent.state()
+    other = build(name, hidden=(8,))
+    train(other, BANDIT, range(1))
+    with pytest.raises(CheckpointError, match=r"should hold a vector of \[\d+\] .* has \[\d+\]"):
+        agent.load_state(other.state())
+    assert_same(agent.state(), before)
+
+
+def test_a_checkpoint_of_another_agent_is_refused():
+    with pytest.raises(CheckpointError, match="meta-parameters and has none"):
+        build("maml").load_state({"network.weight": torch.zeros(3)})
+    with pytest.raises(CheckpointError, match="should hold a vector"):
+        build("meta_sgd").load_state(build("maml").state())
+
+
+def test_prices_of_another_number_of_inner_steps_are_refused():
+    agent, other = build("promp", adaptation_steps=1), build("promp", adaptation_steps=2)
+    before = agent.state()
+    with pytest.raises(
+        CheckpointError, match="each of its 1 inner steps, and the checkpoint has 2"
+    ):
+        agent.load_state(other.state())
+    with pytest.raises(CheckpointError, match="the checkpoint has none"):
+        agent.load_state(build("maml").state())
+    assert_same(agent.state(), before)

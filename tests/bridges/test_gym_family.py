@@ -1,0 +1,432 @@
+"""Ordinary Gymnasium environments as families: tasks there and back, options, worlds, errors."""
+
+import copy
+import gc
+import weakref
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+import metarl
+from metarl import registry
+from metarl.bridges.gym_family import EnvFamily, env_family
+from metarl.cli import main as cli
+from metarl.errors import ConfigError, TaskContractError, TaskError
+from metarl.seeding import Seeds
+from metarl.tasks.family import as_tasks, draw_tasks
+from tests.training.test_loop import Interrupting, assert_equal_runs
+from tests.worlds_of_glass import Recorder
+
+
+class Lever(gymnasium.Env):
+    """A lever that pays in one task only.
+
+    And a second paragraph.
+    """
+
+    observation_space = spaces.Dict({"b": spaces.Box(0, 9, (2,)), "a": spaces.Discrete(2)})
+    action_space = spaces.Discrete(3, start=1)
+    task_space = spaces.Discrete(6, start=1)
+    trial_episodes = 3
+
+    def __init__(self, pay: float = 1.0, levers: int = 3, name="x", table=None, render_mode=None):
+        self.pay, self.task, self.opened = pay, None, []
+
+    def sample_task(self, np_random, split):
+        return 1 + np_random.integers(3) + 3 * (split == "test")
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        task = (options or {}).get("task", self.task)
+        self.task = self.sample_task(self.np_random, "train") if task is None else task
+        self.opened.append((seed, None if task is None else int(task)))
+        self.count = 0
+        return self._obs(), {}
+
+    def _obs(self):
+        return {"a": self.count % 2, "b": np.full(2, self.count, np.float32)}
+
+    def step(self, action):
+        assert action in self.action_space
+        self.count += 1
+        reward = self.pay * float(action == (int(self.task) - 1) % 3 + 1)
+        return self._obs(), reward, bool(reward), False, {"success": bool(reward)}
+
+
+@pytest.fixture
+def register():
+    """Registers environments for the length of a test."""
+    made = []
+
+    def run(cls=Lever, name="Lever", **spec):
+        task_id = f"door/{name}-v0"
+        gymnasium.register(task_id, entry_point=cls, **{"max_episode_steps": 4, **spec})
+        made.append(task_id)
+        return task_id
+
+    yield run
+    env_family.cache_clear()
+    for task_id in made:
+        del gymnasium.registry[task_id]
+
+
+@pytest.fixture
+def family(register):
+    family = metarl.make_family(register())
+    yield family
+    family.close()
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_face_of_a_family(family):
+    assert isinstance(family, EnvFamily)
+    assert family.observation_space.shape == (4,)  # one-hot of two, and two numbers
+    assert family.action_space == spaces.Discrete(3)
+    assert family.task_space == spaces.Discrete(6, start=1)
+    assert (family.episode_steps, family.trial_episodes, family.lanes_at_once) == (4, 3, 250)
+    assert family.defines_success
+    assert not family.task_is_observable
+    assert not family.splits_share_tasks
+    assert type(family).__doc__.startswith("A lever that pays in one task only.")
+    (floor,) = family.references(2).values()
+    assert (floor.role, floor.label) == ("floor", "random")
+
+
+def test_plain_constructor_arguments_are_options(register):
+    task_id = register(kwargs={"levers": 4})
+    family = metarl.make_family(task_id, pay=2)
+    assert {name: getattr(family, name) for name in ("pay", "levers", "name")} == {
+        "pay": 2,
+        "levers": 4,
+        "name": "x",
+    }
+    assert registry.name_of(family) == (task_id, {"pay": 2, "levers": 4, "name": "x"})
+    assert metarl.make_family(task_id, pay=2) == family
+    assert family.make_env().unwrapped.pay == 2
+    for name in ("table", "render_mode", "lever"):
+        with pytest.raises(ConfigError, match=f"has no option '{name}'.* pay, levers, name"):
+            metarl.make_family(task_id, **{name: 1})
+
+
+def test_declarations_of_the_environment_are_believed(register):
+    declared = type("Declared", (Lever,), {"splits_share_tasks": True, "task_is_observable": True})
+    family = metarl.make_family(register(declared))
+    assert family.splits_share_tasks
+    assert family.task_is_observable
+
+
+def test_tasks_are_drawn_from_their_split_by_the_environment(family):
+    train, test = (draw_tasks(family, 50, seeded(0), split) for split in ("train", "test"))
+    assert set(train.tolist()) == {1, 2, 3}
+    assert set(test.tolist()) == {4, 5, 6}
+    assert torch.equal(train, family.sample_tasks(50, seeded(0)))
+    assert not torch.equal(train, family.sample_tasks(50, seeded(1)))
+
+
+class Drawn(Lever):
+    """Without sample_task."""
+
+    sample_task = None
+    task_space = spaces.Dict(
+        {
+            "mass": spaces.Box(0.1, 0.3, (), np.float64),
+            "goal": spaces.Tuple((spaces.Discrete(3, start=2), spaces.Box(-1, 1, (2, 1)))),
+        }
+    )
+
+
+def test_dict_and_tuple_tasks_go_there_and_back(register):
+    family = metarl.make_family(register(Drawn))
+    # In the order of Gymnasium's Dict: goal (one-hot of three, two numbers), mass.
+    assert family.task_space.shape == (6,)
+    tasks = draw_tasks(family, 20, seeded(3), "train")
+    own = family.own_tasks(tasks)
+    assert all(family.own_task_space.contains(task) for task in own)
+    back = [spaces.flatten(family.own_task_space, task) for task in own]
+    np.testing.assert_allclose(np.stack(back), tasks.numpy(), rtol=1e-6)
+    assert len({float(task["mass"]) for task in own}) == 20
+    assert {int(task["goal"][0]) for task in own} == {2, 3, 4}
+    assert torch.equal(tasks, family.sample_tasks(20, seeded(3)))
+    bound = as_tasks(family, np.float64([[0, 1, 0, 1, -1, 0.1]]))  # 0.1 in float32 is more than 0.1
+    assert family.own_task_space.contains(family.own_tasks(bound)[0])
+
+
+def test_numbers_that_stand_for_arrays_are_accepted(register):
+    class Numbers(Drawn):
+        def sample_task(self, np_random, split):
+            return {"mass": 0.2, "goal": (3, [[0.5], [-0.5]])}
+
+    family = metarl.make_family(register(Numbers))
+    assert family.sample_tasks(1, seeded(0)).tolist() == [pytest.approx([0, 1, 0, 0.5, -0.5, 0.2])]
+
+
+@pytest.mark.parametrize("bad", [7, {"mass": 0.2}, {"mass": 9.0, "goal": (2, [[0.0], [0.0]])}])
+def test_sampled_tasks_outside_the_space_are_refused(register, bad):
+    class Outside(Drawn):
+        def sample_task(self, np_random, split):
+            return copy.deepcopy(bad)
+
+    with pytest.raises(TaskContractError, match=r"sample_task of door/Lever-v0 gave .* not in its"):
+        metarl.make_family(register(Outside)).sample_tasks(1, seeded(0))
+
+
+def test_given_tasks_are_checked(family):
+    with pytest.raises(TaskError, match=r"Task 1 of 2 is 7, outside the task space Discrete\(6"):
+        as_tasks(family, [1, 7])
+
+
+def test_what_is_missing_is_said(register):
+    bare = type("Bare", (Lever,), {"task_space": None})
+    with pytest.raises(TaskContractError, match=r"no task_space.*metarl.register_varied_env"):
+        metarl.make_family(register(bare, "Bare")).task_space  # noqa: B018
+    loose = type("Loose", (Lever,), {"task_space": spaces.Sequence(spaces.Discrete(2))})
+    with pytest.raises(TaskContractError, match=r"Gymnasium space of fixed size; got Sequence"):
+        metarl.make_family(register(loose, "Loose")).task_space  # noqa: B018
+    endless = metarl.make_family(register(Lever, "Endless", max_episode_steps=None))
+    with pytest.raises(
+        TaskContractError, match=r"has no time limit.*max_episode_steps=.*episode_s"
+    ):
+        endless.episode_steps  # noqa: B018
+    odd = type("Odd", (Lever,), {"action_space": spaces.MultiDiscrete([2, 2])})
+    with pytest.raises(ConfigError, match=r"Actions must be Discrete or .* got MultiDiscrete"):
+        metarl.make_family(register(odd, "Odd")).action_space  # noqa: B018
+    seen = type("Seen", (Lever,), {"observation_space": spaces.Sequence(spaces.Discrete(2))})
+    with pytest.raises(ConfigError, match=r"Observations in Sequence.* have no fixed size"):
+        metarl.make_family(register(seen, "Seen")).observation_space  # noqa: B018
+    gymnasium.register("door/Vector-v0", vector_entry_point="nowhere:Nothing")
+    try:
+        with pytest.raises(ConfigError, match=r"has no entry_point, only one for vector"):
+            metarl.make_family("door/Vector-v0")
+    finally:
+        del gymnasium.registry["door/Vector-v0"]
+
+
+def test_an_attribute_may_set_the_limit(register):
+    limited = type("Limited", (Lever,), {"episode_steps": 7})
+    assert metarl.make_family(register(limited, max_episode_steps=None)).episode_steps == 7
+
+
+def test_trials_live_on_over_resets_in_their_own_task(family):
+    # Actions 0, 1, 2, 0, ...: task 1 pays at the first, task 2 at the second, task 3 at the third.
+    policy = Recorder()
+    tasks = torch.tensor([1, 3])
+    lived = metarl.collect(family, tasks, policy, episodes=2, copies=2, seeds=Seeds(0))
+    rewards = lived.reward[:, :, 0].T.tolist()
+    assert lived.reward.shape == (6, 2, 2)
+    assert rewards == [[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]]
+    assert lived.valid[:, 0, 0].tolist() == [True] * 4 + [False] * 2
+    assert torch.equal(lived.success, lived.terminated)
+    assert lived.first[:, 1, 1].tolist() == [True, False, False, True, False, False]
+    assert lived.next_obs[2, 1, 0].tolist() == [0, 1, 3, 3]  # seen before the reset
+    assert lived.obs[3, 1, 0].tolist() == [1, 0, 0, 0]
+    pool = vars(family)["_pool"]
+    for lane, env in enumerate(pool._block._lanes.envs):
+        seeds, set_to = zip(*env.unwrapped.opened, strict=True)
+        assert isinstance(seeds[0], int)  # seeded once
+        assert set(seeds[1:]) == {None}
+        assert set(set_to) == {(1, 1, 3, 3)[lane]}
+    first_seeds = {env.unwrapped.opened[0][0] for env in pool._block._lanes.envs}
+    assert len(first_seeds) == 4
+
+
+def test_episodes_that_reach_the_limit_are_truncated(family):
+    world = family.open_world(torch.tensor([1, 2]), seeded(0))
+    world.reset()
+    for step in range(4):
+        last = world.step(torch.tensor([2, 2]))
+        assert last.truncated.tolist() == [step == 3] * 2
+    assert not last.terminated.any()
+
+
+def test_what_a_world_told_stays(family):
+    world = family.open_world(torch.tensor([2, 2]), seeded(0))
+    opening = world.reset()
+    first = world.step(torch.tensor([2, 0]))
+    kept = [value.clone() for value in (opening, *first)]
+    world.step(torch.tensor([1, 1]))
+    world.reset()
+    for value, before in zip((opening, *first), kept, strict=True):
+        assert torch.equal(value, before)
+
+
+def test_only_ended_lanes_may_be_opened(family):
+    world = family.open_world(torch.tensor([1, 2]), seeded(0))
+    world.reset()
+    world.step(torch.tensor([0, 0]))
+    world.reset(torch.tensor([True, False]))
+    with pytest.raises(ValueError, match="Only a lane whose episode has ended"):
+        world.reset(torch.tensor([True, True]))
+
+
+def test_environments_are_kept_for_the_next_trial_and_made_anew_after_a_failure(register):
+    class Fragile(Lever):
+        broken = False
+
+        def step(self, action):
+            if Fragile.broken:
+                raise ArithmeticError("the lever broke")
+            return super().step(action)
+
+    family = metarl.make_family(register(Fragile))
+    tasks, action = torch.tensor([1, 2]), torch.tensor([1, 1])
+    family.open_world(tasks, seeded(0)).reset()
+    kept = vars(family)["_pool"]
+    world = family.open_world(tasks, seeded(0))
+    assert vars(family)["_pool"] is kept
+    opening, first = world.reset(), world.step(action)
+    Fragile.broken = True
+    with pytest.raises(ArithmeticError, match="the lever broke"):
+        world.step(action)
+    Fragile.broken = False
+    again = family.open_world(tasks, seeded(0))
+    assert vars(family)["_pool"] is not kept
+    assert torch.equal(again.reset(), opening)
+    assert torch.equal(again.step(action).obs, first.obs)
+    family.open_world(torch.tensor([1]), seeded(0)).reset()  # another size is another pool
+    family.close()
+    assert "_pool" not in vars(family)
+
+
+def test_a_world_steps_no_more_once_its_environments_live_in_another(family):
+    tasks, action = torch.tensor([1, 2]), torch.tensor([1, 1])
+    for later in (tasks, torch.tensor([1])):  # the same environments, and fresh ones
+        world = family.open_world(tasks, seeded(0))
+        world.reset()
+        other = family.open_world(later, seeded(1))
+        with pytest.raises(RuntimeError, match="moved into the world that the same family opened"):
+            world.step(action)
+        with pytest.raises(RuntimeError, match="a family object each"):
+            world.reset()
+        other.reset()
+        other.step(action[: len(later)])
+
+
+def test_environments_that_are_closed_are_forgotten(family):
+    pools = []
+    for lanes in (1, 2, 1, 2):
+        family.open_world(torch.ones(lanes, dtype=torch.int64), seeded(0)).reset()
+        pools.append(weakref.ref(vars(family)["_pool"]))
+    gc.collect()
+    assert [pool() is None for pool in pools] == [True, True, True, False]
+    last = pools[-1]()
+    family.close()
+    assert last.closed
+    family.close()
+
+
+def test_a_family_that_is_dropped_closes_its_environments(register):
+    family = metarl.make_family(register())
+    family.open_world(torch.tensor([1]), seeded(0)).reset()
+    pool = vars(family)["_pool"]
+    del family
+    gc.collect()
+    assert pool.closed
+
+
+def test_whole_numbers_of_a_task_are_never_rounded(register):
+    class Level(Lever):
+        task_space = spaces.Dict(
+            level=spaces.Tuple([spaces.Box(0, 2**31 - 1, (1,), np.int64)]), size=spaces.Box(0, 1)
+        )
+        least = 0
+
+        def sample_task(self, np_random, split):
+            level = self.least + 2 * np_random.integers(1000) + (split == "test")
+            return {"level": (np.array([level]),), "size": np_random.random(1)}
+
+    small = metarl.make_family(register(Level, "Small"))
+    own = small.own_tasks(draw_tasks(small, 9, seeded(0), "test"))
+    assert {int(task["level"][0][0]) % 2 for task in own} == {1}
+    large = type("Large", (Level,), {"least": 2**25})  # even and odd become the same in float32
+    family = metarl.make_family(register(large, "Large"))
+    with pytest.raises(TaskContractError, match=r"whole numbers that float32 cannot tell apart"):
+        draw_tasks(family, 9, seeded(0), "test")
+
+
+@pytest.mark.parametrize(
+    ("drawn", "got"), [(None, r"NoneType of shape \[\]"), (np.zeros((4, 5, 3)), "float64 of shape")]
+)
+def test_what_is_no_picture_is_named(register, drawn, got):
+    class Painted(Lever):
+        metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012
+
+        def __init__(self, render_mode=None):
+            super().__init__()
+            self.render_mode = render_mode
+
+        def render(self):
+            return drawn
+
+    family = metarl.make_family(register(Painted)).to_be_seen()
+    world = family.open_world(torch.tensor([1]), seeded(0))
+    world.reset()
+    with pytest.raises(TaskContractError, match=rf"render\(\) of the environment gave {got}"):
+        world.frame()
+
+
+def test_a_negative_number_of_workers_is_refused(family):
+    with pytest.raises(ConfigError, match=r"workers=-1 must be 0"):
+        family.open_world(torch.tensor([1]), seeded(0), workers=-1)
+
+
+def test_random_play_is_no_floor_where_actions_have_no_bounds(register):
+    free = type("Free", (Lever,), {"action_space": spaces.Box(-np.inf, np.inf, (1,))})
+    assert metarl.make_family(register(free)).references(1) == {}
+
+
+def train(folder, task, **options):
+    return metarl.train(
+        "rl2", task, num_tasks=4, minibatches=2, hidden=4, iterations=4, out=folder, progress=False,
+        **options,
+    )  # fmt: skip
+
+
+def test_a_resumed_run_is_the_run_that_never_stopped(register, tmp_path, monkeypatch):
+    task = register()
+    whole = train(tmp_path / "whole", task)
+    with monkeypatch.context() as patch:
+        Interrupting(patch, at=2)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "cut", task)
+    assert len(metarl.read_metrics(tmp_path / "cut" / "metrics.csv")) == 2
+    assert_equal_runs(whole, train(tmp_path / "cut", task, resume=True))
+    assert float(metarl.read_metrics(whole.path / "metrics.csv")[-1]["env_steps"]) > 0
+    assert whole.config.task_options == {"pay": 1.0, "levers": 3, "name": "x"}
+
+
+class Plugin:
+    """An installed package that announces its tasks."""
+
+    def __init__(self, name, value):
+        self.name, self.value = name, value
+
+    def load(self):
+        gymnasium.register(
+            "plugin/Lever-v0",
+            entry_point="tests.bridges.test_gym_family:Lever",
+            max_episode_steps=4,
+        )
+
+
+def test_environments_of_plugin_packages_are_listed(monkeypatch, capsys):
+    known = metarl.task_ids()
+    monkeypatch.setattr(registry, "_loaded_plugins", set(registry._loaded_plugins))
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group: [Plugin("lab", "tests.plugin_of_levers")]
+    )
+    try:
+        registry.load_plugins()
+        assert set(metarl.task_ids()) - set(known) == {"plugin/Lever-v0"}
+        assert cli.main(["list"]) == 0
+        shown = capsys.readouterr().out
+    finally:
+        del gymnasium.registry["plugin/Lever-v0"]
+        env_family.cache_clear()
+    assert "plugin/Lever-v0\n    A lever that pays in one task only.\n" in shown
+    assert "options      --task.pay 1.0  --task.levers 3  --task.name x" in shown

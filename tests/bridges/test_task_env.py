@@ -1,0 +1,462 @@
+"""Task families seen through Gymnasium: its own checkers and vector environments, the border."""
+
+import itertools
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import InvalidAction, ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
+
+import metarl
+from metarl.bridges.task_env import TaskEnv, TaskVectorEnv
+from metarl.errors import ConfigError, ShapeError, TaskError
+from metarl.tasks.family import BatchedWorld
+from tests.known_ids import ENVIRONMENTS, FAMILIES
+from tests.worlds_of_glass import Countdown
+
+IDS = [*FAMILIES, *ENVIRONMENTS]
+BANDIT = "metarl.envs.bandits.multi_armed:BernoulliBandit"
+GOAL_BANDIT = "metarl.envs.bandits.multi_armed:GoalBandit"
+NAVIGATION = "metarl.envs.navigation.point_navigation:PointNavigation"
+MODES = list(AutoresetMode)
+
+
+@pytest.mark.parametrize("task_id", IDS)
+# Positions are not bounded: nothing stops a point that walks away.
+@pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
+# An action that is an answer has the range of answers.
+@pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
+def test_every_family_passes_gymnasiums_checker(task_id):
+    # A camera of MuJoCo's needs a screen, or a driver that does without.
+    check_env(gymnasium.make(task_id).unwrapped, skip_render_check=task_id in ENVIRONMENTS)
+
+
+@pytest.mark.parametrize("task_id", IDS)
+# Moves are at most 0.1, as published; SB3 would rather have them normalised to [-1, 1].
+@pytest.mark.filterwarnings("ignore:We recommend you to use a symmetric and normalized Box action")
+def test_every_family_passes_stable_baselines_checker(task_id):
+    env = gymnasium.make(task_id).unwrapped
+    check_env_for_sb3(env, skip_render_check=task_id in ENVIRONMENTS)
+
+
+@pytest.mark.parametrize("task_id", [name for name in FAMILIES if metarl.make_family(name).draws])
+@pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
+@pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
+def test_families_that_draw_pass_the_checker_with_pictures(task_id):
+    env = gymnasium.make(task_id, render_mode="rgb_array")
+    assert env.metadata["render_modes"] == ["rgb_array"]
+    check_env(env.unwrapped)
+    env.reset(seed=0)
+    opened = env.render()
+    assert (opened.dtype, opened.shape[2]) == (np.uint8, 3)
+    env.action_space.seed(0)
+    env.step(env.action_space.sample())
+    assert (env.render() != opened).any()
+
+
+def test_pictures_show_the_life_in_the_task_until_another_is_given():
+    env = TaskEnv(BANDIT, render_mode="rgb_array")
+    seen = []
+    for reset in (
+        {"seed": 3, "options": {"task": [0.1, 0.2, 0.3, 0.4, 0.5]}},
+        {},
+        {"options": {"task": [0.1, 0.2, 0.3, 0.4, 0.5]}},
+        {},
+        {"seed": 3},
+    ):
+        env.reset(**reset)
+        seen.append(env.render())
+        env.step(1)
+    new, one_pull, again, *_, reseeded = seen
+    assert (new != one_pull).any()
+    assert (new == again).all()
+    assert (new == reseeded).all()
+
+
+def test_without_a_render_mode_nothing_is_drawn_or_remembered():
+    env = gymnasium.make("metarl/BernoulliBandit-v0").unwrapped
+    env.reset(seed=0)
+    assert env.render() is None
+    assert isinstance(env._lanes._world, BatchedWorld)
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
+        TaskEnv(BANDIT, render_mode="rgb_array").render()
+
+
+def test_families_that_do_not_draw_say_so():
+    with pytest.raises(ConfigError, match="Countdown draws no pictures"):
+        TaskEnv(Countdown, render_mode="rgb_array")
+    assert TaskEnv(Countdown).metadata["render_modes"] == []
+    assert TaskEnv.metadata["render_modes"] == ["rgb_array"]
+    with pytest.raises(ConfigError, match="render_mode='human' must be 'rgb_array'"):
+        TaskEnv(BANDIT, render_mode="human")
+
+
+def lived(env, seed, actions):
+    """Everything that a seeded reset and `actions` bring, reopening where an episode ends."""
+    seen = [env.reset(seed=seed)[0].tolist()]
+    for action in actions:
+        obs, reward, terminated, truncated, info = env.step(action)
+        seen.append((obs.tolist(), reward, terminated, truncated, info))
+        if terminated or truncated:
+            seen.append(env.reset()[0].tolist())
+    return seen
+
+
+def test_equal_seeds_are_equal_lives_and_other_seeds_others():
+    actions = [0, 1, 2, 3, 4] * 20
+    new = [lived(TaskEnv(BANDIT), seed, actions) for seed in (1, 1, 2)]
+    assert new[0] == new[1] != new[2]
+
+
+def test_a_seeded_reset_repeats_the_life_in_the_same_environment():
+    # The first reset draws a task and the later one does not; that must not shift the noise.
+    env, actions = TaskEnv(BANDIT), [0, 1, 2, 3, 4] * 20
+    first, again, other = (lived(env, seed, actions) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def drawn_by(env, split):
+    """A task, or one for each lane, that the environment draws."""
+    return env.sample_task(np.random.default_rng(7), split)
+
+
+@pytest.mark.parametrize("make", [TaskEnv, lambda family: TaskVectorEnv(3, family)])
+def test_the_task_stays_over_resets_until_another_is_given(make):
+    env = make(BANDIT)
+    env.reset(seed=0)
+    drawn = env.task
+    env.reset()
+    env.reset(seed=1)
+    assert np.array_equal(env.task, drawn)
+    given = drawn_by(env, "test")
+    assert not np.array_equal(given, drawn)
+    assert np.array_equal(env.task, drawn)  # drawing one does not put us into it
+    env.reset(options={"task": given})
+    env.reset(options={})
+    assert np.array_equal(env.task, given)
+
+
+def test_a_task_that_nobody_gave_comes_from_the_train_split():
+    goals, asked = set(), set()
+    for seed in range(40):
+        env = TaskEnv(GOAL_BANDIT, arms=4, held_out_arms=2)
+        env.reset(seed=seed)
+        goals.add(int(env.task))
+        asked.add(int(env.sample_task(np.random.default_rng(seed), "test")))
+    assert goals == {0, 1}
+    assert asked == {2, 3}
+
+
+def test_a_drawn_task_is_the_generators_and_shifts_nothing_in_the_environment():
+    one, other = TaskEnv(BANDIT), TaskEnv(BANDIT)
+    drawn = [one.sample_task(np.random.default_rng(seed)).tolist() for seed in (5, 5, 6)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    rng = np.random.default_rng(5)
+    assert one.sample_task(rng).tolist() == drawn[0] != one.sample_task(rng).tolist()
+    assert lived(one, 1, [0, 1, 2] * 9) == lived(other, 1, [0, 1, 2] * 9)
+
+
+def test_the_given_task_is_the_one_lived_in():
+    env = TaskEnv(GOAL_BANDIT, p_goal=1.0, p_other=0.0)
+    for goal in (3, 0):
+        paid = []
+        for arm in range(5):
+            env.reset(options={"task": goal})
+            paid.append(env.step(arm)[1])
+        assert paid == [float(arm == goal) for arm in range(5)]
+
+
+def test_types_at_the_border():
+    env = TaskEnv(NAVIGATION)
+    obs, info = env.reset(options={"task": torch.tensor([0.05, 0.0])})
+    assert obs.dtype == np.float32
+    assert info == {}
+    obs, reward, terminated, truncated, info = env.step(np.array([0.05, 0.0]))
+    assert obs.tolist() == pytest.approx([0.05, 0.0])
+    assert [type(x) for x in (obs, reward, terminated, truncated)] == [
+        np.ndarray,
+        float,
+        bool,
+        bool,
+    ]
+    assert (terminated, truncated, info) == (True, False, {"success": True})
+
+
+def test_families_without_success_say_nothing_about_it():
+    env = TaskEnv(BANDIT)
+    env.reset(seed=0)
+    assert env.step(0)[-1] == {}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_outside_is_tied_to_the_inside(mode):
+    envs = TaskVectorEnv(2, NAVIGATION, autoreset_mode=mode)
+    task = np.array([[0.3, 0.3], [0.2, 0.2]], dtype=np.float32)
+    action = np.full((2, 2), 0.1, dtype=np.float32)
+    obs, _ = envs.reset(options={"task": task})
+    held = []
+    for _ in range(2):
+        for array in (task, obs, envs.task, *held):
+            array[...] = 1
+        obs, reward, terminated, truncated, infos = envs.step(action)
+        held = [action_copy := action.copy(), reward, terminated, truncated, *infos.values()]
+        assert np.array_equal(action_copy, action)
+    np.testing.assert_allclose(envs.task, [[0.3, 0.3], [0.2, 0.2]])
+    np.testing.assert_allclose(terminated, [False, True])
+    np.testing.assert_allclose(reward, [-(0.02**0.5), 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("copy", [np.copy, torch.tensor])
+def test_the_task_does_not_follow_what_users_do_to_their_copy(copy):
+    env, envs = TaskEnv(NAVIGATION), TaskVectorEnv(1, NAVIGATION)
+    task = np.array([0.25, 0.5], dtype=np.float32)
+    one, row = copy(task), copy(task[None])
+    env.reset(options={"task": one})
+    envs.reset(options={"task": row})
+    for array in (one, row, env.task, envs.task):
+        array[...] = 0
+    assert env.task.tolist() == envs.task[0].tolist() == [0.25, 0.5]
+
+
+def arrays_in(value):
+    """All arrays in what a step returned, inside dictionaries and object arrays too."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        return [value]
+    return [array for part in value if part is not None for array in arrays_in(part)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_two_returned_arrays_share_memory(mode):
+    envs = TaskVectorEnv(3, NAVIGATION, autoreset_mode=mode)
+    envs.reset(options={"task": np.array([[0.1, 0.0], [0.1, 0.0], [0.3, 0.3]])})
+    arrays = arrays_in(envs.step(np.array([[0.1, 0.0]] * 3, dtype=np.float32)))
+    # Observation, reward, two flags, success and its mask; SAME_STEP adds two final observations,
+    # their mask, that of the final info, and its success with mask.
+    assert len(arrays) == (12 if mode is AutoresetMode.SAME_STEP else 6)
+    for one, two in itertools.combinations(arrays, 2):
+        assert not np.shares_memory(one, two)
+
+
+def sync_beside_ours(tasks, mode, **options):
+    """Gymnasium's own vector environment over single lanes, and ours, in the same tasks."""
+    sync = SyncVectorEnv(
+        [lambda: TaskEnv(NAVIGATION, **options) for _ in tasks], autoreset_mode=mode
+    )
+    for env, task in zip(sync.envs, tasks, strict=True):
+        env.reset(options={"task": task})
+    ours = TaskVectorEnv(len(tasks), NAVIGATION, autoreset_mode=mode, **options)
+    ours.reset(options={"task": tasks})
+    return sync, ours
+
+
+def assert_same(theirs, ours):
+    """Equal arrays, dictionaries of them, and object arrays, types included."""
+    assert type(theirs) is type(ours)
+    if isinstance(theirs, dict):
+        assert theirs.keys() == ours.keys()
+        for key, value in theirs.items():
+            assert_same(value, ours[key])
+    elif theirs.dtype == object:
+        for one, two in zip(theirs, ours, strict=True):
+            np.testing.assert_array_equal(one, two)
+    else:
+        assert theirs.dtype == ours.dtype
+        np.testing.assert_array_equal(theirs, ours)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_vector_environment_equals_gymnasiums_own(mode):
+    # Lanes that arrive at different times, one that starts at its goal, one that never arrives.
+    tasks = np.array([[0.1, 0.1], [0.25, -0.3], [0.0, 0.0], [-0.5, 0.5]], dtype=np.float32)
+    sync, ours = sync_beside_ours(tasks, mode, steps=4)
+    assert_same(sync.reset()[0], ours.reset()[0])
+    ends = np.zeros(4, dtype=int)
+    for _ in range(15):
+        action = np.clip(tasks, -0.1, 0.1)
+        theirs, mine = sync.step(action), ours.step(action)
+        for one, two in zip(theirs, mine, strict=True):
+            assert_same(one, two)
+        ended = mine[2] | mine[3]
+        ends += ended
+        if mode is AutoresetMode.DISABLED and ended.any():
+            options = {"reset_mask": ended}
+            assert_same(sync.reset(options=dict(options))[0], ours.reset(options=options)[0])
+            assert options == {"reset_mask": ended}  # the caller's own dictionary
+    assert (ends >= 2).all()
+
+
+def test_next_step_spends_a_step_on_reopening_and_same_step_does_not():
+    rewards = {}
+    for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
+        envs = TaskVectorEnv(2, GOAL_BANDIT, p_goal=1.0, p_other=0.0, autoreset_mode=mode)
+        envs.reset(options={"task": np.array([0, 1])})
+        rewards[mode] = [envs.step(np.array([0, 0]))[1].tolist() for _ in range(4)]
+    assert rewards[AutoresetMode.NEXT_STEP] == [[1, 0], [0, 0], [1, 0], [0, 0]]
+    assert rewards[AutoresetMode.SAME_STEP] == [[1, 0]] * 4
+
+
+def test_make_vec_builds_lanes_that_reset_in_the_same_step():
+    envs = gymnasium.make_vec("metarl/BernoulliBandit-v0", num_envs=3, arms=2)
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert envs.action_space.nvec.tolist() == [2, 2, 2]
+    assert envs.observation_space.shape == (3, 1)
+    other = gymnasium.make_vec(
+        "metarl/BernoulliBandit-v0", num_envs=1, autoreset_mode=AutoresetMode.DISABLED
+    )
+    assert other.metadata["autoreset_mode"] is AutoresetMode.DISABLED
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+
+
+def test_vector_seeds():
+    lives = []
+    for seed in (1, 1, 2):
+        envs = TaskVectorEnv(64, BANDIT)
+        envs.reset(seed=seed)
+        lives.append([envs.step(np.zeros(64, dtype=int))[1].tolist() for _ in range(3)])
+    assert lives[0] == lives[1] != lives[2]
+
+
+def test_a_users_time_limit_cuts_episodes_further():
+    envs = gymnasium.make_vec(
+        "metarl/PointNavigation-v0",
+        num_envs=2,
+        max_episode_steps=3,
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+    )
+    envs.reset(options={"task": np.array([[0.5, 0.5], [0.2, 0.2]])})
+    flags = [envs.step(np.full((2, 2), 0.1, dtype=np.float32))[2:4] for _ in range(7)]
+    assert [f[1].tolist() for f in flags] == [
+        [False, False],
+        [False, False],
+        [True, False],  # the limit; lane 1 has arrived one step before
+        [False, False],
+        [False, False],
+        [False, False],
+        [True, False],
+    ]
+    assert [f[0][1] for f in flags] == [False, True, False, False, True, False, False]
+
+
+def test_a_users_time_limit_counts_from_the_last_reset():
+    envs = TaskVectorEnv(2, NAVIGATION, max_episode_steps=2, autoreset_mode="Disabled")
+    envs.reset(options={"task": [[0.5, 0.5]] * 2})
+    stay = np.zeros((2, 2), dtype=np.float32)
+    assert envs.step(stay)[3].tolist() == [False, False]
+    envs.reset(options={"reset_mask": np.array([False, True])})
+    assert envs.step(stay)[3].tolist() == [True, False]
+    envs.reset()
+    assert envs.step(stay)[3].tolist() == [False, False]
+
+
+def test_gymnasiums_statistics_wrapper_reads_our_infos():
+    envs = gymnasium.wrappers.vector.RecordEpisodeStatistics(TaskVectorEnv(2, NAVIGATION))
+    envs.reset(options={"task": np.array([[0.1, 0.0], [0.3, 0.0]])})
+    lengths = []
+    for _ in range(6):
+        infos = envs.step(np.array([[0.1, 0.0]] * 2, dtype=np.float32))[-1]
+        lengths.append((infos["episode"]["l"] * infos["_episode"]).tolist())
+    assert lengths == [[1, 0], [1, 0], [1, 3], [1, 0], [1, 0], [1, 3]]
+
+
+def test_a_mask_gives_new_tasks_to_marked_lanes_only():
+    envs = TaskVectorEnv(3, GOAL_BANDIT, autoreset_mode="Disabled")
+    envs.reset(options={"task": [0, 1, 2]})
+    envs.step([0, 0, 0])
+    mask = np.array([True, False, True])
+    envs.reset(options={"task": [4, 4, 4], "reset_mask": mask})
+    assert envs.task.tolist() == [4, 1, 4]
+    with pytest.raises(ResetNeeded, match=r"lanes \[1\] have ended and autoreset is disabled"):
+        envs.step([0, 0, 0])
+    envs.reset(options={"reset_mask": ~mask})
+    envs.step([0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ([0, 1], r"one task for each of the 3 lanes; got 2"),
+        ([0, 1, 5], r"Task 2 of 3 is 5, outside"),
+        (1, r"got shape \[\]"),
+    ],
+)
+def test_wrong_tasks_of_a_vector_are_refused_and_change_nothing(task, message):
+    envs = TaskVectorEnv(3, GOAL_BANDIT)
+    envs.reset(options={"task": [0, 1, 2]})
+    with pytest.raises(TaskError, match=message):
+        envs.reset(options={"task": task})
+    assert envs.task.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [([0.1, 0.2, 0.3], r"got shape \[1, 3\]"), ([0.1, 0.6], "outside the task space")],
+)
+def test_wrong_tasks_of_one_lane_are_refused(task, message):
+    with pytest.raises(TaskError, match=message):
+        TaskEnv(NAVIGATION).reset(options={"task": task})
+
+
+@pytest.mark.parametrize("mask", [np.array([True]), np.array([1, 0]), "all"])
+def test_wrong_masks_are_refused(mask):
+    envs = TaskVectorEnv(2, BANDIT)
+    envs.reset()
+    with pytest.raises(ShapeError, match=r"\[num_envs\] = \[2\] bool"):
+        envs.reset(options={"reset_mask": mask})
+
+
+def test_stepping_needs_an_open_episode():
+    env = TaskEnv(BANDIT)
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
+        _ = env.task
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) before step"):
+        env.step(0)
+    env.reset()
+    env.step(0)
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) before step"):
+        env.step(0)  # one pull was the whole episode
+
+
+def test_a_vector_must_be_opened_whole():
+    envs = TaskVectorEnv(2, BANDIT)
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) before step"):
+        envs.step([0, 0])
+    with pytest.raises(ResetNeeded, match="must open all lanes"):
+        envs.reset(options={"reset_mask": np.array([True, False])})
+
+
+@pytest.mark.parametrize(
+    ("family", "action", "message"),
+    [
+        (BANDIT, 5, r"whole numbers in Discrete\(5\); got \[5\]"),
+        (BANDIT, -1, "whole numbers"),
+        (BANDIT, 0.5, "whole numbers"),
+        (BANDIT, [0, 1], r"shape \[1\].*got \[1, 2\]"),
+        (NAVIGATION, 0.1, r"shape \[1, 2\].*got \[1\]"),
+        (NAVIGATION, [0.1, 0.1, 0.1], r"got \[1, 3\]"),
+    ],
+)
+def test_wrong_actions_are_refused(family, action, message):
+    env = TaskEnv(family)
+    env.reset(seed=0)
+    with pytest.raises(InvalidAction, match=message):
+        env.step(action)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"render_mode": "human"}, "no pictures; got render_mode='human'"),
+        ({"num_envs": 0}, "num_envs=0"),
+        ({"max_episode_steps": 0}, "max_episode_steps=0"),
+        ({"amrs": 3}, "no option 'amrs'. Did you mean 'arms'"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        TaskVectorEnv(**{"num_envs": 2, "family": BANDIT, **options})

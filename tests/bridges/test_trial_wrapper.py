@@ -1,0 +1,194 @@
+"""One environment whose episode is a trial: the same as many at once; families and others."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
+
+import metarl
+from metarl.bridges.trial_env import TrialWorld
+from metarl.errors import ConfigError
+from metarl.seeding import Seeds
+from metarl.tasks.family import BatchedWorld
+from tests.known_ids import ENVIRONMENTS, FAMILIES
+from tests.worlds_of_glass import Countdown
+
+
+class Door(gymnasium.Env):
+    """Three doors, the task names the one that pays; forgets the task unless told again."""
+
+    observation_space = spaces.Discrete(2)
+    action_space = spaces.Discrete(3)
+
+    def __init__(self):
+        self.task_space = spaces.Discrete(3)
+        self.heard = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._task = int((options or {}).get("task", -1))
+        self.heard.append(options)
+        return 1, {"opened": True}
+
+    def step(self, action):
+        return 0, float(action == self._task), False, True, {"door": int(action)}
+
+
+@pytest.mark.parametrize("task_id", [*FAMILIES, *ENVIRONMENTS[:2]])
+@pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
+@pytest.mark.filterwarnings("ignore:We recommend you to use a symmetric and normalized Box action")
+@pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
+@pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
+def test_trials_of_every_family_pass_the_checkers(task_id):
+    check_env(metarl.Trial(gymnasium.make(task_id)), skip_render_check=True)
+    check_env_for_sb3(metarl.Trial(gymnasium.make(task_id), 2))
+
+
+@pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
+@pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
+def test_trials_of_anybodys_environment_pass_the_checkers():
+    check_env(metarl.Trial(Door(), 2), skip_render_check=True)
+    check_env_for_sb3(metarl.Trial(Door(), 2))
+
+
+@pytest.mark.parametrize(
+    ("task_id", "options", "tasks"),
+    [
+        ("metarl/PointNavigation-v0", {"steps": 6}, [[0.1, -0.1], [0.3, 0.0], [0.5, 0.5]]),
+        ("metarl/GoalBandit-v0", {"p_goal": 1.0, "p_other": 0.0}, [0, 3]),
+    ],
+)
+def test_a_lane_is_what_it_is_among_many(task_id, options, tasks):
+    family = metarl.make_family(task_id, **options)
+    tasks = torch.tensor(tasks)
+    batched = BatchedWorld(family, tasks, Seeds(0).torch("world"))
+    world = TrialWorld(batched, family.action_space, 3)
+    lanes = [metarl.Trial(gymnasium.make(task_id, **options), 3) for _ in tasks]
+    one = [lane.reset(options={"task": t.numpy()})[0] for lane, t in zip(lanes, tasks, strict=True)]
+    np.testing.assert_array_equal(one, world.reset())
+    family.action_space.seed(0)
+    over = torch.zeros(len(tasks), dtype=torch.bool)
+    for _ in range(18):
+        action = np.stack([family.action_space.sample() for _ in tasks])
+        last = world.step(torch.tensor(action))
+        for i, lane in enumerate(lanes):
+            if over[i]:
+                continue
+            obs, reward, terminated, truncated, _ = lane.step(action[i])
+            assert obs.dtype == np.float32
+            np.testing.assert_array_equal(obs, last.obs[i])
+            assert (reward, terminated) == (last.reward[i].item(), bool(last.terminated[i]))
+            assert not truncated
+        over |= last.terminated
+    assert over.all()
+
+
+def test_a_time_limit_inside_a_trial_is_told_and_does_not_end_it():
+    env = metarl.Trial(Door(), 2)
+    # Observation of two, action of three, reward, terminated, truncated, first, first of trial.
+    assert env.reset(options={"task": 2})[0].tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 1, 1]
+    obs, reward, terminated, truncated, info = env.step(2)
+    assert obs.tolist() == [0, 1, 0, 0, 1, 1, 0, 1, 1, 0]
+    assert (reward, terminated, truncated, info) == (1.0, False, False, {"door": 2})
+    obs, reward, terminated, truncated, _ = env.step(0)
+    assert obs.tolist() == [1, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+    assert (reward, terminated, truncated) == (0.0, True, False)
+    with pytest.raises(ResetNeeded, match=r"No trial is open; call reset\(\)"):
+        env.step(0)
+    assert env.unwrapped.heard == [{"task": 2}, {}]  # told once
+
+
+def test_a_new_task_at_every_reset_and_options_in_every_episode():
+    env = metarl.Trial(Door(), 2)
+    env.reset(seed=3, options={"colour": "red"})
+    env.step(0)
+    for _ in range(40):
+        env.reset()
+    first, second, *later = env.unwrapped.heard
+    assert first == {"task": first["task"], "colour": "red"}
+    assert second == {"colour": "red"}  # the task stays
+    assert {int(options["task"]) for options in later} == {0, 1, 2}
+    assert all("colour" not in options for options in later)
+
+
+def tasks_of(env, seed):
+    env.reset(seed=seed)
+    drawn = [env.get_wrapper_attr("task").tolist()]
+    for _ in range(3):
+        env.reset()
+        drawn.append(env.get_wrapper_attr("task").tolist())
+    return drawn
+
+
+def test_tasks_follow_the_seed_and_the_split():
+    make = lambda split: metarl.Trial(  # noqa: E731
+        gymnasium.make("metarl/GoalBandit-v0", arms=4, held_out_arms=2), split=split
+    )
+    train = [tasks_of(make("train"), seed) for seed in range(12)]
+    assert train[0] == tasks_of(make("train"), 0)
+    assert {task for tasks in train for task in tasks} == {0, 1}
+    assert {task for seed in range(12) for task in tasks_of(make("test"), seed)} == {2, 3}
+
+
+def test_the_users_own_space_is_not_seeded():
+    env, space = Door(), spaces.Discrete(3)
+    env.task_space.seed(5)
+    space.seed(5)
+    metarl.Trial(env, 2).reset(seed=0)
+    assert [env.task_space.sample() for _ in range(9)] == [space.sample() for _ in range(9)]
+
+
+def test_episodes_are_those_of_the_family_unless_given():
+    for episodes, ends in ((None, 4), (7, 7)):
+        env = metarl.Trial(gymnasium.make("metarl/BernoulliBandit-v0", pulls=4), episodes)
+        env.reset(seed=0)
+        assert [env.step(0)[2] for _ in range(ends)] == [False] * (ends - 1) + [True]
+    assert env.task_space.shape == (5,)
+
+
+def test_what_cannot_be_a_trial_is_refused():
+    with pytest.raises(ConfigError, match="neither `task_space` nor"):
+        metarl.Trial(gymnasium.make("CartPole-v1"), 2)
+    with pytest.raises(ConfigError, match="does not say how many episodes"):
+        metarl.Trial(Door())
+    silent = Door()
+    silent.trial_episodes = None  # as that of `register_varied_env`, unless it is given
+    with pytest.raises(ConfigError, match="does not say how many episodes"):
+        metarl.Trial(silent)
+    with pytest.raises(ConfigError, match="episodes=0"):
+        metarl.Trial(Door(), 0)
+    env = Door()
+    env.action_space = spaces.MultiDiscrete([2, 2])
+    with pytest.raises(ConfigError, match="No action head serves MultiDiscrete"):
+        metarl.Trial(env, 2)
+    env = Door()
+    env.observation_space = spaces.Sequence(spaces.Discrete(2))
+    with pytest.raises(ConfigError, match="have no fixed size"):
+        metarl.Trial(env, 2)
+
+
+def test_countdown_ends_by_itself_and_by_the_limit():
+    # Lanes of a family whose episodes differ in length, beside the wrapper around one lane.
+    from metarl.bridges.task_env import TaskEnv
+
+    for task, ends in ((2, 4), (9, 8)):
+        env = metarl.Trial(TaskEnv(Countdown), 2)
+        env.reset(options={"task": task})
+        flags = [env.step(0) for _ in range(ends)]
+        assert [flag[2] for flag in flags] == [False] * (ends - 1) + [True]
+        assert flags[-1][0][-4:].tolist() == [task == 2, task == 9, 0, 0]
+
+
+def test_a_trial_lasts_as_the_environment_says():
+    door = Door()
+    door.trial_episodes = None  # as an environment that varies, if nobody said it
+    with pytest.raises(ConfigError, match="how many episodes a trial has"):
+        metarl.Trial(door)
+    door.trial_episodes = 3
+    trial = metarl.Trial(door)
+    trial.reset(seed=0, options={"task": 1})
+    assert [trial.step(0)[2] for _ in range(3)] == [False, False, True]

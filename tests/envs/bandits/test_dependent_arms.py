@@ -1,0 +1,127 @@
+"""The dependent bandit beside a plain loop, its tasks, and its optimum against brute force."""
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.envs.bandits.dependent_arms import DependentBandit
+from metarl.errors import ConfigError
+from metarl.rollout import collect
+from metarl.seeding import Seeds
+from metarl.tasks.family import BatchedWorld
+from tests.bandit_lives import seeded
+
+DIFFICULTIES = {"uniform": None, "easy": 0.1, "medium": 0.25, "hard": 0.4}
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_every_lane_equals_a_plain_loop_over_pulls(difficulty):
+    family = DependentBandit(difficulty=difficulty)
+    lanes, rng = 6, np.random.default_rng(0)
+    tasks = family.sample_tasks(lanes, seeded(1))
+    world, luck_again = BatchedWorld(family, tasks, seeded(2)), seeded(2)
+    seen = set()
+    for _ in range(30):
+        obs = world.reset()
+        arms = rng.integers(2, size=lanes)
+        luck = torch.rand(lanes, generator=luck_again).numpy()
+        last = world.step(torch.as_tensor(arms))
+        for lane in range(lanes):
+            p = tasks[lane, 0].numpy()
+            paid = luck[lane] < (1 - p if arms[lane] else p)
+            assert float(last.reward[lane]) == float(paid)
+            seen.add((int(arms[lane]), bool(paid)))
+        assert obs.tolist() == last.obs.tolist() == [[0.0]] * lanes
+        assert last.terminated.all()
+    assert len(seen) == 4  # both arms, both outcomes
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("difficulty", ["easy", "medium", "hard"])
+def test_two_tasks_are_shared_by_both_splits(difficulty, split):
+    low = DIFFICULTIES[difficulty]
+    tasks = DependentBandit(difficulty=difficulty).sample_tasks(4000, seeded(0), split)
+    values, counts = tasks.unique(return_counts=True)
+    assert values.tolist() == pytest.approx([low, 1 - low])
+    assert abs(int(counts[0]) - 2000) < 4 * 4000**0.5 / 2
+
+
+def test_uniform_tasks_fill_the_interval():
+    tasks = DependentBandit().sample_tasks(50_000, seeded(0))
+    assert tasks.shape == (50_000, 1)
+    assert abs(float(tasks.mean()) - 0.5) < 4 * (1 / 12 / 50_000) ** 0.5
+    assert float(tasks.var()) == pytest.approx(1 / 12, rel=0.02)
+
+
+def best_by_definition(nodes, weight, pulls):
+    """Expectimax over both arms; `weight` is the unnormalised probability of each p in `nodes`."""
+    if not pulls:
+        return 0.0
+    values = []
+    for p in (nodes, 1 - nodes):
+        paid, blank = weight * p, weight * (1 - p)
+        values.append(
+            paid.sum()
+            + best_by_definition(nodes, paid, pulls - 1)
+            + best_by_definition(nodes, blank, pulls - 1)
+        )
+    return max(values)
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+@pytest.mark.parametrize("pulls", [1, 2, 5])
+def test_nothing_beats_pulling_the_arm_that_is_expected_to_pay_more(difficulty, pulls):
+    low = DIFFICULTIES[difficulty]
+    if low is None:  # Gauss-Legendre: exact for polynomials of p
+        nodes, weight = np.polynomial.legendre.leggauss(20)
+        nodes, weight = (1 + nodes) / 2, weight / 2
+    else:
+        nodes, weight = np.array([low, 1 - low]), np.array([0.5, 0.5])
+    expected = best_by_definition(nodes, weight, pulls)
+    family = DependentBandit(difficulty=difficulty, pulls=pulls)
+    assert family.optimal_return() == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_optimum_by_hand():
+    # First pull 1/2; then the posterior mean after a hit is 2/3: whoever heeds it earns 2/3.
+    assert DependentBandit(pulls=2).optimal_return() == pytest.approx(0.5 + 2 / 3)
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_simulated_references_rank_as_they_must(difficulty):
+    family = DependentBandit(difficulty=difficulty, pulls=40)
+    tasks = family.sample_tasks(5000, Seeds(0).torch("tasks"), "test")
+    mean, error = {}, {}
+    for name, reference in family.references(40).items():
+        policy = reference.build(tasks)
+        lived = collect(family, tasks, policy, episodes=40, seeds=Seeds(1))
+        total = lived.reward.sum(0).flatten().double()
+        mean[name], error[name] = float(total.mean()), float(total.std()) / 5000**0.5
+    assert abs(mean["random"] - 20) < 4 * error["random"]
+    assert abs(mean["bayes_optimal"] - family.optimal_return()) < 4 * error["bayes_optimal"]
+    low = DIFFICULTIES[difficulty]
+    best = 0.75 if low is None else 1 - low  # the mean of max(p, 1 - p)
+    assert abs(mean["best_arm"] - 40 * best) < 4 * error["best_arm"]
+    assert mean["random"] < mean["thompson"] < mean["bayes_optimal"] < mean["best_arm"]
+
+
+def test_references_go_from_the_floor_to_the_ceiling():
+    references = DependentBandit().references(5)
+    assert [(name, reference.role) for name, reference in references.items()] == [
+        ("random", "floor"),
+        ("thompson", "baseline"),
+        ("bayes_optimal", "ceiling"),
+        ("best_arm", "ceiling"),
+    ]
+
+
+def test_a_trial_has_a_hundred_pulls_of_two_arms():
+    family = DependentBandit()
+    assert (family.episode_steps, family.trial_episodes, family.arms) == (1, 100, 2)
+
+
+def test_impossible_options_are_refused():
+    with pytest.raises(ConfigError, match="difficulty='harder' must be one of uniform, easy"):
+        DependentBandit(difficulty="harder")
+    with pytest.raises(ConfigError, match="pulls=0 must be greater than zero"):
+        DependentBandit(pulls=0)

@@ -1,0 +1,164 @@
+"""Locomotion: rewards against their formulas, tasks that change the body, and what is refused."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import metarl
+from metarl.errors import ConfigError
+from metarl.networks.policies import UniformPolicy
+
+pytest.importorskip("mujoco", reason="locomotion needs the extra 'mujoco'")
+
+from metarl.envs.locomotion import ants, cheetah_and_humanoid, random_parameters
+
+LIVES, EXAMPLES, MOST_STEPS = 250, 4, 6
+
+BODIES = (
+    "HalfCheetahDir",
+    "HalfCheetahVel",
+    "AntDir",
+    "AntVel",
+    "AntGoal",
+    "HumanoidDir",
+    "Walker2DRandParams",
+    "HopperRandParams",
+)
+
+
+@cache
+def make(name):
+    """The environment of this name, made once."""
+    modules = (cheetah_and_humanoid, ants, random_parameters)
+    return next(getattr(module, name) for module in modules if hasattr(module, name))()
+
+
+def lived(env, task, actions, seed=0):
+    """Rewards and infos, until the body falls."""
+    env.reset(seed=seed, options={"task": task})
+    steps = []
+    for action in actions:
+        steps.append(env.step(action))
+        if steps[-1][2]:
+            break
+    return steps
+
+
+def actions_of(env, count=20):
+    generator = np.random.default_rng(0)
+    return generator.uniform(
+        env.action_space.low, env.action_space.high, (count, *env.action_space.shape)
+    )
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_trial_is_lived(name):
+    family = metarl.make_family(f"metarl/{name}-v0")
+    assert family.episode_steps == 200
+    tasks = family.sample_tasks(2, metarl.Seeds(0).torch("tasks"))
+    policy = UniformPolicy(family.action_space)
+    life, again = (
+        metarl.collect(family, tasks, policy, episodes=2, seeds=metarl.Seeds(1)) for _ in range(2)
+    )
+    assert torch.equal(life.reward, again.reward)
+    assert bool(life.episode_lengths(2).ge(1).all())
+    assert not torch.equal(life.reward[:, 0], life.reward[:, 1])
+
+
+@pytest.mark.parametrize("name", BODIES)
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1), split=st.sampled_from(["train", "test"]))
+def test_in_a_thousand_lives_under_any_torques_spaces_hold_and_numbers_are_finite(
+    name, seed, split
+):
+    env = make(name)
+    luck = np.random.default_rng(seed)
+    for _ in range(LIVES):
+        task = env.sample_task(luck, split)
+        obs, _ = env.reset(seed=int(luck.integers(2**31)), options={"task": task})
+        assert env.observation_space.contains(obs)
+        for _ in range(luck.integers(1, MOST_STEPS)):
+            action = 2 * env.action_space.high * luck.uniform(-1, 1, env.action_space.shape)
+            obs, reward, terminated, truncated, _ = env.step(action)
+            assert env.observation_space.contains(obs)
+            assert np.isfinite(obs).all()
+            assert np.isfinite(reward)
+            assert not (terminated and truncated)
+            if terminated or truncated:
+                break
+
+
+def test_cheetah_directions_are_paid_oppositely():
+    env = cheetah_and_humanoid.HalfCheetahDir()
+    forward, backward = (lived(env, task, actions_of(env)) for task in ([1.0], [-1.0]))
+    for action, one, two in zip(actions_of(env), forward, backward, strict=True):
+        velocity, cost = one[4]["x_velocity"], 0.05 * float(action @ action)
+        assert one[1] == pytest.approx(velocity - cost)
+        assert two[1] == pytest.approx(-velocity - cost)
+
+
+@pytest.mark.parametrize(("source", "fastest"), [("maml", 2.0), ("varibad", 3.0)])
+def test_cheetah_velocity(source, fastest):
+    env = cheetah_and_humanoid.HalfCheetahVel(source)
+    assert env.task_space.high.tolist() == [fastest]
+    drawn = [env.sample_task(np.random.default_rng(seed), "test")[0] for seed in range(200)]
+    assert 0.9 * fastest < max(drawn) < fastest
+    for action, step in zip(actions_of(env), lived(env, [1.5], actions_of(env)), strict=True):
+        expected = -abs(step[4]["x_velocity"] - 1.5) - 0.05 * float(action @ action)
+        assert step[1] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "effort", "alive"), [("maml", 0.005, 0.05), ("pearl", 0.5, 1.0)]
+)
+def test_ant_direction(source, effort, alive):
+    env = ants.AntDir(source)
+    env.reset(seed=0, options={"task": [0.0, 1.0]})
+    for action in actions_of(env, 5):
+        _, reward, terminated, _, info = env.step(action)
+        contact = np.square(np.clip(env.body.data.cfrc_ext, -1, 1)).sum()
+        cost = effort * float(action @ action) + 0.0005 * contact
+        assert reward == pytest.approx(info["y_velocity"] - cost + alive)
+        assert terminated == (not 0.2 <= env.body.data.qpos[2] <= 1.0)
+
+
+def test_ants_goals_lie_in_the_square_or_the_disc():
+    square, disc = ants.AntGoal("maml"), ants.AntGoal("pearl")
+    rng = np.random.default_rng(0)
+    squares, discs = (
+        np.array([env.sample_task(rng, "train") for _ in range(2000)]) for env in (square, disc)
+    )
+    assert np.abs(squares).max() <= 3 < np.linalg.norm(squares, axis=1).max()
+    radius = np.linalg.norm(discs, axis=1)
+    assert radius.max() <= 3
+    assert np.mean(radius < 1.5) == pytest.approx(0.25, abs=0.04)  # evenly by area
+    disc.reset(seed=0, options={"task": [3.0, 0.0]})
+    _, reward, terminated, _, _ = disc.step(np.zeros(8))
+    contact = np.square(np.clip(disc.body.data.cfrc_ext, -1, 1)).sum()
+    away = np.abs(disc.body.data.qpos[:2] - [3.0, 0.0]).sum()
+    assert reward == pytest.approx(-away - 0.0005 * contact)
+    assert not terminated
+
+
+def test_parameters_scale_the_model_and_change_the_life():
+    env = random_parameters.HopperRandParams()
+    env.reset(seed=0, options={"task": np.zeros(env.task_space.shape)})
+    mass = np.array(env.body.model.body_mass)
+    env.reset(seed=0, options={"task": np.ones(env.task_space.shape)})
+    np.testing.assert_allclose(env.body.model.body_mass, 1.5 * mass)
+    env.reset(seed=0)
+    np.testing.assert_allclose(env.body.model.body_mass, 1.5 * mass)  # and does not pile up
+    plain, heavy = (
+        lived(env, np.full(env.task_space.shape, u), actions_of(env)) for u in (0.0, 1.0)
+    )
+    assert plain[3][1] != heavy[3][1]
+    assert np.abs(env.reset(seed=0)[0][-env.body.model.nv :]).max() <= 10
+
+
+def test_an_unknown_source_is_refused():
+    with pytest.raises(ConfigError, match="'varibat' must be one of maml, promp, pearl, varibad"):
+        cheetah_and_humanoid.HalfCheetahVel("varibat")

@@ -1,0 +1,271 @@
+"""Tabular references lived through the engine: plain doubles, published numbers, their ranks."""
+
+import itertools
+import math
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+from tabular_references import COMPUTED, PUBLISHED
+
+from metarl.envs.tabular.planning import Prior, action_values, drawn_mdp, expected_mdp
+from metarl.envs.tabular.references import EPSILON, Expected, Optimistic, Planner, Size
+from metarl.envs.tabular.tabular_mdp import TabularMDP
+from metarl.rollout import collect
+from metarl.seeding import Seeds
+from metarl.trajectory import Percept
+from tests.bandit_lives import seeded
+from tests.envs.tabular.test_planning import values_by_definition
+
+
+@lru_cache
+def totals(name, num_tasks=1000, episodes=10):
+    """Total reward of each task, [N] float64."""
+    family = TabularMDP()
+    tasks = family.sample_tasks(num_tasks, Seeds(0).torch("tasks"), "test")
+    policy = family.references(episodes)[name].build(tasks)
+    life = collect(family, tasks, policy, episodes=episodes, seeds=Seeds(1))
+    return life.reward.sum(0).flatten().double()
+
+
+def test_the_oracle_earns_the_value_of_every_task():
+    family, episodes = TabularMDP(), 40
+    tasks = family.sample_tasks(150, seeded(0))
+    policy = family.references(episodes)["oracle"].build(tasks)
+    life = collect(family, tasks, policy, episodes=episodes, copies=5, seeds=Seeds(2))
+    returns = life.episode_returns(episodes).double().movedim(1, 0).flatten(1)
+    mdp = family.mdp(tasks.double())
+    expected = [values_by_definition(*(t[i].numpy() for t in mdp), 10)[0, 0] for i in range(150)]
+    value = torch.tensor([max(row) for row in expected], dtype=torch.float64)
+    error = returns.std(1) / returns.shape[1] ** 0.5
+    assert ((returns.mean(1) - value).abs() < 4.5 * error).all()
+    pooled = float((returns.mean(1) - value).mean())
+    assert abs(pooled) < 4 * float(error.square().mean().sqrt()) / 150**0.5
+
+
+def test_the_value_of_the_oracle_is_what_was_computed_beforehand():
+    family = TabularMDP()
+    mdp = family.mdp(family.sample_tasks(3000, seeded(0), "test"))
+    value = 10 * action_values(mdp, 10)[:, 0, 0].amax(-1)
+    error = float(value.std()) / 3000**0.5
+    assert abs(float(value.mean()) - 218.4) < 4 * error < 2
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_references_earn_what_was_published(name):
+    num_tasks = 400 if name.startswith("opsrl") else 1000
+    total = totals(name, num_tasks)
+    # Half a digit of rounding, our error, and theirs with 1000 tasks.
+    error = float(total.std()) / num_tasks**0.5
+    joint = 0.05 + 3.5 * error * math.sqrt(1 + num_tasks / 1000)
+    assert abs(float(total.mean()) - PUBLISHED[name]) < joint
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_references_earn_what_was_computed(name):
+    total = totals(name)
+    joint = 3.5 * math.hypot(float(total.std()) / 1000**0.5, 0.6)
+    assert abs(float(total.mean()) - COMPUTED[name]) < joint
+
+
+def test_references_rank_as_they_must():
+    earned = {
+        name: totals(name)
+        for name in ("random", "psrl", "epsilon_greedy", "greedy", "greedy_replanning", "oracle")
+    }
+    for low, high in itertools.pairwise(earned):
+        gain = earned[high] - earned[low]  # same tasks, same luck
+        assert float(gain.mean()) > 3 * float(gain.std()) / 1000**0.5, (low, high)
+
+
+def percept_at(life, t):
+    return Percept(**{name: value[t] for name, value in vars(life.percepts()).items()})
+
+
+def test_a_planner_counts_what_it_lived_and_nothing_else():
+    family, episodes = TabularMDP(states=3, actions=2, steps=4), 5
+    tasks = family.sample_tasks(2, seeded(0))
+    policy = family.references(episodes)["psrl"].build(tasks)
+    life = collect(family, tasks, policy, episodes=episodes, copies=3, seeds=Seeds(1))
+    memory, generator = policy.initial_memory(2, 3), seeded(0)
+    for t in range(20):
+        memory = policy.act(percept_at(life, t), memory, generator).memory
+    moves, total = np.zeros((2, 3, 3, 2, 3)), np.zeros((2, 3, 3, 2))
+    visits = np.zeros_like(total)
+    for t, lane in ((t, lane) for t in range(19) for lane in np.ndindex(2, 3)):
+        pair = (*lane, int(life.obs[t][lane].argmax()), int(life.action[t][lane]))
+        total[pair] += float(life.reward[t][lane])
+        visits[pair] += 1
+        if t % 4 != 3:  # what followed the last step of an episode was not seen
+            moves[(*pair, int(life.next_obs[t][lane].argmax()))] += 1
+    np.testing.assert_array_equal(memory.known.moves, moves)
+    np.testing.assert_array_equal(memory.known.visits, visits)
+    np.testing.assert_allclose(memory.known.total, total, atol=1e-5)
+
+
+@pytest.mark.parametrize("every_step", [False, True])
+def test_a_planner_keeps_to_the_plan_of_its_last_planning(every_step):
+    size, plans = Size(states=3, actions=4, steps=5), []
+
+    def values(known, generator):
+        plans.append(torch.rand(2, 3, 5, 3, 4, generator=generator))
+        return plans[-1]
+
+    family = TabularMDP(states=3, actions=4, steps=5)
+    tasks = family.sample_tasks(2, seeded(0))
+    policy = Planner(size, values, torch.device("cpu"), every_step=every_step)
+    life = collect(family, tasks, policy, episodes=4, copies=3, seeds=Seeds(1))
+    assert len(plans) == (20 if every_step else 4)
+    for t in range(20):
+        plan = plans[t if every_step else t // 5]
+        for lane in np.ndindex(2, 3):
+            here = plan[lane][t % 5, int(life.obs[t][lane].argmax())]
+            assert int(life.action[t][lane]) == int(here.argmax())
+    assert not life.log_prob.any()
+
+
+def test_lanes_whose_episodes_go_on_keep_their_plan():
+    size, fresh = Size(states=1, actions=7, steps=3), iter(range(7))
+    choice = torch.nn.functional.one_hot(torch.arange(7), 7)
+
+    def values(known, generator):
+        return choice[next(fresh)].expand(1, 2, 3, 1, 7)
+
+    policy = Planner(size, values, torch.device("cpu"))
+    memory, no = policy.initial_memory(1, 2), torch.zeros(1, 2, dtype=torch.bool)
+    taken = []
+    for opens in ([True, True], [False, False], [True, False], [False, True]):
+        percept = Percept(
+            obs=torch.ones(1, 2, 1),
+            previous_action=torch.zeros(1, 2, dtype=torch.int64),
+            previous_reward=torch.zeros(1, 2),
+            previous_terminated=no,
+            previous_truncated=no,
+            first_of_episode=torch.tensor([opens]),
+            first_of_trial=~no if not taken else no,
+        )
+        action, _, memory = policy.act(percept, memory, seeded(0))
+        taken.append(action[0].tolist())
+    assert taken == [[0, 0], [0, 0], [1, 0], [1, 2]]
+    assert memory.step.tolist() == [[1, 0]]
+
+
+def test_epsilon_greedy_takes_any_action_in_its_share_of_the_lanes():
+    size, lanes = Size(states=1, actions=4, steps=1), 20_000
+    best = torch.tensor([0.0, 0.0, 1.0, 0.0])
+
+    def values(known, generator):
+        return best.expand(lanes, 1, 1, 1, 4)
+
+    family = TabularMDP(states=1, actions=4, steps=1)
+    policy = Planner(size, values, torch.device("cpu"), epsilon=EPSILON)
+    tasks = family.sample_tasks(lanes, seeded(0))
+    life = collect(family, tasks, policy, episodes=1, seeds=Seeds(0))
+    share = torch.bincount(life.action.flatten(), minlength=4) / lanes
+    expected = torch.full((4,), EPSILON / 4) + (1 - EPSILON) * best
+    assert (share - expected).abs().max() < 4 * (0.1 * 0.9 / lanes) ** 0.5
+
+
+def known_of_life(family, tasks):
+    policy = family.references(3)["psrl"].build(tasks)
+    life = collect(family, tasks, policy, episodes=3, seeds=Seeds(1))
+    memory = policy.initial_memory(len(tasks), 1)
+    for t in range(len(life.reward)):
+        memory = policy.act(percept_at(life, t), memory, seeded(t)).memory
+    return memory.known
+
+
+def test_optimism_is_the_largest_of_the_values_drawn():
+    family, prior = TabularMDP(states=3, actions=2, steps=4), Prior()
+    known = known_of_life(family, family.sample_tasks(5, seeded(0)))
+    generator = seeded(7)
+    each = [action_values(drawn_mdp(known, prior, generator), 4) for _ in range(3)]
+    for draws in (1, 2, 3):
+        values = Optimistic(prior, 4, draws=draws)(known, seeded(7))
+        assert torch.equal(values, torch.stack(each[:draws]).amax(0))
+    assert not torch.equal(each[0], each[1])
+
+
+def test_of_equal_actions_a_random_one_is_taken_and_of_others_the_best():
+    family = TabularMDP(states=3, actions=5, steps=4)
+    known = known_of_life(family, family.sample_tasks(400, seeded(0)))
+    plain = action_values(expected_mdp(known, Prior()), 4)
+    values = Expected(Prior(), 4)(known, seeded(0))
+    assert (values - plain).abs().max() < 1.1e-4
+    taken = plain.gather(-1, values.argmax(-1, keepdim=True))
+    assert (plain.amax(-1, keepdim=True) - taken).max() < 1.1e-4
+    untried = known.visits.sum(-1) == 0  # states with five equal actions
+    share = torch.bincount(values.argmax(-1).movedim(2, -1)[untried].flatten(), minlength=5)
+    share = share / share.sum()
+    assert (share - 0.2).abs().max() < 4 * (0.16 / (4 * int(untried.sum()))) ** 0.5
+
+
+@pytest.mark.parametrize("name", TabularMDP().references(10))
+def test_a_reference_is_pure_and_serves_every_copy_on_one_device(name):
+    family = TabularMDP(states=4, actions=3, steps=5)
+    tasks = family.sample_tasks(4, Seeds(0).torch("tasks"))
+    policy = family.references(6)[name].build(tasks)
+    lives = [
+        collect(family, tasks, policy, episodes=6, copies=5, seeds=Seeds(seed))
+        for seed in (0, 0, 1)
+    ]
+    assert lives[0].action.shape == (30, 4, 5)
+    assert torch.equal(lives[0].action, lives[1].action)
+    assert torch.equal(lives[0].reward, lives[1].reward)
+    assert not torch.equal(lives[0].reward, lives[2].reward)
+    assert set(lives[0].action.unique().tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", TabularMDP().references(10))
+def test_nothing_is_made_on_any_device_but_that_of_the_tasks(name):
+    family = TabularMDP(states=4, actions=3, steps=5)
+    with torch.device("meta"):  # whatever is made without saying where has no numbers
+        tasks = family.sample_tasks(3, seeded(0))
+        policy = family.references(2)[name].build(tasks)
+        memory, generator = policy.initial_memory(3, 1), seeded(1)
+        state = family.reset(tasks, generator)
+        no = torch.zeros(3, 1, dtype=torch.bool, device="cpu")
+        action, reward = no.long(), no.float()
+        for t in range(7):
+            percept = Percept(
+                obs=family.observe(tasks, state).unsqueeze(1),
+                previous_action=action,
+                previous_reward=reward,
+                previous_terminated=no,
+                previous_truncated=no,
+                first_of_episode=~no if t % 5 == 0 else no,
+                first_of_trial=~no if t == 0 else no,
+            )
+            action, log_prob, memory = policy.act(percept, memory, generator)
+            state, paid, _ = family.step(tasks, state, action.squeeze(1), generator)
+            reward = paid.unsqueeze(1)
+            assert {x.device.type for x in (action, log_prob, state, reward)} == {"cpu"}
+
+
+def test_references_go_from_the_floor_to_the_ceiling():
+    references = TabularMDP().references(10)
+    assert [(name, r.role, r.label, r.by_default) for name, r in references.items()] == [
+        ("random", "floor", "random", True),
+        ("greedy", "baseline", "greedy", True),
+        ("greedy_replanning", "baseline", "greedy, replanning", True),
+        ("epsilon_greedy", "baseline", "epsilon-greedy (0.1)", False),
+        ("psrl", "baseline", "PSRL", True),
+        ("opsrl", "baseline", "OPSRL (10 draws)", True),
+        ("greedy_at_zero", "baseline", "greedy (prior mean 0, flat)", False),
+        (
+            "epsilon_greedy_at_zero",
+            "baseline",
+            "epsilon-greedy (0.1, prior mean 0, flat)",
+            False,
+        ),
+        ("psrl_at_zero", "baseline", "PSRL (prior mean 0)", False),
+        ("opsrl_at_zero", "baseline", "OPSRL (10 draws, prior mean 0)", False),
+        ("oracle", "ceiling", "oracle, MDP known", True),
+    ]
+    assert set(references) - set(TabularMDP(prior_mean=0.0).references(10)) == {
+        "greedy_at_zero",
+        "epsilon_greedy_at_zero",
+        "psrl_at_zero",
+        "opsrl_at_zero",
+    }

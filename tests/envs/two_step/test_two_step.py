@@ -1,0 +1,236 @@
+"""The two-step task beside a plain loop, and its optimum against brute force."""
+
+import itertools
+
+import pytest
+import torch
+
+from metarl.envs.two_step.references import BayesFilter, WinStay
+from metarl.envs.two_step.two_step import TwoStep
+from metarl.errors import ConfigError
+from metarl.rollout import collect
+from metarl.seeding import Seeds
+from metarl.tasks.family import BatchedWorld
+from metarl.trajectory import Percept
+from tests.bandit_lives import seeded
+
+
+def test_every_lane_equals_a_plain_loop_over_rounds():
+    family = TwoStep(rounds=40, common=0.7, reward=0.8, reversal=0.2)
+    tasks = torch.tensor([0, 1, 0, 1, 1])
+    world, luck_again, choices = BatchedWorld(family, tasks, seeded(2)), seeded(2), seeded(3)
+    good, place = tasks.tolist(), [0] * 5
+    assert world.reset().tolist() == [[1.0, 0.0, 0.0]] * 5
+    seen = set()
+    for step in range(80):
+        action = torch.randint(2, (5,), generator=choices)
+        last = world.step(action)
+        luck = torch.rand(2, 5, generator=luck_again)
+        for lane in range(5):
+            paid, reversed_now = False, False
+            if place[lane] == 0:
+                rare = not luck[0, lane] < 0.7
+                place[lane] = 1 + (int(action[lane]) ^ rare)
+                seen.add(("transition", rare))
+            else:
+                is_good = place[lane] - 1 == good[lane]
+                paid = bool(luck[0, lane] < (0.8 if is_good else 0.2))
+                reversed_now = bool(luck[1, lane] < 0.2)
+                seen.add(("payout", is_good, paid, reversed_now))
+                good[lane] ^= reversed_now
+                place[lane] = 0
+            assert float(last.reward[lane]) == paid
+            assert last.obs[lane].tolist() == [float(place[lane] == i) for i in range(3)]
+        assert not last.terminated.any()
+        assert last.truncated.tolist() == [step == 79] * 5
+    assert len(seen) == 2 + 8  # everything that can happen was compared
+
+
+def test_what_is_chosen_in_the_second_stage_changes_nothing():
+    family = TwoStep(rounds=30)
+    tasks = family.sample_tasks(50, seeded(0))
+    lives = []
+    for second in (0, 1):
+        world = BatchedWorld(family, tasks, seeded(1))
+        obs, life = world.reset(), []
+        for _ in range(60):
+            last = world.step(torch.where(obs[:, 0] > 0, 0, second))
+            obs = last.obs
+            life.append((last.obs.tolist(), last.reward.tolist()))
+        lives.append(life)
+    assert lives[0] == lives[1]
+
+
+def test_frequencies_are_those_of_the_definition():
+    family = TwoStep(rounds=100)
+    tasks = family.sample_tasks(4000, seeded(0), "test")
+    assert abs(int(tasks.sum()) - 2000) < 4 * 1000**0.5
+    state, generator = family.reset(tasks, seeded(1)), seeded(2)
+    action = torch.zeros_like(tasks)
+    reversed_now = common = paid = 0.0
+    for _ in range(100):
+        state, _, _ = family.step(tasks, state, action, generator)
+        common += float((state.place == 1).double().mean()) / 100
+        good, reached = state.good, state.place - 1
+        state, reward, _ = family.step(tasks, state, action, generator)
+        reversed_now += float((state.good != good).double().mean()) / 100
+        paid += float(((reached == good) == (reward > 0)).double().mean()) / 100
+    n = 4000 * 100
+    for seen, p in ((common, 0.8), (paid, 0.9), (reversed_now, 0.025)):
+        assert abs(seen - p) < 4 * (p * (1 - p) / n) ** 0.5
+
+
+def best_by_definition(belief, rounds, common, reward, reversal):
+    """Expectimax over both choices, all that a round may bring, and the belief after it."""
+    if not rounds:
+        return 0.0
+    values = []
+    for choice in (0, 1):
+        value = 0.0
+        for state, paid in itertools.product((0, 1), (0, 1)):
+            reach = common if state == choice else 1 - common
+            # P(payout) if state 0 is good, if state 1 is.
+            by_good = [reward if (state == good) == (paid == 1) else 1 - reward for good in (0, 1)]
+            chance = belief * by_good[0] + (1 - belief) * by_good[1]
+            after = belief * by_good[0] / chance
+            after = (1 - reversal) * after + reversal * (1 - after)
+            future = best_by_definition(after, rounds - 1, common, reward, reversal)
+            value += reach * chance * (paid + future)
+        values.append(value)
+    return max(values)
+
+
+@pytest.mark.parametrize("numbers", [(0.8, 0.9, 0.025), (0.6, 0.7, 0.3), (0.95, 0.6, 0.0)])
+@pytest.mark.parametrize("rounds", [1, 2, 4])
+def test_nothing_beats_choosing_the_state_that_is_good_more_probably(numbers, rounds):
+    common, reward, reversal = numbers
+    family = TwoStep(rounds=rounds, common=common, reward=reward, reversal=reversal)
+    expected = best_by_definition(0.5, rounds, *numbers)
+    assert family.optimal_return() == pytest.approx(expected, abs=1e-7)
+
+
+def test_the_optimum_by_hand():
+    # Without luck and reversals the first payout, or none, tells everything: .5, then all.
+    family = TwoStep(rounds=7, common=1.0, reward=1.0, reversal=0.0)
+    assert family.optimal_return() == pytest.approx(6.5)
+    assert family.oracle_return() == 7
+    # .8 x .9 + .2 x .1
+    assert TwoStep().oracle_return() == pytest.approx(74)
+    # Reversals as likely as not: nothing that was seen says anything about the next round.
+    assert TwoStep(reversal=0.5).optimal_return() == pytest.approx(50)
+    assert TwoStep().optimal_return() == pytest.approx(70.59, abs=0.005)  # as the class says
+
+
+def test_simulated_references_earn_what_can_be_computed():
+    family = TwoStep()
+    tasks = family.sample_tasks(2000, seeded(0), "test")
+    mean, error = {}, {}
+    for name, reference in family.references(1).items():
+        lived = collect(family, tasks, reference.build(tasks), episodes=1, seeds=Seeds(1))
+        total = lived.reward.sum(0).flatten().double()
+        mean[name], error[name] = float(total.mean()), float(total.std()) / 2000**0.5
+    assert abs(mean["random"] - 50) < 4 * error["random"]
+    assert abs(mean["bayes_optimal"] - family.optimal_return()) < 4 * error["bayes_optimal"]
+    assert mean["random"] < mean["win_stay"] - 5 < mean["bayes_optimal"] - 10
+    assert mean["bayes_optimal"] < family.oracle_return()
+
+
+def percept(place, payout, *, first_of_trial=False, first_of_episode=False):
+    flag = torch.zeros(1, 1, dtype=torch.bool)
+    return Percept(
+        obs=torch.eye(3)[place].view(1, 1, 3),
+        previous_action=torch.zeros(1, 1, dtype=torch.int64),
+        previous_reward=torch.full((1, 1), float(payout)),
+        previous_terminated=flag,
+        previous_truncated=flag | (first_of_episode and not first_of_trial),
+        first_of_episode=flag | first_of_episode,
+        first_of_trial=flag | first_of_trial,
+    )
+
+
+def good_by_definition(history, reward, reversal):
+    """P(state 0 is good now): the sum over all ways in which good may have changed.
+
+    `history` has a list for each episode, of the state and payout of each round in it.
+    """
+    lengths = [len(episode) for episode in history]
+    weight = [0.0, 0.0]
+    for start in (0, 1):
+        probability = 0.5
+        for episode, length in zip(history, lengths, strict=True):
+            ends = [0.0, 0.0]  # probability of what was seen, by what is good after it
+            for path in itertools.product((0, 1), repeat=length):
+                goods, chance = (start, *path), 1.0
+                for r, (state, paid) in enumerate(episode):
+                    chance *= reward if (state == goods[r]) == (paid == 1) else 1 - reward
+                    chance *= reversal if goods[r + 1] != goods[r] else 1 - reversal
+                ends[goods[-1]] += chance
+            if episode is history[-1]:
+                for good in (0, 1):
+                    weight[good] += probability * ends[good]
+            probability *= sum(ends)
+    return weight[0] / sum(weight)
+
+
+def test_the_filter_knows_what_all_ways_of_reversing_add_up_to():
+    history = [[(0, 1), (1, 1), (0, 0)], [(1, 0), (1, 1)], [(0, 0), (0, 1), (1, 0)]]
+    reward, reversal = 0.8, 0.15
+    policy = BayesFilter(reward, reversal)
+    memory, payout = policy.initial_memory(1, 1), 0
+    for number, episode in enumerate(history):
+        for r, (state, paid) in enumerate(episode):
+            first = {"first_of_episode": r == 0, "first_of_trial": r == number == 0}
+            action, _, memory = policy.act(percept(0, payout, **first), memory, seeded(0))
+            lived = [*history[:number], episode[:r]]
+            expected = good_by_definition(lived, reward, reversal)
+            assert float(memory.joint.sum((0, 1, 2))[0]) == pytest.approx(expected)
+            assert int(action) == int(expected < 0.5)
+            _, _, memory = policy.act(percept(state + 1, 0), memory, seeded(0))
+            payout = paid
+
+
+def test_win_stay_looks_at_the_payout_alone():
+    policy = WinStay()
+    memory = torch.ones(1, 1, dtype=torch.int64)
+    choices = []
+    for place, payout in [(1, 0), (0, 1), (1, 0), (0, 0), (2, 0), (0, 0), (2, 0), (0, 1)]:
+        action, _, memory = policy.act(percept(place, payout), memory, seeded(0))
+        if place == 0:
+            choices.append(int(action))
+    assert choices == [1, 0, 1, 1]
+
+
+def test_references_go_from_the_floor_to_the_ceiling():
+    references = TwoStep().references(3)
+    assert [(name, reference.role) for name, reference in references.items()] == [
+        ("random", "floor"),
+        ("win_stay", "baseline"),
+        ("bayes_optimal", "ceiling"),
+    ]
+
+
+def test_observations_and_tasks_are_nobodys_state():
+    family, task = TwoStep(), torch.tensor([1])
+    state = family.reset(task, seeded(0))
+    family.observe(task, state).fill_(9.0)
+    task.fill_(0)
+    assert (state.place.tolist(), state.good.tolist()) == ([0], [1])
+
+
+def test_a_trial_is_one_episode_of_a_hundred_rounds():
+    family = TwoStep()
+    assert (family.episode_steps, family.trial_episodes) == (200, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 0}, "rounds=0 must be greater than zero"),
+        ({"common": 0.4}, "common=0.4 must lie between 0.5 and 1.0"),
+        ({"reward": 1.1}, "reward=1.1 must lie between 0.5 and 1.0"),
+        ({"reversal": -0.1}, "reversal=-0.1 must lie between 0.0 and 1.0"),
+    ],
+)
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        TwoStep(**options)

@@ -1,0 +1,251 @@
+import numpy as np
+import pytest
+
+import metarl
+from metarl import registry
+from metarl.envs.bandits.multi_armed import BernoulliBandit
+from metarl.errors import CheckpointError, ConfigError, UnknownNameError
+from metarl.evaluation.agents import evaluate, living_references
+from metarl.evaluation.protocol import LOGGED_TASKS, Schedule
+from metarl.results.curves import read_curves
+from metarl.results.step_log import read_trials
+from metarl.training.loop import train
+from metarl.training.run_folder import Run, RunConfig, create_run
+from tests.agents_of_glass import Steering
+
+SMALL = {"num_tasks": 8, "hidden": 8, "progress": False, "iterations": 1}
+
+
+@pytest.fixture(scope="module")
+def bandit(tmp_path_factory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "bandit"
+    return train("rl2", "metarl/BernoulliBandit-v0", out=out, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def navigation(tmp_path_factory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "navigation"
+    return train("rl2", "metarl/PointNavigation-v0", out=out, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def steering(tmp_path_factory):
+    """A run whose agent takes one adaptation step in training and shows two in evaluation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._agents, "steering", "tests.agents_of_glass:SteeringConfig")
+        out = tmp_path_factory.mktemp("runs") / "steering"
+        yield train("steering", "metarl/PointNavigation-v0", out=out, progress=False)
+
+
+def test_curves_of_agent_floor_and_ceiling_are_measured_and_written(bandit):
+    curves = evaluate(bandit, num_tasks=20)
+    assert [(curve.agent, curve.role) for curve in curves][:2] == [
+        ("rl2", "agent"),
+        ("random", "floor"),
+    ]
+    assert curves[0].run == "bandit"
+    assert curves[-1].role == "ceiling"
+    for curve, row in zip(curves, read_curves(bandit.path / "adaptation.csv"), strict=True):
+        assert curve.returns.shape == (10, 20)
+        assert curve.episode.tolist() == list(range(1, 11))
+        np.testing.assert_allclose(row.returns, curve.returns)
+        assert np.isnan(curve.success).all()  # a bandit is never "solved"
+        assert (curve.env_steps == np.arange(1, 11)[:, None]).all()
+
+
+def test_equal_seeds_repeat_and_all_agents_meet_the_same_tasks(bandit):
+    one, two = evaluate(bandit, num_tasks=30), evaluate(bandit, num_tasks=30)
+    other = evaluate(bandit, num_tasks=30, seed=1)
+    for a, b, c in zip(one, two, other, strict=True):
+        np.testing.assert_array_equal(a.returns, b.returns)
+        assert (a.returns != c.returns).any()
+
+
+def test_the_best_arm_is_best_in_the_very_tasks_of_the_agent(bandit):
+    # Paired: with common tasks and common noise, knowing the best arm never loses a pull.
+    agent, *references = evaluate(bandit, num_tasks=200)
+    best = next(curve for curve in references if curve.agent == "best_arm")
+    assert (best.returns >= agent.returns).all()
+
+
+def test_parts_of_an_evaluation_are_joined(bandit, monkeypatch):
+    monkeypatch.setattr("metarl.evaluation.protocol.TASKS_PER_BATCH", 7)
+    curves = evaluate(bandit, num_tasks=20, references=["best_arm"])
+    assert curves[0].returns.shape == (10, 20)
+    assert (curves[1].returns >= curves[0].returns).all()
+
+
+def test_success_and_steps_of_navigation(navigation):
+    curves = {curve.agent: curve for curve in evaluate(navigation, num_tasks=40)}
+    assert (curves["oracle"].success == 1.0).all()
+    assert (curves["oracle"].env_steps[-1] <= 3 * 6).all()
+    assert curves["random"].success.mean() < 0.5
+    assert (np.diff(curves["random"].env_steps, axis=0) > 0).all()
+
+
+def test_more_episodes_than_in_training_can_be_lived(bandit):
+    assert evaluate(bandit, num_tasks=3, episodes=15)[0].returns.shape == (15, 3)
+
+
+def test_references_are_chosen_by_name(bandit):
+    assert len(evaluate(bandit, num_tasks=3, references=False)) == 1
+    names = [curve.agent for curve in evaluate(bandit, num_tasks=3, references=["thompson"])]
+    assert names == ["rl2", "thompson"]
+    with pytest.raises(UnknownNameError, match=r"has no reference 'tompson'. Did you mean 'thomp"):
+        evaluate(bandit, num_tasks=3, references=["tompson"])
+
+
+def test_bad_requests_are_refused(bandit, tmp_path):
+    with pytest.raises(ConfigError, match="num_tasks=0 must be greater than zero"):
+        evaluate(bandit, num_tasks=0)
+    with pytest.raises(ConfigError, match="split='dev' must be 'train' or 'test'"):
+        evaluate(bandit, split="dev")
+    empty = create_run(
+        tmp_path / "empty",
+        RunConfig(**{**vars(bandit.config), "task_options": {"arms": 5, "pulls": 10}}),
+    )
+    with pytest.raises(CheckpointError, match="has not learnt yet"):
+        metarl.evaluate(empty)
+
+
+def test_every_step_of_the_first_tasks_is_written_down(navigation):
+    curves = evaluate(navigation, num_tasks=40, seed=3)
+    logs = read_trials(navigation.path / "trials.csv")
+    assert [log.agent for log in logs] == [curve.agent for curve in curves]
+    for log, curve in zip(logs, curves, strict=True):
+        assert log.tasks == list(range(LOGGED_TASKS))
+        assert (log.label, log.role, log.seed) == (curve.label, curve.role, 3)
+        for task in log.tasks:
+            for point, episode in enumerate(curve.episode):
+                life = log.where((log.task == task) & (log.episode == episode))
+                np.testing.assert_allclose(life.reward.sum(), curve.returns[point, task], rtol=1e-5)
+                assert life.step.tolist() == list(range(1, len(life.step) + 1))
+                assert life.success.max() == curve.success[point, task]
+                # Where a step led is where the next one began; an episode opens at the start.
+                np.testing.assert_array_equal(life.next_observation[:-1], life.observation[1:])
+                assert (life.observation[0] == 0).all()
+            ends = log.where((log.task == task) & (log.episode == curve.episode[-1])).task
+            lived = (log.task == task).sum()
+            assert lived == curve.env_steps[-1, task]
+            assert len(ends) == lived - curve.env_steps[-2, task]
+    goals = logs[0].parameter
+    moved = logs[0].next_observation - goals
+    np.testing.assert_allclose(-np.linalg.norm(moved, axis=1), logs[0].reward, atol=1e-5)
+
+
+def test_pulls_are_written_down_with_what_the_task_is(bandit):
+    evaluate(bandit, num_tasks=3)
+    agent, *_, best = read_trials(bandit.path / "trials.csv")
+    assert agent.tasks == [0, 1, 2]
+    assert agent.num_actions == 5
+    assert len(agent.reward) == 3 * 10
+    assert np.isnan(agent.success).all()
+    assert (best.action[:, 0] == best.parameter.argmax(1)).all()
+    np.testing.assert_array_equal(agent.parameter, best.parameter)
+
+
+def test_the_same_seed_writes_the_same_trials(bandit):
+    files = []
+    for seed in (0, 0, 1):
+        evaluate(bandit, num_tasks=3, seed=seed)
+        files.append((bandit.path / "trials.csv").read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+def test_few_references_are_lived_unless_all_are_asked_for(bandit):
+    few = {curve.agent for curve in evaluate(bandit, num_tasks=3)}
+    every = {curve.agent for curve in evaluate(bandit, num_tasks=3, references=["all"])}
+    assert few == {"rl2", "random", "thompson", "bayes_optimal", "best_arm"}
+    assert every - few == {
+        "greedy",
+        "epsilon_greedy",
+        "ucb1",
+        "optimistic_thompson",
+        "gittins",
+    }
+
+
+def test_an_evaluation_shows_the_steps_it_is_asked_for_and_references_keep_up(steering):
+    curves = evaluate(steering, num_tasks=50)
+    assert [curve.agent for curve in curves] == ["steering", "random", "standing_still", "oracle"]
+    for curve in curves:
+        assert curve.episode.tolist() == [1, 5, 9]  # four copies; two steps, one in training
+        assert curve.returns.shape == (3, 50)
+    first, *_, last = curves[0].returns.mean(1)
+    assert last > first + 15
+    assert abs(curves[1].returns[0].mean() - curves[1].returns[-1].mean()) < 5
+    for log in read_trials(steering.path / "trials.csv"):
+        assert set(log.episode) == {1, 5, 9}
+
+
+def test_options_of_the_agent_may_differ_from_its_training(steering, bandit):
+    before = (steering.path / "config.json").read_bytes()
+    options = {"copies": 10, "evaluation_steps": 3, "rate": 1e-9}
+    agent, *_, oracle = evaluate(steering, num_tasks=50, agent_options=options)
+    assert agent.episode.tolist() == oracle.episode.tolist() == [1, 11, 21, 31]
+    assert agent.returns[-1].mean() < agent.returns[0].mean() + 8  # whose rate is nothing
+    assert agent.label == "steering at 1.0 (rate=1e-09)"  # not the agent that was trained
+    assert (steering.path / "config.json").read_bytes() == before
+    (agent,) = evaluate(bandit, num_tasks=9, agent_options={"copies": 5}, references=False)
+    assert agent.episode.tolist() == list(range(1, 11))
+    assert set((agent.returns % 1 * 5).round(9).flat) > {1.0, 2.0}  # the mean of five copies
+
+
+def test_options_of_the_family_may_differ_from_the_training(bandit):
+    before = (bandit.path / "config.json").read_bytes()
+    curves = evaluate(bandit, num_tasks=9, task_options={"pulls": 13})
+    assert all(curve.returns.shape == (13, 9) for curve in curves)
+    assert "pulls=13" in curves[0].family
+    assert (bandit.path / "config.json").read_bytes() == before
+    (trained,) = evaluate(bandit, num_tasks=9, references=False)
+    assert "pulls=10" in trained.family
+
+
+def test_options_that_do_not_fit_the_family_are_refused(bandit):
+    with pytest.raises(
+        ConfigError,
+        match=r"With arms=4 the action_space is Discrete\(4\).*trained with Discrete\(5\)",
+    ):
+        evaluate(bandit, task_options={"arms": 4})
+    with pytest.raises(ConfigError, match=r"no option 'pull'. Did you mean 'pulls'"):
+        evaluate(bandit, task_options={"pull": 4})
+
+
+def test_the_checkpoint_is_loaded_into_the_agent_with_other_options(steering, monkeypatch):
+    loaded = []
+    original = Steering.load_state
+
+    def load_state(agent, state):
+        original(agent, state)
+        loaded.append((agent.config.copies, agent.network.tolist()))
+
+    monkeypatch.setattr(Steering, "load_state", load_state)
+    evaluate(steering, num_tasks=2, agent_options={"copies": 2})
+    assert loaded == [(2, [1.0, 1.0, 1.0])]
+
+
+def test_options_that_do_not_fit_the_agent_are_refused(steering, bandit):
+    with pytest.raises(ConfigError, match=r"rl2 has no option 'copy'. Did you mean 'copies'.* gam"):
+        evaluate(bandit, agent_options={"copy": 3})
+    with pytest.raises(ConfigError, match="rate=0 must be greater than zero"):
+        evaluate(steering, agent_options={"rate": 0})
+    with pytest.raises(CheckpointError, match="another width"):
+        evaluate(steering, agent_options={"width": 4})
+    with pytest.raises(CheckpointError):
+        evaluate(bandit, agent_options={"hidden": 16})
+
+
+def test_a_reference_that_cannot_live_as_long_as_the_agent_is_named():
+    family = BernoulliBandit(arms=5, pulls=10)
+    memory = Schedule(steps=0, copies=20, episodes=10)
+    assert "bayes_optimal" in living_references(family, memory, True)
+    gradient = Schedule(steps=3, copies=20, episodes=10)
+    assert set(living_references(family, gradient, True)) == {"random", "thompson", "best_arm"}
+    message = (
+        r"'gittins' does not live 610 episodes in a row, as the agent has by the end: "
+        r"3 times 20 x 10 before .* Known: random, .*best_arm\."
+    )
+    with pytest.raises(UnknownNameError, match=message):
+        living_references(family, gradient, ["random", "gittins"])
+    with pytest.raises(UnknownNameError, match="has no reference 'gitins'"):
+        living_references(family, gradient, ["gitins"])

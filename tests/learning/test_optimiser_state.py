@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch import nn
+
+from metarl.errors import CheckpointError
+from metarl.learning.optimiser_state import load_learner, save_learner
+
+
+def learner(inputs: int = 3) -> tuple[nn.Module, torch.optim.Optimizer]:
+    network = nn.Linear(inputs, 2)
+    return network, torch.optim.Adam(network.parameters(), lr=0.1)
+
+
+def learn(network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    optimiser.zero_grad()
+    network(torch.ones(1, 3)).square().sum().backward()
+    optimiser.step()
+
+
+def test_a_learner_goes_on_as_if_it_had_never_stopped():
+    network, optimiser = learner()
+    learn(network, optimiser)
+    other = learner()
+    assert load_learner(*other, save_learner(network, optimiser, 7)) == 7
+    for pair in ((network, optimiser), other):
+        learn(*pair)
+    assert torch.equal(network.weight, other[0].weight)
+
+
+def test_the_moments_matter():
+    network, optimiser = learner()
+    learn(network, optimiser)
+    state = save_learner(network, optimiser, 1)
+    bare = {name: value for name, value in state.items() if not name.startswith("optimiser")}
+    other = learner()
+    load_learner(*other, bare)
+    for pair in ((network, optimiser), other):
+        learn(*pair)
+    assert not torch.equal(network.weight, other[0].weight)
+
+
+def test_a_state_of_another_network_is_refused_and_changes_nothing():
+    network, optimiser = learner()
+    before = network.weight.detach().clone()
+    with pytest.raises(
+        CheckpointError, match=r"weight should have shape \[2, 3\] and has \[2, 4\]"
+    ):
+        load_learner(network, optimiser, save_learner(*learner(4), 1))
+    assert torch.equal(network.weight, before)

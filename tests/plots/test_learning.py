@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from metarl.errors import ConfigError
+from metarl.plots.learning import joined, learning_figure, running_mean
+from metarl.results.learning_curves import LearningCurve
+
+
+def learning(*values, seed=0, seconds=1.0, label="RL²", **given):
+    """Iterations of 100 steps and `seconds` seconds."""
+    count = np.arange(1.0, len(values) + 1)
+    parts = {
+        "run": f"run{seed}",
+        "agent": "rl2",
+        "label": label,
+        "family": "lab/Task-v0",
+        "seed": seed,
+        "options": {"core": "gru", "hidden": 8},
+        "metric": "last_episode_return",
+        "env_steps": 100 * count,
+        "seconds": seconds * count,
+        "values": np.array(values, dtype=float),
+    }
+    return LearningCurve(**(parts | given))
+
+
+def lines(figure, panel=0):
+    handles, labels = figure.axes[panel].get_legend_handles_labels()
+    return dict(zip(labels, handles, strict=True))
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 7, 50])
+def test_running_mean_is_the_mean_of_the_values_around(window):
+    values = np.random.default_rng(0).standard_normal(20)
+    half = window // 2
+    by_definition = [values[max(0, i - half) : i + half + 1].mean() for i in range(20)]
+    np.testing.assert_allclose(running_mean(values, window), by_definition)
+
+
+def test_a_window_of_one_changes_nothing():
+    values = np.random.default_rng(0).standard_normal(20)
+    np.testing.assert_allclose(running_mean(values, 1), values)
+
+
+def test_several_seeds_are_mean_and_range_as_long_as_all_last():
+    one = np.array([1.0, 2.0, 3.0]), np.array([0.0, 4.0, 8.0])
+    other = np.array([3.0, 4.0, 5.0, 6.0]), np.array([2.0, 2.0, 2.0, 99.0])
+    band = joined([one, other])
+    np.testing.assert_allclose(band.x, [2.0, 3.0, 4.0])
+    np.testing.assert_allclose(band.mean, [1.0, 3.0, 5.0])
+    np.testing.assert_allclose(band.low, [0.0, 2.0, 2.0])
+    np.testing.assert_allclose(band.high, [2.0, 4.0, 8.0])
+
+
+def test_drawn_lines_are_the_metric_over_steps_and_over_time():
+    runs = [learning(1, 2, 3, seed=0, seconds=60.0), learning(3, 4, 5, seed=1, seconds=120.0)]
+    figure = learning_figure(runs, smooth=1)
+    steps, minutes = (lines(figure, panel)["RL²"] for panel in (0, 1))
+    np.testing.assert_allclose(steps.get_xydata(), [[100, 2], [200, 3], [300, 4]])
+    np.testing.assert_allclose(minutes.get_xydata(), [[1.5, 2], [3.0, 3], [4.5, 4]])
+    band = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == (1.0, 5.0)
+    assert figure.axes[0].get_xlabel() == "Environment steps"
+    assert figure.axes[1].get_xlabel() == "Minutes of training"
+    note = figure.get_supxlabel()
+    assert note == (
+        "lab/Task-v0: training tasks; line and shade: mean and range of 2 training seeds"
+    )
+
+
+def test_smoothing_is_named_and_one_run_shows_what_was_smoothed():
+    rough = np.random.default_rng(0).standard_normal(100)
+    figure = learning_figure([learning(*rough)], smooth=5)
+    faint, smooth = figure.axes[0].lines
+    np.testing.assert_allclose(faint.get_ydata(), rough)
+    np.testing.assert_allclose(smooth.get_ydata(), running_mean(rough, 5))
+    assert faint.get_alpha() < 0.5
+    assert "running mean over 5 iterations, faint: each iteration" in figure.get_supxlabel()
+    assert "running mean over 3 iterations" in learning_figure([learning(*rough)]).get_supxlabel()
+    assert "running" not in learning_figure([learning(*rough)], smooth=1).get_supxlabel()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit", "last"), [(1.0, "Seconds", 3.0), (60, "Minutes", 3.0), (7200, "Hours", 6.0)]
+)
+def test_time_is_in_units_one_can_read(seconds, unit, last):
+    figure = learning_figure([learning(1, 2, 3, seconds=seconds)], smooth=1)
+    assert figure.axes[1].get_xlabel() == f"{unit} of training"
+    assert lines(figure, 1)["RL²"].get_xdata()[-1] == last
+
+
+def test_agents_of_one_name_are_told_apart_by_what_differs():
+    runs = [
+        learning(1, 2, label=None),
+        learning(3, 4, label=None, seed=1, options={"core": "lstm", "hidden": 8}),
+        learning(5, 6, label="MAML", options={}),
+    ]
+    assert list(lines(learning_figure(runs))) == ["rl2 (core=gru)", "rl2 (core=lstm)", "MAML"]
+
+
+def test_the_legend_does_not_lie_on_the_axes():
+    figure = learning_figure([learning(1, 2), learning(1, 2, label="another", options={})])
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    assert not any(legend.overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
+def test_what_cannot_be_drawn_is_explained():
+    with pytest.raises(ConfigError, match="'run0' learnt lab/Task-v0 and 'run1' lab/Other-v0"):
+        learning_figure([learning(1, 2), learning(1, 2, seed=1, family="lab/Other-v0")])
+    with pytest.raises(ConfigError, match="smooth=0 must be at least 1"):
+        learning_figure([learning(1, 2)], smooth=0)

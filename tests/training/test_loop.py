@@ -1,0 +1,232 @@
+import os
+import signal
+import threading
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import gymnasium
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import metarl
+from metarl.agents.memory.rl2 import RL2
+from metarl.errors import ConfigError, NonFiniteError, RunFolderError, UnknownNameError
+from metarl.training.files import read_metrics
+from metarl.training.loop import RunOptions, train
+from metarl.training.run_folder import Progress, Run, load_run
+from tests.worlds_of_glass import Countdown
+
+TASK = "metarl/BernoulliBandit-v0"
+SMALL = {"num_tasks": 8, "hidden": 8, "progress": False}
+
+
+def state_of(run: Run) -> dict[str, torch.Tensor]:
+    agent = run.make_agent(run.config.make_family())
+    run.load(agent)
+    return agent.state()
+
+
+def assert_equal_runs(one: Run, two: Run) -> None:
+    states = state_of(one), state_of(two)
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert torch.equal(states[1][name], value), name
+    timed = {"seconds", "steps_per_second", "rollout_steps_per_second"}
+    rows = [read_metrics(run.path / "metrics.csv") for run in (one, two)]
+    assert len(rows[0]) == len(rows[1])
+    for first, second in zip(*rows, strict=True):
+        assert {k: v for k, v in first.items() if k not in timed} == {
+            k: v for k, v in second.items() if k not in timed
+        }
+
+
+def test_a_run_leaves_settings_metrics_events_and_a_checkpoint(tmp_path):
+    run = train("rl2", TASK, iterations=3, out=tmp_path / "run", seed=5, **SMALL)
+    rows = read_metrics(run.path / "metrics.csv")
+    assert [row["iteration"] for row in rows] == ["1", "2", "3"]
+    assert [row["env_steps"] for row in rows] == ["80", "160", "240"]
+    assert load_run(run.path).config.seed == 5
+    assert run.config.agent_options["num_tasks"] == 8
+    events = EventAccumulator(str(run.path))
+    events.Reload()
+    assert [event.step for event in events.Scalars("last_episode_return")] == [1, 2, 3]
+
+
+def test_a_family_object_is_recorded_by_its_id_and_options(tmp_path):
+    family = metarl.make_family(TASK, arms=3, pulls=4)
+    run = train("rl2", family, iterations=1, out=tmp_path / "run", **SMALL)
+    assert run.config.task == TASK
+    assert run.config.make_family() == family
+
+
+def test_a_family_that_nobody_registered_cannot_be_recorded(tmp_path):
+    with pytest.raises(UnknownNameError, match=r"is not registered.*register_family"):
+        train("rl2", Countdown(), out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path):
+    runs = [
+        train("rl2", TASK, iterations=3, seed=seed, out=tmp_path / name, **SMALL)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert_equal_runs(runs[0], runs[1])
+    with pytest.raises(AssertionError):
+        assert_equal_runs(runs[0], runs[2])
+
+
+class Interrupting:
+    """Presses Ctrl-C in the middle of the n-th update of any agent of a class."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+        original, count = RL2.update, [0]
+
+        def update(agent: RL2, phases: object) -> object:
+            count[0] += 1
+            if count[0] == at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return original(agent, phases)
+
+        monkeypatch.setattr(RL2, "update", update)
+
+
+def test_after_ctrl_c_a_run_resumes_bit_by_bit_as_if_it_had_never_stopped(tmp_path, monkeypatch):
+    whole = train("rl2", TASK, iterations=6, out=tmp_path / "whole", **SMALL)
+    with monkeypatch.context() as patch:
+        Interrupting(patch, at=3)
+        with pytest.raises(KeyboardInterrupt):
+            train("rl2", TASK, iterations=6, out=tmp_path / "cut", **SMALL)
+    cut = load_run(tmp_path / "cut")
+    assert cut.load(cut.make_agent(cut.config.make_family())).iteration == 3  # it was finished
+    assert len(read_metrics(cut.path / "metrics.csv")) == 3
+    resumed = train("rl2", TASK, iterations=6, out=tmp_path / "cut", resume=True, **SMALL)
+    assert_equal_runs(whole, resumed)
+
+
+def test_two_cannot_train_in_one_folder_at_a_time(tmp_path):
+    run = train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL)
+    again = {"iterations": 1, "out": run.path, "resume": True, **SMALL}
+    with run.held(), pytest.raises(RunFolderError, match=r"^Another process is training"):
+        train("rl2", TASK, **again)
+    assert_equal_runs(train("rl2", TASK, **again), run)  # free again
+
+
+def test_who_dies_in_an_update_goes_on_from_the_last_checkpoint(tmp_path, monkeypatch):
+    whole = train("rl2", TASK, iterations=5, out=tmp_path / "whole", **SMALL)
+    original, count = RL2.update, [0]
+
+    def update(agent, phases):
+        count[0] += 1
+        result = original(agent, phases)
+        if count[0] == 4:  # half way: the agent has learnt, the loop does not know
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RL2, "update", update)
+        with pytest.raises(KeyboardInterrupt):
+            train("rl2", TASK, iterations=5, out=tmp_path / "cut", checkpoint_seconds=1e-9, **SMALL)
+    cut = load_run(tmp_path / "cut")
+    assert cut.load(cut.make_agent(cut.config.make_family())).iteration == 3
+    resumed = train("rl2", TASK, iterations=5, out=tmp_path / "cut", resume=True, **SMALL)
+    assert_equal_runs(whole, resumed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Souring(Countdown):
+    """Countdown whose rewards turn NaN in the tasks of the third iteration."""
+
+    drawn: ClassVar[list[int]] = []
+
+    def sample_tasks(self, num_tasks, generator, split="train"):
+        self.drawn.append(num_tasks)
+        return super().sample_tasks(num_tasks, generator, split)
+
+    def step(self, task, state, action, generator):
+        state, reward, terminated = super().step(task, state, action, generator)
+        return state, reward * (torch.nan if len(self.drawn) == 3 else 1.0), terminated
+
+
+def test_a_world_that_turns_nan_loses_no_completed_iteration(tmp_path):
+    metarl.register_family("glass/Souring-v0", Souring)
+    try:
+        with pytest.raises(NonFiniteError, match="Souring gave a non-finite reward"):
+            train("rl2", "glass/Souring-v0", iterations=9, out=tmp_path / "run", **SMALL)
+        run = load_run(tmp_path / "run")
+        assert run.load(run.make_agent(run.config.make_family())).iteration == 2
+    finally:
+        del gymnasium.registry["glass/Souring-v0"]
+
+
+def test_a_failed_update_loses_no_completed_iteration(tmp_path, monkeypatch):
+    original, count = RL2.update, [0]
+
+    def update(agent, phases):
+        count[0] += 1
+        if count[0] == 3:
+            phases = [replace(phases[0], log_prob=phases[0].log_prob * torch.nan)]
+        return original(agent, phases)
+
+    whole = train("rl2", TASK, iterations=5, out=tmp_path / "whole", **SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(RL2, "update", update)
+        with pytest.raises(NonFiniteError, match="gradient"):
+            train("rl2", TASK, iterations=5, out=tmp_path / "cut", **SMALL)
+    cut = load_run(tmp_path / "cut")
+    assert cut.load(cut.make_agent(cut.config.make_family())).iteration == 2
+    assert_equal_runs(
+        whole, train("rl2", TASK, iterations=5, out=tmp_path / "cut", resume=True, **SMALL)
+    )
+
+
+def test_ctrl_c_is_itself_again_after_training(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_training_works_in_a_thread(tmp_path):
+    runs = []
+    thread = threading.Thread(
+        target=lambda: runs.append(train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL))
+    )
+    thread.start()
+    thread.join()
+    assert runs[0].checkpoint.exists()
+
+
+def test_a_run_cannot_be_resumed_with_other_settings(tmp_path):
+    train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL)
+    with pytest.raises(
+        RunFolderError,
+        match=r"cannot be resumed with other settings: it has seed = 0 instead of 9\.",
+    ):
+        train("rl2", TASK, iterations=1, out=tmp_path / "run", seed=9, resume=True, **SMALL)
+
+
+def test_options_that_do_not_fit_leave_no_folder(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"rl2 has no option 'num_task'. Did you mean 'num_tasks'"
+    ):
+        train("rl2", TASK, num_task=3, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="does not divide"):
+        train("rl2", TASK, num_tasks=3, out=tmp_path / "run")
+    with pytest.raises(UnknownNameError, match=r"No agent is called 'rl3'. Did you mean 'rl2'"):
+        train("rl3", TASK, out=tmp_path / "run")
+    with pytest.raises(UnknownNameError, match="Did you mean 'metarl/BernoulliBandit-v0'"):
+        train("rl2", "metarl/BernouliBandit-v0", out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="device='abacus' cannot be used here"):
+        train("rl2", TASK, device="abacus", out=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"task_options=.* go with the id of a family"):
+        train("rl2", metarl.make_family(TASK), task_options={"arms": 2}, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="threads=0 must be greater than zero"):
+        RunOptions(threads=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_progress_counts_environment_steps_lived(tmp_path):
+    run = train("rl2", "metarl/PointNavigation-v0", iterations=1, out=f"{tmp_path}/run", **SMALL)
+    progress = run.load(run.make_agent(run.config.make_family()))
+    assert isinstance(progress, Progress)
+    assert 0 < progress.env_steps <= 8 * 300

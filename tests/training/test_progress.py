@@ -1,0 +1,55 @@
+"""What a person sees of long work, with a terminal and without."""
+
+import pytest
+
+from metarl.training import progress
+from metarl.training.progress import TrainingProgress
+
+ROW = {"first_episode_return": 0.5, "last_episode_return": 0.75, "steps_per_second": 20_000.0}
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def lived(iterations, *, enabled=True):
+    """Three iterations of a run of so many."""
+    with TrainingProgress("seed0", iterations, enabled=enabled) as bar:
+        for iteration in (1.0, 2.0, 3.0):
+            bar.show({**ROW, "iteration": iteration})
+
+
+def test_without_a_terminal_the_end_is_a_line_of_the_log(capsys):
+    lived(3)
+    line = "seed0 3/3 episode return 0.5 first, 0.75 last; 20k steps/s\n"
+    assert capsys.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(0.0, 3), (60.0, 0)])
+def test_without_a_terminal_a_line_comes_when_it_is_due(monkeypatch, capsys, seconds, lines):
+    monkeypatch.setattr(progress, "LOG_SECONDS", seconds)
+    lived(10)
+    assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+def test_a_terminal_gets_a_bar_and_no_log(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    lived(10)
+    seen = capsys.readouterr().err
+    assert "━" in seen
+    assert "seed0 3/10" not in seen
+
+
+def test_a_notebook_gets_a_bar(monkeypatch):
+    # What rich prints there goes to the notebook, not to stderr, so the bar itself is asked.
+    assert TrainingProgress("seed0", 3, enabled=True)._bar.disable
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert not TrainingProgress("seed0", 3, enabled=True)._bar.disable
+
+
+def test_who_wants_no_progress_gets_none(capsys):
+    lived(3, enabled=False)
+    assert capsys.readouterr() == ("", "")
