@@ -17,7 +17,7 @@ HOMES = {
     "metarl.registry": "Names",
     "metarl.training.loop": "Training",
     "metarl.training.run_folder": "Run folders",
-    "metarl.training.files": "Files of a run folder",
+    "metarl.results.learning_curves": "Learning curves",
     "metarl.evaluation.agents": "Evaluation",
     "metarl.results.curves": "Curves",
     "metarl.results.comparison": "Comparison",

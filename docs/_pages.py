@@ -253,7 +253,7 @@ def picture_of(task_id: str, family: metarl.TaskDistribution, folder: Path) -> s
 
     What MuJoCo draws needs a screen, which a machine that builds documentation may not have.
     """
-    if not (isinstance(family, metarl.TaskFamily) and family.draws):
+    if not (isinstance(family, metarl.TaskFamily) and family.can_render):
         return kept_picture(task_id)
     folder.mkdir(parents=True, exist_ok=True)
     image.imsave(folder / f"{slug(task_id)}.png", frame(task_id))

@@ -66,7 +66,7 @@ def workloads(
     device = torch.device(options.device)
     seeds = metarl.Seeds(0)
     agent = metarl.agent_config(options.agent)(num_tasks=lanes).build(
-        metarl.Setting(
+        metarl.AgentContext(
             observation_space=family.observation_space,
             action_space=family.action_space,
             seeds=seeds,

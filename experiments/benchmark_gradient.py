@@ -28,7 +28,7 @@ class Options:
     """gradient agent"""
     tasks: tuple[int, ...] = (10, 20, 40, 80, 160)
     """tasks of a meta-iteration"""
-    curvature_copies: int | None = None
+    curvature_rollouts: int | None = None
     """of 20 trajectories, on how many the curvature of the trust region is measured"""
     repeats: int = 9
     """timed iterations; the median is printed, with the quartiles"""
@@ -43,7 +43,7 @@ def main(options: Options) -> None:
     if options.repeats < 2:
         raise SystemExit(f"--repeats {options.repeats} leaves no spread to print; take 2 or more.")
     print(f"{options.agent}, torch {torch.__version__}, {options.device}, curvature on ", end="")
-    print(f"{options.curvature_copies or 'all'} copies")
+    print(f"{options.curvature_rollouts or 'all'} copies")
     print(f"{'tasks':>6} {'seconds':>24} {'phases':>8} {'a task':>8} {'peak memory':>12}")
     for tasks in options.tasks:
         whole, phases = seconds(tasks, options)
@@ -58,14 +58,14 @@ def main(options: Options) -> None:
 
 def seconds(tasks: int, options: Options) -> tuple[list[float], list[float]]:
     """Of each iteration but the first, and of its part before the update."""
-    copies = options.curvature_copies
-    chosen: dict[str, Any] = {} if copies is None else {"curvature_copies": copies}
+    copies = options.curvature_rollouts
+    chosen: dict[str, Any] = {} if copies is None else {"curvature_rollouts": copies}
     with tempfile.TemporaryDirectory() as folder:
         run = metarl.train(
             options.agent,
             "metarl/PointNavigation-v0",
             num_tasks=tasks,
-            copies=20,
+            rollouts_per_task=20,
             adaptation_steps=1,
             iterations=options.repeats + 1,
             out=Path(folder) / "run",

@@ -44,7 +44,7 @@ class Comparison:
     workers: int | None = None  # processes that step the physics
 
 
-CONTROLS: Mapping[str, tuple[str, dict[str, Any]]] = {"blind": ("rl2", {"core": "none"})}
+CONTROLS: Mapping[str, tuple[str, dict[str, Any]]] = {"blind": ("rl2", {"memory": "none"})}
 """names of controls: which agent each is, and with what changed"""
 POINT = dict.fromkeys(
     ("maml", "fomaml", "emaml", "promp", "meta_sgd", "reptile", "pretrained"), "finn-2017"
@@ -168,7 +168,7 @@ def trained(name: str, comparison: Comparison, options: Options) -> list[metarl.
 
 def evaluated(run: metarl.Run, comparison: Comparison, *, references: bool) -> list[metarl.Curve]:
     """The agent's curve, then those of the references if they are wanted."""
-    of_gradient = {"copies": comparison.trajectories, "evaluation_steps": STEPS}
+    of_gradient = {"rollouts_per_task": comparison.trajectories, "evaluation_steps": STEPS}
     return metarl.evaluate(
         run,
         num_tasks=comparison.tasks,

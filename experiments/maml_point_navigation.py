@@ -54,7 +54,10 @@ def main(options: Options) -> None:
     curves = metarl.evaluate(
         run,
         num_tasks=options.goals,
-        agent_options={"copies": options.trajectories, "evaluation_steps": options.steps},
+        agent_options={
+            "rollouts_per_task": options.trajectories,
+            "evaluation_steps": options.steps,
+        },
         progress=True,
     )
     for curve in curves:

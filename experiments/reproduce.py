@@ -95,7 +95,7 @@ def gradient_agent(agent: str, label: str) -> Reproduction:
         published="-11.68 / -3.33 / -3.23 (Finn et al. 2017, 40 goals)" if agent == "maml" else "-",
         ceiling="oracle",
         test_tasks=40,
-        evaluation={"copies": 40, "evaluation_steps": 3},
+        evaluation={"rollouts_per_task": 40, "evaluation_steps": 3},
     )
 
 

@@ -160,13 +160,13 @@ class OnePerTask:
 
     def act(
         self, percept: metarl.Percept, memory: list[metarl.Memory], generator: torch.Generator
-    ) -> metarl.Decision:
+    ) -> metarl.PolicyOutput:
         """One after the other: these are different networks."""
         said = [
             policy.act(of_task(percept, n), memory[n], generator)
             for n, policy in enumerate(self.policies)
         ]
-        return metarl.Decision(
+        return metarl.PolicyOutput(
             torch.cat([one.action for one in said]),
             torch.cat([one.log_prob for one in said]),
             [one.memory for one in said],

@@ -20,7 +20,7 @@ Memory: TypeAlias = Any
 """whatever a policy carries from step to step: tensors with leading axes [N, B], or None"""
 
 
-class Decision(NamedTuple):
+class PolicyOutput(NamedTuple):
     """What a policy says about one step."""
 
     action: Tensor  # [N, B] int64, or [N, B, A] float
@@ -34,7 +34,7 @@ class Policy(Protocol):
     def initial_memory(self, num_tasks: int, copies: int) -> Memory:
         """Memory at the start of a trial."""
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
         """Action in every lane, all randomness from `generator`."""
 
 
@@ -70,7 +70,7 @@ class Agent(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class AgentContext:
     """What an agent is told about the family it will learn: its spaces and where to compute."""
 
     observation_space: Space[Any]
@@ -85,7 +85,7 @@ class AgentConfig(ABC):
 
     num_tasks: int = 64
     """tasks per meta-iteration (N)"""
-    copies: int = 1
+    rollouts_per_task: int = 1
     """environments lived through in each task at once (B)"""
     episodes: int | None = None
     """episodes in a row per phase (E), a trial for RL^2; by default what the family says"""
@@ -93,7 +93,7 @@ class AgentConfig(ABC):
     """meta-iterations of the whole run; schedules run over these"""
 
     def __post_init__(self) -> None:
-        for name in ("num_tasks", "copies", "iterations", "episodes"):
+        for name in ("num_tasks", "rollouts_per_task", "iterations", "episodes"):
             require_positive(name, getattr(self, name))
 
     @property
@@ -102,5 +102,5 @@ class AgentConfig(ABC):
         """How a legend calls the agent: its name, and what makes this variant another agent."""
 
     @abstractmethod
-    def build(self, setting: Setting) -> Agent:
+    def build(self, setting: AgentContext) -> Agent:
         """A new, untrained agent."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from metarl.agent import Agent, Policy
 from metarl.errors import NonFiniteError
 from metarl.seeding import Seeds
-from metarl.tasks.batched_env import Transition, World
+from metarl.tasks.batched_env import BatchedEnv, Transition
 from metarl.tasks.family import TaskDistribution, as_tasks
 from metarl.trajectory import Percept, Trajectory
 from metarl.validation import require_positive
@@ -44,12 +44,12 @@ def collect(
     policy: Policy,
     *,
     episodes: int,
-    copies: int = 1,
+    rollouts_per_task: int = 1,
     seeds: Seeds,
     workers: int | None = None,
-    watch: Callable[[World], World] | None = None,
+    watch: Callable[[BatchedEnv], BatchedEnv] | None = None,
 ) -> Trajectory:
-    """Lives `episodes` episodes in a row in each of `copies` lanes of every task.
+    """Lives `episodes` episodes in a row in each of `rollouts_per_task` lanes of every task.
 
     After an episode ends the next one opens in the same task with the memory intact, and the
     last reward reaches the policy. A lane that has lived its episodes is idle until all have.
@@ -59,10 +59,10 @@ def collect(
         tasks: [N, ...] task parameters, on the device where everything shall happen.
         policy: acts in all N x B lanes at once.
         episodes: E, episodes per lane.
-        copies: B, lanes per task.
+        rollouts_per_task: B, lanes of each task.
         seeds: the world draws from `"world"`, the policy from `"policy"`: two policies given
-            equal seeds and copies meet the same world noise, as long as opening an episode draws
-            nothing or all episodes are equally long.
+            equal seeds and `rollouts_per_task` meet the same world noise, as long as opening an
+            episode draws nothing or all episodes are equally long.
         workers: processes that step ordinary Gymnasium environments; by default this one does.
             What is lived is the same.
         watch: puts something between the engine and the world that changes nothing, such as a
@@ -72,17 +72,18 @@ def collect(
         A trajectory [T, N, B, ...] with T <= E * family.episode_steps.
 
     Raises:
-        ConfigError: `episodes` or `copies` is not positive, or workers are of no use here.
+        ConfigError: `episodes` or `rollouts_per_task` is not positive, or workers are of no use
+            here.
         TaskError: a task lies outside the family's task space.
         NonFiniteError: an observation or reward is NaN or infinite; task and step are named.
     """
     require_positive("episodes", episodes)
-    require_positive("copies", copies)
+    require_positive("rollouts_per_task", rollouts_per_task)
     tasks = as_tasks(family, tasks, tasks.device)
-    lanes = tasks.repeat_interleave(copies, 0)
-    world = family.open_world(lanes, seeds.torch("world", device=tasks.device), workers)
+    lanes = tasks.repeat_interleave(rollouts_per_task, 0)
+    world = family.open_env(lanes, seeds.torch("world", device=tasks.device), workers)
     world = watch(world) if watch else world
-    log = _Log(len(tasks), copies, episodes * family.episode_steps, family.action_space)
+    log = _Log(len(tasks), rollouts_per_task, episodes * family.episode_steps, family.action_space)
     with torch.no_grad():
         trajectory = _live(world, policy, log, episodes, seeds.torch("policy", device=tasks.device))
     _require_finite(trajectory, family, tasks)
@@ -123,7 +124,7 @@ class _Log:
 
 
 def _live(
-    world: World, policy: Policy, log: _Log, episodes: int, generator: torch.Generator
+    world: BatchedEnv, policy: Policy, log: _Log, episodes: int, generator: torch.Generator
 ) -> Trajectory:
     obs = world.reset()
     lanes, device = len(obs), obs.device

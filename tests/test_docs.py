@@ -21,7 +21,7 @@ from tests.test_readme import ROOT, code_blocks
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 WRITTEN = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments/README.md"]
-TINY = {"num_tasks": 8, "iterations": 2, "copies": 2, "evaluation_steps": 1}
+TINY = {"num_tasks": 8, "iterations": 2, "rollouts_per_task": 2, "evaluation_steps": 1}
 """of each training and evaluation, as far as the agent has it, whatever the page says"""
 PARSED = {
     "list": cli.ListOptions,

@@ -87,7 +87,7 @@ def test_every_public_name_is_in_the_api():
     assert len(named) == len(set(named))
 
 
-class World:
+class BatchedEnv:
     """Ends after one step, and shows it."""
 
     action_space = spaces.Discrete(2)
@@ -108,7 +108,7 @@ class Drawn(PointNavigation):
 
 
 def test_frame_is_of_the_first_episode(monkeypatch, tmp_path):
-    monkeypatch.setattr(_pages.gymnasium, "make", lambda task_id, render_mode: World())
+    monkeypatch.setattr(_pages.gymnasium, "make", lambda task_id, render_mode: BatchedEnv())
     picture = _pages.frame("metarl/Drawn-v0")
     assert picture.shape == (4, 5, 3)
     assert (picture == 1).all()

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from metarl.cli import main as cli
-from metarl.training.files import read_metrics
+from metarl.results.learning_curves import read_metrics
 from metarl.training.run_folder import load_run
 
 TASK = "metarl/PointNavigation-v0"
-SMALL = ["--num-tasks", "8", "--hidden", "8", "--no-progress"]
+SMALL = ["--num-tasks", "8", "--hidden-size", "8", "--no-progress"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def test_train_evaluate_plot(folder, capsys):
     options = ["--task.steps", "20", "--iterations", "2", *SMALL]
     assert cli.main(["train", "rl2", TASK, "--out", "a", "--seed", "4", *options]) == 0
     assert "metarl evaluate a" in capsys.readouterr().out
-    assert cli.main(["train", "rl2", TASK, "--out", "b", "--core", "none", *options]) == 0
+    assert cli.main(["train", "rl2", TASK, "--out", "b", "--memory", "none", *options]) == 0
     for run in ("a", "b"):
         assert cli.main(["evaluate", run, "--num-tasks", "30", "--no-progress"]) == 0
     table = capsys.readouterr().out
@@ -45,12 +45,12 @@ def test_train_evaluate_plot(folder, capsys):
 
 def test_both_kinds_of_agents_share_a_table_and_a_picture(folder, capsys):
     options = ["--task.steps", "20", "--iterations", "2", "--num-tasks", "4", "--no-progress"]
-    assert cli.main(["train", "rl2", TASK, "--out", "a", "--hidden", "8", *options]) == 0
-    small = ["--hidden", "8", "8", "--copies", "4"]
+    assert cli.main(["train", "rl2", TASK, "--out", "a", "--hidden-size", "8", *options]) == 0
+    small = ["--hidden-sizes", "8", "8", "--rollouts-per-task", "4"]
     assert cli.main(["train", "maml", TASK, "--out", "b", *small, *options]) == 0
     few = ["--num-tasks", "12", "--no-progress"]
     assert cli.main(["evaluate", "a", *few]) == 0
-    assert cli.main(["evaluate", "b", *few, "--agent.copies", "5"]) == 0
+    assert cli.main(["evaluate", "b", *few, "--agent.rollouts-per-task", "5"]) == 0
     assert cli.main(["compare", "a", "b"]) == 0
     table = capsys.readouterr().out
     assert "MAML" in table
@@ -66,8 +66,8 @@ def test_errors_are_a_line_and_an_exit_code(folder, capsys):
     assert cli.main(["train", "rl2", TASK, "--out", "a", *small]) == 0
     assert cli.main(["train", "rl2", TASK, "--out", "a", *small]) == 1
     assert "exists and would be overwritten" in " ".join(capsys.readouterr().err.split())
-    assert cli.main(["train", "rl2", TASK, "--out", "c", "--minibatches", "3", *small]) == 2
-    assert "does not divide into minibatches=3" in " ".join(capsys.readouterr().err.split())
+    assert cli.main(["train", "rl2", TASK, "--out", "c", "--num-minibatches", "3", *small]) == 2
+    assert "does not divide into num_minibatches=3" in " ".join(capsys.readouterr().err.split())
     (folder / "a" / "checkpoint.safetensors").write_bytes(b"nothing")
     assert cli.main(["evaluate", "a"]) == 1
     assert "truncated or not a safetensors file" in " ".join(capsys.readouterr().err.split())
@@ -75,10 +75,9 @@ def test_errors_are_a_line_and_an_exit_code(folder, capsys):
 
 @pytest.mark.parametrize("agent", ["rl2", "maml"])
 def test_ctrl_c_in_a_terminal_keeps_what_was_learnt_and_says_how_to_go_on(folder, agent):
-    command = [sys.executable, "-m", "metarl", "train", agent, TASK, "--out", "run", *SMALL]
-    process = subprocess.Popen(
-        [*command, "--iterations", "100000"], stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "metarl", "train", agent, TASK, "--out", "run"]
+    small = ["--num-tasks", "8", "--no-progress", "--iterations", "100000"]
+    process = subprocess.Popen([*command, *small], stderr=subprocess.PIPE, text=True)
     metrics = folder / "run" / "metrics.csv"
     while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
         assert process.poll() is None, process.stderr.read()

@@ -213,7 +213,7 @@ def test_a_forbidden_import_is_found(module, source, complaint):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("metarl.rollout", "import torch\nfrom metarl.tasks import World"),
+        ("metarl.rollout", "import torch\nfrom metarl.tasks import BatchedEnv"),
         ("metarl.plots.plot", "from metarl.results.curves import Curve"),
         ("metarl.plots.plot", "from metarl.plots.pulls import pulls_figure\nfrom . import style"),
         ("metarl.cli.main", "def main():\n    from metarl.training.loop import train"),

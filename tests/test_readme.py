@@ -10,7 +10,7 @@ import torch
 
 import metarl
 from metarl.seeding import Seeds
-from metarl.tasks.family import BatchedWorld
+from metarl.tasks.family import TensorEnv
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ def own_family(tmp_path, monkeypatch):
 
 
 def test_own_task_rewards_the_door_that_the_task_names(own_family):
-    world = BatchedWorld(own_family, torch.tensor([0, 1]), Seeds(0).torch("world"))
+    world = TensorEnv(own_family, torch.tensor([0, 1]), Seeds(0).torch("world"))
     torch.testing.assert_close(world.reset(), torch.zeros(2, 1))
 
     to_the_right = torch.ones(2, dtype=torch.int64)
@@ -57,7 +57,7 @@ def test_own_task_rewards_the_door_that_the_task_names(own_family):
 
 
 def test_own_task_ends_at_its_time_limit(own_family):
-    world = BatchedWorld(own_family, torch.tensor([0]), Seeds(0).torch("world"))
+    world = TensorEnv(own_family, torch.tensor([0]), Seeds(0).torch("world"))
     world.reset()
     pacing = [world.step(torch.tensor([t % 2])) for t in range(own_family.episode_steps)]
     truncated = [bool(step.truncated) for step in pacing]

@@ -10,7 +10,7 @@ from metarl.agents.memory.rl2 import RL2Config
 from metarl.envs.bandits.multi_armed import BernoulliBandit, GoalBandit
 from metarl.errors import ConfigError, TaskContractError, UnknownNameError
 from metarl.registry import Preset
-from tests.worlds_of_glass import Countdown
+from tests.simple_families import Countdown
 
 TASK = "metarl/BernoulliBandit-v0"
 
@@ -61,7 +61,7 @@ def test_unknown_ids_suggest_the_nearest_and_the_remedy():
 
 
 def test_a_module_in_the_id_is_imported_first(monkeypatch):
-    source = "import metarl; from tests.worlds_of_glass import Countdown;"
+    source = "import metarl; from tests.simple_families import Countdown;"
     source += "metarl.register_family('glass/Late-v0', Countdown)"
 
     class Finder:
@@ -87,7 +87,7 @@ def test_a_family_is_named_so_that_a_fresh_process_finds_it(countdown):
     assert registry.name_of(BernoulliBandit(arms=3)) == (TASK, {"arms": 3, "pulls": 10})
     assert registry.name_of(GoalBandit())[0] == "metarl/GoalBandit-v0"
     task, options = registry.name_of(Countdown(limit=5))
-    assert task == "tests.worlds_of_glass:glass/Countdown-v0"
+    assert task == "tests.simple_families:glass/Countdown-v0"
     assert metarl.make_family(task, **options) == Countdown(limit=5)
 
 
@@ -127,10 +127,10 @@ def test_presets_are_found_by_name_and_registered_once():
 
 
 def test_a_preset_gives_way_to_what_the_user_says(tmp_path):
-    small = {"hidden": 8, "iterations": 1, "num_tasks": 8, "progress": False}
+    small = {"hidden_size": 8, "iterations": 1, "num_tasks": 8, "progress": False}
     run = metarl.train(
         "rl2", TASK, preset="pulls-100", out=tmp_path / "a", task_options={"arms": 2}, **small
     )
     assert run.config.task_options == {"arms": 2, "pulls": 100}
     assert run.config.agent_options["num_tasks"] == 8
-    assert run.config.agent_options["lam"] == RL2Config().lam
+    assert run.config.agent_options["gae_lambda"] == RL2Config().gae_lambda

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 import metarl
-from metarl.agent import Decision
+from metarl.agent import PolicyOutput
 from metarl.errors import ConfigError, NonFiniteError, TaskContractError, TaskError
 from metarl.rollout import adaptation_phases, collect
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept, Trajectory
-from tests.worlds_of_glass import Countdown, Recorder
+from tests.simple_families import Countdown, Recorder
 
 SEEDS = Seeds(0)
 
@@ -82,7 +82,9 @@ def test_the_last_reward_of_a_one_step_episode_reaches_the_memory():
 
 def test_a_learner_reads_the_percepts_that_the_policy_saw():
     policy = Recorder()
-    life = collect(Countdown(), torch.tensor([1, 3, 7]), policy, episodes=2, copies=2, seeds=SEEDS)
+    life = collect(
+        Countdown(), torch.tensor([1, 3, 7]), policy, episodes=2, rollouts_per_task=2, seeds=SEEDS
+    )
     bulk = life.percepts()
     for field in dataclasses.fields(Percept):
         seen = torch.stack([getattr(percept, field.name) for percept in policy.seen])
@@ -140,7 +142,7 @@ class PerTask:
         log_probs = logits.log_softmax(-1)
         action = log_probs.argmax(-1)
         log_prob = log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
-        return Decision(action, log_prob, memory)
+        return PolicyOutput(action, log_prob, memory)
 
 
 def test_policies_may_carry_parameters_of_their_own_for_each_task():
@@ -148,7 +150,12 @@ def test_policies_may_carry_parameters_of_their_own_for_each_task():
     for task, favourite in enumerate((2, 0, 1)):
         weight[task, 0, favourite] = 1.0
     life = collect(
-        Countdown(), torch.tensor([4, 5, 6]), PerTask(weight), episodes=1, copies=6, seeds=SEEDS
+        Countdown(),
+        torch.tensor([4, 5, 6]),
+        PerTask(weight),
+        episodes=1,
+        rollouts_per_task=6,
+        seeds=SEEDS,
     )
     assert life.action.shape == (4, 3, 6)
     assert (life.action == torch.tensor([2, 0, 1]).view(1, 3, 1)).all()
@@ -173,9 +180,9 @@ def test_adaptation_alternates_living_and_learning():
     assert phases == ["lived 8.0", "lived 4.0", "lived 2.0"]
 
 
-@pytest.mark.parametrize(("name", "value"), [("episodes", 0), ("copies", -1)])
+@pytest.mark.parametrize(("name", "value"), [("episodes", 0), ("rollouts_per_task", -1)])
 def test_counts_that_are_not_positive_are_refused(name, value):
-    counts = {"episodes": 1, "copies": 1} | {name: value}
+    counts = {"episodes": 1, "rollouts_per_task": 1} | {name: value}
     with pytest.raises(ConfigError, match=f"{name}={value} must be greater than zero"):
         collect(Countdown(), torch.tensor([1]), Recorder(), seeds=SEEDS, **counts)
 

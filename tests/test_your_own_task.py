@@ -44,7 +44,7 @@ def made_small(command: str) -> list[str]:
     command = re.sub(r"--num-tasks \d+", "--num-tasks 8", command)
     words = shlex.split(command)
     if words[1:3] == ["train", "maml"]:
-        words += ["--num-tasks", "4", "--copies", "4"]
+        words += ["--num-tasks", "4", "--rollouts-per-task", "4"]
     return [*words, "--no-progress"] if words[1] in ("train", "evaluate") else words
 
 
@@ -101,6 +101,8 @@ def test_an_installed_package_of_tasks_is_found(clean_environment, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard")
 def test_its_tasks_train_without_naming_a_module(clean_environment, tmp_path):
-    words = "train rl2 lab/Docking-v0 --num-tasks 4 --iterations 1 --minibatches 1 --no-progress"
+    words = (
+        "train rl2 lab/Docking-v0 --num-tasks 4 --iterations 1 --num-minibatches 1 --no-progress"
+    )
     subprocess.run([clean_environment, "-m", "metarl", *words.split()], cwd=tmp_path, check=True)
     assert (tmp_path / "runs" / "rl2-Docking-v0-seed0" / "checkpoint.safetensors").exists()

@@ -14,13 +14,13 @@ from metarl.validation import require_between, require_positive
 class EMAMLConfig(TrustRegionConfig):
     """E-MAML: MAML with an exploration term (Stadie et al. 2018, arXiv:1803.01118)."""
 
-    exploration: float = 0.1
+    exploration_coef: float = 0.1
     """weight of the first policy's credit for the return after adaptation"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("adaptation_steps", self.adaptation_steps)
-        require_between("exploration", self.exploration, 0.0, MOST)
+        require_between("exploration_coef", self.exploration_coef, 0.0, MOST)
 
     @property
     def label(self) -> str:
@@ -29,4 +29,4 @@ class EMAMLConfig(TrustRegionConfig):
 
     def objective(self) -> Objective:
         """MAML's, and the exploration term."""
-        return Exploration(self.exploration)
+        return Exploration(self.exploration_coef)

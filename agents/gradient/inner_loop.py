@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metarl.agents.gradient.pg_batch import Lesson
+from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.networks.action_heads import ActionHead
 from metarl.networks.stacked_mlp import Backward, Forward, StackedMLP
 
@@ -76,7 +76,7 @@ class FixedRate(InnerRule):
 
 
 @dataclass(frozen=True)
-class LearntRates(InnerRule):
+class LearnedRates(InnerRule):
     """Meta-SGD: each parameter has a rate of its own, learnt with the initial parameters.
 
     Source: Li et al. 2017, arXiv:1707.09835, eq. 2.
@@ -109,7 +109,7 @@ class LearntRates(InnerRule):
 
 
 @dataclass(frozen=True)
-class Slope:
+class InnerLoss:
     """The inner loss of every task at its parameters, and its derivatives."""
 
     network: StackedMLP
@@ -138,12 +138,12 @@ class InnerProblem:
     network: StackedMLP
     head: ActionHead
     rule: InnerRule
-    estimator: Callable[[Tensor, Lesson], Tensor]
+    estimator: Callable[[Tensor, PGBatch], Tensor]
     first_order: bool = False
     """take the inner gradient for a constant when the steps are differentiated"""
-    later_rate: float = 1.0
+    later_lr_scale: float = 1.0
     """length of the second step, in units of the rule's own"""
-    later_decay: float = 1.0
+    later_lr_decay: float = 1.0
     """from each later step to the next"""
 
     def split(self, vector: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,7 +155,7 @@ class InnerProblem:
         initial, own = self.split(vector)
         return torch.cat((initial, self.rule.project(own)))
 
-    def slope(self, params: Tensor, data: Lesson) -> Slope:
+    def slope(self, params: Tensor, data: PGBatch) -> InnerLoss:
         """The inner loss at parameters [N, P], with its derivatives."""
         forward = self.network.forward(params, data.inputs)
         with torch.enable_grad():
@@ -164,13 +164,13 @@ class InnerProblem:
             first = gradient_of(loss.sum(), raw)
         backward = self.network.backward(params, forward, first.detach())
         bend = products_with_hessian(first, raw)
-        return Slope(self.network, params, forward, loss.detach(), backward, bend)
+        return InnerLoss(self.network, params, forward, loss.detach(), backward, bend)
 
     def scale(self, step: int) -> float:
         """Length of a step, counted from 0, in units of the rule's own."""
-        return self.later_rate * self.later_decay ** (step - 1) if step else 1.0
+        return self.later_lr_scale * self.later_lr_decay ** (step - 1) if step else 1.0
 
-    def next_params(self, slope: Slope, own: Tensor, step: int) -> Tensor:
+    def next_params(self, slope: InnerLoss, own: Tensor, step: int) -> Tensor:
         """Inner step number `step`, counted from 0: parameters [N, P]."""
         return slope.params + self.scale(step) * self.rule.step(own, slope.gradient)
 
@@ -178,7 +178,7 @@ class InnerProblem:
 class Adaptation:
     """K inner steps of all tasks from one value of the meta-parameters, and their derivatives."""
 
-    def __init__(self, problem: InnerProblem, vector: Tensor, lessons: Sequence[Lesson]) -> None:
+    def __init__(self, problem: InnerProblem, vector: Tensor, lessons: Sequence[PGBatch]) -> None:
         """Adapts on all lessons but the last, which the adapted parameters [N, P] are shown.
 
         Args:
@@ -189,13 +189,13 @@ class Adaptation:
         self._problem = problem
         initial, self._own = problem.split(vector)
         self.params = initial.expand(lessons[0].valid.shape[1], -1).contiguous()
-        self.slopes: list[Slope] = []
+        self.slopes: list[InnerLoss] = []
         for step, data in enumerate(lessons[:-1]):
             self.slopes.append(problem.slope(self.params, data))
             self.params = problem.next_params(self.slopes[-1], self._own, step)
         self._last = problem.network.forward(self.params, lessons[-1].inputs)
 
-    def on(self, lessons: Sequence[Lesson]) -> "Adaptation":
+    def on(self, lessons: Sequence[PGBatch]) -> "Adaptation":
         """The same parameters, but differentiated on other experience, such as fewer copies."""
         other = copy(self)
         other.slopes = [
@@ -210,7 +210,7 @@ class Adaptation:
         """What the policy of each phase says about its decisions, K + 1 times [M, N, R]."""
         return [*(slope.forward.raw for slope in self.slopes), self._last.raw]
 
-    def pull_back(self, cotangents: Sequence[Tensor | None]) -> Tensor:
+    def vjp(self, cotangents: Sequence[Tensor | None]) -> Tensor:
         """From derivatives of an objective by `raw` to its gradient by the meta-parameters, [Q].
 
         Args:
@@ -231,7 +231,7 @@ class Adaptation:
                 whole = whole + network.gradient(slope.params, slope.forward, seen)
         return torch.cat((whole.sum(0), own))
 
-    def push_forward(self, direction: Tensor, phases: Collection[int]) -> list[Tensor]:
+    def jvp(self, direction: Tensor, phases: Collection[int]) -> list[Tensor]:
         """Derivatives of the raw numbers of some phases along a direction [Q], [M, N, R] each."""
         network, rule = self._problem.network, self._problem.rule
         initial, own = self._problem.split(direction)

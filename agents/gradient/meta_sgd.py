@@ -6,7 +6,7 @@ highest one is ours.
 
 from dataclasses import dataclass
 
-from metarl.agents.gradient.inner_loop import InnerRule, LearntRates
+from metarl.agents.gradient.inner_loop import InnerRule, LearnedRates
 from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.errors import ConfigError
 from metarl.validation import require_positive
@@ -16,16 +16,16 @@ from metarl.validation import require_positive
 class MetaSGDConfig(TrustRegionConfig):
     """Meta-SGD: learns each parameter's inner rate (Li et al. 2017, arXiv:1707.09835)."""
 
-    highest_rate: float = 1.0
+    max_inner_lr: float = 1.0
     """learnt rates are kept between 0 and this"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive("highest_rate", self.highest_rate)
-        if self.inner_rate > self.highest_rate:
+        require_positive("max_inner_lr", self.max_inner_lr)
+        if self.inner_lr > self.max_inner_lr:
             raise ConfigError(
-                f"inner_rate={self.inner_rate} is where the learnt rates begin, so it must not be "
-                f"above highest_rate={self.highest_rate}, which they are kept below."
+                f"inner_lr={self.inner_lr} is where the learnt rates begin, so it must not be "
+                f"above max_inner_lr={self.max_inner_lr}, which they are kept below."
             )
 
     @property
@@ -34,5 +34,5 @@ class MetaSGDConfig(TrustRegionConfig):
         return "Meta-SGD"
 
     def inner_rule(self) -> InnerRule:
-        """A learnt rate for each parameter, at first all `inner_rate`."""
-        return LearntRates(self.inner_rate, self.highest_rate)
+        """A learnt rate for each parameter, at first all `inner_lr`."""
+        return LearnedRates(self.inner_lr, self.max_inner_lr)

@@ -17,7 +17,7 @@ from metarl.agents.gradient.inner_loop import (
     gradient_of,
     products_with_hessian,
 )
-from metarl.agents.gradient.pg_batch import Lesson
+from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.errors import NonFiniteError
 from metarl.learning.trust_region import Trial, backtrack, conjugate_gradient
 
@@ -27,25 +27,25 @@ class MetaProblem:
     """One meta-iteration: how tasks adapt, and what was lived before and after each step."""
 
     inner: InnerProblem
-    lessons: Sequence[Lesson]  # K + 1
-    every_step: bool = False
+    lessons: Sequence[PGBatch]  # K + 1
+    multi_step_loss: bool = False
     """judge the policies after every inner step, not only after the last"""
-    common_scale: bool = False
+    shared_advantage_scale: bool = False
     """judge all tasks and steps by advantages on one scale, instead of each on its own"""
 
     def advantage(self, phase: int) -> Tensor:
-        """What the policies of a phase are judged by, [T, N, B]."""
+        """What the policies of a phase are outer_phases by, [T, N, B]."""
         own = self.lessons[phase]
-        if not self.common_scale:
+        if not self.shared_advantage_scale:
             return own.advantage
-        scale = torch.stack([self.lessons[each].deviation for each in self.judged]).mean()
+        scale = torch.stack([self.lessons[each].deviation for each in self.outer_phases]).mean()
         return own.advantage * (own.deviation / scale).view(1, -1, 1)
 
     @property
-    def judged(self) -> range:
-        """The phases whose policies are judged."""
+    def outer_phases(self) -> range:
+        """The phases whose policies are outer_phases."""
         last = len(self.lessons) - 1
-        return range(min(1, last) if self.every_step else last, last + 1)
+        return range(min(1, last) if self.multi_step_loss else last, last + 1)
 
     def adapt(self, vector: Tensor) -> Adaptation:
         """All inner steps from the meta-parameters [Q]."""
@@ -55,9 +55,9 @@ class MetaProblem:
         """Mean KL(old || new) of the policies of a phase, told by raw numbers [M, N, R]."""
         return self.lessons[phase].divergence(self.inner.head, old, new)
 
-    def judged_divergence(self, old: Sequence[Tensor], new: Sequence[Tensor]) -> Tensor:
-        """The same, of K + 1 raw tensors each; the mean over the phases that are judged."""
-        each = [self.divergence(old[phase], new[phase], phase) for phase in self.judged]
+    def outer_divergence(self, old: Sequence[Tensor], new: Sequence[Tensor]) -> Tensor:
+        """The same, of K + 1 raw tensors each; the mean over the phases that are outer_phases."""
+        each = [self.divergence(old[phase], new[phase], phase) for phase in self.outer_phases]
         return torch.stack(each).mean()
 
     def log_probs(self, raw: Sequence[Tensor], phase: int) -> Tensor:
@@ -76,7 +76,7 @@ class MetaProblem:
             raw = [each.detach().requires_grad_() for each in adaptation.raw]
             loss = objective(self, raw)
             seen = torch.autograd.grad(loss, raw, allow_unused=True)
-        return float(loss.detach()), adaptation.pull_back(seen)
+        return float(loss.detach()), adaptation.vjp(seen)
 
 
 Objective: TypeAlias = Callable[[MetaProblem, Sequence[Tensor]], Tensor]
@@ -84,14 +84,14 @@ Objective: TypeAlias = Callable[[MetaProblem, Sequence[Tensor]], Tensor]
 
 
 def expected_return(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
-    """Minus the adapted policies' advantage, by importance sampling; the mean over judged phases.
+    """Minus the adapted policies' advantage, by importance sampling; the mean over `outer_phases`.
 
     Sources: Finn et al. 2017, arXiv:1703.03400, algorithm 3; judging every step: Antoniou et al.
     2019, arXiv:1810.09502, section 4.
     """
     gains = [
         problem.lessons[phase].mean(problem.ratio(raw, phase) * problem.advantage(phase))
-        for phase in problem.judged
+        for phase in problem.outer_phases
     ]
     return -torch.stack(gains).mean()
 
@@ -151,16 +151,20 @@ class TrustRegion(OuterRule):
     """added to the curvature's diagonal"""
     search_steps: int
     shrink: float
-    copies: int | None = None
+    rollouts_per_task: int | None = None
     """of each task that the curvature is measured on; None for all"""
-    every_step: bool = False
+    multi_step_loss: bool = False
     """see `MetaProblem`"""
-    common_scale: bool = False
+    shared_advantage_scale: bool = False
     """see `MetaProblem`"""
 
     def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
         """One step, or none where the line search finds no good one."""
-        problem = replace(problem, every_step=self.every_step, common_scale=self.common_scale)
+        problem = replace(
+            problem,
+            multi_step_loss=self.multi_step_loss,
+            shared_advantage_scale=self.shared_advantage_scale,
+        )
         here = problem.adapt(vector)
         loss, gradient = problem.differentiated(self.objective, here)
         require_finite(gradient, "TRPO's gradient")
@@ -177,7 +181,7 @@ class TrustRegion(OuterRule):
         def evaluate(share: float) -> Trial:
             raw = problem.adapt(candidate(share)).raw
             return Trial(
-                float(self.objective(problem, raw)), float(problem.judged_divergence(old, raw))
+                float(self.objective(problem, raw)), float(problem.outer_divergence(old, raw))
             )
 
         found = backtrack(
@@ -195,23 +199,26 @@ class TrustRegion(OuterRule):
             "line_search_share": found.share,
             "line_search_tried": found.tried,
             "conjugate_gradient_residual": solution.residual,
-            "gradient_norm": float(gradient.norm()),
+            "grad_norm": float(gradient.norm()),
         }
 
     def _curvature(self, problem: MetaProblem, here: Adaptation) -> Callable[[Tensor], Tensor]:
         """Products with the Hessian of the divergence from here, where it is zero."""
-        if self.copies is not None:
+        if self.rollouts_per_task is not None:
             problem = replace(
-                problem, lessons=[lesson.of_copies(self.copies) for lesson in problem.lessons]
+                problem,
+                lessons=[
+                    lesson.take_rollouts(self.rollouts_per_task) for lesson in problem.lessons
+                ],
             )
             here = here.on(problem.lessons)
-        judged, blind = problem.judged, [None] * problem.judged.start
-        bends = [self._bend(problem, here.raw[phase], phase) for phase in judged]
+        outer_phases, blind = problem.outer_phases, [None] * problem.outer_phases.start
+        bends = [self._bend(problem, here.raw[phase], phase) for phase in outer_phases]
 
         def product(direction: Tensor) -> Tensor:
-            moved = here.push_forward(direction, judged)
+            moved = here.jvp(direction, outer_phases)
             turned = [bend(each) for bend, each in zip(bends, moved, strict=True)]
-            return here.pull_back([*blind, *turned]) + self.damping * direction
+            return here.vjp([*blind, *turned]) + self.damping * direction
 
         return product
 
@@ -219,7 +226,7 @@ class TrustRegion(OuterRule):
         """Products with the Hessian of a phase's share of the divergence by raw, [M, N, R]."""
         with torch.enable_grad():
             raw = old.detach().requires_grad_()
-            share = problem.divergence(old, raw, phase) / len(problem.judged)
+            share = problem.divergence(old, raw, phase) / len(problem.outer_phases)
             first = gradient_of(share, raw)
         return products_with_hessian(first, raw)
 
@@ -244,7 +251,7 @@ class Averaging(OuterRule):
         require_finite(moved, "Reptile's step")
         return torch.cat((moved, own)), {
             **inner_report(problem, here),
-            "gradient_norm": float((mean - initial).norm()),
+            "grad_norm": float((mean - initial).norm()),
         }
 
 

@@ -21,7 +21,7 @@ Estimator: TypeAlias = Literal["score", "lvc", "dice", "loaded_dice"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class PGBatch:
     """One phase of all tasks, time-major."""
 
     inputs: Tensor  # [M, N, D] observations
@@ -35,7 +35,7 @@ class Lesson:
     first: Tensor  # [T, N, B] bool
     valid: Tensor  # [T, N, B] float, 1 where a lane was alive
 
-    def of_copies(self, count: int) -> "Lesson":
+    def take_rollouts(self, count: int) -> "PGBatch":
         """What the first `count` copies of each task lived."""
         copies = self.valid.shape[2]
         inputs = self.inputs.view(-1, copies, *self.inputs.shape[1:])[:, :count]
@@ -64,7 +64,7 @@ class Lesson:
         return self.mean(self.over_time(head.divergence(old, new)))
 
 
-def lesson(phase: Trajectory, *, gamma: float, lam: float, normalise: bool) -> Lesson:
+def lesson(phase: Trajectory, *, gamma: float, gae_lambda: float, normalise: bool) -> PGBatch:
     """Advantages over a linear baseline fitted to the phase itself, task by task.
 
     An episode's return ends with the episode, at a time limit too: the baseline knows the time,
@@ -73,7 +73,7 @@ def lesson(phase: Trajectory, *, gamma: float, lam: float, normalise: bool) -> L
     Args:
         phase: [T, N, B, ...].
         gamma: discount per step, from anew in each episode.
-        lam: lambda of generalised advantage estimation.
+        gae_lambda: lambda of generalised advantage estimation.
         normalise: advantages of each task get mean 0 and deviation 1; rewards and values of DiCE
             are divided by the same deviation, so that one inner rate serves all estimators.
 
@@ -84,13 +84,15 @@ def lesson(phase: Trajectory, *, gamma: float, lam: float, normalise: bool) -> L
     ends = phase.terminated | phase.truncated
     nothing = torch.zeros_like(phase.reward)
     never = torch.zeros_like(ends)
-    returns = gae(phase.reward, nothing, nothing, ends, never, gamma=gamma, lam=1.0)
+    returns = gae(phase.reward, nothing, nothing, ends, never, gamma=gamma, gae_lambda=1.0)
     step = torch.arange(len(ends), device=ends.device).view(-1, 1, 1) - opening(phase.first)
     flat = [_by_task(part) for part in (phase.obs, step, returns, phase.valid)]
     time, tasks, copies = phase.valid.shape
     value = linear_values(*flat).view(tasks, time, copies).transpose(0, 1).contiguous()
     next_value = torch.cat((value[1:], nothing[:1]))
-    advantage = gae(phase.reward, value, next_value, ends, never, gamma=gamma, lam=lam)
+    advantage = gae(
+        phase.reward, value, next_value, ends, never, gamma=gamma, gae_lambda=gae_lambda
+    )
     valid = phase.valid.to(value.dtype)
     discount = valid * gamma ** step.to(valid.dtype)
     deviation = torch.ones_like(valid[:1, :, :1])
@@ -103,7 +105,7 @@ def lesson(phase: Trajectory, *, gamma: float, lam: float, normalise: bool) -> L
         advantage = (advantage - mean) / deviation
         discount = discount / deviation
     episodes = (phase.first & phase.valid).sum((0, 2))
-    return Lesson(
+    return PGBatch(
         inputs=phase.obs.transpose(1, 2).flatten(0, 1).contiguous(),
         action=phase.action,
         log_prob=phase.log_prob,
@@ -122,7 +124,7 @@ def _by_task(value: Tensor) -> Tensor:
     return value.transpose(0, 1).flatten(1, 2)
 
 
-ESTIMATORS: Mapping[Estimator, Callable[[Tensor, Lesson], Tensor]] = {
+ESTIMATORS: Mapping[Estimator, Callable[[Tensor, PGBatch], Tensor]] = {
     "score": lambda log_prob, data: losses.score_function(log_prob, data.advantage, data.valid),
     "lvc": lambda log_prob, data: losses.low_variance_curvature(
         log_prob, data.log_prob, data.advantage, data.valid

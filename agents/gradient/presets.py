@@ -1,6 +1,6 @@
 """Hyper-parameters of gradient agents by family, and what the final model reaches with them.
 
-`experiments/README.md` says what was tried and by what it was judged. Numbers are means over
+`experiments/README.md` says what was tried and by what it was outer_phases. Numbers are means over
 unseen tasks.
 """
 
@@ -11,16 +11,16 @@ from metarl.registry import Preset, register_preset
 
 RELEASED = {
     "num_tasks": 40,
-    "copies": 20,
+    "rollouts_per_task": 20,
     "iterations": 100,
-    "inner_rate": 0.5,
-    "later_rate": 0.4,
-    "later_decay": 0.5,
+    "inner_lr": 0.5,
+    "later_lr_scale": 0.4,
+    "later_lr_decay": 0.5,
 }
 """As released with Finn et al. 2017, but the second and third step are .4 and .2 of the first,
 where the paper has half and half"""
 
-TRPO = {"curvature_copies": 5, "damping": 1e-5}
+TRPO = {"curvature_rollouts": 5, "damping": 1e-5}
 """A quarter of the trajectories for the curvature: iterations take less than half the time"""
 
 
@@ -44,7 +44,7 @@ _register(
     "meta_sgd",
     "-12.3 / -4.1 / -1.9; three seeds, 3 to 8 minutes on one core",
     **TRPO,
-    highest_rate=2.0,
+    max_inner_lr=2.0,
 )
 _register("promp", "-13.1 / -5.2 / -4.1; one seed, 8 minutes on one busy core")
 _register(
@@ -52,18 +52,18 @@ _register(
     "-17.5 / -10.9 / -34.5; one seed, 11 minutes on one busy core; the return falls after some "
     "150 iterations",
     iterations=300,
-    later_decay=1.0,
+    later_lr_decay=1.0,
 )
 _register(
     "pretrained", "falls to -164, then -42 / -23; one seed, 2 minutes on one busy core", **TRPO
 )
 CHEETAH = {
-    "copies": 10,
-    "inner_rate": 0.3,
-    "later_rate": 0.4,
-    "later_decay": 0.5,
+    "rollouts_per_task": 10,
+    "inner_lr": 0.3,
+    "later_lr_scale": 0.4,
+    "later_lr_decay": 0.5,
     "initial_std": 0.5,
-    "lam": 0.95,
+    "gae_lambda": 0.95,
     "max_kl": 0.05,
     **TRPO,
 }
@@ -91,8 +91,8 @@ register_preset(
             "iterations": 400,
             "gamma": 0.0,
             "initial_std": 0.3,
-            "later_rate": 0.3,
-            "later_decay": 0.5,
+            "later_lr_scale": 0.3,
+            "later_lr_decay": 0.5,
             "damping": 1e-3,
         },
         task_options={"shots": 5, "queries": 5},

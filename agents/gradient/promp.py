@@ -1,4 +1,4 @@
-"""ProMP: low-variance curvature in the inner step, PPO with a price on the first policy outside.
+"""ProMP: low-variance curvature in the inner step, PPO and a KL penalty outside.
 
 Source: Rothfuss et al. 2019, arXiv:1810.06784, and its released code for the defaults.
 """
@@ -20,22 +20,22 @@ class ProMPConfig(GradientConfig):
 
     estimator: Estimator = "lvc"
     """inner loss: score (plain), lvc (low-variance curvature), dice or loaded_dice"""
-    clip: float = 0.3
+    clip_range: float = 0.3
     """how far the probability ratio may move before its gradient is cut"""
-    epochs: int = 5
+    num_epochs: int = 5
     """steps of Adam per meta-iteration, each with the meta-gradient computed anew"""
     learning_rate: float = 1e-3
     """of Adam"""
     target_kl: float = 0.01
     """how far the policies before each inner step shall move in a meta-iteration"""
-    initial_price: float = 5e-4
+    initial_kl_coef: float = 5e-4
     """weight of that divergence at the start; it adapts"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("clip", "epochs", "learning_rate", "target_kl"):
+        for name in ("clip_range", "num_epochs", "learning_rate", "target_kl"):
             require_positive(name, getattr(self, name))
-        require_between("initial_price", self.initial_price, 0.0, MOST)
+        require_between("initial_kl_coef", self.initial_kl_coef, 0.0, MOST)
 
     @property
     def label(self) -> str:
@@ -43,14 +43,14 @@ class ProMPConfig(GradientConfig):
         return "ProMP" if self.estimator == "lvc" else f"ProMP ({self.estimator})"
 
     def outer_rule(self, size: int, device: torch.device) -> OuterRule:
-        """PPO with adaptive prices."""
+        """PPO with adaptive KL coefficients."""
         return Proximal(
             inner_steps=self.adaptation_steps,
             size=size,
-            clip=self.clip,
-            epochs=self.epochs,
+            clip_range=self.clip_range,
+            num_epochs=self.num_epochs,
             learning_rate=self.learning_rate,
             target=self.target_kl,
-            price=self.initial_price,
+            kl_coef=self.initial_kl_coef,
             device=device,
         )

@@ -20,15 +20,15 @@ from metarl.learning.losses import clipped_gain
 from metarl.learning.optimiser_state import load_moments, save_moments
 
 MOST_CHANGE = 1000.0
-"""of a price, up or down: halved without end it would not come back"""
+"""of a KL coefficient, up or down: halved without end it would not come back"""
 
 
 class Proximal(OuterRule):
-    """ProMP: steps of Adam on PPO's clipped objective, and a price on moving the first policies.
+    """ProMP: steps of Adam on PPO's clipped objective, and a penalty on moving the first policies.
 
-        loss + sum over k < K of price[k] * KL(acting policy k || policy k)
+        loss + sum over k < K of kl_coef[k] * KL(acting policy k || policy k)
 
-    A price doubles when its divergence ends above 1.5 times the target, and halves below the
+    A coefficient doubles when its divergence ends above 1.5 times the target, and halves below the
     target over 1.5; it stays within a factor of a thousand of where it began.
 
     Source: Rothfuss et al. 2019, arXiv:1810.06784, algorithm 1 and eq. 13.
@@ -39,17 +39,17 @@ class Proximal(OuterRule):
         *,
         inner_steps: int,
         size: int,
-        clip: float,
-        epochs: int,
+        clip_range: float,
+        num_epochs: int,
         learning_rate: float,
         target: float,
-        price: float,
+        kl_coef: float,
         device: torch.device,
     ) -> None:
         """See `ProMPConfig`; `size` is Q."""
-        self._clip, self._epochs, self._target = clip, epochs, target
-        self._first_price = price
-        self._price = torch.full((inner_steps,), price)
+        self._clip, self._epochs, self._target = clip_range, num_epochs, target
+        self._initial_kl_coef = kl_coef
+        self._kl_coef = torch.full((inner_steps,), kl_coef)
         self._vector = torch.nn.Parameter(torch.zeros(size, device=device))
         self._adam = torch.optim.Adam([self._vector], lr=learning_rate)
 
@@ -76,44 +76,46 @@ class Proximal(OuterRule):
             moved = [float(problem.divergence(*pair, k)) for k, pair in enumerate(pairs)]
             last_loss = float(objective(problem, raw))
         for step, divergence in enumerate(moved[:-1]):
-            self._price[step] *= 2.0 ** (
+            self._kl_coef[step] *= 2.0 ** (
                 (divergence > 1.5 * self._target) - (divergence < self._target / 1.5)
             )
-        self._price.clamp_(self._first_price / MOST_CHANGE, self._first_price * MOST_CHANGE)
+        self._kl_coef.clamp_(
+            self._initial_kl_coef / MOST_CHANGE, self._initial_kl_coef * MOST_CHANGE
+        )
         return self._vector.data.clone(), {
             **report,
             "outer_loss": first_loss,
             "outer_improvement": first_loss - last_loss,
             "outer_kl": moved[-1],
-            "gradient_norm": norm,
+            "grad_norm": norm,
             **{f"first_policy_kl_{k}": value for k, value in enumerate(moved[:-1])},
-            **{f"first_policy_price_{k}": float(p) for k, p in enumerate(self._price)},
+            **{f"first_policy_kl_coef_{k}": float(p) for k, p in enumerate(self._kl_coef)},
         }
 
     def _objective(self, old: Sequence[Tensor]) -> Objective:
         def objective(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
             last = problem.lessons[-1]
             ratio = problem.ratio(raw, len(raw) - 1)
-            loss = -last.mean(clipped_gain(ratio, last.advantage, clip=self._clip))
-            for step, price in enumerate(self._price.tolist()):
-                loss = loss + price * problem.divergence(old[step], raw[step], step)
+            loss = -last.mean(clipped_gain(ratio, last.advantage, clip_range=self._clip))
+            for step, kl_coef in enumerate(self._kl_coef.tolist()):
+                loss = loss + kl_coef * problem.divergence(old[step], raw[step], step)
             return loss
 
         return objective
 
     def state(self) -> dict[str, Tensor]:
-        """Prices and Adam's moments."""
-        return {"price": self._price.clone(), **save_moments(self._adam)}
+        """KL coefficients and Adam's moments."""
+        return {"kl_coef": self._kl_coef.clone(), **save_moments(self._adam)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Likewise."""
-        price = state.get("price")
-        if price is None or price.shape != self._price.shape:
-            got = "none" if price is None else len(price)
+        kl_coef = state.get("kl_coef", state.get("price"))  # so called in format 1
+        if kl_coef is None or kl_coef.shape != self._kl_coef.shape:
+            got = "none" if kl_coef is None else len(kl_coef)
             raise CheckpointError(
-                f"The checkpoint does not fit this agent: ProMP has a price for each of its "
-                f"{len(self._price)} inner steps, and the checkpoint has {got}. It was written by "
-                "an agent with other adaptation_steps."
+                "The checkpoint does not fit this agent: ProMP has a KL coefficient for each of "
+                f"its {len(self._kl_coef)} inner steps, and the checkpoint has {got}. It was "
+                "written by an agent with other adaptation_steps."
             )
-        self._price = price.clone()
+        self._kl_coef = kl_coef.clone()
         load_moments(self._adam, state)

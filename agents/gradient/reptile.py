@@ -19,15 +19,15 @@ class ReptileConfig(GradientConfig):
 
     adaptation_steps: int = 3
     """gradient steps per task in training (K); with one, Reptile is joint training"""
-    later_rate: float = 1.0
+    later_lr_scale: float = 1.0
     """share of the inner rate in all steps but the first"""
-    meta_rate: float = 1.0
+    outer_lr: float = 1.0
     """share of the way to the mean of the adapted parameters"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("adaptation_steps", self.adaptation_steps)
-        require_positive("meta_rate", self.meta_rate)
+        require_positive("outer_lr", self.outer_lr)
 
     @property
     def label(self) -> str:
@@ -36,4 +36,4 @@ class ReptileConfig(GradientConfig):
 
     def outer_rule(self, size: int, device: torch.device) -> OuterRule:
         """Averaging."""
-        return Averaging(self.meta_rate)
+        return Averaging(self.outer_lr)

@@ -14,8 +14,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.agent import Agent, AgentConfig, Policy, Setting
-from metarl.agents.gradient.inner_loop import FixedRate, InnerProblem, InnerRule, Slope
+from metarl.agent import Agent, AgentConfig, AgentContext, Policy
+from metarl.agents.gradient.inner_loop import FixedRate, InnerLoss, InnerProblem, InnerRule
 from metarl.agents.gradient.outer_loop import (
     MetaProblem,
     Objective,
@@ -23,7 +23,7 @@ from metarl.agents.gradient.outer_loop import (
     TrustRegion,
     expected_return,
 )
-from metarl.agents.gradient.pg_batch import ESTIMATORS, Estimator, Lesson, lesson
+from metarl.agents.gradient.pg_batch import ESTIMATORS, Estimator, PGBatch, lesson
 from metarl.errors import CheckpointError, ConfigError, MetaRLError, NonFiniteError
 from metarl.networks.action_heads import action_head
 from metarl.networks.policies import StackedPolicy
@@ -41,7 +41,7 @@ class GradientConfig(AgentConfig):
 
     num_tasks: int = 40
     """tasks per meta-iteration (N)"""
-    copies: int = 20
+    rollouts_per_task: int = 20
     """environments lived through in each task at once (B)"""
     episodes: int | None = 1
     """episodes in a row in each environment per phase (E)"""
@@ -51,17 +51,17 @@ class GradientConfig(AgentConfig):
     """gradient steps per task in training (K)"""
     evaluation_steps: int = 3
     """gradient steps per task that an evaluation shows"""
-    inner_rate: float = 0.1
+    inner_lr: float = 0.1
     """rate of a gradient step"""
-    later_rate: float = 0.5
+    later_lr_scale: float = 0.5
     """share of the inner rate in all steps but the first"""
-    later_decay: float = 1.0
+    later_lr_decay: float = 1.0
     """factor from each of those steps to the next; 1 leaves them equal"""
     estimator: Estimator = "score"
     """inner loss: score (plain), lvc (low-variance curvature), dice or loaded_dice"""
     first_order: bool = False
     """take inner gradients for constants in the meta-gradient, as FOMAML does"""
-    hidden: tuple[int, ...] = (64, 64)
+    hidden_sizes: tuple[int, ...] = (64, 64)
     """widths of the policy's hidden layers"""
     activation: Activation = "tanh"
     """of the hidden layers"""
@@ -71,20 +71,22 @@ class GradientConfig(AgentConfig):
     """adapt and learn the deviations; otherwise they stay"""
     gamma: float = 0.99
     """discount per environment step, from anew in each episode"""
-    lam: float = 1.0
+    gae_lambda: float = 1.0
     """lambda of generalised advantage estimation"""
     normalise_advantages: bool = True
     """mean 0 and deviation 1 in each task and phase"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("adaptation_steps", "evaluation_steps", "inner_rate", "later_rate"):
+        for name in ("adaptation_steps", "evaluation_steps", "inner_lr", "later_lr_scale"):
             require_between(name, getattr(self, name), 0, MOST)
         require_positive("initial_std", self.initial_std)
-        for name in ("gamma", "lam", "later_decay"):
+        for name in ("gamma", "gae_lambda", "later_lr_decay"):
             require_between(name, getattr(self, name), 0.0, 1.0)
-        if not self.hidden or min(self.hidden) < 1:
-            raise ConfigError(f"hidden={self.hidden} must be widths from 1 on, such as 64 64.")
+        if not self.hidden_sizes or min(self.hidden_sizes) < 1:
+            raise ConfigError(
+                f"hidden_sizes={self.hidden_sizes} must be widths from 1 on, such as 64 64."
+            )
         for name, known in (("estimator", ESTIMATORS), ("activation", get_args(Activation))):
             if getattr(self, name) not in known:
                 raise ConfigError(
@@ -93,13 +95,13 @@ class GradientConfig(AgentConfig):
 
     def inner_rule(self) -> InnerRule:
         """How a gradient changes the parameters."""
-        return FixedRate(self.inner_rate)
+        return FixedRate(self.inner_lr)
 
     @abstractmethod
     def outer_rule(self, size: int, device: torch.device) -> OuterRule:
         """How the `size` meta-parameters learn from what the adapted policies lived."""
 
-    def build(self, setting: Setting) -> Agent:
+    def build(self, setting: AgentContext) -> Agent:
         """A new agent of this kind."""
         return GradientAgent(self, setting)
 
@@ -112,12 +114,12 @@ class TrustRegionConfig(GradientConfig):
     """most that the adapted policies may move in one meta-iteration: mean KL(old || new)"""
     conjugate_gradient_steps: int = 10
     """products with the exact curvature of that divergence"""
-    every_step: bool = False
+    multi_step_loss: bool = False
     """judge the policies after every step in training, not only after the last"""
-    common_scale: bool = False
+    shared_advantage_scale: bool = False
     """judge all tasks and steps by advantages on one scale, so that they count by what there is
     to win, instead of each on its own"""
-    curvature_copies: int | None = None
+    curvature_rollouts: int | None = None
     """copies of each task that the curvature is measured on; fewer are faster; by default all"""
     damping: float = 0.1
     """added to the curvature's diagonal; less makes for longer steps where the curvature is rich,
@@ -132,7 +134,7 @@ class TrustRegionConfig(GradientConfig):
         for name in (
             "max_kl",
             "conjugate_gradient_steps",
-            "curvature_copies",
+            "curvature_rollouts",
             "line_search_steps",
         ):
             require_positive(name, getattr(self, name))
@@ -152,16 +154,16 @@ class TrustRegionConfig(GradientConfig):
             damping=self.damping,
             search_steps=self.line_search_steps,
             shrink=self.line_search_shrink,
-            copies=self.curvature_copies,
-            every_step=self.every_step,
-            common_scale=self.common_scale,
+            rollouts_per_task=self.curvature_rollouts,
+            multi_step_loss=self.multi_step_loss,
+            shared_advantage_scale=self.shared_advantage_scale,
         )
 
 
 class GradientAgent:
     """See the module."""
 
-    def __init__(self, config: GradientConfig, setting: Setting) -> None:
+    def __init__(self, config: GradientConfig, setting: AgentContext) -> None:
         space = setting.observation_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise ConfigError(f"Observations must be a Box vector [D]; got {space}.")
@@ -170,7 +172,7 @@ class GradientAgent:
         self._head = action_head(setting.action_space, initial_std=config.initial_std)
         self._head.to(setting.device)
         self._network = StackedMLP(
-            sizes=(space.shape[0], *config.hidden, self._head.outputs),
+            sizes=(space.shape[0], *config.hidden_sizes, self._head.outputs),
             constants=self._head.constants,
             activation=config.activation,
             learn_constants=config.learn_std,
@@ -181,8 +183,8 @@ class GradientAgent:
             rule=config.inner_rule(),
             estimator=ESTIMATORS[config.estimator],
             first_order=config.first_order,
-            later_rate=config.later_rate,
-            later_decay=config.later_decay,
+            later_lr_scale=config.later_lr_scale,
+            later_lr_decay=config.later_lr_decay,
         )
         initial = self._network.initial(
             self._head.initial_constants(), setting.seeds.torch("initial weights")
@@ -274,13 +276,16 @@ class GradientAgent:
         self._vector = given.to(self._vector.device).clone()
         self._updates = int(state["updates"])
 
-    def _lesson(self, phase: Trajectory) -> Lesson:
+    def _lesson(self, phase: Trajectory) -> PGBatch:
         config = self._config
         return lesson(
-            phase, gamma=config.gamma, lam=config.lam, normalise=config.normalise_advantages
+            phase,
+            gamma=config.gamma,
+            gae_lambda=config.gae_lambda,
+            normalise=config.normalise_advantages,
         )
 
-    def _require_finite(self, slope: Slope, step: int) -> None:
+    def _require_finite(self, slope: InnerLoss, step: int) -> None:
         broken = ~(slope.loss.isfinite() & slope.gradient.isfinite().all(1))
         if bool(broken.any()):
             task = int(broken.nonzero()[0])
@@ -288,7 +293,7 @@ class GradientAgent:
                 f"The inner loss is {float(slope.loss[task])}, its gradient's norm "
                 f"{float(slope.gradient[task].norm())}, after {self._updates} meta-iterations, "
                 f"task {task}, inner step {step + 1}. Nothing was learnt from it; rewards or "
-                f"observations may be very large, or inner_rate={self._config.inner_rate} too high."
+                f"observations may be very large, or inner_lr={self._config.inner_lr} too high."
             )
 
     def _require_sane(self, params: Tensor, step: int) -> None:
@@ -298,7 +303,7 @@ class GradientAgent:
             raise NonFiniteError(
                 f"Parameters of task {int(broken.nonzero()[0])} left the range of +-{MOST:g} after "
                 f"{self._updates} meta-iterations, in inner step {step + 1}. Nothing was learnt "
-                f"from it; inner_rate={self._config.inner_rate} is too high."
+                f"from it; inner_lr={self._config.inner_lr} is too high."
             )
 
     def _deviation(self) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Hyper-parameters of RL^2 by family, and what the final model reaches with them.
 
-`experiments/README.md` says what was tried and by what it was judged. Numbers are means over
+`experiments/README.md` says what was tried and by what it was outer_phases. Numbers are means over
 unseen tasks.
 """
 
@@ -21,7 +21,7 @@ register_preset(
         agent="rl2",
         task="metarl/BernoulliBandit-v0",
         name="pulls-100",
-        agent_options={"num_tasks": 512, "iterations": 1000, "entropy_bonus": 0.01},
+        agent_options={"num_tasks": 512, "iterations": 1000, "entropy_coef": 0.01},
         task_options={"pulls": 100},
         note="78.1, 78.3, 78.2 in 100 pulls of 5 arms (Gittins index: 78.65), three seeds; ten "
         "minutes on two cores",
@@ -35,8 +35,8 @@ register_preset(
         agent_options={
             "num_tasks": 512,
             "iterations": 1700,
-            "entropy_bonus": 0.03,
-            "minibatches": 8,
+            "entropy_coef": 0.03,
+            "num_minibatches": 8,
         },
         task_options={"pulls": 100, "arms": 10},
         note="83.0 and 83.1 in 100 pulls of 10 arms (Gittins index: 83.8), two seeds; 45 to 67 "
@@ -52,7 +52,7 @@ register_preset(
             "num_tasks": 512,
             "iterations": 3300,
             "learning_rate": 4e-3,
-            "minibatches": 8,
+            "num_minibatches": 8,
         },
         task_options={"pulls": 100, "arms": 50},
         note="84.5 in 100 pulls of 50 arms (Gittins index: 85.6), one seed; 82 minutes on one core",
@@ -86,10 +86,10 @@ register_preset(
         agent_options={
             "num_tasks": 512,
             "iterations": 500,
-            "core": "attention",
-            "lam": 0.3,
-            "entropy_bonus": 0.1,
-            "minibatches": 8,
+            "memory": "attention",
+            "gae_lambda": 0.3,
+            "entropy_coef": 0.1,
+            "num_minibatches": 8,
         },
         note="158.0, 158.3, 158.6 in ten episodes (greedy on posterior means: 155.0; replanning at "
         "every step: 158.6), three seeds; 23 to 28 minutes on one core",
@@ -145,11 +145,11 @@ register_preset(
         # what they earn is soon learnt without naming anything, and nothing else after it.
         agent_options={
             "iterations": 2000,
-            "hidden": 128,
+            "hidden_size": 128,
             "learning_rate": 2e-3,
             "gamma": 0.0,
-            "minibatches": 8,
-            "entropy_bonus": 0.05,
+            "num_minibatches": 8,
+            "entropy_coef": 0.05,
         },
         task_options={"rewarded": "queries"},
         note=".685 of the queries named right in unseen classes of glyphs (chance: .2), .485 in "

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metarl.agent import Agent, AgentConfig, Policy, Setting
+from metarl.agent import Agent, AgentConfig, AgentContext, Policy
 from metarl.errors import ConfigError, NonFiniteError
 from metarl.learning.advantages import gae
 from metarl.learning.losses import clipped_surrogate, masked_mean, normalised
 from metarl.learning.optimiser_state import load_learner, save_learner
 from metarl.networks.actor_critic import RecurrentActorCritic
-from metarl.networks.memory import CORES, CoreName
+from metarl.networks.memory import CORES, MemoryName
 from metarl.networks.policies import RecurrentPolicy
 from metarl.trajectory import Trajectory
 from metarl.validation import require_between, require_positive
@@ -38,12 +38,12 @@ class RL2Config(AgentConfig):
     """tasks per meta-iteration (N)"""
     iterations: int = 300
     """meta-iterations of the whole run; schedules run over these"""
-    core: CoreName = "gru"
+    memory: MemoryName = "gru"
     """memory: gru; lstm; attention (a GRU that can also look up every earlier step of the trial,
     for tasks with much to remember such as tabular MDPs; two to three times as slow, more in long
-    trials; hidden must be a multiple of 4); or none (the negative control: every step is met as
-    the first)"""
-    hidden: int = 64
+    trials; hidden_size must be a multiple of 4); or none (the negative control: every step is met
+    as the first)"""
+    hidden_size: int = 64
     """width of the embedding, the memory and the heads"""
     separate_value: bool = False
     """give the value function an embedding and a memory of its own"""
@@ -54,65 +54,73 @@ class RL2Config(AgentConfig):
     """first standard deviation of Box actions, in units of half their range"""
     gamma: float = 0.99
     """discount per environment step, not reset between the episodes of a trial"""
-    lam: float = 0.95
+    gae_lambda: float = 0.95
     """lambda of generalised advantage estimation"""
-    epochs: int = 4
+    num_epochs: int = 4
     """passes over the experience of an iteration"""
-    minibatches: int = 4
-    """parts of whole trials per pass; must divide num_tasks * copies"""
-    clip: float = 0.2
+    num_minibatches: int = 4
+    """parts of whole trials per pass; must divide num_tasks * rollouts_per_task"""
+    clip_range: float = 0.2
     """how far the probability ratio may move before its gradient is cut"""
     learning_rate: float = 3e-3
     """of Adam at the start"""
     final_learning_rate: float = 0.0
     """of Adam where the run ends; linear in between"""
-    entropy_bonus: float = 0.003
+    entropy_coef: float = 0.003
     """weight of the policy's entropy at the start"""
-    final_entropy_bonus: float = 0.0
+    final_entropy_coef: float = 0.0
     """weight of the policy's entropy where the run ends; linear in between"""
-    value_weight: float = 0.5
+    value_coef: float = 0.5
     """weight of the squared error of the (scaled) value"""
-    max_gradient_norm: float = 1.0
+    max_grad_norm: float = 1.0
     """the gradient is scaled down to this norm"""
     normalise_advantages: bool = True
     """mean 0 and deviation 1 over the experience of an iteration"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("hidden", "initial_std", "epochs", "minibatches", "clip", "learning_rate"):
+        for name in (
+            "hidden_size",
+            "initial_std",
+            "num_epochs",
+            "num_minibatches",
+            "clip_range",
+            "learning_rate",
+        ):
             require_positive(name, getattr(self, name))
-        require_positive("max_gradient_norm", self.max_gradient_norm)
-        for name in ("gamma", "lam"):
+        require_positive("max_grad_norm", self.max_grad_norm)
+        for name in ("gamma", "gae_lambda"):
             require_between(name, getattr(self, name), 0.0, 1.0)
         for name in (
             "final_learning_rate",
-            "entropy_bonus",
-            "final_entropy_bonus",
-            "value_weight",
+            "entropy_coef",
+            "final_entropy_coef",
+            "value_coef",
         ):
             require_between(name, getattr(self, name), 0.0, float("inf"))
-        if self.core not in CORES:
-            raise ConfigError(f"core={self.core!r} is not one of {', '.join(CORES)}.")
-        if self.hidden % (multiple := CORES[self.core].width_multiple):
+        if self.memory not in CORES:
+            raise ConfigError(f"memory={self.memory!r} is not one of {', '.join(CORES)}.")
+        if self.hidden_size % (multiple := CORES[self.memory].width_multiple):
             raise ConfigError(
-                f"hidden={self.hidden} does not divide into the {multiple} heads of "
-                f"core={self.core!r}; it must be a multiple of {multiple}."
+                f"hidden_size={self.hidden_size} does not divide into the {multiple} heads of "
+                f"memory={self.memory!r}; it must be a multiple of {multiple}."
             )
-        lanes = self.num_tasks * self.copies
-        if lanes % self.minibatches:
+        lanes = self.num_tasks * self.rollouts_per_task
+        if lanes % self.num_minibatches:
             raise ConfigError(
-                f"num_tasks={self.num_tasks} times copies={self.copies} does not divide into "
-                f"minibatches={self.minibatches} (remainder {lanes % self.minibatches}); a "
-                "recurrent minibatch holds whole trials, so the product must be a multiple of it."
+                f"num_tasks={self.num_tasks} times rollouts_per_task={self.rollouts_per_task} does "
+                f"not divide into num_minibatches={self.num_minibatches} (remainder "
+                f"{lanes % self.num_minibatches}); a recurrent minibatch holds whole trials, so "
+                "the product must be a multiple of it."
             )
 
     @property
     def label(self) -> str:
         """RL², with the memory where it is not the usual one."""
         special = {"gru": "RL²", "attention": "RL² with attention", "none": "RL² without memory"}
-        return special.get(self.core, f"RL² ({self.core})")
+        return special.get(self.memory, f"RL² ({self.memory})")
 
-    def build(self, setting: Setting) -> Agent:
+    def build(self, setting: AgentContext) -> Agent:
         """A new RL^2 agent."""
         return RL2(self, setting)
 
@@ -138,7 +146,7 @@ class RL2:
     adaptation_steps = 0
     evaluation_steps = 0
 
-    def __init__(self, config: RL2Config, setting: Setting) -> None:
+    def __init__(self, config: RL2Config, setting: AgentContext) -> None:
         self._config = config
         self._seeds = setting.seeds
         self._device = setting.device
@@ -146,8 +154,8 @@ class RL2:
         self._network = RecurrentActorCritic(
             setting.observation_space,
             setting.action_space,
-            core=config.core,
-            hidden=config.hidden,
+            memory=config.memory,
+            hidden_size=config.hidden_size,
             separate_value=config.separate_value,
             normalise_inputs=config.normalise_inputs,
             initial_std=config.initial_std,
@@ -170,7 +178,7 @@ class RL2:
         config, (experience,) = self._config, phases
         left = max(0.0, 1.0 - self._updates / config.iterations)
         rate = _between(config.final_learning_rate, config.learning_rate, left)
-        bonus = _between(config.final_entropy_bonus, config.entropy_bonus, left)
+        bonus = _between(config.final_entropy_coef, config.entropy_coef, left)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
 
@@ -188,12 +196,12 @@ class RL2:
             # Only now, because what was lived and learnt from above was read in the former units.
             self._network.observe(experience.percepts(), experience.valid)
         self._updates += 1
-        count = config.epochs * config.minibatches
+        count = config.num_epochs * config.num_minibatches
         means = {name: float(total) / count for name, total in totals.items()}
         return means | {
             "explained_variance": float(explained),
             "learning_rate": rate,
-            "entropy_bonus": bonus,
+            "entropy_coef": bonus,
         }
 
     def state(self) -> dict[str, Tensor]:
@@ -220,7 +228,7 @@ class RL2:
             terminated=ends,
             truncated=torch.zeros_like(ends),
             gamma=self._config.gamma,
-            lam=self._config.lam,
+            gae_lambda=self._config.gae_lambda,
         )
         target = advantage + value
         lived = target[valid]
@@ -242,12 +250,12 @@ class RL2:
     def _minibatches(self, batch: _Batch) -> Iterator[_Batch]:
         generator = self._seeds.torch("minibatches", self._updates)
         lanes = batch.valid.shape[1]
-        for _ in range(self._config.epochs):
+        for _ in range(self._config.num_epochs):
             order = torch.randperm(lanes, generator=generator).to(self._device)
-            for index in order.chunk(self._config.minibatches):
+            for index in order.chunk(self._config.num_minibatches):
                 yield batch.lanes(index)
 
-    def _step(self, batch: _Batch, entropy_bonus: float) -> dict[str, Tensor]:
+    def _step(self, batch: _Batch, entropy_coef: float) -> dict[str, Tensor]:
         """One step of Adam on the surrogate, the value error and the entropy."""
         head = self._network.head
         raw, value = self._network(batch.inputs)
@@ -257,15 +265,15 @@ class RL2:
             batch.log_prob,
             batch.advantage,
             batch.valid,
-            clip=self._config.clip,
+            clip_range=self._config.clip_range,
         )
         value_loss = masked_mean((value - batch.target).square(), batch.valid)
         entropy = masked_mean(entropies, batch.valid)
-        loss = surrogate.loss + self._config.value_weight * value_loss - entropy_bonus * entropy
+        loss = surrogate.loss + self._config.value_coef * value_loss - entropy_coef * entropy
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(
-            self._network.parameters(), self._config.max_gradient_norm, foreach=True
+            self._network.parameters(), self._config.max_grad_norm, foreach=True
         )
         if not bool(norm.isfinite()):
             raise NonFiniteError(
@@ -280,7 +288,7 @@ class RL2:
             "entropy": entropy.detach(),
             "approximate_kl": surrogate.approximate_kl,
             "clip_fraction": surrogate.clip_fraction,
-            "gradient_norm": norm.detach(),
+            "grad_norm": norm.detach(),
         }
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from metarl.agent import Decision
+from metarl.agent import PolicyOutput
 from metarl.envs.bandits.arm_scores import tallied
 from metarl.errors import ConfigError
 from metarl.trajectory import Percept
@@ -40,7 +40,7 @@ class BayesOptimal:
         """An empty tally [N, B, A, 2]."""
         return torch.zeros(num_tasks, copies, self._arms, 2, dtype=torch.int64, device=self._device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
         """The first of the arms whose tally is the best one to pull.
 
         Raises:
@@ -57,7 +57,7 @@ class BayesOptimal:
                 "longer; solve it for as many pulls as there are episodes."
             )
         action = (code == self._pull[row].unsqueeze(-1)).long().argmax(-1)
-        return Decision(action, torch.zeros_like(percept.previous_reward), tally)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), tally)
 
 
 def bayes_optimal_value(arms: int, pulls: int) -> float:

@@ -20,7 +20,7 @@ from metarl.envs.bandits.arm_scores import GoalPosterior
 from metarl.envs.bandits.bayes_optimum import bayes_optimal_value
 from metarl.envs.drawing.canvas import Pull, draw_arms
 from metarl.errors import ConfigError
-from metarl.tasks.family import Moment, Reference, Split, TaskFamily
+from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_between, require_positive
 
 
@@ -31,7 +31,7 @@ class Bandit(TaskFamily):
     pulls: int = 10
     """pulls that a trial lasts, each of them an episode of one step"""
 
-    draws: ClassVar[bool] = True
+    can_render: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("arms", self.arms)
@@ -89,7 +89,7 @@ class Bandit(TaskFamily):
         mean = self.arm_means(task).gather(1, action.unsqueeze(1)).squeeze(1)
         return state, self.pay(mean, generator), torch.ones_like(action, dtype=torch.bool)
 
-    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """What the arms pay, how often each has been pulled, and the latest pull."""
         pulls = [
             Pull(int(moment.action), moment.reward) for moment in life if moment.action is not None

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.agent import Decision, Policy
+from metarl.agent import Policy, PolicyOutput
 from metarl.envs.bandits import arm_scores as scores
 from metarl.envs.bandits.arm_scores import Score, tallied
 from metarl.envs.bandits.bayes_optimum import BayesOptimal, solvable
@@ -188,11 +188,11 @@ class PullsHighest:
         """An empty tally [N, B, A, 2]."""
         return torch.zeros(num_tasks, copies, self._arms, 2, device=self._device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
         """The arm with the highest score."""
         tally = tallied(memory, percept)
         action = self._score(tally, generator).argmax(-1)
-        return Decision(action, torch.zeros_like(percept.previous_reward), tally)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), tally)
 
 
 class BestArm:
@@ -205,7 +205,7 @@ class BestArm:
     def initial_memory(self, num_tasks: int, copies: int) -> None:
         """Nothing to remember."""
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
         """The best arm."""
         action = self._best.unsqueeze(1).expand_as(percept.previous_reward).clone()
-        return Decision(action, torch.zeros_like(percept.previous_reward), None)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), None)

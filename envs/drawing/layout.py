@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from metarl.envs.drawing.canvas import INK, QUIET, SIZE, Canvas, Colour, Picture
-from metarl.tasks.family import Moment
+from metarl.tasks.family import RenderFrame
 
 LINE = 26
 """height of a line of words, in pixels"""
@@ -21,7 +21,7 @@ PALE_GOAL, PALE_BLUE, PALE_AMBER = "#FBE3D3", "#DCEAF4", "#FBEBC8"
 """tints of VERMILION, BLUE and AMBER, for what lies in the background"""
 
 
-def latest_episode(life: Sequence[Moment]) -> Sequence[Moment]:
+def latest_episode(life: Sequence[RenderFrame]) -> Sequence[RenderFrame]:
     """The moments since the latest episode opened; all, if that has been forgotten."""
     for index in reversed(range(len(life))):
         if life[index].action is None:
@@ -46,7 +46,7 @@ def stacked(*pictures: Picture) -> Picture:
     return np.concatenate(padded)
 
 
-def progress(episode: Sequence[Moment], steps: int) -> str:
+def progress(episode: Sequence[RenderFrame], steps: int) -> str:
     """How far an episode of so many steps has come, and what it earned just now."""
     last = episode[-1]
     earned = (
@@ -55,7 +55,7 @@ def progress(episode: Sequence[Moment], steps: int) -> str:
     return f"step {steps_so_far(episode)} of {steps}{earned}"
 
 
-def steps_so_far(episode: Sequence[Moment], each: int = 1) -> str:
+def steps_so_far(episode: Sequence[RenderFrame], each: int = 1) -> str:
     """How many rounds of `each` steps have begun; a question mark where that has been forgotten."""
     return "?" if episode[0].action is not None else str((len(episode) - 2 + each) // each)
 

@@ -18,7 +18,7 @@ from metarl.envs.few_shot import classification_references
 from metarl.envs.few_shot.drawing import Guess, as_image, draw_guesses
 from metarl.envs.few_shot.images import ImageSet, image_set
 from metarl.errors import ConfigError
-from metarl.tasks.family import Moment, Reference, Split, TaskFamily
+from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
 
 Rewarded: TypeAlias = Literal["all", "queries"]
@@ -77,7 +77,7 @@ class FewShotClassification(TaskFamily):
     """which right guesses earn 1: all, or those of queries only"""
 
     defines_success: ClassVar[bool] = True
-    draws: ClassVar[bool] = True
+    can_render: ClassVar[bool] = True
     # Images of the task's classes are seen; what these are called is not.
     task_is_observable: ClassVar[bool] = True
 
@@ -198,7 +198,7 @@ class FewShotClassification(TaskFamily):
         """Whether the first query was named right just now; so an episode's success is its."""
         return state.first_query_right
 
-    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """The image shown, and those of this episode before it with what they were called."""
         state: Pass = life[-1].state
         pixels, label = self._data(task.device).pixels[state.image[0]], state.label[0].tolist()

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.agent import Decision
+from metarl.agent import PolicyOutput
 from metarl.envs.few_shot.images import ImageSet
 from metarl.networks.policies import UniformPolicy
 from metarl.tasks.family import Reference
@@ -79,7 +79,7 @@ class NearestPrototype:
     def initial_memory(self, num_tasks: int, copies: int) -> None:
         """Made at the first step, when the number of pixels is known."""
 
-    def act(self, percept: Percept, memory: Album | None, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Album | None, generator: Generator) -> PolicyOutput:
         """Keeps the label that is shown, and guesses; of labels never seen, any."""
         sight = read(percept.obs, self._ways)
         album = self._after(sight, memory, percept.first_of_episode)
@@ -90,7 +90,7 @@ class NearestPrototype:
         distance = torch.where(album.seen > 0, distance, sight.pixels.shape[-1] + 1 + luck)
         used_up = (album.lately >= self._shots) & ~sight.query
         guess = distance.masked_fill(used_up, torch.inf).argmin(-1)
-        return Decision(guess, torch.zeros_like(percept.previous_reward), album)
+        return PolicyOutput(guess, torch.zeros_like(percept.previous_reward), album)
 
     def _after(self, sight: Sight, memory: Album | None, first: Tensor) -> Album:
         if memory is None:
@@ -122,7 +122,7 @@ class PerfectMemory:
         lanes = (num_tasks, copies, self._tasks.shape[1])
         return torch.full(lanes, self._knows_labels, device=self._tasks.device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
         """The label if it is known, else the first that is not."""
         sight = read(percept.obs, self._tasks.shape[1])
         known = memory | (sight.label > 0)
@@ -130,4 +130,4 @@ class PerfectMemory:
         label = (self._tasks.unsqueeze(1) == image_class).float().argmax(-1)
         told = known.gather(-1, label.unsqueeze(-1)).squeeze(-1)
         guess = torch.where(told, label, (~known).float().argmax(-1))
-        return Decision(guess, torch.zeros_like(percept.previous_reward), known)
+        return PolicyOutput(guess, torch.zeros_like(percept.previous_reward), known)

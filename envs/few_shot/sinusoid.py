@@ -18,7 +18,7 @@ from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.few_shot import sinusoid_references
 from metarl.envs.few_shot.drawing import Answer, draw_curve
 from metarl.errors import ConfigError
-from metarl.tasks.family import Moment, Reference, Split, TaskFamily
+from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
 
 Ranges: TypeAlias = Literal["maml", "meta-sgd"]
@@ -81,7 +81,7 @@ class Sinusoid(TaskFamily):
     show_values: bool = True
     """show the true values of the shots; otherwise rewards alone tell"""
 
-    draws: ClassVar[bool] = True
+    can_render: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("shots", self.shots)
@@ -152,7 +152,7 @@ class Sinusoid(TaskFamily):
         after = state._replace(asked=state.asked + 1)
         return after, reward, after.asked == self.episode_steps
 
-    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """The wave, the point asked for, and the predictions of this episode beside the truth."""
         state: Points = life[-1].state
         y = sine_wave(task, state.x)[0]

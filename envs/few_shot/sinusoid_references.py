@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.agent import Decision
+from metarl.agent import PolicyOutput
 from metarl.networks.policies import UniformPolicy
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
@@ -55,10 +55,10 @@ class Zero:
     def initial_memory(self, num_tasks: int, copies: int) -> None:
         """Nothing to remember."""
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
         """Zeros."""
         value = torch.zeros_like(percept.previous_action)
-        return Decision(value, torch.zeros_like(percept.previous_reward), None)
+        return PolicyOutput(value, torch.zeros_like(percept.previous_reward), None)
 
 
 class WaveOracle:
@@ -70,11 +70,11 @@ class WaveOracle:
     def initial_memory(self, num_tasks: int, copies: int) -> None:
         """Nothing to remember."""
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
         """The value itself."""
         amplitude, frequency, phase = self._tasks.unbind(-1)
         value = amplitude * torch.sin(frequency * percept.obs[..., 0] + phase)
-        return Decision(value.unsqueeze(-1), torch.zeros_like(percept.previous_reward), None)
+        return PolicyOutput(value.unsqueeze(-1), torch.zeros_like(percept.previous_reward), None)
 
 
 class Belief(NamedTuple):
@@ -124,7 +124,7 @@ class BayesianFit:
             x=self._mean.new_zeros(lanes[:2]),
         )
 
-    def act(self, percept: Percept, memory: Belief, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Belief, generator: Generator) -> PolicyOutput:
         """Learns the value that is shown, and predicts the mean."""
         x, value, told, _ = percept.obs.to(torch.float64).unbind(-1)
         if self._learns:
@@ -132,7 +132,7 @@ class BayesianFit:
         expected = (memory.mean * self._features(x)).sum(-1)
         prediction = (memory.evidence.softmax(-1) * expected).sum(-1)
         action = prediction.to(percept.obs.dtype).unsqueeze(-1)
-        return Decision(action, torch.zeros_like(percept.previous_reward), memory._replace(x=x))
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), memory._replace(x=x))
 
     def _features(self, x: Tensor) -> Tensor:
         """Points [N, B] -> [N, B, F, 2]."""

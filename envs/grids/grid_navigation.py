@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.grids import bayes_optimum, drawing, grid_references
 from metarl.errors import ConfigError
-from metarl.tasks.family import Moment, Reference, Split, TaskFamily
+from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
 
 HIT = 1.0
@@ -54,7 +54,7 @@ class GridNavigation(TaskFamily):
     """so many of the goals, anywhere on the grid, are goals in the test split only"""
 
     defines_success: ClassVar[bool] = True
-    draws: ClassVar[bool] = True
+    can_render: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("steps", self.steps)
@@ -138,7 +138,7 @@ class GridNavigation(TaskFamily):
         """Whether the position [L, 2] is the goal."""
         return (state == task).all(1)
 
-    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """The goal, the way of this episode, and tinted what was walked over in those before."""
         now = latest_episode(life)
         before, way = (

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.agent import Decision
+from metarl.agent import PolicyOutput
 from metarl.envs.grids.bayes_optimum import MOVES, Walk, best_walk, possible_goals, solvable
 from metarl.errors import ConfigError
 from metarl.networks.policies import UniformPolicy
@@ -73,10 +73,10 @@ class GoalWalker:
     def initial_memory(self, num_tasks: int, copies: int) -> None:
         """Nothing to remember: the position is observed."""
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
         """Towards the goal."""
         action = towards(percept.obs.long(), self._goals)
-        return Decision(action, torch.zeros_like(percept.previous_reward), None)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), None)
 
 
 class Search(NamedTuple):
@@ -99,7 +99,7 @@ class BayesOptimalWalker:
         start = torch.zeros(num_tasks, copies, 2, dtype=torch.int64, device=self._plan.device)
         return Search(start, start - 1, start[..., 0])
 
-    def act(self, percept: Percept, memory: Search, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Search, generator: Generator) -> PolicyOutput:
         """The next step of the plan, or towards the goal that was found.
 
         Raises:
@@ -117,7 +117,7 @@ class BayesOptimalWalker:
         searching = (goal < 0).any(-1)
         action = torch.where(searching, self._plan[memory.taken], towards(position, goal))
         after = Search(position, goal, memory.taken + 1)
-        return Decision(action, torch.zeros_like(percept.previous_reward), after)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), after)
 
 
 class Belief(NamedTuple):
@@ -146,7 +146,7 @@ class ThompsonWalker:
         possible = torch.ones(*lead, len(self._goals), dtype=torch.bool, device=device)
         return Belief(start, possible, start[..., 0])
 
-    def act(self, percept: Percept, memory: Belief, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Belief, generator: Generator) -> PolicyOutput:
         """Towards the goal that is being tried."""
         arrived = moved(memory.before, percept.previous_action, self._cells)
         here = (self._goals == arrived.unsqueeze(-2)).all(-1)
@@ -159,7 +159,7 @@ class ThompsonWalker:
         position = percept.obs.long()
         action = towards(position, self._goals[target])
         after = Belief(position, possible, target)
-        return Decision(action, torch.zeros_like(percept.previous_reward), after)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), after)
 
 
 def _hit(percept: Percept) -> Tensor:

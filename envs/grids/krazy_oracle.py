@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.agent import Decision
+from metarl.agent import PolicyOutput
 from metarl.envs.grids import krazy_rules
 from metarl.envs.grids.krazy_rules import DEATH, DIRECTIONS, ENERGY, GOAL
 from metarl.errors import ConfigError
@@ -48,12 +48,12 @@ class Planner:
         """No step of the episode was taken, [N, B]."""
         return torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._plan.device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
         """The next action of the plan."""
         step = memory.masked_fill(percept.first_of_episode, 0)
         last = self._plan.shape[1] - 1
         action = self._plan.gather(1, step.clamp(max=last))
-        return Decision(action, torch.zeros_like(percept.previous_reward), step + 1)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), step + 1)
 
 
 def best_moves(tasks: Tensor, size: int, energy: int, replenish: int) -> Tensor:

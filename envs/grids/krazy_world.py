@@ -26,7 +26,7 @@ from metarl.envs.grids.krazy_rules import (
     TRANSPORTER,
 )
 from metarl.errors import ConfigError
-from metarl.tasks.family import Moment, Reference, Split, TaskFamily
+from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_between, require_positive
 
 View: TypeAlias = Literal["local", "board"]
@@ -105,7 +105,7 @@ class KrazyWorld(TaskFamily):
     """what is observed: the eight cells around and the position (local), or the whole board"""
 
     defines_success: ClassVar[bool] = True
-    draws: ClassVar[bool] = True
+    can_render: ClassVar[bool] = True
     # The board is seen; what its colours and the actions mean is not.
     task_is_observable: ClassVar[bool] = True
 
@@ -218,7 +218,7 @@ class KrazyWorld(TaskFamily):
         board = krazy_rules.parts_of(task).board
         return ~((board == GOAL) & ~state.taken).any(1)
 
-    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """The board as it is by now and the way of this episode; in the local view what is seen."""
         board, _, colour, direction = krazy_rules.parts_of(task)
         state: KrazyState = life[-1].state

@@ -17,7 +17,7 @@ from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.grids import drawing, t_maze_references
 from metarl.envs.grids.t_maze_references import FORWARD
 from metarl.errors import ConfigError
-from metarl.tasks.family import Moment, Reference, Split, TaskFamily
+from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_between, require_positive
 
 MOVES = ((1, 0), (0, 1), (-1, 0), (0, -1))
@@ -71,7 +71,7 @@ class TMaze(TaskFamily):
     """cost of never walking forward, all steps together; 0 leaves the reward at the end alone"""
 
     defines_success: ClassVar[bool] = True
-    draws: ClassVar[bool] = True
+    can_render: ClassVar[bool] = True
     splits_share_tasks: ClassVar[bool] = True
     task_is_observable: ClassVar[bool] = True
     """an agent can read the task off the observation"""
@@ -143,7 +143,7 @@ class TMaze(TaskFamily):
         """Whether the episode ended in the right arm."""
         return (state.y == self._arm(task)) & (state.time >= self.episode_steps)
 
-    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """The corridor, the arm that pays, the way of this episode, and whether the cue is seen."""
         episode = latest_episode(life)
         picture = drawing.draw_corridor(

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.agent import Decision
+from metarl.agent import PolicyOutput
 from metarl.networks.policies import UniformPolicy
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
@@ -46,7 +46,7 @@ class Walker:
         """Steps taken in this episode, [N, B] int64."""
         return torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
         """Forward; in the last step up or down."""
         time = torch.where(percept.first_of_episode, 0, memory)
         if self._arms is None:
@@ -54,4 +54,4 @@ class Walker:
         else:
             up = (self._arms > 0).unsqueeze(1).expand(time.shape)
         action = torch.where(time == self._steps - 1, torch.where(up, UP, DOWN), FORWARD)
-        return Decision(action, torch.zeros_like(percept.previous_reward), time + 1)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), time + 1)

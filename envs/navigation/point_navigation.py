@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from metarl.envs.drawing.canvas import draw_ways
 from metarl.envs.navigation import references
-from metarl.tasks.family import Moment, Reference, Split, TaskFamily
+from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
 
 MAX_MOVE = 0.1
@@ -48,7 +48,7 @@ class Navigation(TaskFamily):
     """steps after which an episode is truncated"""
 
     defines_success: ClassVar[bool] = True
-    draws: ClassVar[bool] = True
+    can_render: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("steps", self.steps)
@@ -99,7 +99,7 @@ class Navigation(TaskFamily):
     def goal_radius(self) -> float:
         """How near the goal is there."""
 
-    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """The goal, the way of this episode, and palely those of the episodes before."""
         ways: list[list[NDArray[np.float64]]] = []
         for moment in life:

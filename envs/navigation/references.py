@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.agent import Decision
+from metarl.agent import PolicyOutput
 from metarl.networks.policies import UniformPolicy
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
@@ -39,10 +39,10 @@ class StandingStill:
     def initial_memory(self, num_tasks: int, copies: int) -> None:
         """Nothing to remember."""
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
         """Zeros."""
         move = torch.zeros_like(percept.previous_action)
-        return Decision(move, torch.zeros_like(percept.previous_reward), None)
+        return PolicyOutput(move, torch.zeros_like(percept.previous_reward), None)
 
 
 class GoalOracle:
@@ -59,7 +59,7 @@ class GoalOracle:
     def initial_memory(self, num_tasks: int, copies: int) -> None:
         """Nothing to remember: the position is observed."""
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
         """The longest move towards the goal that does not pass it."""
         move = (self._goals - percept.obs).clamp(-self._longest, self._longest)
-        return Decision(move, torch.zeros_like(percept.previous_reward), None)
+        return PolicyOutput(move, torch.zeros_like(percept.previous_reward), None)

@@ -14,7 +14,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.agent import Decision
+from metarl.agent import PolicyOutput
 from metarl.envs.tabular import planning
 from metarl.envs.tabular.planning import MDP, Knowledge, Prior, Size
 from metarl.networks.policies import UniformPolicy
@@ -53,7 +53,7 @@ def references(size: Size, prior: Prior, mdp: Callable[[Tensor], MDP]) -> Mappin
             "greedy, replanning",
             size,
             Expected(prior, size.steps),
-            every_step=True,
+            multi_step_loss=True,
         ),
         "epsilon_greedy": _planner(
             f"epsilon-greedy ({EPSILON})",
@@ -114,14 +114,14 @@ def _planner(
     values: Values,
     *,
     epsilon: float = 0.0,
-    every_step: bool = False,
+    multi_step_loss: bool = False,
     by_default: bool = True,
 ) -> Reference:
     return Reference(
         role="baseline",
         label=label,
         build=lambda tasks: Planner(
-            size, values, tasks.device, epsilon=epsilon, every_step=every_step
+            size, values, tasks.device, epsilon=epsilon, multi_step_loss=multi_step_loss
         ),
         by_default=by_default,
     )
@@ -191,11 +191,11 @@ class Planner:
         device: torch.device,
         *,
         epsilon: float = 0.0,
-        every_step: bool = False,
+        multi_step_loss: bool = False,
     ) -> None:
         """Takes a share of `epsilon` random actions; may plan at every step anew."""
         self._size, self._values, self._device = size, values, device
-        self._epsilon, self._every_step = epsilon, every_step
+        self._epsilon, self._every_step = epsilon, multi_step_loss
 
     def initial_memory(self, num_tasks: int, copies: int) -> _Memory:
         """Nothing known, nothing planned."""
@@ -204,7 +204,7 @@ class Planner:
         plan = zero.new_zeros(*lanes, self._size.steps, self._size.states)
         return _Memory(planning.nothing_known(lanes, self._size, self._device), plan, zero, zero)
 
-    def act(self, percept: Percept, memory: _Memory, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: _Memory, generator: Generator) -> PolicyOutput:
         """What the plan says; in a share of `epsilon` of the lanes, any action."""
         state, opens = percept.obs.argmax(-1), percept.first_of_episode
         known = memory.known.counted(
@@ -222,7 +222,7 @@ class Planner:
             plan = torch.where(anew[..., None, None], fresh, plan)
         action = self._explored(_planned(plan, step, state), generator)
         nowhere = torch.zeros_like(percept.previous_reward)  # probabilities are not computed
-        return Decision(action, nowhere, _Memory(known, plan, state, step))
+        return PolicyOutput(action, nowhere, _Memory(known, plan, state, step))
 
     def _explored(self, action: Tensor, generator: Generator) -> Tensor:
         if not self._epsilon:
@@ -245,12 +245,12 @@ class Oracle:
         """Steps of the episode taken so far, [N, B]."""
         return torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._plan.device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
         """What the plan says."""
         step = torch.where(percept.first_of_episode, 0, memory)
         plan = self._plan.expand(*step.shape, *self._plan.shape[2:])
         action = _planned(plan, step, percept.obs.argmax(-1))
-        return Decision(action, torch.zeros_like(percept.previous_reward), step + 1)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), step + 1)
 
 
 def _planned(plan: Tensor, step: Tensor, state: Tensor) -> Tensor:

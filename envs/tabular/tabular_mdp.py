@@ -18,7 +18,7 @@ from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.grids.drawing import Choice, draw_table
 from metarl.envs.tabular import references
 from metarl.envs.tabular.planning import MDP, Prior, Size
-from metarl.tasks.family import Moment, Reference, Split, TaskFamily
+from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
 
 
@@ -45,7 +45,7 @@ class TabularMDP(TaskFamily):
     prior_mean: float = 1.0
     """mean of the normal distribution that mean rewards are drawn from"""
 
-    draws: ClassVar[bool] = True
+    can_render: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("states", "actions", "steps"):
@@ -116,7 +116,7 @@ class TabularMDP(TaskFamily):
         reward = mean + torch.randn(mean.shape, generator=generator, device=task.device)
         return next_state, reward, torch.zeros_like(mean, dtype=torch.bool)
 
-    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """Mean rewards, how often each action was tried in each state, and the latest choice."""
         choices = [
             Choice(int(one.state), int(after.action))

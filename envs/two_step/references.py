@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.agent import Decision
+from metarl.agent import PolicyOutput
 from metarl.networks.policies import UniformPolicy
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
@@ -47,14 +47,14 @@ class WinStay:
         """The last choice, [N, B] int64."""
         return torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
         """The last choice or the other one; what was chosen first is drawn."""
         first_stage = percept.obs[..., 0] > 0
         drawn = torch.randint(2, memory.shape, generator=generator, device=memory.device)
         choice = torch.where(percept.previous_reward > 0, memory, 1 - memory)
         choice = torch.where(percept.first_of_trial, drawn, choice)
         choice = torch.where(first_stage, choice, memory)
-        return Decision(choice, torch.zeros_like(percept.previous_reward), choice)
+        return PolicyOutput(choice, torch.zeros_like(percept.previous_reward), choice)
 
 
 class Belief(NamedTuple):
@@ -84,7 +84,7 @@ class BayesFilter:
         place = torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._device)
         return Belief(joint.expand(num_tasks, copies, 2, 2), place)
 
-    def act(self, percept: Percept, memory: Belief, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Belief, generator: Generator) -> PolicyOutput:
         """The state that is good more probably; of equals, the first."""
         joint = torch.where(
             (memory.place > 0)[..., None, None],
@@ -95,7 +95,7 @@ class BayesFilter:
         joint = torch.where(opens, torch.diag_embed(joint.sum(-1)), joint)
         action = joint.sum(-2).argmax(-1)
         place = percept.obs.argmax(-1)
-        return Decision(action, torch.zeros_like(percept.previous_reward), Belief(joint, place))
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), Belief(joint, place))
 
     def _after_round(self, memory: Belief, payout: Tensor) -> Tensor:
         """The belief with a round's payout [N, B] in the state `memory.place` counted in."""

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from metarl.envs.drawing.layout import captioned, latest_episode, steps_so_far
 from metarl.envs.two_step import references
 from metarl.envs.two_step.drawing import Round, draw_rounds
-from metarl.tasks.family import Moment, Reference, Split, TaskFamily
+from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_between, require_positive
 
 GRID = 4001
@@ -80,7 +80,7 @@ class TwoStep(TaskFamily):
         require_between("reversal", self.reversal, 0.0, 1.0)
 
     splits_share_tasks: ClassVar[bool] = True
-    draws: ClassVar[bool] = True
+    can_render: ClassVar[bool] = True
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -166,7 +166,7 @@ class TwoStep(TaskFamily):
         """Random, win-stay lose-shift, the exact Bayes optimum; nobody is told of reversals."""
         return references.references(self.common, self.reward, self.reversal)
 
-    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """Where it is, what the states pay now, the latest way, and the rounds before."""
         rounds: list[Round] = []
         for moment in life:

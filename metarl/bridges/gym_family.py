@@ -38,7 +38,7 @@ from metarl.bridges.gym_pool import (
 )
 from metarl.errors import ConfigError, TaskContractError
 from metarl.networks.policies import UniformPolicy
-from metarl.tasks.batched_env import World
+from metarl.tasks.batched_env import BatchedEnv
 from metarl.tasks.family import Reference, Split, TaskDistribution
 
 DEFAULT_TRIAL_EPISODES = 2
@@ -195,7 +195,9 @@ class EnvFamily(TaskDistribution):
             for row in tasks.cpu().numpy()
         ]
 
-    def open_world(self, tasks: Tensor, generator: Generator, workers: int | None = None) -> World:
+    def open_env(
+        self, tasks: Tensor, generator: Generator, workers: int | None = None
+    ) -> BatchedEnv:
         """A world of environments, kept open for the next one that is as large.
 
         A family has one at a time: where another is opened, those before it step no more.
@@ -215,11 +217,11 @@ class EnvFamily(TaskDistribution):
         return EnvWorld(pool, self.own_tasks(tasks), generator)
 
     @property
-    def draws(self) -> bool:
+    def can_render(self) -> bool:
         """Whether the environment can be rendered into an array."""
         return PICTURES in self._prototype.metadata.get("render_modes", ())
 
-    def to_be_seen(self) -> "EnvFamily":
+    def with_rendering(self) -> "EnvFamily":
         """The same, with environments that draw themselves."""
         copy = dataclasses.replace(self)
         vars(copy)["_seen"] = True

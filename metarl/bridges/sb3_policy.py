@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Generator, Tensor
 
-from metarl.agent import Decision, Memory
+from metarl.agent import Memory, PolicyOutput
 from metarl.bridges.sb3_vec_env import informed_space, task_features
 from metarl.bridges.trial_env import percept_space
 from metarl.errors import ConfigError
@@ -46,7 +46,7 @@ class SB3Policy:
         """The model's own: None until it has acted."""
         return None
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
         """One prediction for all lanes; memory is cleared where it was in training."""
         lead = percept.first_of_trial.shape
         inputs = self._inputs(percept)
@@ -65,7 +65,7 @@ class SB3Policy:
         discrete = isinstance(self.family.action_space, spaces.Discrete)
         chosen = torch.tensor(action, dtype=torch.int64 if discrete else torch.float32)
         chosen = chosen.to(percept.obs.device).view(*lead, *chosen.shape[1:])
-        return Decision(chosen, torch.zeros(lead, device=percept.obs.device), memory)
+        return PolicyOutput(chosen, torch.zeros(lead, device=percept.obs.device), memory)
 
     def _inputs(self, percept: Percept) -> NDArray[Any]:
         """Observations [L, ...] as in training."""

@@ -16,17 +16,17 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from metarl.bridges.task_env import sampled_tasks
-from metarl.bridges.trial_env import TrialWorld, percept_space
+from metarl.bridges.trial_env import TrialEnv, percept_space
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import action_head
 from metarl.registry import make_family
 from metarl.seeding import Seeds
-from metarl.tasks.batched_env import Transition, World, select_lanes
+from metarl.tasks.batched_env import BatchedEnv, Transition, select_lanes
 from metarl.tasks.family import (
-    BatchedWorld,
     Split,
     TaskDistribution,
     TaskFamily,
+    TensorEnv,
     as_tasks,
     draw_tasks,
 )
@@ -62,7 +62,7 @@ def to_sb3_vec_env(
         task: id of a family, or a family.
         num_envs: L, lanes.
         trial: whole trials are episodes, and percepts observations: see
-            `metarl.bridges.trial_env.TrialWorld`. A recurrent model then is RL^2.
+            `metarl.bridges.trial_env.TrialEnv`. A recurrent model then is RL^2.
         episodes: of a trial; by default what the family says.
         tasks: [N, ...] in which the lanes live for good; N divides L, and lane n * L/N + b is copy
             b of task n.
@@ -87,8 +87,8 @@ def to_sb3_vec_env(
     if not isinstance(family, TaskFamily):
         raise ConfigError(
             f"{task} is an ordinary Gymnasium environment, not a batched family; "
-            "stable-baselines3 steps it itself: make_vec_env(task, num_envs), with metarl.Trial "
-            "as its wrapper_class for whole trials."
+            "stable-baselines3 steps it itself: make_vec_env(task, num_envs), with "
+            "metarl.TrialWrapper as its wrapper_class for whole trials."
         )
     if episodes is not None and not trial:
         raise ConfigError(f"episodes={episodes} is the length of a trial; say trial=True as well.")
@@ -108,7 +108,7 @@ def _lanes(tasks: Tensor, num_envs: int) -> Tensor:
     return tasks.repeat_interleave(copies, 0)
 
 
-class TaskedWorld(World, Protocol):
+class TaskedWorld(BatchedEnv, Protocol):
     """A world whose tasks can be exchanged; a lane is in its new one from its next reset on."""
 
     tasks: Tensor
@@ -144,11 +144,11 @@ class FamilyVecEnv(VecEnv):
         self._fixed, self._split = tasks is not None, split
         self._task_stream, self._world_stream = seeds.torch("tasks"), seeds.torch("world")
         drawn = draw_tasks(family, num_envs, self._task_stream, split) if tasks is None else tasks
-        self._inner: TaskedWorld = BatchedWorld(family, drawn, self._world_stream)
-        self._world: World = self._inner
+        self._inner: TaskedWorld = TensorEnv(family, drawn, self._world_stream)
+        self._world: BatchedEnv = self._inner
         space = family.observation_space
         if episodes is not None:
-            self._world = TrialWorld(self._world, family.action_space, episodes)
+            self._world = TrialEnv(self._world, family.action_space, episodes)
             space = percept_space(space, action_head(family.action_space))
         if informed:
             self._world = _InformedWorld(self._world, self._inner, family)
@@ -294,7 +294,7 @@ class FamilyVecEnv(VecEnv):
 class _InformedWorld:
     """A world whose observation ends with the parameters of the task."""
 
-    def __init__(self, world: World, inner: TaskedWorld, family: TaskFamily) -> None:
+    def __init__(self, world: BatchedEnv, inner: TaskedWorld, family: TaskFamily) -> None:
         self._world, self._inner, self._space = world, inner, family.task_space
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:

@@ -18,8 +18,8 @@ from torch import Generator, Tensor
 from metarl.errors import ShapeError, TaskError
 from metarl.registry import build_family
 from metarl.tasks.batched_env import Transition, select_lanes
-from metarl.tasks.family import BatchedWorld, Split, TaskFamily, as_tasks
-from metarl.tasks.rendering import RENDERING, DrawnWorld, refuse_rendering, rendering
+from metarl.tasks.family import Split, TaskFamily, TensorEnv, as_tasks
+from metarl.tasks.rendering import RENDERING, RenderedEnv, refuse_rendering, rendering
 from metarl.validation import require_positive
 
 Infos = dict[str, Any]
@@ -258,7 +258,7 @@ class _Lanes:
         self._family, self._count, self._drawn = family, count, drawn
         self._task_stream, self._world_stream = Generator(), Generator()
         self._seeded = False
-        self._world: BatchedWorld | DrawnWorld | None = None
+        self._world: TensorEnv | RenderedEnv | None = None
 
     @property
     def tasks(self) -> Tensor:
@@ -277,19 +277,19 @@ class _Lanes:
         if self._world is None:
             if given is None:
                 given = self._family.sample_tasks(self._count, self._task_stream, "train")
-            world = BatchedWorld(self._family, given, self._world_stream)
-            self._world = DrawnWorld(world) if self._drawn else world
+            world = TensorEnv(self._family, given, self._world_stream)
+            self._world = RenderedEnv(world) if self._drawn else world
         elif given is not None:
             old = self._world.tasks
             self._world.tasks = given if mask is None else select_lanes(mask, given, old)
-        if isinstance(self._world, DrawnWorld) and (reseed or given is not None):
+        if isinstance(self._world, RenderedEnv) and (reseed or given is not None):
             self._world.forget()
         return self._world.reset(mask)
 
     def frame(self) -> NDArray[np.uint8] | None:
         """Picture [H, W, 3] of lane 0, where it is drawn."""
         world = self._open_world()
-        return world.frame() if isinstance(world, DrawnWorld) else None
+        return world.frame() if isinstance(world, RenderedEnv) else None
 
     def reopen(self, mask: Tensor) -> Tensor:
         """Observations [L, D], after a new episode in the marked lanes, tasks unchanged."""
@@ -327,7 +327,7 @@ class _Lanes:
                 stream.manual_seed(int(np_random.integers(2**63)))
             self._seeded = True
 
-    def _open_world(self) -> BatchedWorld | DrawnWorld:
+    def _open_world(self) -> TensorEnv | RenderedEnv:
         if self._world is None:
             raise ResetNeeded("There is no task yet; call reset() first.")
         return self._world

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from metarl.networks.action_heads import ActionHead, action_head
 from metarl.networks.actor_critic import HISTORY, percept_features
-from metarl.tasks.batched_env import Transition, World, select_lanes
+from metarl.tasks.batched_env import BatchedEnv, Transition, select_lanes
 from metarl.trajectory import Percept
 from metarl.validation import require_positive
 
 
-class TrialWorld:
+class TrialEnv:
     """A world around a world: `episodes` of its episodes, in a row in one task, are one of ours.
 
     The observation, [L, D + A + 5], is everything that
@@ -35,7 +35,7 @@ class TrialWorld:
     counts comes after it, and so agents value it as RL^2 does.
     """
 
-    def __init__(self, world: World, action_space: Space[Any], episodes: int) -> None:
+    def __init__(self, world: BatchedEnv, action_space: Space[Any], episodes: int) -> None:
         """Wraps `world`, whose actions are of `action_space`.
 
         Raises:

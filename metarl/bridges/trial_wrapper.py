@@ -27,7 +27,7 @@ from metarl.validation import require_positive
 Infos = dict[str, Any]
 
 
-class Trial(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+class TrialWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Makes one trial, so many episodes in a row in one task, one episode.
 
     The observation is what RL^2 is shown, as one vector of float32: the flattened observation; of
@@ -153,6 +153,7 @@ def _trial_episodes(env: gymnasium.Env[Any, Any], episodes: int | None) -> int:
         return int(said)
     if not env.has_wrapper_attr("family"):
         raise ConfigError(
-            f"{env} does not say how many episodes a trial has; say it: Trial(env, episodes=3)."
+            f"{env} does not say how many episodes a trial has; say it: "
+            "TrialWrapper(env, episodes=3)."
         )
     return int(env.get_wrapper_attr("family").trial_episodes)

@@ -22,7 +22,7 @@ from metarl.checks.framework import (
     told,
 )
 from metarl.checks.task_checks import OPENS, OWN_LUCK, PLAIN, SEEDS
-from metarl.tasks.batched_env import World
+from metarl.tasks.batched_env import BatchedEnv
 
 WORLD_LANES, WORLD_STEPS = 3, 30
 
@@ -108,11 +108,11 @@ def workers_agree(subject: Subject) -> str | None:
     return None
 
 
-def _world(subject: Subject, tasks: Tensor, workers: int | None) -> World:
-    return subject.family.open_world(tasks, Generator().manual_seed(subject.seed), workers)
+def _world(subject: Subject, tasks: Tensor, workers: int | None) -> BatchedEnv:
+    return subject.family.open_env(tasks, Generator().manual_seed(subject.seed), workers)
 
 
-def _transitions(subject: Subject, world: World, lanes: int, *, same: bool = False) -> Tensor:
+def _transitions(subject: Subject, world: BatchedEnv, lanes: int, *, same: bool = False) -> Tensor:
     """Openings and transitions [S, L, D + 4] under random actions, the same in all lanes or not."""
     space = copy.deepcopy(subject.family.action_space)
     space.seed(subject.seed)

@@ -244,7 +244,7 @@ def _live(agent: str, task: str, options: Any, words: Sequence[str]) -> int:
 
 
 def _training_summary(run: "Run") -> str:
-    from metarl.training.files import read_metrics
+    from metarl.results.learning_curves import read_metrics
 
     *_, last = read_metrics(run.path / "metrics.csv")
     return (

@@ -50,7 +50,7 @@ def evaluate(
         seed: of tasks and trials; independent of the training seed.
         episodes: episodes per phase; by default what the agent was trained with.
         agent_options: options of the agent that shall differ from its training, such as
-            `{"copies": 40, "evaluation_steps": 5}`.
+            `{"rollouts_per_task": 40, "evaluation_steps": 5}`.
         task_options: options of the family that shall differ from the training, such as
             `{"pulls": 200}`, to see how far what was learnt carries; spaces must stay as they were.
         split: "test", or "train" to look for a generalisation gap.
@@ -82,7 +82,7 @@ def evaluate(
     run.load(agent)
     schedule = Schedule(
         steps=agent.evaluation_steps,
-        copies=config.copies,
+        rollouts_per_task=config.rollouts_per_task,
         episodes=episodes or config.episodes or family.trial_episodes,
     )
     trials = Trials(
@@ -94,7 +94,7 @@ def evaluate(
         device=device,
         workers=workers,
     )
-    chosen = living_references(family, schedule, references)
+    chosen = select_references(family, schedule, references)
 
     curves, logs = [], []
     who: tuple[str, str, str]
@@ -155,7 +155,7 @@ def _label(trained: AgentConfig, config: AgentConfig) -> str:
     changed = [
         f"{field.name}={getattr(config, field.name)}"
         for field in fields(config)
-        if field.name not in ("copies", "episodes", "evaluation_steps")
+        if field.name not in ("rollouts_per_task", "episodes", "evaluation_steps")
         and getattr(config, field.name) != getattr(trained, field.name)
     ]
     return f"{trained.label} ({', '.join(changed)})" if changed else trained.label
@@ -173,7 +173,7 @@ def _names(run: Run, trials: Trials, agent: str, role: str, label: str) -> dict[
     }
 
 
-def living_references(
+def select_references(
     family: TaskDistribution, schedule: Schedule, wanted: bool | Sequence[str]
 ) -> Mapping[str, Reference]:
     """Those that can live as long as the agent."""
@@ -188,9 +188,9 @@ def living_references(
                 why = (
                     f"The reference {name!r} does not live {schedule.longest:,} episodes in a "
                     f"row, as the agent has by the end: {schedule.steps} times "
-                    f"{schedule.copies} x {schedule.episodes} before its adaptation steps and "
-                    f"{schedule.episodes} after them. Name others, or evaluate fewer steps or "
-                    "copies."
+                    f"{schedule.rollouts_per_task} x {schedule.episodes} before its adaptation "
+                    f"steps and {schedule.episodes} after them. Name others, or evaluate fewer "
+                    "steps or rollouts per task."
                 )
             raise UnknownNameError(f"{why} Known: {', '.join(known) or 'none'}.")
     return {name: known[name] for name in wanted}

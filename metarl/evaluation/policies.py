@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metarl.agent import Policy
 from metarl.errors import ConfigError, RunFolderError
-from metarl.evaluation.agents import living_references, require_measurable
+from metarl.evaluation.agents import require_measurable, select_references
 from metarl.evaluation.protocol import Measured, Points, Schedule, Trials
 from metarl.registry import make_family, name_of
 from metarl.results.curves import FILE_NAME, Curve, describe_family, write_curves
@@ -88,7 +88,7 @@ def evaluate_policy(
 
     own = Trials(
         family=family,
-        schedule=Schedule(steps=0, copies=1, episodes=each),
+        schedule=Schedule(steps=0, rollouts_per_task=1, episodes=each),
         num_tasks=num_tasks,
         seed=seed,
         split=split,
@@ -96,7 +96,7 @@ def evaluate_policy(
     )
     points = np.concatenate([before + np.arange(1, each + 1) for before in stages])
     beside = _as_long(own, int(points[-1]))
-    chosen = living_references(family, beside.schedule, references)
+    chosen = select_references(family, beside.schedule, references)
     names: dict[str, Any] = {
         "run": folder.name if folder else agent,
         "agent": agent,
@@ -152,7 +152,7 @@ def _as_long(trials: Trials, episodes: int) -> Trials:
     """In which references live so many episodes in a row, and are measured at each."""
     if episodes == trials.schedule.episodes:
         return trials  # as beside any agent without adaptation steps
-    return replace(trials, schedule=Schedule(steps=episodes - 1, copies=1, episodes=1))
+    return replace(trials, schedule=Schedule(steps=episodes - 1, rollouts_per_task=1, episodes=1))
 
 
 def _stages(trials: Trials, stages: Mapping[int, Build], progress: bool) -> list[Measured]:

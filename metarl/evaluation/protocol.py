@@ -42,7 +42,7 @@ class Schedule:
     """How an agent lives in a task, and so at how much experience everybody is measured."""
 
     steps: int  # K; before, between and after them there are K + 1 phases
-    copies: int  # B
+    rollouts_per_task: int  # B
     episodes: int  # E
 
     @property
@@ -52,7 +52,7 @@ class Schedule:
         Copies within a phase share what was lived in the phases before, so the first episode of
         phase k is the one after k * B * E others.
         """
-        before = self.copies * self.episodes * np.arange(self.steps + 1)
+        before = self.rollouts_per_task * self.episodes * np.arange(self.steps + 1)
         return (before[:, None] + np.arange(1, self.episodes + 1)).reshape(-1)
 
     @property
@@ -103,7 +103,7 @@ class Trials:
     def of_agent(self, agent: Agent) -> Life:
         """Lives before and after each adaptation step of the agent."""
         schedule = self.schedule
-        transitions = schedule.copies * schedule.episodes * self.family.episode_steps
+        transitions = schedule.rollouts_per_task * schedule.episodes * self.family.episode_steps
 
         def live(tasks: Tensor, seeds: Seeds) -> list[Trajectory]:
             def live_phase(policy: Policy, step: int) -> Trajectory:
@@ -112,7 +112,7 @@ class Trials:
                     tasks,
                     policy,
                     episodes=schedule.episodes,
-                    copies=schedule.copies,
+                    rollouts_per_task=schedule.rollouts_per_task,
                     seeds=seeds.child("phase", step),
                     workers=self.workers,
                 )
@@ -122,7 +122,7 @@ class Trials:
         return Life(
             live=live,
             episodes=schedule.episodes,
-            tasks_at_once=self._at_once(MOST_ADAPTED_TO // transitions, schedule.copies),
+            tasks_at_once=self._at_once(MOST_ADAPTED_TO // transitions, schedule.rollouts_per_task),
         )
 
     def of_reference(self, reference: Reference) -> Life:

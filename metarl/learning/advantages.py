@@ -15,12 +15,12 @@ def gae(
     truncated: Tensor,
     *,
     gamma: float,
-    lam: float,
+    gae_lambda: float,
 ) -> Tensor:
     """Generalised advantage estimates, one per transition.
 
         delta[t] = reward[t] + gamma * (1 - terminated[t]) * next_value[t] - value[t]
-        adv[t]   = delta[t] + gamma * lam * (1 - last[t]) * adv[t + 1],   adv[T] = 0
+        adv[t]   = delta[t] + gamma * gae_lambda * (1 - last[t]) * adv[t + 1],   adv[T] = 0
 
     where `last = terminated | truncated`. Termination removes the bootstrap value; truncation
     keeps it; both cut the sum, so nothing leaks over the edge. What ends is the caller's to say:
@@ -34,13 +34,13 @@ def gae(
         terminated: [T, ...] bool, nothing follows transition t.
         truncated: [T, ...] bool, the life was cut at next_obs[t] but would have gone on.
         gamma: discount per step, in [0, 1].
-        lam: 0 gives one-step TD errors, 1 gives Monte-Carlo returns minus `value`.
+        gae_lambda: 0 gives one-step TD errors, 1 gives Monte-Carlo returns minus `value`.
 
     Source: Schulman et al. 2016, arXiv:1506.02438, eq. 16, extended to truncation.
     """
     last = terminated | truncated
     delta = reward + gamma * next_value.masked_fill(terminated, 0.0) - value
-    decay = (gamma * lam) * (~last).to(delta.dtype)
+    decay = (gamma * gae_lambda) * (~last).to(delta.dtype)
 
     advantage = torch.empty_like(delta)
     tail = torch.zeros_like(delta[0])

@@ -22,26 +22,30 @@ class ClippedLoss(NamedTuple):
 
 
 def clipped_surrogate(
-    log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, valid: Tensor, *, clip: float
+    log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, valid: Tensor, *, clip_range: float
 ) -> ClippedLoss:
     """The clipped surrogate of PPO.
 
-        loss = - mean( min( r A, clamp(r, 1 - clip, 1 + clip) A ) ),   r = exp(log_prob - old)
+        loss = - mean( min( r A, clamp(r, 1 - c, 1 + c) A ) ),   r = exp(log_prob - old)
+
+    where c is `clip_range`.
 
     Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7.
     """
     log_ratio = log_prob - old_log_prob
     ratio = log_ratio.exp()
-    surrogate = clipped_gain(ratio, advantage, clip=clip)
+    surrogate = clipped_gain(ratio, advantage, clip_range=clip_range)
     with torch.no_grad():
         kl = masked_mean(ratio - 1.0 - log_ratio, valid)
-        outside = masked_mean(((ratio - 1.0).abs() > clip).to(ratio.dtype), valid)
+        outside = masked_mean(((ratio - 1.0).abs() > clip_range).to(ratio.dtype), valid)
     return ClippedLoss(-masked_mean(surrogate, valid), kl, outside)
 
 
-def clipped_gain(ratio: Tensor, advantage: Tensor, *, clip: float) -> Tensor:
-    """min(r A, clamp(r, 1 - clip, 1 + clip) A), transition by transition."""
-    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
+def clipped_gain(ratio: Tensor, advantage: Tensor, *, clip_range: float) -> Tensor:
+    """min(r A, clamp(r, 1 - clip_range, 1 + clip_range) A), transition by transition."""
+    return torch.minimum(
+        ratio * advantage, ratio.clamp(1.0 - clip_range, 1.0 + clip_range) * advantage
+    )
 
 
 def normalised(advantage: Tensor, valid: Tensor) -> Tensor:

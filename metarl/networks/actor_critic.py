@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import ActionHead, action_head, append_constants
 from metarl.networks.layers import RunningScale, ScaledValue, linear, mlp
-from metarl.networks.memory import CORES, CoreName, CoreState
+from metarl.networks.memory import CORES, CoreState, MemoryName
 from metarl.trajectory import Percept
 
 HISTORY = 5
@@ -46,7 +46,7 @@ def percept_features(head: ActionHead, percept: Percept) -> Tensor:
 class RecurrentActorCritic(nn.Module):
     """Embedding, memory core, policy and value heads; the value may have a network of its own.
 
-    With the core "none" each step is met as if it were the first: no memory, and no previous
+    With the memory "none" each step is met as if it were the first: no memory, and no previous
     action, reward or flags either, since they would be a memory of one step.
 
     With `normalise_inputs`, observations and previous rewards are read in units of the running mean
@@ -58,8 +58,8 @@ class RecurrentActorCritic(nn.Module):
         observation_space: Space[Any],
         action_space: Space[Any],
         *,
-        core: CoreName,
-        hidden: int,
+        memory: MemoryName,
+        hidden_size: int,
         separate_value: bool,
         normalise_inputs: bool,
         initial_std: float,
@@ -69,18 +69,22 @@ class RecurrentActorCritic(nn.Module):
         if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
             raise ConfigError(f"Observations must be a Box vector [D]; got {observation_space}.")
         self.head = action_head(action_space, initial_std=initial_std)
-        self._sees_history = core != "none"
+        self._sees_history = memory != "none"
         inputs = observation_space.shape[0]
         self.scale = RunningScale(inputs + 1) if normalise_inputs else None
         if self._sees_history:
             inputs += self.head.outputs + HISTORY
-        self.trunk = _Trunk(inputs, hidden, core, generator)
-        self.value_trunk = _Trunk(inputs, hidden, core, generator) if separate_value else None
-        self.policy = mlp([hidden, hidden, self.head.outputs], last_gain=0.01, generator=generator)
+        self.trunk = _Trunk(inputs, hidden_size, memory, generator)
+        self.value_trunk = (
+            _Trunk(inputs, hidden_size, memory, generator) if separate_value else None
+        )
+        self.policy = mlp(
+            [hidden_size, hidden_size, self.head.outputs], last_gain=0.01, generator=generator
+        )
         self.constants = (
             nn.Parameter(self.head.initial_constants()) if self.head.constants else None
         )
-        self.value = ScaledValue(hidden, hidden, generator=generator)
+        self.value = ScaledValue(hidden_size, hidden_size, generator=generator)
 
     def encode(self, percept: Percept) -> Tensor:
         """What the networks read, [..., F]; any leading axes."""
@@ -122,10 +126,12 @@ def _measured(percept: Percept) -> Tensor:
 class _Trunk(nn.Module):
     """Linear embedding, ReLU, memory core."""
 
-    def __init__(self, inputs: int, hidden: int, core: CoreName, generator: Generator) -> None:
+    def __init__(
+        self, inputs: int, hidden_size: int, memory: MemoryName, generator: Generator
+    ) -> None:
         super().__init__()
-        self.embedding = linear(inputs, hidden, gain=2**0.5, generator=generator)
-        self.core = CORES[core](hidden, hidden, generator=generator)
+        self.embedding = linear(inputs, hidden_size, gain=2**0.5, generator=generator)
+        self.core = CORES[memory](hidden_size, hidden_size, generator=generator)
 
     def step(self, inputs: Tensor, state: CoreState) -> tuple[Tensor, CoreState]:
         return self.core.step(torch.relu(self.embedding(inputs)), state)

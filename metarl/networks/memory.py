@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metarl.networks.gru_kernel import gru_sequence
 from metarl.networks.layers import linear
 
-CoreName: TypeAlias = Literal["gru", "lstm", "attention", "none"]
+MemoryName: TypeAlias = Literal["gru", "lstm", "attention", "none"]
 CoreState: TypeAlias = tuple[Tensor, ...]
 """what a memory core carries from step to step, each [L, ...]"""
 
@@ -23,7 +23,7 @@ class Core(nn.Module, ABC):
     """Memory: what happened so far, in one vector per lane. `step` and `sequence` agree."""
 
     width_multiple: ClassVar[int] = 1
-    """of which `hidden` must be a multiple"""
+    """of which `hidden_size` must be a multiple"""
 
     @abstractmethod
     def initial_state(self, lanes: int) -> CoreState:
@@ -41,9 +41,9 @@ class Core(nn.Module, ABC):
 class GRUCore(Core):
     """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), orthogonal recurrent weights."""
 
-    def __init__(self, inputs: int, hidden: int, *, generator: torch.Generator) -> None:
+    def __init__(self, inputs: int, hidden_size: int, *, generator: torch.Generator) -> None:
         super().__init__()
-        self.gru = nn.GRU(inputs, hidden)
+        self.gru = nn.GRU(inputs, hidden_size)
         _initialise_gates(self.gru, generator)
 
     def initial_state(self, lanes: int) -> CoreState:
@@ -66,12 +66,12 @@ class GRUCore(Core):
 class LSTMCore(Core):
     """Long short-term memory (Hochreiter and Schmidhuber 1997), forget bias 1."""
 
-    def __init__(self, inputs: int, hidden: int, *, generator: torch.Generator) -> None:
+    def __init__(self, inputs: int, hidden_size: int, *, generator: torch.Generator) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(inputs, hidden)
+        self.lstm = nn.LSTM(inputs, hidden_size)
         _initialise_gates(self.lstm, generator)
         bias = self.lstm.get_parameter("bias_ih_l0")
-        nn.init.ones_(bias.data[hidden : 2 * hidden])
+        nn.init.ones_(bias.data[hidden_size : 2 * hidden_size])
 
     def initial_state(self, lanes: int) -> CoreState:
         """Zeros: hidden and cell."""
@@ -116,13 +116,15 @@ class AttentionCore(Core):
 
     width_multiple: ClassVar[int] = 4  # M, the heads
 
-    def __init__(self, inputs: int, hidden: int, *, generator: torch.Generator) -> None:
+    def __init__(self, inputs: int, hidden_size: int, *, generator: torch.Generator) -> None:
         super().__init__()
-        self.gru = GRUCore(inputs, hidden, generator=generator)
-        read = hidden + inputs
-        self.query = linear(read, hidden, gain=1.0, generator=generator)
-        self.entry = linear(read, 2 * hidden, gain=1.0, generator=generator)  # keys, then values
-        self.merge = linear(read + hidden, hidden, gain=2**0.5, generator=generator)
+        self.gru = GRUCore(inputs, hidden_size, generator=generator)
+        read = hidden_size + inputs
+        self.query = linear(read, hidden_size, gain=1.0, generator=generator)
+        self.entry = linear(
+            read, 2 * hidden_size, gain=1.0, generator=generator
+        )  # keys, then values
+        self.merge = linear(read + hidden_size, hidden_size, gain=2**0.5, generator=generator)
 
     def initial_state(self, lanes: int) -> CoreState:
         """That of the GRU, no keys and no values, [L, M, 0, H / M]."""
@@ -165,9 +167,9 @@ class AttentionCore(Core):
 class NoMemory(Core):
     """The negative control: one layer that sees this step alone."""
 
-    def __init__(self, inputs: int, hidden: int, *, generator: torch.Generator) -> None:
+    def __init__(self, inputs: int, hidden_size: int, *, generator: torch.Generator) -> None:
         super().__init__()
-        self.layer = linear(inputs, hidden, gain=2**0.5, generator=generator)
+        self.layer = linear(inputs, hidden_size, gain=2**0.5, generator=generator)
 
     def initial_state(self, lanes: int) -> CoreState:
         """Nothing to carry."""
@@ -182,7 +184,7 @@ class NoMemory(Core):
         return torch.relu(self.layer(features))
 
 
-CORES: dict[CoreName, type[GRUCore] | type[LSTMCore] | type[AttentionCore] | type[NoMemory]] = {
+CORES: dict[MemoryName, type[GRUCore] | type[LSTMCore] | type[AttentionCore] | type[NoMemory]] = {
     "gru": GRUCore,
     "lstm": LSTMCore,
     "attention": AttentionCore,

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.agent import Decision, Memory
+from metarl.agent import Memory, PolicyOutput
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import ActionHead
 from metarl.networks.actor_critic import RecurrentActorCritic
@@ -28,14 +28,14 @@ class RecurrentPolicy:
         """The core's initial state in every lane."""
         return self.network.trunk.core.initial_state(num_tasks * copies)
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
         """One step of the network."""
         inputs = self.network.encode(percept)
         features, memory = self.network.trunk.step(inputs.flatten(0, 1), memory)
         raw = self.network.decide(features)
         raw = raw.view(*inputs.shape[:2], -1)
         action, log_prob = self.network.head.sample(raw, generator)
-        return Decision(action, log_prob, memory)
+        return PolicyOutput(action, log_prob, memory)
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ class UniformPolicy:
         """None is needed."""
         return None
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
         """A uniform draw."""
         space, lanes, device = self.action_space, percept.first_of_trial.shape, percept.obs.device
         if isinstance(space, spaces.Discrete):
             low, count = int(space.start), int(space.n)
             action = torch.randint(low, low + count, lanes, generator=generator, device=device)
-            return Decision(action, torch.full(lanes, -math.log(count), device=device), memory)
+            return PolicyOutput(action, torch.full(lanes, -math.log(count), device=device), memory)
         low_bound, high_bound = (torch.as_tensor(b, device=device) for b in (space.low, space.high))
         uniform = torch.rand(*lanes, *space.shape, generator=generator, device=device)
         action = low_bound + (high_bound - low_bound) * uniform
         log_prob = -(high_bound - low_bound).log().sum()
-        return Decision(action, log_prob.expand(lanes), memory)
+        return PolicyOutput(action, log_prob.expand(lanes), memory)
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class StackedPolicy:
         """None is needed."""
         return None
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
         """One pass through all networks."""
         inputs = percept.obs.to(self.params.dtype).transpose(0, 1).contiguous()
         raw = self.network.outputs(self.params, inputs).transpose(0, 1)
         action, log_prob = self.head.sample(raw, generator)
-        return Decision(action, log_prob, memory)
+        return PolicyOutput(action, log_prob, memory)

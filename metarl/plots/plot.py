@@ -19,8 +19,8 @@ from metarl.plots.pulls import pulls_figure
 from metarl.plots.style import METADATA, STYLE, save
 from metarl.results.bootstrap import choose_references
 from metarl.results.comparison import unique_folders
-from metarl.results.evaluations import read_evaluations
 from metarl.results.learning_curves import read_learning
+from metarl.results.run_curves import read_run_curves
 from metarl.results.step_log import FILE_NAME as TRIALS
 from metarl.results.step_log import TrialLog, read_trials
 
@@ -86,7 +86,7 @@ def plot(
             figure = _trials_figure(kind, folders, reference or (), tasks)
         else:
             draw = adaptation_figure if kind == "adaptation" else regret_figure
-            figure = draw(read_evaluations(folders), reference=reference)
+            figure = draw(read_run_curves(folders), reference=reference)
         return [save(figure, stem, ending) for ending in formats]
 
 

@@ -23,7 +23,7 @@ from metarl.results.bootstrap import (
 )
 from metarl.results.csv_files import write_table
 from metarl.results.curves import Curve
-from metarl.results.evaluations import read_evaluations
+from metarl.results.run_curves import read_run_curves
 from metarl.results.scores import bracket, share_of_span
 
 FIRST, LAST, TOTAL, FIRST_SUCCESS, LAST_SUCCESS = range(5)
@@ -112,7 +112,7 @@ def compare(
         UnknownNameError: there is no such reference.
     """
     folders = unique_folders(runs)
-    return compare_curves(read_evaluations(folders), reference=reference, by_seed=by_seed)
+    return compare_curves(read_run_curves(folders), reference=reference, by_seed=by_seed)
 
 
 def compare_curves(

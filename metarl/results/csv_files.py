@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError
+from metarl.results.files import written_whole
 
 WHOLE = frozenset(("task", "copy", "phase", "episode", "step", "iteration"))
 """columns that count or number something"""
@@ -43,17 +44,13 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
     Raises:
         RunFolderError: the folder is missing, or cannot be written to.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with draft.open("w", newline="", encoding="utf-8") as file:
+        with written_whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
             writer.writerows(rows)
-        os.replace(draft, path)
     except OSError as error:
         raise RunFolderError(f"The rows cannot be written to {path}: {error.strerror}.") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager

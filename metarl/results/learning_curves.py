@@ -1,10 +1,9 @@
-"""Learning curves out of run folders: `metrics.csv` goes in, columns over training come out.
+"""Learning curves: rows of `metrics.csv`, written in training, read as columns over it.
 
 Axes: `I` meta-iterations. Nothing here needs torch, so a picture can be drawn where none is.
 """
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from metarl.errors import RunFolderError, UnknownNameError
 from metarl.results.csv_files import Kind, open_table, to_numbers
 from metarl.results.curves import FILE_NAME as ADAPTATION
 from metarl.results.curves import describe_family
+from metarl.results.files import as_folder_error
+from metarl.results.run_config import present_metric, read_config
 
 FILE_NAME = "metrics.csv"
 """what training calls its file inside a run folder"""
@@ -25,6 +26,44 @@ AXES = ("env_steps", "seconds")
 """what learning is drawn over: experience and wall time"""
 
 _KIND = Kind("the metrics of a training", ("iteration", *AXES), "train AGENT TASK --out")
+
+
+class MetricsFile:
+    """`metrics.csv`: one row per meta-iteration, flushed at once."""
+
+    def __init__(self, path: Path, *, keep: int) -> None:
+        """Opens the file, keeping the rows of the first `keep` iterations of an earlier session."""
+        rows = read_metrics(path) if path.exists() else []
+        kept = [row for row in rows if float(row["iteration"]) <= keep]
+        with as_folder_error(path):
+            self._file = path.open("w", newline="")
+        self._writer: csv.DictWriter[str] | None = None
+        for row in kept:
+            self.write(row)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends one row; the first decides the columns."""
+        if self._writer is None:
+            self._writer = csv.DictWriter(self._file, list(row), lineterminator="\n")
+            self._writer.writeheader()
+        self._writer.writerow(
+            {
+                key: f"{value:.6g}" if isinstance(value, float) else value
+                for key, value in row.items()
+            }
+        )
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Rows of a `metrics.csv`."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{present_metric(name): cell for name, cell in row.items()} for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +90,8 @@ def read_learning(folder: Path, metric: str) -> LearningCurve:
         UnknownNameError: there is no such metric; those there are are named.
     """
     path = folder / FILE_NAME
-    with open_table(path, _KIND) as (header, rows):
+    with open_table(path, _KIND) as (columns, rows):
+        header = [present_metric(name) for name in columns]
         if metric not in header:
             raise UnknownNameError(f"{path} has no metric {metric!r}; it has {', '.join(header)}.")
         read = list(rows)
@@ -75,23 +115,6 @@ def read_learning(folder: Path, metric: str) -> LearningCurve:
         seconds=seconds,
         values=values,
     )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """What `config.json` says about the run.
-
-    Raises:
-        RunFolderError: it is missing, broken, or does not say what a run is.
-    """
-    path = folder / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"agent", "agent_options", "task", "task_options", "seed"} - config.keys()
-    except (OSError, ValueError, AttributeError) as error:
-        raise RunFolderError(f"{path} is not a run's config.json: {error}.") from error
-    if missing:
-        raise RunFolderError(f"{path} does not say {', '.join(sorted(missing))} of the run.")
-    return config
 
 
 def _label(path: Path) -> str | None:

@@ -1,9 +1,9 @@
 """What a task is, and the batched environment that it opens: the names that families build on."""
 
-from metarl.tasks.batched_env import State, Transition, World, select_lanes
+from metarl.tasks.batched_env import BatchedEnv, State, Transition, select_lanes
 from metarl.tasks.family import (
-    Moment,
     Reference,
+    RenderFrame,
     Split,
     TaskDistribution,
     TaskFamily,
@@ -12,14 +12,14 @@ from metarl.tasks.family import (
 )
 
 __all__ = [
-    "Moment",
+    "BatchedEnv",
     "Reference",
+    "RenderFrame",
     "Split",
     "State",
     "TaskDistribution",
     "TaskFamily",
     "Transition",
-    "World",
     "as_tasks",
     "draw_tasks",
     "select_lanes",

@@ -22,7 +22,7 @@ class Transition(NamedTuple):
     success: Tensor  # [L]  bool
 
 
-class World(Protocol):
+class BatchedEnv(Protocol):
     """What the engine steps; it knows no more about environments than this."""
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from metarl.agent import Policy
 from metarl.errors import ConfigError, TaskContractError, TaskError
-from metarl.tasks.batched_env import State, Transition, World, select_lanes
+from metarl.tasks.batched_env import BatchedEnv, State, Transition, select_lanes
 
 Split: TypeAlias = Literal["train", "test"]
 """`train` is all that a learner ever sees; `test` is what its adaptation is measured on"""
@@ -36,7 +36,7 @@ class Reference:
     """whether an evaluation lives it unless others are named; False for what few will want"""
 
 
-class Moment(NamedTuple):
+class RenderFrame(NamedTuple):
     """Where one lane was, and what took it there. Tensors are on the CPU, and their lane axis is 1.
 
     A life is a sequence of these: one where each episode opens, then one after each step.
@@ -90,11 +90,11 @@ class TaskDistribution(ABC):
         """Whether it can be said that a task is solved."""
 
     @property
-    def draws(self) -> bool:
+    def can_render(self) -> bool:
         """Whether pictures can be made of what is lived."""
         return False
 
-    def to_be_seen(self) -> "TaskDistribution":
+    def with_rendering(self) -> "TaskDistribution":
         """The same, in worlds that can be filmed."""
         return self
 
@@ -114,7 +114,9 @@ class TaskDistribution(ABC):
         return None
 
     @abstractmethod
-    def open_world(self, tasks: Tensor, generator: Generator, workers: int | None = None) -> World:
+    def open_env(
+        self, tasks: Tensor, generator: Generator, workers: int | None = None
+    ) -> BatchedEnv:
         """A world with one lane for each of `tasks` [L, ...], on the tasks' device.
 
         Args:
@@ -145,7 +147,7 @@ class TaskFamily(TaskDistribution):
 
     defines_success: ClassVar[bool] = False
     """whether `success` means something here"""
-    draws: ClassVar[bool] = False
+    can_render: ClassVar[bool] = False
     """whether `render` makes pictures"""
 
     @abstractmethod
@@ -176,7 +178,9 @@ class TaskFamily(TaskDistribution):
         """Whether each lane has solved its task on arriving in `state`, [L] bool."""
         raise NotImplementedError(f"{type(self).__name__} does not define success.")
 
-    def open_world(self, tasks: Tensor, generator: Generator, workers: int | None = None) -> World:
+    def open_env(
+        self, tasks: Tensor, generator: Generator, workers: int | None = None
+    ) -> BatchedEnv:
         """A world of tensors; it knows no processes.
 
         Raises:
@@ -188,9 +192,9 @@ class TaskFamily(TaskDistribution):
                 "moves all lanes with tensor operations. Leave the option out (and see "
                 "`threads`)."
             )
-        return BatchedWorld(self, tasks, generator)
+        return TensorEnv(self, tasks, generator)
 
-    def render(self, task: Tensor, life: Sequence[Moment]) -> NDArray[np.uint8]:
+    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """A picture [H, W, 3] of one lane in the last moment of `life`; announced by `draws`.
 
         The same size for all moments of a life, the same picture for the same arguments. It is
@@ -206,7 +210,7 @@ class TaskFamily(TaskDistribution):
         raise NotImplementedError(f"{type(self).__name__} draws no pictures.")
 
 
-class BatchedWorld:
+class TensorEnv:
     """A world over a pure task family: one tensor operation moves all lanes."""
 
     def __init__(self, family: TaskFamily, tasks: Tensor, generator: Generator) -> None:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.errors import ConfigError, TaskContractError
-from metarl.tasks.batched_env import State, Transition, World
-from metarl.tasks.family import BatchedWorld, Moment, TaskDistribution, TaskFamily
+from metarl.tasks.batched_env import BatchedEnv, State, Transition
+from metarl.tasks.family import RenderFrame, TaskDistribution, TaskFamily, TensorEnv
 
 MOST_REMEMBERED = 5000
 """moments that are kept of a life, so that one without end does not fill the memory"""
 
 
-class FilmedWorld(World, Protocol):
+class RenderableEnv(BatchedEnv, Protocol):
     """A world whose first lane can be seen.
 
     This is all that a recording asks for, so that a world which is no task family can be recorded,
@@ -29,18 +29,18 @@ class FilmedWorld(World, Protocol):
         """Picture [H, W, 3] of lane 0 as it is now."""
 
 
-class DrawnWorld:
+class RenderedEnv:
     """A batched world that remembers what lane 0 lives, and draws it. Nothing else is changed."""
 
-    def __init__(self, world: BatchedWorld) -> None:
+    def __init__(self, world: TensorEnv) -> None:
         """Films a world whose first episodes are not open yet.
 
         Raises:
             ConfigError: its family draws no pictures.
         """
-        require_pictures(world.family)
+        require_rendering(world.family)
         self._world = world
-        self._life: deque[Moment] = deque(maxlen=MOST_REMEMBERED)
+        self._life: deque[RenderFrame] = deque(maxlen=MOST_REMEMBERED)
 
     @property
     def tasks(self) -> Tensor:
@@ -59,14 +59,14 @@ class DrawnWorld:
         """As that of the world."""
         obs = self._world.reset(lanes)
         if lanes is None or bool(lanes[0]):
-            self._life.append(Moment(_first_lane(self._world.state), None, 0.0))
+            self._life.append(RenderFrame(_first_lane(self._world.state), None, 0.0))
         return obs
 
     def step(self, action: Tensor) -> Transition:
         """As that of the world."""
         last = self._world.step(action)
         state = _first_lane(self._world.state)
-        self._life.append(Moment(state, _first_lane(action), float(last.reward[0])))
+        self._life.append(RenderFrame(state, _first_lane(action), float(last.reward[0])))
         return last
 
     def frame(self) -> NDArray[np.uint8]:
@@ -87,18 +87,18 @@ class DrawnWorld:
         return drawn
 
 
-def filmed(world: World) -> FilmedWorld:
+def filmed(world: BatchedEnv) -> RenderableEnv:
     """The world, if it has pictures of its own, or around it one that draws it."""
-    return DrawnWorld(world) if isinstance(world, BatchedWorld) else cast(FilmedWorld, world)
+    return RenderedEnv(world) if isinstance(world, TensorEnv) else cast(RenderableEnv, world)
 
 
-def require_pictures(family: TaskDistribution) -> None:
+def require_rendering(family: TaskDistribution) -> None:
     """Raises `ConfigError` unless the family draws."""
-    if not family.draws:
+    if not family.can_render:
         raise ConfigError(
             f"{type(family).__name__} draws no pictures, so there is nothing to look at. A family "
-            "that can be seen sets `draws = True` and has a method `render`; an environment has "
-            "'rgb_array' among the `render_modes` of its metadata."
+            "that can be seen sets `can_render = True` and has a method `render`; an environment "
+            "has 'rgb_array' among the `render_modes` of its metadata."
         )
 
 
@@ -112,9 +112,9 @@ def rendering(family: TaskFamily, render_mode: str | None) -> dict[str, Any]:
     Raises:
         ConfigError: `render_mode` is none of them.
     """
-    modes = RENDERING["render_modes"] if family.draws else []
+    modes = RENDERING["render_modes"] if family.can_render else []
     if render_mode is not None:
-        require_pictures(family)
+        require_rendering(family)
         if render_mode not in modes:
             raise ConfigError(
                 f"render_mode={render_mode!r} must be 'rgb_array': {type(family).__name__} makes "

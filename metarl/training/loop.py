@@ -15,11 +15,11 @@ import torch
 from metarl.agent import Agent, AgentConfig, Policy
 from metarl.errors import ConfigError, MetaRLError
 from metarl.registry import agent_config, find_preset, make_family, name_of, require_known
+from metarl.results.learning_curves import MetricsFile
 from metarl.rollout import adaptation_phases, collect
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
-from metarl.training.files import MetricsFile
 from metarl.training.progress import TrainingProgress
 from metarl.training.run_folder import (
     Progress,
@@ -228,7 +228,7 @@ class _Training:
                 tasks,
                 policy,
                 episodes=self.episodes,
-                copies=self._config.copies,
+                rollouts_per_task=self._config.rollouts_per_task,
                 seeds=seeds.child("phase", step),
                 workers=self._options.workers,
             )

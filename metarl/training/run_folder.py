@@ -25,15 +25,14 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from metarl.agent import Agent, AgentConfig, Setting
+from metarl.agent import Agent, AgentConfig, AgentContext
 from metarl.errors import CheckpointError, MetaRLError, RunFolderError
 from metarl.registry import agent_config, make_family
 from metarl.results.curves import describe_family
+from metarl.results.files import as_folder_error, write_json, written_whole
+from metarl.results.run_config import FORMAT, FORMATS, read_config, with_present_names
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution
-from metarl.training.files import as_folder_error, write_json
-
-FORMAT = "metarl-run-1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +128,7 @@ class Run:
 
     def make_agent(self, family: TaskDistribution, device: torch.device | str = "cpu") -> Agent:
         """A new agent with this run's settings, untrained."""
-        setting = Setting(
+        setting = AgentContext(
             observation_space=family.observation_space,
             action_space=family.action_space,
             seeds=Seeds(self.config.seed).child("agent"),
@@ -144,11 +143,9 @@ class Run:
             "config": json.dumps(asdict(self.config), sort_keys=True),
             "progress": json.dumps(asdict(progress)),
         }
-        temporary = self.checkpoint.with_suffix(".partial")
         state = {name: value.cpu() for name, value in agent.state().items()}
-        with as_folder_error(self.checkpoint):
-            save_file(state, temporary, metadata)
-            os.replace(temporary, self.checkpoint)
+        with as_folder_error(self.checkpoint), written_whole(self.checkpoint) as draft:
+            save_file(state, draft, metadata)
 
     def load(self, agent: Agent) -> Progress:
         """Puts the checkpoint's state into `agent`; how far it had come.
@@ -157,7 +154,8 @@ class Run:
             CheckpointError: missing, truncated, not ours, or of a run with other settings.
         """
         state, metadata = _read_checkpoint(self.checkpoint)
-        if difference := _difference(RunConfig(**json.loads(metadata["config"])), self.config):
+        wrote = RunConfig(**with_present_names(json.loads(metadata["config"])))
+        if difference := _difference(wrote, self.config):
             raise CheckpointError(
                 f"The checkpoint {self.checkpoint} was written by a run with {difference}. A "
                 "checkpoint can only be loaded into a run with the settings that wrote it."
@@ -191,22 +189,12 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         RunFolderError: there is none here, or its `config.json` is not readable.
     """
     folder = Path(path)
-    file = folder / "config.json"
-    if not file.is_file():
+    if not (folder / "config.json").is_file():
         raise RunFolderError(
             f"{folder} is not a run folder: it has no config.json. Give the folder that "
             "`metarl train` printed."
         )
-    try:
-        content = json.loads(file.read_text())
-        if content["format"] != FORMAT:
-            raise RunFolderError(
-                f"{file} has format {content['format']!r}; this version reads {FORMAT!r}."
-            )
-        names = ("agent", "agent_options", "task", "task_options", "seed")
-        return Run(path=folder, config=RunConfig(**{name: content[name] for name in names}))
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{file} is not a run's config.json: {error!r}.") from error
+    return Run(path=folder, config=RunConfig(**read_config(folder)))
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -221,7 +209,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"The checkpoint {path} cannot be read ({error}): it is truncated or not a "
             "safetensors file. Restore it from a copy, or train again."
         ) from error
-    if metadata.get("format") != FORMAT or not {"config", "progress"} <= metadata.keys():
+    if metadata.get("format") not in FORMATS or not {"config", "progress"} <= metadata.keys():
         raise CheckpointError(
             f"{path} is a safetensors file, but not a checkpoint of a metarl run (format "
             f"{metadata.get('format')!r}, expected {FORMAT!r})."

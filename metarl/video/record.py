@@ -13,9 +13,9 @@ from metarl.agent import Agent, Policy
 from metarl.errors import ConfigError
 from metarl.rollout import adaptation_phases, collect
 from metarl.seeding import Seeds
-from metarl.tasks.batched_env import Transition, World
+from metarl.tasks.batched_env import BatchedEnv, Transition
 from metarl.tasks.family import TaskDistribution, draw_tasks
-from metarl.tasks.rendering import FilmedWorld, filmed, require_pictures
+from metarl.tasks.rendering import RenderableEnv, filmed, require_rendering
 from metarl.training.progress import counted
 from metarl.training.run_folder import Run, load_run
 from metarl.trajectory import Trajectory
@@ -32,7 +32,7 @@ SMALLEST, LARGEST = 120, 2000
 class Camera:
     """A world that is filmed: lane 0, where an episode opens and after each step of its trial."""
 
-    def __init__(self, world: FilmedWorld, film: Film, *, episodes: int, subject: str) -> None:
+    def __init__(self, world: RenderableEnv, film: Film, *, episodes: int, subject: str) -> None:
         self._world, self._film = world, film
         self._episodes, self._subject = episodes, subject
         self._episode, self._step = 0, 0
@@ -120,17 +120,17 @@ def record(
     require_ending(path)
     as_device(device)
     family = run.config.make_family()
-    require_pictures(family)
+    require_rendering(family)
     agent = run.make_agent(family, device)
     run.load(agent)
     drawn = draw_tasks(family, max(DRAWN_TASKS, num + 1), _seeds(seed).torch("test tasks"), "test")
     config = run.config.make_agent_config()
     trial = _Trial(
-        family=family.to_be_seen(),
+        family=family.with_rendering(),
         task=drawn[num : num + 1].to(device),
         subject=f"{config.label}, test task {num}",
         episodes=episodes or config.episodes or family.trial_episodes,
-        copies=config.copies,
+        rollouts_per_task=config.rollouts_per_task,
         seeds=_seeds(seed).child("recording", num),
     )
     most = (agent.evaluation_steps + 1) * trial.episodes * (family.episode_steps + 1)
@@ -154,7 +154,7 @@ class _Trial:
     task: Tensor  # [1, ...]
     subject: str
     episodes: int  # of each phase
-    copies: int
+    rollouts_per_task: int
     seeds: Seeds
 
     def live(self, agent: Agent, film: Film) -> None:
@@ -164,7 +164,7 @@ class _Trial:
         def live_phase(policy: Policy, step: int) -> Trajectory:
             subject = f"{self.subject}, {_phase_name(step)}" if steps else self.subject
 
-            def watch(world: World) -> World:
+            def watch(world: BatchedEnv) -> BatchedEnv:
                 return Camera(filmed(world), film, episodes=self.episodes, subject=subject)
 
             return collect(
@@ -172,7 +172,7 @@ class _Trial:
                 self.task,
                 policy,
                 episodes=self.episodes,
-                copies=self.copies,
+                rollouts_per_task=self.rollouts_per_task,
                 seeds=self.seeds.child("phase", step),
                 watch=watch,
             )

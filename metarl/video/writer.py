@@ -5,10 +5,8 @@ Axes: a picture is [H, W, 3] uint8.
 
 import itertools
 import math
-import os
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from metarl.errors import ConfigError, RunFolderError
+from metarl.results.files import written_whole
 
 Picture: TypeAlias = NDArray[np.uint8]
 
@@ -83,20 +82,16 @@ def write_film(film: Film, path: Path, fps: float) -> None:
     Raises:
         RunFolderError: it cannot be written there.
     """
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(film, partial, fps)
-        os.replace(partial, path)
+        with written_whole(path) as draft:
+            write(film, draft, fps)
     except OSError as error:
         raise RunFolderError(
             f"The film cannot be written to {path}: {error.strerror or error}. Choose another "
             "place with `out`."
         ) from error
-    finally:
-        with suppress(OSError):  # there may not even be a folder
-            partial.unlink()
 
 
 def _write_gif(film: Film, path: Path, fps: float) -> None:

@@ -17,8 +17,8 @@ from metarl.cli import main as cli
 from metarl.errors import ConfigError, TaskContractError, TaskError
 from metarl.seeding import Seeds
 from metarl.tasks.family import as_tasks, draw_tasks
+from tests.simple_families import Recorder
 from tests.training.test_loop import Interrupting, assert_equal_runs
-from tests.worlds_of_glass import Recorder
 
 
 class Lever(gymnasium.Env):
@@ -216,7 +216,7 @@ def test_trials_live_on_over_resets_in_their_own_task(family):
     # Actions 0, 1, 2, 0, ...: task 1 pays at the first, task 2 at the second, task 3 at the third.
     policy = Recorder()
     tasks = torch.tensor([1, 3])
-    lived = metarl.collect(family, tasks, policy, episodes=2, copies=2, seeds=Seeds(0))
+    lived = metarl.collect(family, tasks, policy, episodes=2, rollouts_per_task=2, seeds=Seeds(0))
     rewards = lived.reward[:, :, 0].T.tolist()
     assert lived.reward.shape == (6, 2, 2)
     assert rewards == [[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]]
@@ -236,7 +236,7 @@ def test_trials_live_on_over_resets_in_their_own_task(family):
 
 
 def test_episodes_that_reach_the_limit_are_truncated(family):
-    world = family.open_world(torch.tensor([1, 2]), seeded(0))
+    world = family.open_env(torch.tensor([1, 2]), seeded(0))
     world.reset()
     for step in range(4):
         last = world.step(torch.tensor([2, 2]))
@@ -245,7 +245,7 @@ def test_episodes_that_reach_the_limit_are_truncated(family):
 
 
 def test_what_a_world_told_stays(family):
-    world = family.open_world(torch.tensor([2, 2]), seeded(0))
+    world = family.open_env(torch.tensor([2, 2]), seeded(0))
     opening = world.reset()
     first = world.step(torch.tensor([2, 0]))
     kept = [value.clone() for value in (opening, *first)]
@@ -256,7 +256,7 @@ def test_what_a_world_told_stays(family):
 
 
 def test_only_ended_lanes_may_be_opened(family):
-    world = family.open_world(torch.tensor([1, 2]), seeded(0))
+    world = family.open_env(torch.tensor([1, 2]), seeded(0))
     world.reset()
     world.step(torch.tensor([0, 0]))
     world.reset(torch.tensor([True, False]))
@@ -275,20 +275,20 @@ def test_environments_are_kept_for_the_next_trial_and_made_anew_after_a_failure(
 
     family = metarl.make_family(register(Fragile))
     tasks, action = torch.tensor([1, 2]), torch.tensor([1, 1])
-    family.open_world(tasks, seeded(0)).reset()
+    family.open_env(tasks, seeded(0)).reset()
     kept = vars(family)["_pool"]
-    world = family.open_world(tasks, seeded(0))
+    world = family.open_env(tasks, seeded(0))
     assert vars(family)["_pool"] is kept
     opening, first = world.reset(), world.step(action)
     Fragile.broken = True
     with pytest.raises(ArithmeticError, match="the lever broke"):
         world.step(action)
     Fragile.broken = False
-    again = family.open_world(tasks, seeded(0))
+    again = family.open_env(tasks, seeded(0))
     assert vars(family)["_pool"] is not kept
     assert torch.equal(again.reset(), opening)
     assert torch.equal(again.step(action).obs, first.obs)
-    family.open_world(torch.tensor([1]), seeded(0)).reset()  # another size is another pool
+    family.open_env(torch.tensor([1]), seeded(0)).reset()  # another size is another pool
     family.close()
     assert "_pool" not in vars(family)
 
@@ -296,9 +296,9 @@ def test_environments_are_kept_for_the_next_trial_and_made_anew_after_a_failure(
 def test_a_world_steps_no_more_once_its_environments_live_in_another(family):
     tasks, action = torch.tensor([1, 2]), torch.tensor([1, 1])
     for later in (tasks, torch.tensor([1])):  # the same environments, and fresh ones
-        world = family.open_world(tasks, seeded(0))
+        world = family.open_env(tasks, seeded(0))
         world.reset()
-        other = family.open_world(later, seeded(1))
+        other = family.open_env(later, seeded(1))
         with pytest.raises(RuntimeError, match="moved into the world that the same family opened"):
             world.step(action)
         with pytest.raises(RuntimeError, match="a family object each"):
@@ -310,7 +310,7 @@ def test_a_world_steps_no_more_once_its_environments_live_in_another(family):
 def test_environments_that_are_closed_are_forgotten(family):
     pools = []
     for lanes in (1, 2, 1, 2):
-        family.open_world(torch.ones(lanes, dtype=torch.int64), seeded(0)).reset()
+        family.open_env(torch.ones(lanes, dtype=torch.int64), seeded(0)).reset()
         pools.append(weakref.ref(vars(family)["_pool"]))
     gc.collect()
     assert [pool() is None for pool in pools] == [True, True, True, False]
@@ -322,7 +322,7 @@ def test_environments_that_are_closed_are_forgotten(family):
 
 def test_a_family_that_is_dropped_closes_its_environments(register):
     family = metarl.make_family(register())
-    family.open_world(torch.tensor([1]), seeded(0)).reset()
+    family.open_env(torch.tensor([1]), seeded(0)).reset()
     pool = vars(family)["_pool"]
     del family
     gc.collect()
@@ -363,8 +363,8 @@ def test_what_is_no_picture_is_named(register, drawn, got):
         def render(self):
             return drawn
 
-    family = metarl.make_family(register(Painted)).to_be_seen()
-    world = family.open_world(torch.tensor([1]), seeded(0))
+    family = metarl.make_family(register(Painted)).with_rendering()
+    world = family.open_env(torch.tensor([1]), seeded(0))
     world.reset()
     with pytest.raises(TaskContractError, match=rf"render\(\) of the environment gave {got}"):
         world.frame()
@@ -372,7 +372,7 @@ def test_what_is_no_picture_is_named(register, drawn, got):
 
 def test_a_negative_number_of_workers_is_refused(family):
     with pytest.raises(ConfigError, match=r"workers=-1 must be 0"):
-        family.open_world(torch.tensor([1]), seeded(0), workers=-1)
+        family.open_env(torch.tensor([1]), seeded(0), workers=-1)
 
 
 def test_random_play_is_no_floor_where_actions_have_no_bounds(register):
@@ -382,8 +382,8 @@ def test_random_play_is_no_floor_where_actions_have_no_bounds(register):
 
 def train(folder, task, **options):
     return metarl.train(
-        "rl2", task, num_tasks=4, minibatches=2, hidden=4, iterations=4, out=folder, progress=False,
-        **options,
+        "rl2", task, num_tasks=4, num_minibatches=2, hidden_size=4, iterations=4, out=folder,
+        progress=False, **options,
     )  # fmt: skip
 
 

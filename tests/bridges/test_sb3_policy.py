@@ -14,7 +14,7 @@ from metarl.envs.bandits.multi_armed import GoalBandit
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from tests.worlds_of_glass import Countdown
+from tests.simple_families import Countdown
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +40,16 @@ class Glass:
         return np.full(len(obs), len(self.seen) % 3), len(self.seen)
 
 
-def lived(model, family, tasks, *, episodes=2, copies=2, seed=0, **options):
+def lived(model, family, tasks, *, episodes=2, rollouts_per_task=2, seed=0, **options):
     policy = sb3_policy(model, family, **options)(tasks)
-    return collect(family, tasks, policy, episodes=episodes, copies=copies, seeds=Seeds(seed))
+    return collect(
+        family,
+        tasks,
+        policy,
+        episodes=episodes,
+        rollouts_per_task=rollouts_per_task,
+        seeds=Seeds(seed),
+    )
 
 
 @pytest.mark.parametrize(("trial", "opened"), [(False, [1, 0, 1, 0]), (True, [1, 0, 0, 0])])
@@ -98,7 +105,7 @@ def test_a_deterministic_policy_says_so_and_observations_can_be_normalised():
 def test_a_flat_model_acts_as_it_does_by_itself(deterministic):
     env = to_sb3_vec_env("metarl/PointNavigation-v0", 2, tasks=[[0.5, 0.5], [0.1, 0.2]], steps=7)
     model = PPO("MlpPolicy", env, n_steps=4, batch_size=8, seed=0, device="cpu")
-    life = lived(model, env.family, torch.tensor([[0.5, 0.5], [0.1, 0.2]]), copies=1)
+    life = lived(model, env.family, torch.tensor([[0.5, 0.5], [0.1, 0.2]]), rollouts_per_task=1)
     assert bool((life.action.abs() <= 0.1).all())  # as in training, they are clipped
     if deterministic:
         life = lived(model, env.family, life.obs.new_tensor([[0.5, 0.5]]), deterministic=True)
@@ -114,7 +121,9 @@ def test_a_recurrent_model_lives_a_trial_as_in_its_own_environment():
     model = contrib.RecurrentPPO(
         "MlpLstmPolicy", env, n_steps=4, batch_size=12, policy_kwargs=small, seed=0, device="cpu"
     )
-    life = lived(model, env.family, tasks, episodes=3, copies=1, trial=True, deterministic=True)
+    life = lived(
+        model, env.family, tasks, episodes=3, rollouts_per_task=1, trial=True, deterministic=True
+    )
     obs, state, opened = env.reset(), None, np.ones(3, dtype=bool)
     rewards = []
     for _ in range(18):

@@ -17,7 +17,7 @@ from metarl.bridges.task_env import TaskEnv
 from metarl.envs.bandits.multi_armed import GoalBandit
 from metarl.envs.navigation.point_navigation import PointNavigation
 from metarl.errors import ConfigError, TaskError, UnknownNameError
-from tests.worlds_of_glass import Countdown
+from tests.simple_families import Countdown
 
 NAVIGATION = "metarl.envs.navigation.point_navigation:PointNavigation"
 SURE = {"p_goal": 1.0, "p_other": 0.0}

@@ -14,9 +14,9 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 import metarl
 from metarl.bridges.task_env import TaskEnv, TaskVectorEnv
 from metarl.errors import ConfigError, ShapeError, TaskError
-from metarl.tasks.family import BatchedWorld
+from metarl.tasks.family import TensorEnv
 from tests.known_ids import ENVIRONMENTS, FAMILIES
-from tests.worlds_of_glass import Countdown
+from tests.simple_families import Countdown
 
 IDS = [*FAMILIES, *ENVIRONMENTS]
 BANDIT = "metarl.envs.bandits.multi_armed:BernoulliBandit"
@@ -43,7 +43,9 @@ def test_every_family_passes_stable_baselines_checker(task_id):
     check_env_for_sb3(env, skip_render_check=task_id in ENVIRONMENTS)
 
 
-@pytest.mark.parametrize("task_id", [name for name in FAMILIES if metarl.make_family(name).draws])
+@pytest.mark.parametrize(
+    "task_id", [name for name in FAMILIES if metarl.make_family(name).can_render]
+)
 @pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
 @pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
 def test_families_that_draw_pass_the_checker_with_pictures(task_id):
@@ -81,7 +83,7 @@ def test_without_a_render_mode_nothing_is_drawn_or_remembered():
     env = gymnasium.make("metarl/BernoulliBandit-v0").unwrapped
     env.reset(seed=0)
     assert env.render() is None
-    assert isinstance(env._lanes._world, BatchedWorld)
+    assert isinstance(env._lanes._world, TensorEnv)
     with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
         TaskEnv(BANDIT, render_mode="rgb_array").render()
 

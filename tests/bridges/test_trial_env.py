@@ -5,7 +5,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metarl.bridges.trial_env import TrialWorld, percept_space
+from metarl.bridges.trial_env import TrialEnv, percept_space
 from metarl.envs.bandits.multi_armed import BernoulliBandit
 from metarl.envs.navigation.point_navigation import PointNavigation
 from metarl.errors import ConfigError
@@ -13,15 +13,15 @@ from metarl.networks.action_heads import action_head
 from metarl.networks.actor_critic import percept_features
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import BatchedWorld
-from tests.worlds_of_glass import Countdown, Recorder
+from metarl.tasks.family import TensorEnv
+from tests.simple_families import Countdown, Recorder
 
 SPREAD = torch.tensor([1, 2, 3, 5])  # episodes of 1, 2, 3 and (cut at the limit) 4 steps
 
 
 def trial_world(family, tasks, episodes, seed=0):
-    world = BatchedWorld(family, tasks, Seeds(seed).torch("world"))
-    return TrialWorld(world, family.action_space, episodes)
+    world = TensorEnv(family, tasks, Seeds(seed).torch("world"))
+    return TrialEnv(world, family.action_space, episodes)
 
 
 def test_the_vector_spelt_out():

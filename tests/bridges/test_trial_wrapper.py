@@ -10,12 +10,12 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 import metarl
-from metarl.bridges.trial_env import TrialWorld
+from metarl.bridges.trial_env import TrialEnv
 from metarl.errors import ConfigError
 from metarl.seeding import Seeds
-from metarl.tasks.family import BatchedWorld
+from metarl.tasks.family import TensorEnv
 from tests.known_ids import ENVIRONMENTS, FAMILIES
-from tests.worlds_of_glass import Countdown
+from tests.simple_families import Countdown
 
 
 class Door(gymnasium.Env):
@@ -44,15 +44,15 @@ class Door(gymnasium.Env):
 @pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
 def test_trials_of_every_family_pass_the_checkers(task_id):
-    check_env(metarl.Trial(gymnasium.make(task_id)), skip_render_check=True)
-    check_env_for_sb3(metarl.Trial(gymnasium.make(task_id), 2))
+    check_env(metarl.TrialWrapper(gymnasium.make(task_id)), skip_render_check=True)
+    check_env_for_sb3(metarl.TrialWrapper(gymnasium.make(task_id), 2))
 
 
 @pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
 def test_trials_of_anybodys_environment_pass_the_checkers():
-    check_env(metarl.Trial(Door(), 2), skip_render_check=True)
-    check_env_for_sb3(metarl.Trial(Door(), 2))
+    check_env(metarl.TrialWrapper(Door(), 2), skip_render_check=True)
+    check_env_for_sb3(metarl.TrialWrapper(Door(), 2))
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_trials_of_anybodys_environment_pass_the_checkers():
 def test_a_lane_is_what_it_is_among_many(task_id, options, tasks):
     family = metarl.make_family(task_id, **options)
     tasks = torch.tensor(tasks)
-    batched = BatchedWorld(family, tasks, Seeds(0).torch("world"))
-    world = TrialWorld(batched, family.action_space, 3)
-    lanes = [metarl.Trial(gymnasium.make(task_id, **options), 3) for _ in tasks]
+    batched = TensorEnv(family, tasks, Seeds(0).torch("world"))
+    world = TrialEnv(batched, family.action_space, 3)
+    lanes = [metarl.TrialWrapper(gymnasium.make(task_id, **options), 3) for _ in tasks]
     one = [lane.reset(options={"task": t.numpy()})[0] for lane, t in zip(lanes, tasks, strict=True)]
     np.testing.assert_array_equal(one, world.reset())
     family.action_space.seed(0)
@@ -88,7 +88,7 @@ def test_a_lane_is_what_it_is_among_many(task_id, options, tasks):
 
 
 def test_a_time_limit_inside_a_trial_is_told_and_does_not_end_it():
-    env = metarl.Trial(Door(), 2)
+    env = metarl.TrialWrapper(Door(), 2)
     # Observation of two, action of three, reward, terminated, truncated, first, first of trial.
     assert env.reset(options={"task": 2})[0].tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 1, 1]
     obs, reward, terminated, truncated, info = env.step(2)
@@ -103,7 +103,7 @@ def test_a_time_limit_inside_a_trial_is_told_and_does_not_end_it():
 
 
 def test_a_new_task_at_every_reset_and_options_in_every_episode():
-    env = metarl.Trial(Door(), 2)
+    env = metarl.TrialWrapper(Door(), 2)
     env.reset(seed=3, options={"colour": "red"})
     env.step(0)
     for _ in range(40):
@@ -125,7 +125,7 @@ def tasks_of(env, seed):
 
 
 def test_tasks_follow_the_seed_and_the_split():
-    make = lambda split: metarl.Trial(  # noqa: E731
+    make = lambda split: metarl.TrialWrapper(  # noqa: E731
         gymnasium.make("metarl/GoalBandit-v0", arms=4, held_out_arms=2), split=split
     )
     train = [tasks_of(make("train"), seed) for seed in range(12)]
@@ -138,13 +138,13 @@ def test_the_users_own_space_is_not_seeded():
     env, space = Door(), spaces.Discrete(3)
     env.task_space.seed(5)
     space.seed(5)
-    metarl.Trial(env, 2).reset(seed=0)
+    metarl.TrialWrapper(env, 2).reset(seed=0)
     assert [env.task_space.sample() for _ in range(9)] == [space.sample() for _ in range(9)]
 
 
 def test_episodes_are_those_of_the_family_unless_given():
     for episodes, ends in ((None, 4), (7, 7)):
-        env = metarl.Trial(gymnasium.make("metarl/BernoulliBandit-v0", pulls=4), episodes)
+        env = metarl.TrialWrapper(gymnasium.make("metarl/BernoulliBandit-v0", pulls=4), episodes)
         env.reset(seed=0)
         assert [env.step(0)[2] for _ in range(ends)] == [False] * (ends - 1) + [True]
     assert env.task_space.shape == (5,)
@@ -152,23 +152,23 @@ def test_episodes_are_those_of_the_family_unless_given():
 
 def test_what_cannot_be_a_trial_is_refused():
     with pytest.raises(ConfigError, match="neither `task_space` nor"):
-        metarl.Trial(gymnasium.make("CartPole-v1"), 2)
+        metarl.TrialWrapper(gymnasium.make("CartPole-v1"), 2)
     with pytest.raises(ConfigError, match="does not say how many episodes"):
-        metarl.Trial(Door())
+        metarl.TrialWrapper(Door())
     silent = Door()
     silent.trial_episodes = None  # as that of `register_varied_env`, unless it is given
     with pytest.raises(ConfigError, match="does not say how many episodes"):
-        metarl.Trial(silent)
+        metarl.TrialWrapper(silent)
     with pytest.raises(ConfigError, match="episodes=0"):
-        metarl.Trial(Door(), 0)
+        metarl.TrialWrapper(Door(), 0)
     env = Door()
     env.action_space = spaces.MultiDiscrete([2, 2])
     with pytest.raises(ConfigError, match="No action head serves MultiDiscrete"):
-        metarl.Trial(env, 2)
+        metarl.TrialWrapper(env, 2)
     env = Door()
     env.observation_space = spaces.Sequence(spaces.Discrete(2))
     with pytest.raises(ConfigError, match="have no fixed size"):
-        metarl.Trial(env, 2)
+        metarl.TrialWrapper(env, 2)
 
 
 def test_countdown_ends_by_itself_and_by_the_limit():
@@ -176,7 +176,7 @@ def test_countdown_ends_by_itself_and_by_the_limit():
     from metarl.bridges.task_env import TaskEnv
 
     for task, ends in ((2, 4), (9, 8)):
-        env = metarl.Trial(TaskEnv(Countdown), 2)
+        env = metarl.TrialWrapper(TaskEnv(Countdown), 2)
         env.reset(options={"task": task})
         flags = [env.step(0) for _ in range(ends)]
         assert [flag[2] for flag in flags] == [False] * (ends - 1) + [True]
@@ -187,8 +187,8 @@ def test_a_trial_lasts_as_the_environment_says():
     door = Door()
     door.trial_episodes = None  # as an environment that varies, if nobody said it
     with pytest.raises(ConfigError, match="how many episodes a trial has"):
-        metarl.Trial(door)
+        metarl.TrialWrapper(door)
     door.trial_episodes = 3
-    trial = metarl.Trial(door)
+    trial = metarl.TrialWrapper(door)
     trial.reset(seed=0, options={"task": 1})
     assert [trial.step(0)[2] for _ in range(3)] == [False, False, True]

@@ -218,19 +218,19 @@ def test_the_effect_of_a_task_is_looked_for_where_ceilings_go(monkeypatch):
 
 
 def other_world(original):
-    def open_world(family, tasks, generator, workers=None):
+    def open_env(family, tasks, generator, workers=None):
         return original(family, tasks, generator.manual_seed(5) if workers else generator)
 
-    return open_world
+    return open_env
 
 
 def failing_world(original):
-    def open_world(family, tasks, generator, workers=None):
+    def open_env(family, tasks, generator, workers=None):
         if workers:
             raise ModuleNotFoundError("No module named 'my_lab'")
         return original(family, tasks, generator)
 
-    return open_world
+    return open_env
 
 
 @pytest.mark.parametrize(
@@ -241,18 +241,18 @@ def failing_world(original):
     ],
 )
 def test_workers_that_disagree_or_fail_are_found(examine, monkeypatch, world, words):
-    original = metarl.checks.framework.EnvFamily.open_world
-    monkeypatch.setattr(metarl.checks.framework.EnvFamily, "open_world", world(original))
+    original = metarl.checks.framework.EnvFamily.open_env
+    monkeypatch.setattr(metarl.checks.framework.EnvFamily, "open_env", world(original))
     report = examine("Lever", workers=2)
     assert list(broken(report)) == ["workers agree"]
     assert words in broken(report)["workers agree"].seen
 
 
 def test_workers_that_agree_are_ok(examine, monkeypatch):
-    original = metarl.checks.framework.EnvFamily.open_world
+    original = metarl.checks.framework.EnvFamily.open_env
     monkeypatch.setattr(
         metarl.checks.framework.EnvFamily,
-        "open_world",
+        "open_env",
         lambda family, tasks, generator, workers=None: original(family, tasks, generator),
     )
     assert "workers agree" in verdicts(examine("Lever", workers=2), "ok")

@@ -16,8 +16,8 @@ from metarl.errors import NonFiniteError, RunFolderError
 from metarl.plots.plot import PictureKind
 from metarl.results.curves import write_curves
 from metarl.training.run_folder import RunConfig, create_run
-from tests.agents_of_glass import SteeringConfig
 from tests.results.test_curves import make_curve
+from tests.simple_agents import SteeringConfig
 
 BANDIT = "metarl/BernoulliBandit-v0"
 
@@ -94,7 +94,10 @@ def test_version(capsys):
         (["plot", "a", "--kind", "film"], "regret"),
         (["plot", "--paths", "a", "--kind", "regret"], "but --kind regret was given, too"),
         (["plot", "--paths", "a", "--kind", "adaptation"], "leave one of them out"),
-        (["evaluate", "--agent.copies", "3", "a"], "no run is named: metarl evaluate RUN --agent"),
+        (
+            ["evaluate", "--agent.rollouts-per-task", "3", "a"],
+            "no run is named: metarl evaluate RUN --agent",
+        ),
         (["compare"], "name at least one run folder"),
         (["record"], "PATH"),
         (["list", "everything"], "everything"),
@@ -111,7 +114,7 @@ def test_wrong_usage_says_what_is_right(capsys, words, complaint):
     ("words", "complaint"),
     [
         (["evaluate", "nowhere"], "nowhere is not a run folder"),
-        (["evaluate", "nowhere", "--agent.copies", "3"], "nowhere is not a run folder"),
+        (["evaluate", "nowhere", "--agent.rollouts-per-task", "3"], "nowhere is not a run folder"),
         (["plot", "nowhere"], "There is no nowhere"),
         (["plot", "nowhere", "--kind", "paths"], "There is no nowhere"),
         (["compare", "nowhere"], "There is no nowhere"),
@@ -173,13 +176,13 @@ def test_options_reach_the_agent_the_family_and_the_run(capsys, trained):
     code, out, _ = run(
         capsys,
         *("train", "rl2", BANDIT, "--num-tasks", "128", "--task.pulls", "100"),
-        *("--seed", "3", "--no-progress", "--core", "lstm"),
+        *("--seed", "3", "--no-progress", "--memory", "lstm"),
     )
     assert code == 0
     ((agent, task, task_options, config, options),) = trained
     assert (agent, task) == ("rl2", BANDIT)
     assert task_options == {"arms": 5, "pulls": 100}
-    assert (config.num_tasks, config.core) == (128, "lstm")
+    assert (config.num_tasks, config.memory) == (128, "lstm")
     assert (options.seed, options.progress) == (3, False)
     assert "0.500 in the first episode of a task, 0.750 in the last" in out
     assert "  metarl evaluate runs/rl2-BernoulliBandit-v0-seed3\n" in out
@@ -319,9 +322,9 @@ def test_references_of_an_evaluation_are_all_none_or_named(capsys, monkeypatch, 
 @pytest.fixture
 def steering_run(folder, monkeypatch):
     """The folder of a run whose agent was trained with two options of its own."""
-    where = "tests.agents_of_glass:SteeringConfig"
+    where = "tests.simple_agents:SteeringConfig"
     monkeypatch.setitem(metarl.registry._agents, "steering", where)
-    options = {**asdict(SteeringConfig()), "copies": 7, "rate": 0.5}
+    options = {**asdict(SteeringConfig()), "rollouts_per_task": 7, "rate": 0.5}
     settings = RunConfig(
         agent="steering", agent_options=options, task=BANDIT, task_options={}, seed=0
     )
@@ -333,11 +336,11 @@ def steering_run(folder, monkeypatch):
     [
         ([], {}),
         (
-            ["--agent.copies", "40", "--agent.evaluation-steps", "5"],
-            {"copies": 40, "evaluation_steps": 5},
+            ["--agent.rollouts-per-task", "40", "--agent.evaluation-steps", "5"],
+            {"rollouts_per_task": 40, "evaluation_steps": 5},
         ),
-        (["--agent.copies=7", "--agent.hidden", "8", "8"], {}),
-        (["--agent.hidden", "9"], {"hidden": (9,)}),
+        (["--agent.rollouts-per-task=7", "--agent.hidden-sizes", "8", "8"], {}),
+        (["--agent.hidden-sizes", "9"], {"hidden_sizes": (9,)}),
     ],
 )
 def test_options_of_the_agent_of_a_run_may_be_changed(
@@ -372,7 +375,7 @@ def test_help_of_a_run_lists_the_options_of_its_agent_as_they_were(capsys, steer
     code, out, _ = run(capsys, "evaluate", "run", "--help")
     assert code == 0
     for option, explained in [
-        ("--agent.copies INT", "each task at once (B) (default: 7)"),
+        ("--agent.rollouts-per-task INT", "each task at once (B) (default: 7)"),
         ("--agent.rate FLOAT", "of the way (default: 0.5)"),
         ("--task.pulls INT", "(default: 10)"),
         ("--num-tasks INT", "tasks to live in (default: 1000)"),
@@ -381,11 +384,11 @@ def test_help_of_a_run_lists_the_options_of_its_agent_as_they_were(capsys, steer
         assert explained in out
     code, out, _ = run(capsys, "evaluate", "--help")
     assert code == 0
-    assert "--agent.copies" not in out
+    assert "--agent.rollouts-per-task" not in out
     assert "--agent.NAME VALUE" in out
-    code, _, err = run(capsys, "evaluate", "run", "--agent.copy", "3")
+    code, _, err = run(capsys, "evaluate", "run", "--agent.rollouts", "3")
     assert code == 2
-    assert "--agent.copies INT" in err
+    assert "--agent.rollouts-per-task INT" in err
 
 
 def test_plot_prints_the_files_it_wrote(capsys, folder):

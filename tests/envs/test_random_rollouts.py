@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metarl
-from metarl.tasks.family import BatchedWorld, draw_tasks
+from metarl.tasks.family import TensorEnv, draw_tasks
 from tests.known_ids import FAMILIES
 
 LIVES, EXAMPLES, MOST_STEPS = 250, 4, 30
@@ -35,7 +35,7 @@ def require_inside(space, obs):
 def test_under_any_actions_spaces_hold_and_numbers_are_finite(task_id, seed, split):
     family = metarl.make_family(task_id)
     generator = torch.Generator().manual_seed(seed)
-    world = BatchedWorld(family, draw_tasks(family, LIVES, generator, split), generator)
+    world = TensorEnv(family, draw_tasks(family, LIVES, generator, split), generator)
     require_inside(family.observation_space, world.reset())
     for _ in range(min(2 * family.episode_steps, MOST_STEPS)):
         last = world.step(any_actions(family.action_space, generator))

@@ -5,15 +5,15 @@ import metarl
 from metarl import registry
 from metarl.envs.bandits.multi_armed import BernoulliBandit
 from metarl.errors import CheckpointError, ConfigError, UnknownNameError
-from metarl.evaluation.agents import evaluate, living_references
+from metarl.evaluation.agents import evaluate, select_references
 from metarl.evaluation.protocol import LOGGED_TASKS, Schedule
 from metarl.results.curves import read_curves
 from metarl.results.step_log import read_trials
 from metarl.training.loop import train
 from metarl.training.run_folder import Run, RunConfig, create_run
-from tests.agents_of_glass import Steering
+from tests.simple_agents import Steering
 
-SMALL = {"num_tasks": 8, "hidden": 8, "progress": False, "iterations": 1}
+SMALL = {"num_tasks": 8, "hidden_size": 8, "progress": False, "iterations": 1}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def navigation(tmp_path_factory) -> Run:
 def steering(tmp_path_factory):
     """A run whose agent takes one adaptation step in training and shows two in evaluation."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._agents, "steering", "tests.agents_of_glass:SteeringConfig")
+        patch.setitem(registry._agents, "steering", "tests.simple_agents:SteeringConfig")
         out = tmp_path_factory.mktemp("runs") / "steering"
         yield train("steering", "metarl/PointNavigation-v0", out=out, progress=False)
 
@@ -180,13 +180,15 @@ def test_an_evaluation_shows_the_steps_it_is_asked_for_and_references_keep_up(st
 
 def test_options_of_the_agent_may_differ_from_its_training(steering, bandit):
     before = (steering.path / "config.json").read_bytes()
-    options = {"copies": 10, "evaluation_steps": 3, "rate": 1e-9}
+    options = {"rollouts_per_task": 10, "evaluation_steps": 3, "rate": 1e-9}
     agent, *_, oracle = evaluate(steering, num_tasks=50, agent_options=options)
     assert agent.episode.tolist() == oracle.episode.tolist() == [1, 11, 21, 31]
     assert agent.returns[-1].mean() < agent.returns[0].mean() + 8  # whose rate is nothing
     assert agent.label == "steering at 1.0 (rate=1e-09)"  # not the agent that was trained
     assert (steering.path / "config.json").read_bytes() == before
-    (agent,) = evaluate(bandit, num_tasks=9, agent_options={"copies": 5}, references=False)
+    (agent,) = evaluate(
+        bandit, num_tasks=9, agent_options={"rollouts_per_task": 5}, references=False
+    )
     assert agent.episode.tolist() == list(range(1, 11))
     assert set((agent.returns % 1 * 5).round(9).flat) > {1.0, 2.0}  # the mean of five copies
 
@@ -217,35 +219,37 @@ def test_the_checkpoint_is_loaded_into_the_agent_with_other_options(steering, mo
 
     def load_state(agent, state):
         original(agent, state)
-        loaded.append((agent.config.copies, agent.network.tolist()))
+        loaded.append((agent.config.rollouts_per_task, agent.network.tolist()))
 
     monkeypatch.setattr(Steering, "load_state", load_state)
-    evaluate(steering, num_tasks=2, agent_options={"copies": 2})
+    evaluate(steering, num_tasks=2, agent_options={"rollouts_per_task": 2})
     assert loaded == [(2, [1.0, 1.0, 1.0])]
 
 
 def test_options_that_do_not_fit_the_agent_are_refused(steering, bandit):
-    with pytest.raises(ConfigError, match=r"rl2 has no option 'copy'. Did you mean 'copies'.* gam"):
-        evaluate(bandit, agent_options={"copy": 3})
+    with pytest.raises(
+        ConfigError, match=r"rl2 has no option 'rollouts'. Did you mean 'rollouts_per_task'.* gam"
+    ):
+        evaluate(bandit, agent_options={"rollouts": 3})
     with pytest.raises(ConfigError, match="rate=0 must be greater than zero"):
         evaluate(steering, agent_options={"rate": 0})
     with pytest.raises(CheckpointError, match="another width"):
         evaluate(steering, agent_options={"width": 4})
     with pytest.raises(CheckpointError):
-        evaluate(bandit, agent_options={"hidden": 16})
+        evaluate(bandit, agent_options={"hidden_size": 16})
 
 
 def test_a_reference_that_cannot_live_as_long_as_the_agent_is_named():
     family = BernoulliBandit(arms=5, pulls=10)
-    memory = Schedule(steps=0, copies=20, episodes=10)
-    assert "bayes_optimal" in living_references(family, memory, True)
-    gradient = Schedule(steps=3, copies=20, episodes=10)
-    assert set(living_references(family, gradient, True)) == {"random", "thompson", "best_arm"}
+    memory = Schedule(steps=0, rollouts_per_task=20, episodes=10)
+    assert "bayes_optimal" in select_references(family, memory, True)
+    gradient = Schedule(steps=3, rollouts_per_task=20, episodes=10)
+    assert set(select_references(family, gradient, True)) == {"random", "thompson", "best_arm"}
     message = (
         r"'gittins' does not live 610 episodes in a row, as the agent has by the end: "
         r"3 times 20 x 10 before .* Known: random, .*best_arm\."
     )
     with pytest.raises(UnknownNameError, match=message):
-        living_references(family, gradient, ["random", "gittins"])
+        select_references(family, gradient, ["random", "gittins"])
     with pytest.raises(UnknownNameError, match="has no reference 'gitins'"):
-        living_references(family, gradient, ["gitins"])
+        select_references(family, gradient, ["gitins"])

@@ -19,7 +19,7 @@ BANDIT = "metarl/BernoulliBandit-v0"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "bandit"
-    small = {"num_tasks": 8, "hidden": 8, "progress": False, "iterations": 1}
+    small = {"num_tasks": 8, "hidden_size": 8, "progress": False, "iterations": 1}
     return metarl.train("rl2", BANDIT, out=out, **small)
 
 
@@ -32,7 +32,7 @@ def always(arm):
 
         def act(self, percept, memory, generator):
             zeros = torch.zeros_like(percept.previous_reward)
-            return metarl.Decision(zeros.long() + arm, zeros, None)
+            return metarl.PolicyOutput(zeros.long() + arm, zeros, None)
 
     return lambda tasks: Always()
 

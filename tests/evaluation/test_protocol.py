@@ -11,10 +11,10 @@ from metarl.evaluation.protocol import LOGGED_COPIES, LOGGED_TASKS, Schedule, Tr
 from metarl.rollout import collect
 from metarl.seeding import Seeds
 from metarl.tasks.family import Reference, draw_tasks
-from tests.worlds_of_glass import Countdown, Recorder
+from tests.simple_families import Countdown, Recorder
 
-MEMORY = Schedule(steps=0, copies=4, episodes=2)
-GRADIENT = Schedule(steps=2, copies=4, episodes=2)
+MEMORY = Schedule(steps=0, rollouts_per_task=4, episodes=2)
+GRADIENT = Schedule(steps=2, rollouts_per_task=4, episodes=2)
 
 
 def trials_of(schedule=GRADIENT, family=None, num_tasks=8, split="test"):
@@ -47,7 +47,7 @@ class Always:
 
     def act(self, percept, memory, generator):
         zeros = torch.zeros_like(percept.previous_reward)
-        return metarl.Decision(zeros.long() + self.arm, zeros, None)
+        return metarl.PolicyOutput(zeros.long() + self.arm, zeros, None)
 
 
 def noisy(built=None):
@@ -66,7 +66,7 @@ def test_points_are_counted_in_episodes_of_experience():
     assert GRADIENT.points.tolist() == [1, 2, 9, 10, 17, 18]
     assert GRADIENT.longest == 18
     assert MEMORY.points.tolist() == [1, 2]
-    assert Schedule(steps=3, copies=20, episodes=1).points.tolist() == [1, 21, 41, 61]
+    assert Schedule(steps=3, rollouts_per_task=20, episodes=1).points.tolist() == [1, 21, 41, 61]
 
 
 def test_phases_and_copies_are_told_apart():
@@ -180,7 +180,7 @@ class Paying(Countdown):
 
 
 def test_what_actions_are_worth_is_written_where_the_family_says_it():
-    trials = trials_of(replace(GRADIENT, copies=1), family=Paying())
+    trials = trials_of(replace(GRADIENT, rollouts_per_task=1), family=Paying())
     log = trials.measured(trials.of_agent(Adapting())).log
     expected = log["parameter"] * np.array([1.0, 2.0, 3.0])
     np.testing.assert_array_equal(log["expected_reward"], expected)
@@ -188,7 +188,7 @@ def test_what_actions_are_worth_is_written_where_the_family_says_it():
 
 def test_vectors_too_wide_for_a_picture_are_left_out(monkeypatch):
     monkeypatch.setattr(protocol, "MOST_COMPONENTS", 1)
-    trials = trials_of(replace(GRADIENT, copies=1))
+    trials = trials_of(replace(GRADIENT, rollouts_per_task=1))
     log = trials.measured(trials.of_agent(Adapting())).log
     assert log["observation"].shape == (len(log["task"]), 0)
     assert log["action"].shape == (len(log["task"]), 1)

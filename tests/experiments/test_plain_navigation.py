@@ -31,7 +31,12 @@ def lived(family, tasks, **options):
 def oracle_life(family, tasks):
     reference = metarl.make_family("metarl/PointNavigation-v0").references(3)["oracle"]
     return metarl.collect(
-        family, tasks, reference.build(tasks), episodes=3, copies=2, seeds=metarl.Seeds(3)
+        family,
+        tasks,
+        reference.build(tasks),
+        episodes=3,
+        rollouts_per_task=2,
+        seeds=metarl.Seeds(3),
     )
 
 

@@ -11,7 +11,7 @@ import metarl
 from metarl.envs.bandits.gittins_index import GittinsIndex
 from metarl.envs.bandits.multi_armed import BernoulliBandit
 from metarl.envs.bandits.references import PullsHighest
-from tests.bandit_lives import exact_return
+from tests.bandit_rollouts import exact_return
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "reference_policies.py"
 SPEC = importlib.util.spec_from_file_location("reference_policies", SCRIPT)

@@ -92,7 +92,7 @@ def test_the_sinusoid_is_learnt_by_memory_and_by_steps(tmp_path):
     assert "queries                0.00 [" in fit
     page = (tmp_path / "out" / "sinusoid.md").read_text(encoding="utf-8")
     assert "- `maml` on `metarl/Sinusoid-v0 (" in page
-    assert "iterations=1, inner_rate" not in page  # .1 is the default
+    assert "iterations=1, inner_lr" not in page  # .1 is the default
     assert "gamma=0.0" in page
     assert (tmp_path / "out" / "sinusoid.svg").exists()
 

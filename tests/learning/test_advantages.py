@@ -21,7 +21,7 @@ def transitions() -> dict[str, Tensor]:
     }
 
 
-def gae_by_definition(reward, value, next_value, terminated, truncated, *, gamma, lam):
+def gae_by_definition(reward, value, next_value, terminated, truncated, *, gamma, gae_lambda):
     """The defining double sum for one scalar sequence. Slow and obvious."""
     advantage = torch.zeros_like(reward)
     for t in range(len(reward)):
@@ -29,29 +29,29 @@ def gae_by_definition(reward, value, next_value, terminated, truncated, *, gamma
         for k in range(t, len(reward)):
             bootstrap = 0.0 if terminated[k] else gamma * next_value[k]
             advantage[t] += weight * (reward[k] + bootstrap - value[k])
-            weight *= gamma * lam
+            weight *= gamma * gae_lambda
             if terminated[k] or truncated[k]:
                 break
     return advantage
 
 
-@pytest.mark.parametrize(("gamma", "lam"), [(0.9, 0.8), (1.0, 1.0), (0.99, 0.0), (0.0, 0.5)])
-def test_gae_is_its_definition_in_every_column(gamma, lam):
+@pytest.mark.parametrize(("gamma", "gae_lambda"), [(0.9, 0.8), (1.0, 1.0), (0.99, 0.0), (0.0, 0.5)])
+def test_gae_is_its_definition_in_every_column(gamma, gae_lambda):
     data = transitions()
-    fast = gae(**data, gamma=gamma, lam=lam)
+    fast = gae(**data, gamma=gamma, gae_lambda=gae_lambda)
     for column in range(COLUMNS):
         alone = {name: value[:, column] for name, value in data.items()}
-        slow = gae_by_definition(**alone, gamma=gamma, lam=lam)
+        slow = gae_by_definition(**alone, gamma=gamma, gae_lambda=gae_lambda)
         torch.testing.assert_close(fast[:, column], slow, rtol=0, atol=1e-12)
 
 
 def test_nothing_crosses_the_end():
     data = transitions()
     data["truncated"][4] = ~data["terminated"][4]  # every column ends at t = 4
-    before = gae(**data, gamma=0.9, lam=0.8)
+    before = gae(**data, gamma=0.9, gae_lambda=0.8)
     data["reward"] = data["reward"].clone()
     data["reward"][5:] += 100.0
-    after = gae(**data, gamma=0.9, lam=0.8)
+    after = gae(**data, gamma=0.9, gae_lambda=0.8)
     torch.testing.assert_close(before[:5], after[:5], rtol=0, atol=0)
     assert (after[5:] != before[5:]).all()  # the change was visible at all
 
@@ -65,6 +65,6 @@ def test_a_worked_example():
         terminated=torch.tensor([False, True]),
         truncated=torch.tensor([False, False]),
         gamma=0.5,
-        lam=0.5,
+        gae_lambda=0.5,
     )
     assert advantage.tolist() == [0.75, -1.0]

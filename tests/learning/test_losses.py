@@ -28,7 +28,7 @@ def test_a_worked_clipped_surrogate():
         old,
         torch.tensor([1.0, -1.0, 1.0, -1.0, 100.0]),
         torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0]),  # the last was never lived
-        clip=0.2,
+        clip_range=0.2,
     )
     assert math.isclose(float(result.loss), -(1.2 - 1.5 + 0.5 - 0.8) / 4, rel_tol=1e-6)
     assert float(result.clip_fraction) == 1.0
@@ -39,7 +39,7 @@ def test_a_worked_clipped_surrogate():
 def test_the_gradient_at_ratio_one_is_the_policy_gradient():
     log_prob = torch.randn(50, dtype=torch.float64, requires_grad=True)
     advantage, valid = torch.randn(50, dtype=torch.float64), torch.ones(50, dtype=torch.float64)
-    loss = clipped_surrogate(log_prob, log_prob.detach(), advantage, valid, clip=0.1).loss
+    loss = clipped_surrogate(log_prob, log_prob.detach(), advantage, valid, clip_range=0.1).loss
     (gradient,) = torch.autograd.grad(loss, log_prob)
     torch.testing.assert_close(gradient, -advantage / 50)
 

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from metarl.networks.gru_kernel import gru_sequence
-from metarl.networks.memory import CORES, AttentionCore, Core, CoreName
+from metarl.networks.memory import CORES, AttentionCore, Core, MemoryName
 
 T, L, F, H = 12, 5, 4, 8
 
 
-def core_of(name: CoreName) -> Core:
+def core_of(name: MemoryName) -> Core:
     return CORES[name](F, H, generator=torch.Generator().manual_seed(0))
 
 

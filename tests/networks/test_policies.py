@@ -35,14 +35,14 @@ def network(
     core: str, *, action_space: spaces.Space | None = None, **options: object
 ) -> RecurrentActorCritic:
     settings = {
-        "hidden": 8,
+        "hidden_size": 8,
         "separate_value": False,
         "normalise_inputs": False,
         "initial_std": 1.0,
     } | options
     box = spaces.Box(-1.0, 1.0, (2,))
     return RecurrentActorCritic(
-        box, action_space or spaces.Discrete(3), core=core, generator=generator(), **settings
+        box, action_space or spaces.Discrete(3), memory=core, generator=generator(), **settings
     )
 
 

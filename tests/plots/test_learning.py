@@ -15,7 +15,7 @@ def learning(*values, seed=0, seconds=1.0, label="RL²", **given):
         "label": label,
         "family": "lab/Task-v0",
         "seed": seed,
-        "options": {"core": "gru", "hidden": 8},
+        "options": {"memory": "gru", "hidden_size": 8},
         "metric": "last_episode_return",
         "env_steps": 100 * count,
         "seconds": seconds * count,
@@ -92,10 +92,10 @@ def test_time_is_in_units_one_can_read(seconds, unit, last):
 def test_agents_of_one_name_are_told_apart_by_what_differs():
     runs = [
         learning(1, 2, label=None),
-        learning(3, 4, label=None, seed=1, options={"core": "lstm", "hidden": 8}),
+        learning(3, 4, label=None, seed=1, options={"memory": "lstm", "hidden_size": 8}),
         learning(5, 6, label="MAML", options={}),
     ]
-    assert list(lines(learning_figure(runs))) == ["rl2 (core=gru)", "rl2 (core=lstm)", "MAML"]
+    assert list(lines(learning_figure(runs))) == ["rl2 (memory=gru)", "rl2 (memory=lstm)", "MAML"]
 
 
 def test_the_legend_does_not_lie_on_the_axes():

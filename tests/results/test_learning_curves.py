@@ -6,6 +6,7 @@ import pytest
 from metarl.errors import RunFolderError, UnknownNameError
 from metarl.results.curves import write_curves
 from metarl.results.learning_curves import read_learning
+from metarl.results.run_config import FORMAT
 from tests.results.test_curves import make_curve
 
 
@@ -18,7 +19,8 @@ def make_training(folder, *, values=(1.0, 2.0, 4.0), seed=0, seconds=10.0, **opt
     )
     config = {
         "agent": "rl2",
-        "agent_options": {"hidden": 8, "core": "gru"} | options,
+        "format": FORMAT,
+        "agent_options": {"hidden_size": 8, "memory": "gru"} | options,
         "task": "lab/Task-v0",
         "task_options": {"arms": 5, "pulls": 10},
         "seed": seed,

@@ -8,15 +8,15 @@ import torch
 
 from metarl.errors import ConfigError, TaskContractError
 from metarl.tasks import rendering as rendering_module
-from metarl.tasks.family import BatchedWorld
-from metarl.tasks.rendering import DrawnWorld, rendering
-from tests.worlds_of_glass import Clock, Countdown
+from metarl.tasks.family import TensorEnv
+from metarl.tasks.rendering import RenderedEnv, rendering
+from tests.simple_families import Clock, Countdown
 
 
 class Picturesque(Countdown):
     """Its pictures are tables: of each moment the time, the action and the reward."""
 
-    draws: ClassVar[bool] = True
+    can_render: ClassVar[bool] = True
 
     def render(self, task, life):
         picture = np.zeros((len(life), 4, 3), np.uint8)
@@ -30,8 +30,8 @@ class Picturesque(Countdown):
 
 
 def drawn(tasks=(2, 3)):
-    return DrawnWorld(
-        BatchedWorld(Picturesque(), torch.tensor(tasks), torch.Generator().manual_seed(0))
+    return RenderedEnv(
+        TensorEnv(Picturesque(), torch.tensor(tasks), torch.Generator().manual_seed(0))
     )
 
 
@@ -63,7 +63,7 @@ def test_lane_0_is_remembered_over_its_episodes_and_no_other():
 
 
 def test_the_engine_sees_the_world_as_it_is():
-    plain = BatchedWorld(Picturesque(), torch.tensor([2, 3]), torch.Generator())
+    plain = TensorEnv(Picturesque(), torch.tensor([2, 3]), torch.Generator())
     world = drawn()
     assert torch.equal(plain.reset(), world.reset())
     for _ in range(2):
@@ -110,9 +110,9 @@ def test_what_is_no_picture_is_refused(wrong, got, monkeypatch):
 
 
 def test_a_family_without_pictures_is_refused():
-    world = BatchedWorld(Countdown(), torch.tensor([2]), torch.Generator())
-    with pytest.raises(ConfigError, match=r"Countdown draws no pictures.*sets `draws = True`"):
-        DrawnWorld(world)
+    world = TensorEnv(Countdown(), torch.tensor([2]), torch.Generator())
+    with pytest.raises(ConfigError, match=r"Countdown draws no pictures.*sets `can_render = True`"):
+        RenderedEnv(world)
 
 
 def test_what_gymnasium_is_told():

@@ -12,13 +12,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import metarl
 from metarl.agents.memory.rl2 import RL2
 from metarl.errors import ConfigError, NonFiniteError, RunFolderError, UnknownNameError
-from metarl.training.files import read_metrics
+from metarl.results.learning_curves import read_metrics
 from metarl.training.loop import RunOptions, train
 from metarl.training.run_folder import Progress, Run, load_run
-from tests.worlds_of_glass import Countdown
+from tests.simple_families import Countdown
 
 TASK = "metarl/BernoulliBandit-v0"
-SMALL = {"num_tasks": 8, "hidden": 8, "progress": False}
+SMALL = {"num_tasks": 8, "hidden_size": 8, "progress": False}
 
 
 def state_of(run: Run) -> dict[str, torch.Tensor]:

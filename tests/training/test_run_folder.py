@@ -5,14 +5,14 @@ import torch
 from safetensors.torch import save_file
 
 from metarl.errors import CheckpointError, RunFolderError
-from metarl.training.files import MetricsFile, read_metrics
+from metarl.results.learning_curves import MetricsFile, read_metrics
 from metarl.training.run_folder import Progress, Run, RunConfig, create_run, load_run, require_same
 
 
 def config(**changes: object) -> RunConfig:
     options = {
         "agent": "rl2",
-        "agent_options": {"hidden": 8, "num_tasks": 4},
+        "agent_options": {"hidden_size": 8, "num_tasks": 4},
         "task": "metarl/BernoulliBandit-v0",
         "task_options": {"arms": 3, "pulls": 2},
         "seed": 1,
@@ -87,7 +87,7 @@ def test_a_foreign_safetensors_file_is_named(run):
     [
         ({"task": "metarl/GoalBandit-v0"}, r"task = 'metarl/GoalBandit-v0' instead of"),
         ({"task_options": {"arms": 4, "pulls": 2}}, r"arms = 4 instead of 3\."),
-        ({"agent_options": {"hidden": 8, "num_tasks": 8}}, r"num_tasks = 8 instead of 4\."),
+        ({"agent_options": {"hidden_size": 8, "num_tasks": 8}}, r"num_tasks = 8 instead of 4\."),
         ({"seed": 2}, r"seed = 2 instead of 1\."),
     ],
 )
@@ -107,14 +107,14 @@ def test_an_option_that_was_left_out_counts_as_its_default(run):
     # As in a run that is older than one of its agent's options.
     saved(run)
     agent = run.make_agent(run.config.make_family())
-    default = run.config.make_agent_config().clip
-    named = config(agent_options={"hidden": 8, "num_tasks": 4, "clip": default})
+    default = run.config.make_agent_config().clip_range
+    named = config(agent_options={"hidden_size": 8, "num_tasks": 4, "clip_range": default})
     require_same(run, named)
     assert Run(path=run.path, config=named).load(agent).iteration == 3
-    other = config(agent_options={"hidden": 8, "num_tasks": 4, "clip": 0.9})
-    with pytest.raises(RunFolderError, match=f"it has clip = {default} instead of 0.9"):
+    other = config(agent_options={"hidden_size": 8, "num_tasks": 4, "clip_range": 0.9})
+    with pytest.raises(RunFolderError, match=f"it has clip_range = {default} instead of 0.9"):
         require_same(run, other)
-    with pytest.raises(CheckpointError, match=f"clip = {default} instead of 0.9"):
+    with pytest.raises(CheckpointError, match=f"clip_range = {default} instead of 0.9"):
         Run(path=run.path, config=other).load(agent)
 
 
@@ -133,8 +133,8 @@ def test_metrics_of_iterations_after_the_checkpoint_are_lived_again(tmp_path):
 
 
 def test_options_that_the_agent_no_longer_has_are_named(tmp_path):
-    old = create_run(tmp_path / "old", config(agent_options={"memory": "gru"}))
-    with pytest.raises(RunFolderError, match=r"do not fit the agent 'rl2'.*memory"):
+    old = create_run(tmp_path / "old", config(agent_options={"mamory": "gru"}))
+    with pytest.raises(RunFolderError, match=r"do not fit the agent 'rl2'.*mamory"):
         load_run(old.path).config.make_agent_config()
 
 

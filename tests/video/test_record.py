@@ -25,7 +25,7 @@ BANDIT, NAVIGATION = "metarl/BernoulliBandit-v0", "metarl/PointNavigation-v0"
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    where = "tests.agents_of_glass:SteeringConfig"
+    where = "tests.simple_agents:SteeringConfig"
     monkeypatch.setitem(registry._agents, "steering", where)
     return tmp_path
 
@@ -46,12 +46,12 @@ def saved_run(folder, agent, task, agent_options, task_options):
 
 @pytest.fixture
 def bandit(folder):
-    return saved_run(folder, "rl2", BANDIT, {"hidden": 8}, {"arms": 3, "pulls": 6})
+    return saved_run(folder, "rl2", BANDIT, {"hidden_size": 8}, {"arms": 3, "pulls": 6})
 
 
 @pytest.fixture
 def steering(folder):
-    options = {"copies": 5, "episodes": 2, "evaluation_steps": 2}
+    options = {"rollouts_per_task": 5, "episodes": 2, "evaluation_steps": 2}
     return saved_run(folder, "steering", NAVIGATION, options, {"steps": 9})
 
 
@@ -128,7 +128,7 @@ def test_an_agent_that_adapts_its_parameters_is_shown_in_its_phases(steering, wa
 
 def test_the_task_is_that_of_an_evaluation(folder, watched):
     # Normal numbers, because of those the first ones depend on how many are drawn.
-    bandit = saved_run(folder, "rl2", "metarl/GaussianBandit-v0", {"hidden": 8}, {"pulls": 6})
+    bandit = saved_run(folder, "rl2", "metarl/GaussianBandit-v0", {"hidden_size": 8}, {"pulls": 6})
     lives, tasks = [], []
 
     def spy(family, task, policy, **options):
@@ -174,8 +174,8 @@ def test_impossible_options_are_refused(bandit, options, message):
 
 @pytest.fixture
 def unseen(folder):
-    metarl.register_family("lab/Unseen-v0", "tests.worlds_of_glass:Countdown")
-    yield saved_run(folder, "rl2", "lab/Unseen-v0", {"hidden": 8}, {})
+    metarl.register_family("lab/Unseen-v0", "tests.simple_families:Countdown")
+    yield saved_run(folder, "rl2", "lab/Unseen-v0", {"hidden_size": 8}, {})
     del gymnasium.registry["lab/Unseen-v0"]
 
 
@@ -246,7 +246,7 @@ def test_an_ordinary_environment_is_filmed_as_it_renders_itself(tmp_path):
             "glass/Lamp-v0",
             num_tasks=4,
             iterations=1,
-            minibatches=1,
+            num_minibatches=1,
             out=tmp_path / "run",
             progress=False,
         )

@@ -14,7 +14,16 @@ from metarl.registry import agent_config
 from metarl.rollout import collect
 from metarl.seeding import Seeds
 from metarl.trajectory import Trajectory
-from tests.gradient_lives import AGENTS, BANDIT, WALK, assert_same, build, live, setting_of, train
+from tests.gradient_rollouts import (
+    AGENTS,
+    BANDIT,
+    WALK,
+    assert_same,
+    build,
+    live,
+    setting_of,
+    train,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,17 +33,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     [
         ("maml", {"adaptation_steps": -1}, "adaptation_steps=-1 must lie between 0 and 1000000.0"),
         ("maml", {"evaluation_steps": -1}, "evaluation_steps=-1 must lie between 0 and 1000000.0"),
-        ("maml", {"inner_rate": -0.1}, "inner_rate=-0.1 must lie between 0 and 1000000.0"),
-        ("maml", {"inner_rate": float("nan")}, "inner_rate=nan must lie between 0 and 1000000.0"),
-        ("maml", {"inner_rate": float("inf")}, "inner_rate=inf must lie between"),
-        ("maml", {"later_rate": -1.0}, "later_rate=-1.0 must lie between 0 and 1000000.0"),
-        ("maml", {"later_decay": 1.5}, "later_decay=1.5 must lie between 0.0 and 1.0"),
-        ("maml", {"curvature_copies": 0}, "curvature_copies=0 must be greater than zero"),
+        ("maml", {"inner_lr": -0.1}, "inner_lr=-0.1 must lie between 0 and 1000000.0"),
+        ("maml", {"inner_lr": float("nan")}, "inner_lr=nan must lie between 0 and 1000000.0"),
+        ("maml", {"inner_lr": float("inf")}, "inner_lr=inf must lie between"),
+        ("maml", {"later_lr_scale": -1.0}, "later_lr_scale=-1.0 must lie between 0 and 1000000.0"),
+        ("maml", {"later_lr_decay": 1.5}, "later_lr_decay=1.5 must lie between 0.0 and 1.0"),
+        ("maml", {"curvature_rollouts": 0}, "curvature_rollouts=0 must be greater than zero"),
         ("maml", {"gamma": 1.5}, "gamma=1.5 must lie between 0.0 and 1.0"),
-        ("maml", {"lam": -0.5}, "lam=-0.5 must lie between 0.0 and 1.0"),
+        ("maml", {"gae_lambda": -0.5}, "gae_lambda=-0.5 must lie between 0.0 and 1.0"),
         ("maml", {"initial_std": 0.0}, "initial_std=0.0 must be greater than zero"),
-        ("maml", {"hidden": ()}, r"hidden=\(\) must be widths from 1 on"),
-        ("maml", {"hidden": (8, 0)}, r"hidden=\(8, 0\) must be widths from 1 on"),
+        ("maml", {"hidden_sizes": ()}, r"hidden_sizes=\(\) must be widths from 1 on"),
+        ("maml", {"hidden_sizes": (8, 0)}, r"hidden_sizes=\(8, 0\) must be widths from 1 on"),
         ("maml", {"estimator": "reinforce"}, "estimator='reinforce' is not one of score, lvc"),
         ("maml", {"activation": "gelu"}, "activation='gelu' is not one of tanh, relu"),
         ("maml", {"num_tasks": 0}, "num_tasks=0 must be greater than zero"),
@@ -43,24 +52,32 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ("maml", {"conjugate_gradient_steps": 0}, "conjugate_gradient_steps=0 must be greater"),
         ("maml", {"line_search_steps": 0}, "line_search_steps=0 must be greater than zero"),
         ("maml", {"line_search_shrink": 1.0}, "line_search_shrink=1.0 must lie between"),
-        ("promp", {"clip": 0.0}, "clip=0.0 must be greater than zero"),
-        ("promp", {"epochs": 0}, "epochs=0 must be greater than zero"),
+        ("promp", {"clip_range": 0.0}, "clip_range=0.0 must be greater than zero"),
+        ("promp", {"num_epochs": 0}, "num_epochs=0 must be greater than zero"),
         ("promp", {"learning_rate": -1.0}, "learning_rate=-1.0 must be greater than zero"),
         ("promp", {"target_kl": 0.0}, "target_kl=0.0 must be greater than zero"),
-        ("promp", {"initial_price": -1.0}, "initial_price=-1.0 must lie between 0.0 and 1000000.0"),
-        ("emaml", {"exploration": -1.0}, "exploration=-1.0 must lie between 0.0 and 1000000.0"),
-        ("meta_sgd", {"highest_rate": 0.0}, "highest_rate=0.0 must be greater than zero"),
-        ("meta_sgd", {"inner_rate": 2.0}, "inner_rate=2.0 is where the learnt rates begin"),
+        (
+            "promp",
+            {"initial_kl_coef": -1.0},
+            "initial_kl_coef=-1.0 must lie between 0.0 and 1000000.0",
+        ),
+        (
+            "emaml",
+            {"exploration_coef": -1.0},
+            "exploration_coef=-1.0 must lie between 0.0 and 1000000.0",
+        ),
+        ("meta_sgd", {"max_inner_lr": 0.0}, "max_inner_lr=0.0 must be greater than zero"),
+        ("meta_sgd", {"inner_lr": 2.0}, "inner_lr=2.0 is where the learnt rates begin"),
         ("maml", {"max_kl": float("inf")}, "max_kl=inf must be greater than zero, and finite"),
         ("reptile", {"adaptation_steps": 0}, "adaptation_steps=0 must be greater than zero"),
         ("emaml", {"adaptation_steps": 0}, "adaptation_steps=0 must be greater than zero"),
-        ("reptile", {"meta_rate": 0.0}, "meta_rate=0.0 must be greater than zero"),
+        ("reptile", {"outer_lr": 0.0}, "outer_lr=0.0 must be greater than zero"),
     ],
 )
 def test_options_out_of_range_are_refused(name, options, message):
     with pytest.raises(ConfigError, match=message):
         agent_config(name)(**options)
-    assert MetaSGDConfig(inner_rate=1.0).highest_rate == 1.0  # a bound itself is within
+    assert MetaSGDConfig(inner_lr=1.0).max_inner_lr == 1.0  # a bound itself is within
 
 
 @pytest.mark.parametrize(
@@ -88,7 +105,7 @@ def test_too_few_transitions_for_the_baseline_are_refused(name):
     agent = build(name)
     before = agent.state()
     tasks = BANDIT.sample_tasks(4, Seeds(0).torch("tasks"))
-    few = collect(BANDIT, tasks, agent.start(4), episodes=1, copies=5, seeds=Seeds(0))
+    few = collect(BANDIT, tasks, agent.start(4), episodes=1, rollouts_per_task=5, seeds=Seeds(0))
     with pytest.raises(ConfigError, match=r"has 6 weights .* 5 transitions .* Raise copies"):
         agent.adapt(agent.start(4), few)
     with pytest.raises(ConfigError, match=r"Raise copies"):
@@ -123,14 +140,14 @@ def test_an_inner_loss_that_is_not_finite_is_an_error_that_says_where():
     agent = build("promp")  # whose loss reads the acting policy's log-probabilities
     (phase,) = live(agent, steps=0)
     message = (
-        r"inner loss is nan, .* after 0 meta-iterations, task 1, inner step 1\. .*inner_rate=0.5"
+        r"inner loss is nan, .* after 0 meta-iterations, task 1, inner step 1\. .*inner_lr=0.5"
     )
     with pytest.raises(NonFiniteError, match=message):
         agent.adapt(agent.start(4), broken(phase, 1, "log_prob", torch.nan))
 
 
 def test_parameters_beyond_any_use_are_an_error_that_says_where():
-    agent = build("maml", inner_rate=1e6, normalise_advantages=False)
+    agent = build("maml", inner_lr=1e6, normalise_advantages=False)
     (phase,) = live(agent, steps=0)
     large = dataclasses.replace(phase, reward=1e6 * phase.reward)
     message = r"left the range of \+-1e\+06 after 0 meta-iterations, in inner step 1\."
@@ -196,9 +213,9 @@ def test_a_failure_half_way_through_an_update_is_undone(monkeypatch, name, succe
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_a_checkpoint_of_another_width_is_refused(name):
-    agent = build(name, hidden=(16,))
+    agent = build(name, hidden_sizes=(16,))
     before = agent.state()
-    other = build(name, hidden=(8,))
+    other = build(name, hidden_sizes=(8,))
     train(other, BANDIT, range(1))
     with pytest.raises(CheckpointError, match=r"should hold a vector of \[\d+\] .* has \[\d+\]"):
         agent.load_state(other.state())
@@ -212,7 +229,7 @@ def test_a_checkpoint_of_another_agent_is_refused():
         build("meta_sgd").load_state(build("maml").state())
 
 
-def test_prices_of_another_number_of_inner_steps_are_refused():
+def test_kl_coefficients_of_another_number_of_inner_steps_are_refused():
     agent, other = build("promp", adaptation_steps=1), build("promp", adaptation_steps=2)
     before = agent.state()
     with pytest.raises(

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents.gradient.inner_loop import Adaptation, FixedRate, LearntRates
+from metarl.agents.gradient.inner_loop import Adaptation, FixedRate, LearnedRates
 from metarl.agents.gradient.outer_loop import MetaProblem, expected_return
-from metarl.agents.gradient.pg_batch import Lesson
+from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.networks.action_heads import ActionHead
-from tests.adaptation_by_hand import (
+from tests.adaptation_by_definition import (
     Case,
     derivative_by_differences,
     gradient_by_autograd,
@@ -33,12 +33,12 @@ CASES = [
     Case(box=True, estimator="lvc", learnt_rates=True, inner_steps=2, learn_constants=False),
     Case(inner_steps=2, first_order=True),
     Case(box=True, estimator="dice", learnt_rates=True, inner_steps=2, first_order=True),
-    Case(inner_steps=2, hidden=()),
-    Case(inner_steps=3, later_rate=0.5, later_decay=0.6),
-    Case(box=True, learnt_rates=True, inner_steps=2, later_rate=0.5, every_step=True),
-    Case(inner_steps=2, every_step=True, common_scale=True),
-    Case(inner_steps=0, every_step=True, common_scale=True),
-    Case(box=True, inner_steps=1, hidden=(3,)),
+    Case(inner_steps=2, hidden_sizes=()),
+    Case(inner_steps=3, later_lr_scale=0.5, later_lr_decay=0.6),
+    Case(box=True, learnt_rates=True, inner_steps=2, later_lr_scale=0.5, multi_step_loss=True),
+    Case(inner_steps=2, multi_step_loss=True, shared_advantage_scale=True),
+    Case(inner_steps=0, multi_step_loss=True, shared_advantage_scale=True),
+    Case(box=True, inner_steps=1, hidden_sizes=(3,)),
 ]
 
 
@@ -51,11 +51,11 @@ def name(case: Case) -> str:
     return " ".join(changed) or "plain"
 
 
-def adapt(case: Case, vector: Tensor, lessons: list[Lesson]) -> Adaptation:
+def adapt(case: Case, vector: Tensor, lessons: list[PGBatch]) -> Adaptation:
     return Adaptation(case.problem(), vector, lessons)
 
 
-def meta_gradient(case: Case, vector: Tensor, lessons: list[Lesson]) -> tuple[float, Tensor]:
+def meta_gradient(case: Case, vector: Tensor, lessons: list[PGBatch]) -> tuple[float, Tensor]:
     """Of the adapted policies' return."""
     problem = case.meta_problem(lessons)
     return problem.differentiated(expected_return, problem.adapt(vector))
@@ -116,13 +116,13 @@ def test_pushing_forward_is_the_derivative_of_what_the_adapted_policies_say(case
     here = adapt(case, vector, lessons)
     phases = range(case.inner_steps + 1)
     for direction in directions(case):
-        pushed = here.push_forward(direction, phases)
+        pushed = here.jvp(direction, phases)
         for phase in phases:
             found = derivative_by_differences(
                 lambda at, k=phase: adapt(case, at, lessons).raw[k], vector, direction
             )
             torch.testing.assert_close(pushed[phase], found, rtol=1e-6, atol=1e-8)
-        (last,) = here.push_forward(direction, [case.inner_steps])
+        (last,) = here.jvp(direction, [case.inner_steps])
         assert torch.equal(last, pushed[-1])
 
 
@@ -132,9 +132,9 @@ def test_pulling_back_is_the_transpose_of_pushing_forward(case):
     here = adapt(case, vector, lessons)
     phases = range(case.inner_steps + 1)
     seen = [torch.randn(each.shape, generator=torch.manual_seed(1)).double() for each in here.raw]
-    back = here.pull_back(seen)
+    back = here.vjp(seen)
     for direction in directions(case):
-        pushed = here.push_forward(direction, phases)
+        pushed = here.jvp(direction, phases)
         forward = sum((one * two).sum() for one, two in zip(seen, pushed, strict=True))
         torch.testing.assert_close(forward, back @ direction, **EXACT)
 
@@ -202,10 +202,10 @@ class LinearHead(ActionHead):
         raise NotImplementedError
 
 
-@pytest.mark.parametrize(("hidden", "bent"), [((), False), ((4,), True)])
-def test_first_order_is_exact_only_where_the_inner_loss_has_no_curvature(hidden, bent):
+@pytest.mark.parametrize(("hidden_sizes", "bent"), [((), False), ((4,), True)])
+def test_first_order_is_exact_only_where_the_inner_loss_has_no_curvature(hidden_sizes, bent):
     # A linear network under a linear loss: the Hessian vanishes. A hidden layer brings it back.
-    case = Case(box=True, hidden=hidden, inner_steps=2)
+    case = Case(box=True, hidden_sizes=hidden_sizes, inner_steps=2)
     lessons = case.lessons()
     exact = case.problem()
     exact = dataclasses.replace(
@@ -286,7 +286,7 @@ def test_equal_rates_are_one_rate(box):
 
 
 def test_rates_are_kept_between_zero_and_the_highest():
-    rule = LearntRates(0.5, 2.0)
+    rule = LearnedRates(0.5, 2.0)
     assert rule.initial(3).tolist() == [0.5, 0.5, 0.5]
     assert rule.project(torch.tensor([-1.0, 0.0, 0.7, 2.0, 9.0])).tolist() == pytest.approx(
         [0.0, 0.0, 0.7, 2.0, 2.0]
@@ -295,7 +295,7 @@ def test_rates_are_kept_between_zero_and_the_highest():
 
 
 def test_all_steps_but_the_first_are_scaled():
-    case = Case(later_rate=0.25, later_decay=0.5)
+    case = Case(later_lr_scale=0.25, later_lr_decay=0.5)
     lessons, vector = case.lessons(), case.vector()
     problem = case.problem()
     params, own = vector.expand(3, -1).contiguous(), torch.zeros(0)
@@ -318,6 +318,6 @@ def test_on_other_experience_the_parameters_are_the_same_and_the_derivatives_its
         change = change - case.rate * problem.slope(slope.params, data).times_hessian(change)
     last = problem.network.forward(here.params, others[-1].inputs)
     wanted = problem.network.tangent(here.params, last, change)
-    torch.testing.assert_close(there.push_forward(direction, [2])[0], wanted, **EXACT)
-    (before,), (again,) = (each.push_forward(direction, [2]) for each in (here, here.on(lessons)))
+    torch.testing.assert_close(there.jvp(direction, [2])[0], wanted, **EXACT)
+    (before,), (again,) = (each.jvp(direction, [2]) for each in (here, here.on(lessons)))
     assert torch.equal(before, again)

@@ -15,14 +15,14 @@ pytestmark = [pytest.mark.learning, pytest.mark.usefixtures("one_thread")]
 
 # The observation never changes, so the curvature is almost nothing in most directions; without
 # much damping each step is noise along these.
-TRUST_REGION = {"inner_rate": 1.0, "damping": 0.3}
+TRUST_REGION = {"inner_lr": 1.0, "damping": 0.3}
 LEARNERS = {
     "maml": TRUST_REGION,
     "fomaml": TRUST_REGION,
     "emaml": TRUST_REGION,
     "meta_sgd": TRUST_REGION,
-    "promp": {"inner_rate": 1.0, "learning_rate": 0.01},
-    "reptile": {"inner_rate": 1.0, "meta_rate": 0.3},
+    "promp": {"inner_lr": 1.0, "learning_rate": 0.01},
+    "reptile": {"inner_lr": 1.0, "outer_lr": 0.3},
 }
 
 
@@ -36,7 +36,7 @@ def returns(
     **options: object,
 ) -> np.ndarray:
     """Mean return before and after each adaptation step of a short training, [K + 1]."""
-    sizes = {"num_tasks": 20, "copies": 20, "hidden": (16,), "iterations": 30}
+    sizes = {"num_tasks": 20, "rollouts_per_task": 20, "hidden_sizes": (16,), "iterations": 30}
     run = metarl.train(
         agent,
         "metarl/GoalBandit-v0",
@@ -72,8 +72,8 @@ def test_the_untrained_step_does_not(agent, tmp_path):
 
 
 # Meta-SGD would learn to adapt from rates of zero: it is the bound that holds it.
-NO_STEP = {agent: {"inner_rate": 0.0} for agent in LEARNERS} | {
-    "meta_sgd": {"inner_rate": 0.0, "highest_rate": 1e-6}
+NO_STEP = {agent: {"inner_lr": 0.0} for agent in LEARNERS} | {
+    "meta_sgd": {"inner_lr": 0.0, "max_inner_lr": 1e-6}
 }
 
 
@@ -84,7 +84,7 @@ def test_without_a_step_it_stays_a_guess(agent, tmp_path):
 
 
 def test_rates_are_learnt_from_nothing(tmp_path):
-    options = TRUST_REGION | {"inner_rate": 0.0, "highest_rate": 5.0}
+    options = TRUST_REGION | {"inner_lr": 0.0, "max_inner_lr": 5.0}
     before, after = returns("meta_sgd", tmp_path, **options)
     assert 0.45 <= before <= 0.55
     assert after >= 0.9
@@ -96,7 +96,7 @@ def test_reptile_of_one_step_is_joint_training_and_learns_no_adaptation(tmp_path
 
 
 def test_the_pretrained_learn_what_all_tasks_share_and_nothing_for_others(tmp_path):
-    options = {"held_out_arms": 1, "inner_rate": 1.0, "damping": 0.3}
+    options = {"held_out_arms": 1, "inner_lr": 1.0, "damping": 0.3}
     before, _ = returns("pretrained", tmp_path / "same", split="train", **options)
     assert before >= 0.95  # the goal is the first arm
     before, after = returns("pretrained", tmp_path / "other", **options)
@@ -106,12 +106,12 @@ def test_the_pretrained_learn_what_all_tasks_share_and_nothing_for_others(tmp_pa
 
 def test_the_pretrained_learn_no_adaptation_but_have_that_of_their_rate(tmp_path):
     # Whatever one policy does, it earns 0.5 over these tasks: there is nothing to train for.
-    options = {"inner_rate": 1.0, "damping": 0.3}
+    options = {"inner_lr": 1.0, "damping": 0.3}
     _, after = returns("pretrained", tmp_path / "trained", **options)
     assert after <= 0.75
     options["iterations"] = 1
     for rate, low, high in ((0.0, 0.45, 0.55), (1.0, 0.6, 0.8), (5.0, 0.9, 1.0)):
         _, after = returns(
-            "pretrained", tmp_path / str(rate), at_evaluation={"inner_rate": rate}, **options
+            "pretrained", tmp_path / str(rate), at_evaluation={"inner_lr": rate}, **options
         )
         assert low <= after <= high

@@ -16,28 +16,33 @@ from metarl.agents.gradient.outer_loop import (
     TrustRegion,
     expected_return,
 )
-from metarl.agents.gradient.pg_batch import Lesson
+from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.agents.gradient.proximal import Proximal
 from metarl.errors import NonFiniteError
-from tests.adaptation_by_hand import Case, gradient_by_autograd
+from tests.adaptation_by_definition import Case, gradient_by_autograd
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CASES = [
-    Case(hidden=(2,), num_tasks=2),
-    Case(hidden=(2,), num_tasks=2, box=True, estimator="lvc", inner_steps=2, rate=0.2),
-    Case(hidden=(2,), num_tasks=2, box=True, learnt_rates=True),
-    Case(hidden=(2,), num_tasks=2, estimator="dice", learnt_rates=True),
-    Case(hidden=(2,), num_tasks=2, inner_steps=0),
-    Case(hidden=(2,), num_tasks=2, first_order=True),
+    Case(hidden_sizes=(2,), num_tasks=2),
+    Case(hidden_sizes=(2,), num_tasks=2, box=True, estimator="lvc", inner_steps=2, rate=0.2),
+    Case(hidden_sizes=(2,), num_tasks=2, box=True, learnt_rates=True),
+    Case(hidden_sizes=(2,), num_tasks=2, estimator="dice", learnt_rates=True),
+    Case(hidden_sizes=(2,), num_tasks=2, inner_steps=0),
+    Case(hidden_sizes=(2,), num_tasks=2, first_order=True),
     Case(
-        hidden=(2,), num_tasks=2, inner_steps=2, every_step=True, common_scale=True, later_rate=0.5
+        hidden_sizes=(2,),
+        num_tasks=2,
+        inner_steps=2,
+        multi_step_loss=True,
+        shared_advantage_scale=True,
+        later_lr_scale=0.5,
     ),
 ]
-ONE = Case(box=True, hidden=(3,))
+ONE = Case(box=True, hidden_sizes=(3,))
 
 
-def meta_problem(case: Case) -> tuple[MetaProblem, Tensor, list[Lesson]]:
+def meta_problem(case: Case) -> tuple[MetaProblem, Tensor, list[PGBatch]]:
     lessons = case.lessons()
     return case.meta_problem(lessons), case.vector(), lessons
 
@@ -54,10 +59,10 @@ def trust_region(**options: object) -> TrustRegion:
     return TrustRegion(**defaults | options)
 
 
-def hessian_of_divergence(case: Case, vector: Tensor, lessons: list[Lesson]) -> Tensor:
+def hessian_of_divergence(case: Case, vector: Tensor, lessons: list[PGBatch]) -> Tensor:
     """Full, [Q, Q], by autograd through the inner steps."""
     at = vector.clone().requires_grad_()
-    divergence = case.judged_divergence(vector.clone(), at, lessons)
+    divergence = case.outer_divergence(vector.clone(), at, lessons)
     (gradient,) = torch.autograd.grad(divergence, at, create_graph=True)
     rows = [torch.autograd.grad(each, at, retain_graph=True)[0] for each in gradient]
     return torch.stack(rows)
@@ -76,14 +81,17 @@ def test_a_full_step_solves_for_the_gradient_and_is_as_long_as_allowed(case):
     loss, gradient = gradient_by_autograd(lambda at: case.expected_return(at, lessons), vector)
     way = torch.linalg.solve(curvature, gradient)
     step = way * (2 * 1e-6 / (way @ curvature @ way)).sqrt()
-    judging = {"every_step": case.every_step, "common_scale": case.common_scale}
+    judging = {
+        "multi_step_loss": case.multi_step_loss,
+        "shared_advantage_scale": case.shared_advantage_scale,
+    }
     rule = trust_region(max_divergence=1e-6, damping=0.1, steps=500, **judging)
     moved, report = rule.update(problem, vector)
     assert report["line_search_share"] == 1.0
     torch.testing.assert_close(moved, vector - step, rtol=0, atol=1e-7)
     assert step.abs().max() > 1e-4
     assert report["outer_loss"] == pytest.approx(loss)
-    assert report["gradient_norm"] == pytest.approx(float(gradient.norm()))
+    assert report["grad_norm"] == pytest.approx(float(gradient.norm()))
 
 
 def test_the_curvature_may_be_measured_on_fewer_copies():
@@ -91,7 +99,7 @@ def test_the_curvature_may_be_measured_on_fewer_copies():
     hessian, axes = hessian_of_divergence(ONE, vector, lessons), torch.eye(len(vector)).double()
     here, found = problem.adapt(vector), {}
     for copies in (None, 4, 3):
-        product = trust_region(damping=0.0, copies=copies)._curvature(problem, here)
+        product = trust_region(damping=0.0, rollouts_per_task=copies)._curvature(problem, here)
         found[copies] = torch.stack([product(axis) for axis in axes])
     torch.testing.assert_close(found[None], hessian, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(found[4], found[None], rtol=1e-12, atol=1e-12)  # all there are
@@ -103,7 +111,10 @@ def test_the_curvature_may_be_measured_on_fewer_copies():
 @pytest.mark.parametrize("case", CASES)
 def test_an_accepted_step_keeps_the_bound_and_lowers_the_objective(case):
     problem, vector, lessons = meta_problem(case)
-    judging = {"every_step": case.every_step, "common_scale": case.common_scale}
+    judging = {
+        "multi_step_loss": case.multi_step_loss,
+        "shared_advantage_scale": case.shared_advantage_scale,
+    }
     moved, report = trust_region(damping=0.01, **judging).update(problem, vector)
     before, after = (objective_by_hand(case, at, lessons) for at in (vector, moved))
     divergence = divergence_by_hand(case, vector, moved, lessons)
@@ -128,12 +139,12 @@ def test_the_longest_candidate_that_is_good_enough_is_taken(bound):
         assert good == (shorter == tried - 1)
 
 
-def objective_by_hand(case: Case, vector: Tensor, lessons: list[Lesson]) -> float:
+def objective_by_hand(case: Case, vector: Tensor, lessons: list[PGBatch]) -> float:
     return float(case.expected_return(vector.clone(), lessons).detach())
 
 
-def divergence_by_hand(case: Case, old: Tensor, new: Tensor, lessons: list[Lesson]) -> float:
-    return float(case.judged_divergence(old.clone(), new.clone(), lessons).detach())
+def divergence_by_hand(case: Case, old: Tensor, new: Tensor, lessons: list[PGBatch]) -> float:
+    return float(case.outer_divergence(old.clone(), new.clone(), lessons).detach())
 
 
 class Elsewhere:
@@ -176,7 +187,7 @@ def test_a_gradient_that_is_not_finite_is_an_error():
 
 
 def test_learnt_rates_stay_within_their_bounds():
-    case = Case(learnt_rates=True, hidden=(3,))
+    case = Case(learnt_rates=True, hidden_sizes=(3,))
     problem, vector, _ = meta_problem(case)
     vector[case.size :: 2] = 0.0
     vector[case.size + 1 :: 2] = 2 * case.rate
@@ -190,7 +201,7 @@ def test_learnt_rates_stay_within_their_bounds():
     assert ((rates - before)[~inside] == 0).all()
 
 
-def exploration_by_hand(case: Case, at: Tensor, lessons: list[Lesson], weight: float) -> Tensor:
+def exploration_by_hand(case: Case, at: Tensor, lessons: list[PGBatch], weight: float) -> Tensor:
     returns = lessons[-1].episode_return
     worth = (returns - returns.mean()) / returns.std(correction=0)
     loss = case.expected_return(at, lessons)
@@ -202,7 +213,7 @@ def exploration_by_hand(case: Case, at: Tensor, lessons: list[Lesson], weight: f
     return loss
 
 
-@pytest.mark.parametrize("case", [ONE, Case(estimator="dice", inner_steps=2, hidden=(3,))])
+@pytest.mark.parametrize("case", [ONE, Case(estimator="dice", inner_steps=2, hidden_sizes=(3,))])
 def test_exploration_pays_the_first_policy_for_the_return_after_adaptation(case):
     problem, vector, lessons = meta_problem(case)
     here = problem.adapt(vector)
@@ -221,11 +232,11 @@ def proximal(case: Case, **options: object) -> Proximal:
     defaults = {
         "inner_steps": case.inner_steps,
         "size": len(case.vector()),
-        "clip": 0.2,
-        "epochs": 4,
+        "clip_range": 0.2,
+        "num_epochs": 4,
         "learning_rate": 0.02,
         "target": 0.01,
-        "price": 0.5,
+        "kl_coef": 0.5,
         "device": torch.device("cpu"),
     }
     rule = Proximal(**defaults | options)
@@ -233,8 +244,8 @@ def proximal(case: Case, **options: object) -> Proximal:
     return rule
 
 
-def clipped_by_hand(case: Case, old: Tensor, at: Tensor, lessons: list[Lesson]) -> Tensor:
-    """With a clip of 0.2 and a price of 0.5."""
+def clipped_by_hand(case: Case, old: Tensor, at: Tensor, lessons: list[PGBatch]) -> Tensor:
+    """With a clip of 0.2 and a KL coefficient of 0.5."""
     loss = torch.zeros((), dtype=torch.float64)
     for task in range(case.num_tasks):
         params = case.phases(at, lessons, task)[-1]
@@ -251,9 +262,10 @@ def clipped_by_hand(case: Case, old: Tensor, at: Tensor, lessons: list[Lesson]) 
 
 
 @pytest.mark.parametrize(
-    "case", [ONE, Case(estimator="lvc", inner_steps=2, hidden=(2,), num_tasks=2, learnt_rates=True)]
+    "case",
+    [ONE, Case(estimator="lvc", inner_steps=2, hidden_sizes=(2,), num_tasks=2, learnt_rates=True)],
 )
-def test_promp_takes_steps_of_adam_on_its_clipped_and_priced_objective(case):
+def test_promp_takes_steps_of_adam_on_its_clipped_and_penalised_objective(case):
     problem, vector, lessons = meta_problem(case)
     vector[case.size :: 2] = 2 * case.rate  # where rates are kept below
     moved, report = proximal(case).update(problem, vector)
@@ -279,7 +291,7 @@ def test_promp_takes_steps_of_adam_on_its_clipped_and_priced_objective(case):
         assert report[f"first_policy_kl_{phase}"] == wanted
 
 
-def test_prices_double_above_the_target_halve_below_it_and_else_stay():
+def test_kl_coefficients_double_above_the_target_halve_below_it_and_else_stay():
     case = dataclasses.replace(ONE, inner_steps=2)
     problem, vector, _ = meta_problem(case)
     _, report = proximal(case).update(problem, vector)
@@ -293,24 +305,26 @@ def test_prices_double_above_the_target_halve_below_it_and_else_stay():
             0.5 * (2.0 if kl / target > 1.5 else 0.5 if kl / target < 1 / 1.5 else 1.0)
             for kl in seen
         ]
-        assert [report["first_policy_price_0"], report["first_policy_price_1"]] == expected
-        assert rule.state()["price"].tolist() == expected
+        assert [report["first_policy_kl_coef_0"], report["first_policy_kl_coef_1"]] == expected
+        assert rule.state()["kl_coef"].tolist() == expected
 
 
 @pytest.mark.parametrize(("target", "bound"), [(1e9, 0.5 / 1000), (1e-9, 0.5 * 1000)])
-def test_a_price_never_goes_so_far_that_it_could_not_come_back(target, bound):
+def test_a_kl_coefficient_never_goes_so_far_that_it_could_not_come_back(target, bound):
     problem, vector, _ = meta_problem(ONE)
-    rule = proximal(ONE, target=target, epochs=1)
+    rule = proximal(ONE, target=target, num_epochs=1)
     for _ in range(12):
         rule.update(problem, vector)
-    assert rule.state()["price"].tolist() == pytest.approx([bound])
+    assert rule.state()["kl_coef"].tolist() == pytest.approx([bound])
 
 
-def test_a_higher_price_holds_the_first_policies_back():
+def test_a_higher_kl_coefficient_holds_the_first_policies_back():
     problem, vector, _ = meta_problem(ONE)
     cheap, dear = (
-        proximal(ONE, price=price, epochs=20).update(problem, vector)[1]["first_policy_kl_0"]
-        for price in (0.0, 50.0)
+        proximal(ONE, kl_coef=kl_coef, num_epochs=20).update(problem, vector)[1][
+            "first_policy_kl_0"
+        ]
+        for kl_coef in (0.0, 50.0)
     )
     assert dear < 0.2 * cheap
 
@@ -332,7 +346,7 @@ def test_reptile_moves_towards_the_mean_of_the_adapted_parameters():
     adapted = case.adapted(vector, lessons)
     moved, report = Averaging(0.25).update(problem, vector)
     torch.testing.assert_close(moved, vector + 0.25 * (adapted.mean(0) - vector))
-    assert report["gradient_norm"] == pytest.approx(float((adapted.mean(0) - vector).norm()))
+    assert report["grad_norm"] == pytest.approx(float((adapted.mean(0) - vector).norm()))
 
 
 def test_reptile_with_one_task_and_one_step_is_a_gradient_step():

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents.gradient.pg_batch import Lesson, lesson
+from metarl.agents.gradient.pg_batch import PGBatch, lesson
 from metarl.errors import ConfigError, NonFiniteError
 from metarl.networks.action_heads import action_head
 from metarl.trajectory import Trajectory
-from tests.adaptation_by_hand import BOX, DISCRETE, Case
+from tests.adaptation_by_definition import BOX, DISCRETE, Case
 
 LENGTHS = [
     # of the episodes in each copy of each task: they differ, and so do the lives
@@ -75,7 +75,9 @@ def episodes(task: int, copy: int) -> list[list[int]]:
     return [list(range(*pair)) for pair in pairwise(ends)]
 
 
-def lesson_by_definition(phase: Trajectory, gamma: float, lam: float) -> dict[str, np.ndarray]:
+def lesson_by_definition(
+    phase: Trajectory, gamma: float, gae_lambda: float
+) -> dict[str, np.ndarray]:
     """Discounted rewards and values, advantages [T, N, B] and mean returns [N]; no normalising."""
     reward = phase.reward.double().numpy()
     names = ("advantage", "reward", "value")
@@ -94,7 +96,7 @@ def lesson_by_definition(phase: Trajectory, gamma: float, lam: float) -> dict[st
                 for k in (k for k in episode if k >= t):
                     after = value[k + 1, b] if k + 1 in episode else 0.0
                     delta = reward[k, task, b] + gamma * after - value[k, b]
-                    found["advantage"][t, task, b] += (gamma * lam) ** (k - t) * delta
+                    found["advantage"][t, task, b] += (gamma * gae_lambda) ** (k - t) * delta
                 discount = gamma ** (t - episode[0])
                 found["reward"][t, task, b] = discount * reward[t, task, b]
                 found["value"][t, task, b] = discount * value[t, b]
@@ -104,11 +106,11 @@ def lesson_by_definition(phase: Trajectory, gamma: float, lam: float) -> dict[st
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 2e-4)])
-@pytest.mark.parametrize(("gamma", "lam"), [(0.9, 1.0), (0.95, 0.7), (1.0, 0.0)])
-def test_it_is_what_the_definition_says_episode_by_episode(dtype, tolerance, gamma, lam):
+@pytest.mark.parametrize(("gamma", "gae_lambda"), [(0.9, 1.0), (0.95, 0.7), (1.0, 0.0)])
+def test_it_is_what_the_definition_says_episode_by_episode(dtype, tolerance, gamma, gae_lambda):
     phase = live(dtype)
-    wanted = lesson_by_definition(phase, gamma, lam)
-    data = lesson(phase, gamma=gamma, lam=lam, normalise=False)
+    wanted = lesson_by_definition(phase, gamma, gae_lambda)
+    data = lesson(phase, gamma=gamma, gae_lambda=gae_lambda, normalise=False)
     for name in ("advantage", "reward", "value"):
         got = getattr(data, name)
         assert got.dtype == dtype
@@ -120,7 +122,7 @@ def test_it_is_what_the_definition_says_episode_by_episode(dtype, tolerance, gam
 def test_normalised_by_the_mean_and_deviation_of_each_task():
     phase = live()
     wanted = lesson_by_definition(phase, 0.9, 0.8)
-    data = lesson(phase, gamma=0.9, lam=0.8, normalise=True)
+    data = lesson(phase, gamma=0.9, gae_lambda=0.8, normalise=True)
     for task in range(3):
         lived = phase.valid[:, task].numpy()
         raw = wanted["advantage"][:, task][lived]
@@ -135,7 +137,7 @@ def test_normalised_by_the_mean_and_deviation_of_each_task():
 
 
 def test_the_deviation_says_how_to_undo_the_normalising():
-    plain, divided = (lesson(live(), gamma=0.9, lam=0.8, normalise=n) for n in (False, True))
+    plain, divided = (lesson(live(), gamma=0.9, gae_lambda=0.8, normalise=n) for n in (False, True))
     assert plain.deviation.tolist() == [1.0, 1.0, 1.0]
     per_task = divided.deviation.view(1, -1, 1)
     torch.testing.assert_close(divided.reward * per_task, plain.reward)
@@ -145,11 +147,11 @@ def test_the_deviation_says_how_to_undo_the_normalising():
 
 
 def test_fewer_copies_are_the_first_of_all():
-    data = lesson(live(), gamma=0.9, lam=0.8, normalise=True)
-    few = data.of_copies(3)
+    data = lesson(live(), gamma=0.9, gae_lambda=0.8, normalise=True)
+    few = data.take_rollouts(3)
     assert few.inputs.shape == (11 * 3, 3, 2)
     assert torch.equal(few.over_time(few.inputs), data.over_time(data.inputs)[:, :, :3])
-    for field in dataclasses.fields(Lesson):
+    for field in dataclasses.fields(PGBatch):
         one, two = getattr(few, field.name), getattr(data, field.name)
         if field.name in ("deviation", "episode_return"):
             assert torch.equal(one, two), field.name
@@ -158,7 +160,9 @@ def test_fewer_copies_are_the_first_of_all():
 
 
 def test_the_unit_of_rewards_is_nothing_to_normalised_advantages():
-    small, large = (lesson(live(scale=s), gamma=0.9, lam=1.0, normalise=True) for s in (1, 1000))
+    small, large = (
+        lesson(live(scale=s), gamma=0.9, gae_lambda=1.0, normalise=True) for s in (1, 1000)
+    )
     torch.testing.assert_close(small.advantage, large.advantage, rtol=0, atol=1e-6)
     torch.testing.assert_close(small.reward, large.reward, rtol=0, atol=1e-6)
     assert (large.episode_return != small.episode_return).all()
@@ -168,7 +172,7 @@ def test_one_task_learns_nothing_from_another():
     phase = live()
     reward = phase.reward.clone()
     reward[:, 1] *= 5
-    options = {"gamma": 0.9, "lam": 0.8, "normalise": False}
+    options = {"gamma": 0.9, "gae_lambda": 0.8, "normalise": False}
     one, two = (lesson(p, **options) for p in (phase, dataclasses.replace(phase, reward=reward)))
     for name in ("advantage", "reward", "value"):
         same = (getattr(one, name) == getattr(two, name)).all(2).all(0)
@@ -184,7 +188,7 @@ def test_what_idle_lanes_saw_is_nothing():
         obs=phase.obs.masked_fill(idle.unsqueeze(-1), 7.0),
         log_prob=phase.log_prob.masked_fill(idle, -3.0),
     )
-    one, two = (lesson(p, gamma=0.9, lam=0.8, normalise=True) for p in (phase, changed))
+    one, two = (lesson(p, gamma=0.9, gae_lambda=0.8, normalise=True) for p in (phase, changed))
     for name in ("advantage", "reward", "value"):
         assert torch.equal(getattr(one, name)[~idle], getattr(two, name)[~idle]), name
     assert torch.equal(one.episode_return, two.episode_return)
@@ -193,14 +197,14 @@ def test_what_idle_lanes_saw_is_nothing():
 
 def test_axes_come_back_in_the_order_of_time_task_copy():
     phase = live()
-    data = lesson(phase, gamma=0.9, lam=1.0, normalise=False)
+    data = lesson(phase, gamma=0.9, gae_lambda=1.0, normalise=False)
     assert data.inputs.shape == (11 * 4, 3, 2)
     assert torch.equal(data.over_time(data.inputs), phase.obs)
     assert torch.equal(data.over_time(data.inputs[..., 0]), phase.obs[..., 0])
 
 
 def test_a_mean_is_over_what_was_lived_in_a_task_and_then_over_tasks():
-    data = lesson(live(), gamma=0.9, lam=1.0, normalise=False)
+    data = lesson(live(), gamma=0.9, gae_lambda=1.0, normalise=False)
     value = torch.arange(11.0).view(-1, 1, 1) + torch.tensor([0.0, 50.0, 900.0]).view(1, -1, 1)
     value = value.expand(11, 3, 4).double()
     each = []
@@ -234,7 +238,7 @@ def test_too_few_transitions_for_the_baseline_are_refused():
         **{f.name: getattr(phase, f.name)[:1, :, :3] for f in dataclasses.fields(Trajectory)}
     )
     with pytest.raises(ConfigError, match=r"has 8 weights .* each task gives 3 transitions"):
-        lesson(few, gamma=0.9, lam=1.0, normalise=True)
+        lesson(few, gamma=0.9, gae_lambda=1.0, normalise=True)
 
 
 def test_a_reward_that_is_not_finite_is_an_error_that_names_the_task():
@@ -242,10 +246,10 @@ def test_a_reward_that_is_not_finite_is_an_error_that_names_the_task():
     reward = phase.reward.clone()
     reward[0, 2, 1] = torch.inf
     with pytest.raises(NonFiniteError, match=r"baseline of task 2 has no finite fit"):
-        lesson(dataclasses.replace(phase, reward=reward), gamma=0.9, lam=1.0, normalise=True)
+        lesson(dataclasses.replace(phase, reward=reward), gamma=0.9, gae_lambda=1.0, normalise=True)
 
 
 def test_a_lesson_is_complete():
-    data = lesson(live(), gamma=0.9, lam=1.0, normalise=True)
-    for field in dataclasses.fields(Lesson):
+    data = lesson(live(), gamma=0.9, gae_lambda=1.0, normalise=True)
+    for field in dataclasses.fields(PGBatch):
         assert bool(getattr(data, field.name).isfinite().all()), field.name

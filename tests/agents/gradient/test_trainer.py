@@ -10,7 +10,7 @@ from metarl.agents.gradient.emaml import EMAMLConfig
 from metarl.agents.gradient.maml import FOMAMLConfig, MAMLConfig
 from metarl.agents.gradient.pretrained import PretrainedConfig
 from metarl.agents.gradient.promp import ProMPConfig
-from tests.gradient_lives import AGENTS, BANDIT, FAMILIES, WALK, assert_same, build, live, train
+from tests.gradient_rollouts import AGENTS, BANDIT, FAMILIES, WALK, assert_same, build, live, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,7 +72,7 @@ def test_adapting_changes_neither_the_policy_nor_the_agent():
 
 @pytest.mark.parametrize("trained", [0, 1, 2])
 def test_all_steps_but_the_first_are_shorter(trained):
-    agent = build("maml", adaptation_steps=trained, later_rate=0.25, later_decay=0.8)
+    agent = build("maml", adaptation_steps=trained, later_lr_scale=0.25, later_lr_decay=0.8)
     (phase,) = live(agent, steps=0)
     policy = agent.start(4)
     whole = agent.adapt(policy, phase).params - policy.params
@@ -93,7 +93,7 @@ def test_meta_sgd_begins_as_maml():
 
 
 def test_learnt_rates_leave_their_start_and_stay_within_their_bounds():
-    agent = build("meta_sgd", highest_rate=0.6, max_kl=0.5)
+    agent = build("meta_sgd", max_inner_lr=0.6, max_kl=0.5)
     size = agent.start(1).params.shape[1]
     train(agent, BANDIT, range(8))
     rates = agent.state()["vector"][size:]
@@ -104,7 +104,7 @@ def test_learnt_rates_leave_their_start_and_stay_within_their_bounds():
 
 
 def test_reptile_with_one_task_and_one_step_goes_where_the_task_went():
-    agent = build("reptile", num_tasks=1, adaptation_steps=1, meta_rate=1.0)
+    agent = build("reptile", num_tasks=1, adaptation_steps=1, outer_lr=1.0)
     phases = live(agent, num_tasks=1)
     adapted = agent.adapt(agent.start(1), phases[0]).params
     before = agent.start(1).params
@@ -128,29 +128,29 @@ def test_fixed_deviations_are_neither_adapted_nor_learnt():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("maml", {"inner_rate": 0.4}),
-        ("maml", {"later_rate": 0.9}),
-        ("maml", {"later_decay": 0.5}),
-        ("maml", {"every_step": True}),
-        ("maml", {"common_scale": True}),
+        ("maml", {"inner_lr": 0.4}),
+        ("maml", {"later_lr_scale": 0.9}),
+        ("maml", {"later_lr_decay": 0.5}),
+        ("maml", {"multi_step_loss": True}),
+        ("maml", {"shared_advantage_scale": True}),
         ("maml", {"estimator": "lvc"}),
         ("maml", {"first_order": True}),
         ("maml", {"activation": "relu"}),
         ("maml", {"gamma": 0.5}),
-        ("maml", {"lam": 0.5}),
+        ("maml", {"gae_lambda": 0.5}),
         ("maml", {"normalise_advantages": False}),
         ("maml", {"max_kl": 0.02}),
         ("maml", {"conjugate_gradient_steps": 2}),
-        ("maml", {"curvature_copies": 4}),
+        ("maml", {"curvature_rollouts": 4}),
         ("maml", {"damping": 1e-5}),
-        ("emaml", {"exploration": 0.5}),
-        ("meta_sgd", {"highest_rate": 0.5}),
-        ("promp", {"clip": 0.001}),
-        ("promp", {"epochs": 3}),
+        ("emaml", {"exploration_coef": 0.5}),
+        ("meta_sgd", {"max_inner_lr": 0.5}),
+        ("promp", {"clip_range": 0.001}),
+        ("promp", {"num_epochs": 3}),
         ("promp", {"learning_rate": 0.1}),
         ("promp", {"target_kl": 1e-6}),
-        ("promp", {"initial_price": 5.0}),
-        ("reptile", {"meta_rate": 0.3}),
+        ("promp", {"initial_kl_coef": 5.0}),
+        ("reptile", {"outer_lr": 0.3}),
     ],
 )
 def test_every_option_reaches_what_it_names(name, options):
@@ -162,7 +162,7 @@ def test_every_option_reaches_what_it_names(name, options):
 
 
 def test_the_first_policy_is_paid_not_fined_for_exploring():
-    assert EMAMLConfig(exploration=0.3).objective() == outer_loop.Exploration(0.3)
+    assert EMAMLConfig(exploration_coef=0.3).objective() == outer_loop.Exploration(0.3)
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -170,7 +170,7 @@ def test_what_is_reported_is_finite_and_says_how_far_the_inner_steps_went(name):
     agent = build(name, WALK)
     (report,) = train(agent, WALK, range(1))
     assert all(value == value and abs(value) != float("inf") for value in report.values())
-    assert report["gradient_norm"] > 0
+    assert report["grad_norm"] > 0
     for step in range(1, agent.adaptation_steps + 1):
         assert report[f"inner_kl_{step}"] > 0
         assert report[f"inner_gradient_norm_{step}"] > 0

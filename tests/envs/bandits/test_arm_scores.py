@@ -21,7 +21,7 @@ from metarl.envs.bandits.arm_scores import (
     tallied,
 )
 from metarl.envs.bandits.references import PullsHighest
-from tests.bandit_lives import percept_of, seeded
+from tests.bandit_rollouts import percept_of, seeded
 
 
 def test_the_tally_counts_what_was_lived():

@@ -18,7 +18,7 @@ from metarl.envs.bandits.multi_armed import BernoulliBandit
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from tests.bandit_lives import best_by_definition, exact_return
+from tests.bandit_rollouts import best_by_definition, exact_return
 
 
 @pytest.mark.parametrize(("arms", "pulls"), [(1, 4), (2, 1), (2, 6), (3, 4), (4, 3)])

@@ -8,8 +8,8 @@ from metarl.envs.bandits.dependent_arms import DependentBandit
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import BatchedWorld
-from tests.bandit_lives import seeded
+from metarl.tasks.family import TensorEnv
+from tests.bandit_rollouts import seeded
 
 DIFFICULTIES = {"uniform": None, "easy": 0.1, "medium": 0.25, "hard": 0.4}
 
@@ -19,7 +19,7 @@ def test_every_lane_equals_a_plain_loop_over_pulls(difficulty):
     family = DependentBandit(difficulty=difficulty)
     lanes, rng = 6, np.random.default_rng(0)
     tasks = family.sample_tasks(lanes, seeded(1))
-    world, luck_again = BatchedWorld(family, tasks, seeded(2)), seeded(2)
+    world, luck_again = TensorEnv(family, tasks, seeded(2)), seeded(2)
     seen = set()
     for _ in range(30):
         obs = world.reset()

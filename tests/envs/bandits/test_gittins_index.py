@@ -20,7 +20,7 @@ from metarl.envs.bandits.references import PullsHighest
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from tests.bandit_lives import exact_return, seeded
+from tests.bandit_rollouts import exact_return, seeded
 
 
 def tabulated(table_pulls, payouts, blanks, left):

@@ -10,8 +10,8 @@ from metarl.envs.bandits.informative_arm import InformativeArmBandit
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import BatchedWorld
-from tests.bandit_lives import seeded
+from metarl.tasks.family import TensorEnv
+from tests.bandit_rollouts import seeded
 
 
 def payout_by_definition(target, arm):
@@ -25,7 +25,7 @@ def test_every_arm_pays_what_the_definition_says():
     family = InformativeArmBandit()
     task = torch.arange(10).repeat_interleave(11)
     arm = torch.arange(11).repeat(10)
-    world = BatchedWorld(family, task, seeded(0))
+    world = TensorEnv(family, task, seeded(0))
     assert world.reset().tolist() == [[0.0]] * 110
     last = world.step(arm)
     expected = [payout_by_definition(t + 1, a + 1) for t in range(10) for a in range(11)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from metarl.envs.bandits.multi_armed import BernoulliBandit, GaussianBandit, GoalBandit
 from metarl.errors import ConfigError
-from metarl.tasks.family import BatchedWorld
+from metarl.tasks.family import TensorEnv
 
 FAMILIES = [
     BernoulliBandit(arms=3, pulls=7),
@@ -31,7 +31,7 @@ def probability_by_definition(family, task, arm):
 def test_every_lane_equals_a_plain_loop_over_pulls(family):
     lanes, rng = 6, np.random.default_rng(0)
     tasks = family.sample_tasks(lanes, seeded(1))
-    world, luck_again = BatchedWorld(family, tasks, seeded(2)), seeded(2)
+    world, luck_again = TensorEnv(family, tasks, seeded(2)), seeded(2)
     rewards = []
     for _ in range(40):
         obs = world.reset()
@@ -51,7 +51,7 @@ def test_every_lane_equals_a_plain_loop_over_pulls(family):
 def test_every_gaussian_lane_equals_a_plain_loop_over_pulls():
     family, lanes, rng = GaussianBandit(arms=3), 6, np.random.default_rng(0)
     tasks = family.sample_tasks(lanes, seeded(1))
-    world, luck_again = BatchedWorld(family, tasks, seeded(2)), seeded(2)
+    world, luck_again = TensorEnv(family, tasks, seeded(2)), seeded(2)
     for _ in range(20):
         obs = world.reset()
         arms = rng.integers(3, size=lanes)

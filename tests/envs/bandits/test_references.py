@@ -99,9 +99,9 @@ def test_every_reference_serves_every_copy_of_a_task():
         tasks = family.sample_tasks(4, Seeds(0).torch("tasks"))
         for name, reference in family.references(6).items():
             policy = reference.build(tasks)
-            lived = collect(family, tasks, policy, episodes=6, copies=5, seeds=Seeds(0))
+            lived = collect(family, tasks, policy, episodes=6, rollouts_per_task=5, seeds=Seeds(0))
             assert lived.action.shape == (6, 4, 5), name
-            again = collect(family, tasks, policy, episodes=6, copies=5, seeds=Seeds(0))
+            again = collect(family, tasks, policy, episodes=6, rollouts_per_task=5, seeds=Seeds(0))
             assert torch.equal(lived.action, again.action), name
 
 

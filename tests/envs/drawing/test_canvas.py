@@ -10,7 +10,7 @@ from metarl.envs.drawing import canvas
 from metarl.envs.drawing.canvas import AMBER, BLUE, INK, PALE, PAPER, SKY, VERMILION, Canvas, Pull
 from metarl.errors import ShapeError
 from metarl.plots import style
-from metarl.tasks.family import Moment
+from metarl.tasks.family import RenderFrame
 from tests.known_ids import FAMILIES
 
 
@@ -176,12 +176,12 @@ def test_other_axes_are_refused():
 def lived(family, task, actions, rewards=None):
     """A life of one lane: moments, and a new episode wherever one ends."""
     generator = torch.Generator().manual_seed(0)
-    life = [Moment(family.reset(task, generator), None, 0.0)]
+    life = [RenderFrame(family.reset(task, generator), None, 0.0)]
     for step, action in enumerate(actions):
         state, reward, terminated = family.step(task, life[-1].state, action, generator)
-        life.append(Moment(state, action, float(reward if rewards is None else rewards[step])))
+        life.append(RenderFrame(state, action, float(reward if rewards is None else rewards[step])))
         if bool(terminated) and step + 1 < len(actions):
-            life.append(Moment(family.reset(task, generator), None, 0.0))
+            life.append(RenderFrame(family.reset(task, generator), None, 0.0))
     return life
 
 
@@ -192,7 +192,7 @@ def test_a_bandit_shows_every_pull_so_far():
     life = lived(family, task, pulls, rewards=[0, 1, 0, 0, 1])
     expected = canvas.draw_arms([0.2, 0.8, 0.4], [0, 3, 2], Pull(1, 1.0))
     assert (family.render(task, life) == expected).all()
-    opening = [*life, Moment(life[0].state, None, 0.0)]
+    opening = [*life, RenderFrame(life[0].state, None, 0.0)]
     assert (family.render(task, opening) == expected).all()  # nothing flickers between pulls
     unpulled = canvas.draw_arms([0.2, 0.8, 0.4], [0, 0, 0])
     assert (family.render(task, life[:1]) == unpulled).all()
@@ -218,7 +218,7 @@ def test_navigation_follows_a_point_that_walks_away_or_breaks():
     away = lived(family, task, [torch.tensor([[-0.1, 0.0]])] * 30)
     picture = family.render(task, away)
     assert share(picture[:, :40], BLUE) > 0.005
-    beyond = [away[0], Moment(torch.tensor([[1e20, 0.0]]), away[1].action, 0.0)]
+    beyond = [away[0], RenderFrame(torch.tensor([[1e20, 0.0]]), away[1].action, 0.0)]
     assert family.render(task, beyond).shape == picture.shape
     broken = lived(family, task, [torch.tensor([[torch.nan, 0.0]])] * 2)
     assert family.render(task, broken).shape == picture.shape == (400, 400, 3)
@@ -229,8 +229,8 @@ def test_what_a_family_promises_to_draw_it_draws(task_id):
     family = metarl.make_family(task_id)
     generator = torch.Generator().manual_seed(0)
     task = family.sample_tasks(1, generator)
-    opening = [Moment(family.reset(task, generator), None, 0.0)]
-    if not family.draws:
+    opening = [RenderFrame(family.reset(task, generator), None, 0.0)]
+    if not family.can_render:
         with pytest.raises(NotImplementedError, match=f"{type(family).__name__} draws no pictures"):
             family.render(task, opening)
         return

@@ -23,7 +23,7 @@ from metarl.envs.drawing.canvas import (
 from metarl.envs.few_shot import drawing
 from metarl.envs.grids.drawing import TILE_COLOURS
 from metarl.envs.grids.krazy_rules import DEATH, GOAL, NORMAL, RIGHT, TRANSPORTER, UP
-from metarl.tasks.family import Moment
+from metarl.tasks.family import RenderFrame
 from tests.envs.drawing.test_canvas import at, lived, rgb, share, where
 
 ALL = (
@@ -60,7 +60,7 @@ def test_a_life_is_drawn_in_pictures_of_one_size_none_like_the_one_before(name):
 
 
 def test_only_what_came_after_the_latest_opening_is_of_this_episode():
-    opening, step = Moment(None, None, 0.0), Moment(None, torch.tensor([1]), 2.5)
+    opening, step = RenderFrame(None, None, 0.0), RenderFrame(None, torch.tensor([1]), 2.5)
     life = [opening, step, opening, step, step]
     assert list(layout.latest_episode(life)) == life[2:]
     assert layout.progress(life[2:], 9) == "step 2 of 9, reward +2.5"
@@ -193,9 +193,9 @@ def test_a_rare_way_is_square_in_the_past():
     dark = []
     for choice in (0, 1):  # both are paid in state 0
         life = [
-            Moment(opening, None, 0.0),
-            Moment(opening._replace(place=torch.tensor([1])), torch.tensor([choice]), 0.0),
-            Moment(opening, torch.tensor([0]), 1.0),
+            RenderFrame(opening, None, 0.0),
+            RenderFrame(opening._replace(place=torch.tensor([1])), torch.tensor([choice]), 0.0),
+            RenderFrame(opening, torch.tensor([0]), 1.0),
         ]
         y = round(SIZE - (78, 38)[choice])
         dark.append(share(family.render(task, life)[y - 6 : y + 6, 34:48], INK))

@@ -13,7 +13,7 @@ from metarl.envs.few_shot.images import image_set, register_images
 from metarl.errors import ConfigError, TaskError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import BatchedWorld, as_tasks, draw_tasks
+from metarl.tasks.family import TensorEnv, as_tasks, draw_tasks
 
 TINY = "tiny images of the tests"
 
@@ -76,7 +76,7 @@ def test_every_lane_equals_a_plain_loop_over_images(ways, shots, queries, reward
     )
     data, rng = image_set(TINY), np.random.default_rng(0)
     tasks = family.sample_tasks(8, seeded(0))
-    world = BatchedWorld(family, tasks, seeded(1))
+    world = TensorEnv(family, tasks, seeded(1))
     state = family.reset(tasks, seeded(1))  # what the world draws from the same seed
     obs = world.reset()
     plain = [
@@ -140,7 +140,7 @@ def test_support_order_queries_and_images_are_uniform():
 def test_the_label_shown_says_nothing_about_the_image_it_is_shown_with():
     family = FewShotClassification(images=TINY, ways=3, shots=2, queries=2)
     tasks = family.sample_tasks(20_000, seeded(0))
-    world, state = BatchedWorld(family, tasks, seeded(1)), family.reset(tasks, seeded(1))
+    world, state = TensorEnv(family, tasks, seeded(1)), family.reset(tasks, seeded(1))
     obs = world.reset()
     for t in range(8):
         shown, label = read(obs, 3).label, state.label[:, t]
@@ -161,7 +161,7 @@ def test_no_label_is_shown_before_its_guess_whatever_was_guessed():
     tasks = family.sample_tasks(50, seeded(0))
     seen = []
     for guess in (0, 2):
-        world = BatchedWorld(family, tasks, seeded(1))
+        world = TensorEnv(family, tasks, seeded(1))
         seen.append([world.reset()])
         seen[-1] += [world.step(torch.full((50,), guess)).obs for _ in range(8)]
     assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))

@@ -10,7 +10,7 @@ from metarl.envs.few_shot.sinusoid import RANGES, Sinusoid, sine_wave
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import BatchedWorld, draw_tasks
+from metarl.tasks.family import TensorEnv, draw_tasks
 
 
 def seeded(seed):
@@ -38,7 +38,7 @@ def about(values, expected, *, deviations=4):
 def test_every_lane_equals_a_plain_loop_over_points(ranges, rewarded, show_values):
     family = Sinusoid(ranges=ranges, shots=3, queries=2, rewarded=rewarded, show_values=show_values)
     tasks, rng = family.sample_tasks(6, seeded(0)), np.random.default_rng(0)
-    world = BatchedWorld(family, tasks, seeded(1))
+    world = TensorEnv(family, tasks, seeded(1))
     obs = world.reset()
     for step in range(5):
         action = rng.normal(0, 5, (6, 1)).astype(np.float32)
@@ -63,7 +63,7 @@ def test_every_lane_equals_a_plain_loop_over_points(ranges, rewarded, show_value
 def test_the_value_shown_is_never_that_of_the_point_it_is_shown_with():
     family = Sinusoid(shots=4, queries=3)
     tasks = family.sample_tasks(500, seeded(0))
-    world, seen = BatchedWorld(family, tasks, seeded(1)), []
+    world, seen = TensorEnv(family, tasks, seeded(1)), []
     obs = world.reset()
     for _ in range(7):
         here = sine_wave(tasks, obs[:, 0])

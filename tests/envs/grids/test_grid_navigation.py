@@ -11,7 +11,7 @@ from metarl.envs.grids.grid_navigation import GridNavigation
 from metarl.errors import ConfigError, TaskError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import BatchedWorld, as_tasks
+from metarl.tasks.family import TensorEnv, as_tasks
 
 
 def seeded(seed):
@@ -36,7 +36,7 @@ def step_by_definition(goal, position, action, cells):
 def test_every_lane_equals_a_plain_loop_over_steps(cells):
     family, rng = GridNavigation(cells=cells), np.random.default_rng(0)
     goals = [(2, 0), (0, 2), (1, 2), (2, 2), (0, 2)]
-    world = BatchedWorld(family, torch.tensor(goals), seeded(0))
+    world = TensorEnv(family, torch.tensor(goals), seeded(0))
     position = [(0, 0)] * 5
     assert world.reset().tolist() == [[0.0, 0.0]] * 5
     found = np.zeros(5, dtype=int)

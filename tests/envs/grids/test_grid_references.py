@@ -17,10 +17,17 @@ KNOWN = 155 / 14
 """mean return of who knows the goal: 16.1 - 1.1 d; the mean distance d of the 21 goals is 96/21"""
 
 
-def live(name, family, episodes, tasks=None, copies=1):
+def live(name, family, episodes, tasks=None, rollouts_per_task=1):
     tasks = family.goals() if tasks is None else tasks
     policy = family.references(episodes)[name].build(tasks)
-    return collect(family, tasks, policy, episodes=episodes, copies=copies, seeds=Seeds(0))
+    return collect(
+        family,
+        tasks,
+        policy,
+        episodes=episodes,
+        rollouts_per_task=rollouts_per_task,
+        seeds=Seeds(0),
+    )
 
 
 def returns_of(*args, **more):
@@ -130,7 +137,7 @@ def random_return_by_definition(cells, steps):
 
 def test_the_random_floor_is_a_random_walk():
     family = GridNavigation()
-    returns = live("random", family, 1, copies=300).episode_returns(1).double()
+    returns = live("random", family, 1, rollouts_per_task=300).episode_returns(1).double()
     error = float(returns.std()) / returns.numel() ** 0.5
     expected = random_return_by_definition(5, 15)
     assert abs(float(returns.mean()) - expected) < 4 * error
@@ -138,7 +145,7 @@ def test_the_random_floor_is_a_random_walk():
 
 
 def test_thompson_sampling_ends_where_the_optimum_is_after_two_episodes():
-    returns = returns_of("thompson", GridNavigation(), 6, copies=50)
+    returns = returns_of("thompson", GridNavigation(), 6, rollouts_per_task=50)
     best = GridNavigation().optimal_returns(6)
     assert 3.0 < returns[0] < best[0]
     assert 8.0 < returns[1] < 9.0
@@ -149,7 +156,7 @@ def test_thompson_sampling_ends_where_the_optimum_is_after_two_episodes():
 
 def test_thompson_sampling_never_tries_a_goal_that_is_out_of_question():
     family = GridNavigation(cells=3, steps=30)
-    lived = live("thompson", family, 1, copies=200)
+    lived = live("thompson", family, 1, rollouts_per_task=200)
     # From target to target through nine cells: all five goals are seen within 4 x 4 steps.
     assert lived.success[16:].all()
 
@@ -163,7 +170,7 @@ def test_policies_survive_goals_that_they_do_not_expect():
 
 def test_lanes_of_a_batch_know_nothing_of_each_other():
     family = GridNavigation()
-    together = live("bayes_optimal", family, 3, copies=2)
+    together = live("bayes_optimal", family, 3, rollouts_per_task=2)
     for row in (0, 7, 20):
         alone = live("bayes_optimal", family, 3, tasks=family.goals()[row : row + 1])
         assert torch.equal(together.action[:, row, 1], alone.action[:, 0, 0])

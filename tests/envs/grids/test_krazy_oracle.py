@@ -22,9 +22,16 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def live(family, tasks, episodes=1, name="oracle", copies=1):
+def live(family, tasks, episodes=1, name="oracle", rollouts_per_task=1):
     policy = family.references(episodes)[name].build(tasks)
-    return collect(family, tasks, policy, episodes=episodes, copies=copies, seeds=Seeds(0))
+    return collect(
+        family,
+        tasks,
+        policy,
+        episodes=episodes,
+        rollouts_per_task=rollouts_per_task,
+        seeds=Seeds(0),
+    )
 
 
 def most_by_definition(family, task):
@@ -64,7 +71,7 @@ def test_energy_is_fetched_where_the_goal_is_too_far():
 def test_every_episode_and_copy_is_the_same():
     family = KrazyWorld()
     tasks = family.sample_tasks(6, seeded(1))
-    returns = live(family, tasks, episodes=2, copies=2).episode_returns(2)
+    returns = live(family, tasks, episodes=2, rollouts_per_task=2).episode_returns(2)
     assert torch.equal(returns, returns[:1, :, :1].expand_as(returns))
     assert returns.mean() > 2.8
 

@@ -22,7 +22,7 @@ from metarl.envs.grids.krazy_world import KrazyWorld
 from metarl.errors import ConfigError, TaskError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import BatchedWorld, as_tasks
+from metarl.tasks.family import TensorEnv, as_tasks
 
 LETTERS = {".": NORMAL, "G": GOAL, "T": TRANSPORTER, "X": DEATH, "I": ICE, "E": ENERGY}
 WAYS = {"right": (1, 0), "left": (-1, 0), "up": (0, 1), "down": (0, -1)}
@@ -100,7 +100,7 @@ class Game:
 def test_every_lane_equals_a_plain_game(view):
     family, rng = KrazyWorld(view=view), np.random.default_rng(0)
     tasks = family.sample_tasks(60, seeded(0))
-    world = BatchedWorld(family, tasks, seeded(0))
+    world = TensorEnv(family, tasks, seeded(0))
     games = [Game(row, 10) for row in tasks.tolist()]
     obs, over = world.reset(), np.zeros(60, dtype=bool)
     happened = {"reward": 0, "death": 0, "energy": 0, "ice": 0, "transporter": 0}

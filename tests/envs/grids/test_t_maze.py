@@ -7,8 +7,8 @@ from metarl.envs.grids.t_maze import TMaze
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import BatchedWorld
-from tests.bandit_lives import seeded
+from metarl.tasks.family import TensorEnv
+from tests.bandit_rollouts import seeded
 
 MAP = """
 #############
@@ -59,7 +59,7 @@ def test_every_lane_equals_a_walk_on_a_map(active):
     family = TMaze(active=active, detour_cost=0.5)
     lanes = 200
     tasks, draws = torch.arange(lanes) % 2, seeded(0)
-    world = BatchedWorld(family, tasks, seeded(0))
+    world = TensorEnv(family, tasks, seeded(0))
     plain = [PlainMaze(2 * int(task) - 1, active) for task in tasks]
     assert world.reset().tolist() == [maze.observe() for maze in plain]
     # How much each lane likes to walk forward: half of them like it well.
@@ -85,7 +85,7 @@ def test_every_lane_equals_a_walk_on_a_map(active):
 @pytest.mark.parametrize("task", [0, 1])
 def test_the_cue_is_shown_once(task):
     family, cue = TMaze(), 2.0 * task - 1
-    world = BatchedWorld(family, torch.tensor([task]), seeded(0))
+    world = TensorEnv(family, torch.tensor([task]), seeded(0))
     shown = [world.reset().tolist()[0]]
     for action in (2, 0, 2, 0):  # into the wall, away, back, away
         shown.append(world.step(torch.tensor([action])).obs.tolist()[0])
@@ -96,7 +96,7 @@ def test_the_cue_is_shown_once(task):
 @pytest.mark.parametrize("task", [0, 1])
 def test_who_turns_back_to_look_for_the_cue_still_arrives_in_time(task):
     family = TMaze(active=True, corridor=4)
-    world = BatchedWorld(family, torch.tensor([task]), seeded(0))
+    world = TensorEnv(family, torch.tensor([task]), seeded(0))
     assert world.reset().tolist() == [[0, 0]]
     assert world.step(torch.tensor([2])).obs.tolist() == [[0, 2.0 * task - 1]]
     way = [0] * 5 + [1 if task else 3]
@@ -124,7 +124,7 @@ def test_references_earn_what_can_be_computed(active):
 
 def test_without_cost_only_the_end_is_paid():
     family = TMaze(detour_cost=0.0)
-    world = BatchedWorld(family, torch.tensor([1]), seeded(0))
+    world = TensorEnv(family, torch.tensor([1]), seeded(0))
     world.reset()
     assert [float(world.step(torch.tensor([3])).reward) for _ in range(11)] == [0.0] * 11
 

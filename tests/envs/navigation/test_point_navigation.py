@@ -12,7 +12,7 @@ from metarl.envs.navigation.point_navigation import (
     half_circle_goals,
 )
 from metarl.errors import ConfigError
-from metarl.tasks.family import BatchedWorld
+from metarl.tasks.family import TensorEnv
 
 
 def seeded(seed):
@@ -29,7 +29,7 @@ def step_by_definition(goal, position, action):
 def test_every_lane_equals_a_plain_loop_over_steps():
     family, rng = PointNavigation(steps=12), np.random.default_rng(0)
     goals = np.array([[0.25, 0.0], [-0.5, 0.5], [0.1, -0.3], [0.0, 0.0]])
-    world = BatchedWorld(family, torch.as_tensor(goals, dtype=torch.float32), seeded(0))
+    world = TensorEnv(family, torch.as_tensor(goals, dtype=torch.float32), seeded(0))
     position = np.zeros_like(goals)
     assert world.reset().tolist() == position.tolist()
     arrived = np.zeros(4, dtype=bool)
@@ -149,7 +149,7 @@ def test_every_sparse_lane_equals_a_plain_loop_over_steps(dense):
     family, rng = SparsePointNavigation(dense=dense), np.random.default_rng(0)
     angle = np.array([0.3, 1.5, np.pi, 2.0])
     goals = np.stack([np.cos(angle), np.sin(angle)], 1)
-    world = BatchedWorld(family, torch.as_tensor(goals, dtype=torch.float32), seeded(0))
+    world = TensorEnv(family, torch.as_tensor(goals, dtype=torch.float32), seeded(0))
     position = np.zeros_like(goals)
     assert world.reset().tolist() == position.tolist()
     inside = np.zeros(4, dtype=int)

@@ -65,7 +65,7 @@ def test_the_oracle_serves_every_copy_of_a_task():
     family = PointNavigation()
     goals = torch.tensor([[0.2, 0.1], [-0.1, 0.0]])
     policy = family.references(3)["oracle"].build(goals)
-    trajectory = collect(family, goals, policy, episodes=2, copies=3, seeds=Seeds(0))
+    trajectory = collect(family, goals, policy, episodes=2, rollouts_per_task=3, seeds=Seeds(0))
     assert trajectory.episode_lengths(2).tolist() == [[[2] * 3, [1] * 3]] * 2
     assert torch.equal(trajectory.log_prob, torch.zeros_like(trajectory.log_prob))
 

@@ -14,7 +14,7 @@ from metarl.envs.tabular.planning import (
     nothing_known,
 )
 from metarl.envs.tabular.tabular_mdp import TabularMDP
-from tests.bandit_lives import seeded
+from tests.bandit_rollouts import seeded
 
 SIZE = Size(states=4, actions=3, steps=5)
 

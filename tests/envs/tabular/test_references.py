@@ -15,7 +15,7 @@ from metarl.envs.tabular.tabular_mdp import TabularMDP
 from metarl.rollout import collect
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept
-from tests.bandit_lives import seeded
+from tests.bandit_rollouts import seeded
 from tests.envs.tabular.test_planning import values_by_definition
 
 
@@ -33,7 +33,7 @@ def test_the_oracle_earns_the_value_of_every_task():
     family, episodes = TabularMDP(), 40
     tasks = family.sample_tasks(150, seeded(0))
     policy = family.references(episodes)["oracle"].build(tasks)
-    life = collect(family, tasks, policy, episodes=episodes, copies=5, seeds=Seeds(2))
+    life = collect(family, tasks, policy, episodes=episodes, rollouts_per_task=5, seeds=Seeds(2))
     returns = life.episode_returns(episodes).double().movedim(1, 0).flatten(1)
     mdp = family.mdp(tasks.double())
     expected = [values_by_definition(*(t[i].numpy() for t in mdp), 10)[0, 0] for i in range(150)]
@@ -87,7 +87,7 @@ def test_a_planner_counts_what_it_lived_and_nothing_else():
     family, episodes = TabularMDP(states=3, actions=2, steps=4), 5
     tasks = family.sample_tasks(2, seeded(0))
     policy = family.references(episodes)["psrl"].build(tasks)
-    life = collect(family, tasks, policy, episodes=episodes, copies=3, seeds=Seeds(1))
+    life = collect(family, tasks, policy, episodes=episodes, rollouts_per_task=3, seeds=Seeds(1))
     memory, generator = policy.initial_memory(2, 3), seeded(0)
     for t in range(20):
         memory = policy.act(percept_at(life, t), memory, generator).memory
@@ -104,8 +104,8 @@ def test_a_planner_counts_what_it_lived_and_nothing_else():
     np.testing.assert_allclose(memory.known.total, total, atol=1e-5)
 
 
-@pytest.mark.parametrize("every_step", [False, True])
-def test_a_planner_keeps_to_the_plan_of_its_last_planning(every_step):
+@pytest.mark.parametrize("multi_step_loss", [False, True])
+def test_a_planner_keeps_to_the_plan_of_its_last_planning(multi_step_loss):
     size, plans = Size(states=3, actions=4, steps=5), []
 
     def values(known, generator):
@@ -114,11 +114,11 @@ def test_a_planner_keeps_to_the_plan_of_its_last_planning(every_step):
 
     family = TabularMDP(states=3, actions=4, steps=5)
     tasks = family.sample_tasks(2, seeded(0))
-    policy = Planner(size, values, torch.device("cpu"), every_step=every_step)
-    life = collect(family, tasks, policy, episodes=4, copies=3, seeds=Seeds(1))
-    assert len(plans) == (20 if every_step else 4)
+    policy = Planner(size, values, torch.device("cpu"), multi_step_loss=multi_step_loss)
+    life = collect(family, tasks, policy, episodes=4, rollouts_per_task=3, seeds=Seeds(1))
+    assert len(plans) == (20 if multi_step_loss else 4)
     for t in range(20):
-        plan = plans[t if every_step else t // 5]
+        plan = plans[t if multi_step_loss else t // 5]
         for lane in np.ndindex(2, 3):
             here = plan[lane][t % 5, int(life.obs[t][lane].argmax())]
             assert int(life.action[t][lane]) == int(here.argmax())
@@ -207,7 +207,7 @@ def test_a_reference_is_pure_and_serves_every_copy_on_one_device(name):
     tasks = family.sample_tasks(4, Seeds(0).torch("tasks"))
     policy = family.references(6)[name].build(tasks)
     lives = [
-        collect(family, tasks, policy, episodes=6, copies=5, seeds=Seeds(seed))
+        collect(family, tasks, policy, episodes=6, rollouts_per_task=5, seeds=Seeds(seed))
         for seed in (0, 0, 1)
     ]
     assert lives[0].action.shape == (30, 4, 5)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from metarl.envs.tabular.planning import MDP
 from metarl.envs.tabular.tabular_mdp import TabularMDP
 from metarl.errors import ConfigError, TaskError
-from metarl.tasks.family import BatchedWorld, as_tasks
-from tests.bandit_lives import seeded
+from metarl.tasks.family import TensorEnv, as_tasks
+from tests.bandit_rollouts import seeded
 
 SMALL = {"states": 3, "actions": 2, "steps": 4}
 
@@ -31,7 +31,7 @@ def test_every_lane_equals_a_plain_loop_over_steps():
     family, rng = TabularMDP(**SMALL), np.random.default_rng(0)
     lanes = 7
     tasks = family.sample_tasks(lanes, seeded(1))
-    world, luck_again = BatchedWorld(family, tasks, seeded(2)), seeded(2)
+    world, luck_again = TensorEnv(family, tasks, seeded(2)), seeded(2)
     visited = set()
     for _ in range(5):  # episodes
         state = [0] * lanes

@@ -10,7 +10,7 @@ from metarl.errors import ShapeError
 from metarl.networks.policies import UniformPolicy
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from tests.bandit_lives import seeded
+from tests.bandit_rollouts import seeded
 
 
 def as_rounds(choice, state, payout, first=None):

@@ -10,15 +10,15 @@ from metarl.envs.two_step.two_step import TwoStep
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import BatchedWorld
+from metarl.tasks.family import TensorEnv
 from metarl.trajectory import Percept
-from tests.bandit_lives import seeded
+from tests.bandit_rollouts import seeded
 
 
 def test_every_lane_equals_a_plain_loop_over_rounds():
     family = TwoStep(rounds=40, common=0.7, reward=0.8, reversal=0.2)
     tasks = torch.tensor([0, 1, 0, 1, 1])
-    world, luck_again, choices = BatchedWorld(family, tasks, seeded(2)), seeded(2), seeded(3)
+    world, luck_again, choices = TensorEnv(family, tasks, seeded(2)), seeded(2), seeded(3)
     good, place = tasks.tolist(), [0] * 5
     assert world.reset().tolist() == [[1.0, 0.0, 0.0]] * 5
     seen = set()
@@ -51,7 +51,7 @@ def test_what_is_chosen_in_the_second_stage_changes_nothing():
     tasks = family.sample_tasks(50, seeded(0))
     lives = []
     for second in (0, 1):
-        world = BatchedWorld(family, tasks, seeded(1))
+        world = TensorEnv(family, tasks, seeded(1))
         obs, life = world.reset(), []
         for _ in range(60):
             last = world.step(torch.where(obs[:, 0] > 0, 0, second))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from metarl.agent import AgentConfig, Decision
+from metarl.agent import AgentConfig, PolicyOutput
 from metarl.errors import CheckpointError
 from metarl.validation import require_positive
 
@@ -15,7 +15,7 @@ class SteeringConfig(AgentConfig):
 
     num_tasks: int = 2
     """tasks per meta-iteration (N)"""
-    copies: int = 4
+    rollouts_per_task: int = 4
     """environments lived through in each task at once (B)"""
     episodes: int | None = 1
     """episodes in a row per phase (E)"""
@@ -29,7 +29,7 @@ class SteeringConfig(AgentConfig):
     """how far the point moves, of the way"""
     width: int = 3
     """of a network that does nothing"""
-    hidden: tuple[int, ...] = (8, 8)
+    hidden_sizes: tuple[int, ...] = (8, 8)
     """nothing; but an option that JSON keeps as a list"""
 
     def __post_init__(self) -> None:
@@ -92,4 +92,4 @@ class SteeringPolicy:
             memory = self.spread * torch.randn(percept.obs.shape, generator=generator)
         way = (self.aim + memory - percept.obs).clamp(-0.1, 0.1)
         noise = 0.02 * torch.randn(way.shape, generator=generator)
-        return Decision(way + noise, torch.zeros_like(percept.previous_reward), memory)
+        return PolicyOutput(way + noise, torch.zeros_like(percept.previous_reward), memory)

@@ -8,10 +8,10 @@ from typing import Any
 
 from metarl.errors import ConfigError
 from metarl.results.curves import FILE_NAME, Curve, read_curves
-from metarl.results.learning_curves import read_config
+from metarl.results.run_config import read_config
 
 
-def read_evaluations(folders: Sequence[Path]) -> list[Curve]:
+def read_run_curves(folders: Sequence[Path]) -> list[Curve]:
     """The curves of all folders; runs of one label and one set of options are seeds of one agent.
 
     Where runs of one label have different options, such as two learning rates, the options that

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.agent import Decision, Memory
+from metarl.agent import Memory, PolicyOutput
 from metarl.tasks.family import TaskFamily
 from metarl.trajectory import Percept
 
@@ -76,9 +76,9 @@ class Recorder:
     def initial_memory(self, num_tasks: int, copies: int) -> Memory:
         return torch.zeros(num_tasks, copies, dtype=torch.int64)
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> Decision:
+    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
         self.seen.append(percept)
         action = memory % 3
         if self.noise:
             action = torch.randint(0, 3, memory.shape, generator=generator)
-        return Decision(action, torch.zeros(memory.shape), memory + 1)
+        return PolicyOutput(action, torch.zeros(memory.shape), memory + 1)

@@ -5,7 +5,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 import metarl
-from metarl.agent import Policy, Setting
+from metarl.agent import AgentContext, Policy
 from metarl.agents.gradient.trainer import GradientAgent
 from metarl.registry import agent_config
 from metarl.rollout import adaptation_phases, collect
@@ -20,22 +20,22 @@ FAMILIES = {"discrete": BANDIT, "box": WALK}
 
 
 def build(
-    name: str, family: TaskFamily = BANDIT, setting: Setting | None = None, **options: object
+    name: str, family: TaskFamily = BANDIT, setting: AgentContext | None = None, **options: object
 ) -> GradientAgent:
     config = agent_config(name)(
-        **{"num_tasks": 4, "copies": 8, "hidden": (8,), "inner_rate": 0.5} | options
+        **{"num_tasks": 4, "rollouts_per_task": 8, "hidden_sizes": (8,), "inner_lr": 0.5} | options
     )
     return config.build(setting or setting_of(family))
 
 
-def setting_of(family: TaskFamily, **spaces_: spaces.Space) -> Setting:
+def setting_of(family: TaskFamily, **spaces_: spaces.Space) -> AgentContext:
     given = {
         "observation_space": family.observation_space,
         "action_space": family.action_space,
         "seeds": Seeds(0),
         "device": torch.device("cpu"),
     }
-    return Setting(**given | spaces_)
+    return AgentContext(**given | spaces_)
 
 
 def live(
@@ -52,7 +52,7 @@ def live(
 
     def live_phase(policy: Policy, step: int) -> Trajectory:
         return collect(
-            family, tasks, policy, episodes=1, copies=8, seeds=seeds.child("phase", step)
+            family, tasks, policy, episodes=1, rollouts_per_task=8, seeds=seeds.child("phase", step)
         )
 
     steps = agent.adaptation_steps if steps is None else steps

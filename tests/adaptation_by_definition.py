@@ -13,9 +13,9 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal, kl_divergence
 
-from metarl.agents.gradient.inner_loop import FixedRate, InnerProblem, InnerRule, LearntRates
+from metarl.agents.gradient.inner_loop import FixedRate, InnerProblem, InnerRule, LearnedRates
 from metarl.agents.gradient.outer_loop import MetaProblem
-from metarl.agents.gradient.pg_batch import ESTIMATORS, Estimator, Lesson
+from metarl.agents.gradient.pg_batch import ESTIMATORS, Estimator, PGBatch
 from metarl.networks.action_heads import action_head
 from metarl.networks.stacked_mlp import StackedMLP
 
@@ -32,14 +32,14 @@ class Case:
     box: bool = False
     estimator: Estimator = "score"
     learnt_rates: bool = False
-    hidden: tuple[int, ...] = (4, 3)
+    hidden_sizes: tuple[int, ...] = (4, 3)
     learn_constants: bool = True
     first_order: bool = False
     rate: float = 0.7
-    later_rate: float = 1.0
-    later_decay: float = 1.0
-    every_step: bool = False
-    common_scale: bool = False
+    later_lr_scale: float = 1.0
+    later_lr_decay: float = 1.0
+    multi_step_loss: bool = False
+    shared_advantage_scale: bool = False
     inner_steps: int = 1
     num_tasks: int = 3
 
@@ -49,14 +49,14 @@ class Case:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return (2, *self.hidden, 2 if self.box else 3)
+        return (2, *self.hidden_sizes, 2 if self.box else 3)
 
     def problem(self) -> InnerProblem:
         """What is to be tested."""
         head = action_head(self.space).double()
         rule: InnerRule = FixedRate(self.rate)
         if self.learnt_rates:
-            rule = LearntRates(self.rate, 2 * self.rate)
+            rule = LearnedRates(self.rate, 2 * self.rate)
         return InnerProblem(
             network=StackedMLP(
                 sizes=self.sizes, constants=head.constants, learn_constants=self.learn_constants
@@ -65,13 +65,15 @@ class Case:
             rule=rule,
             estimator=ESTIMATORS[self.estimator],
             first_order=self.first_order,
-            later_rate=self.later_rate,
-            later_decay=self.later_decay,
+            later_lr_scale=self.later_lr_scale,
+            later_lr_decay=self.later_lr_decay,
         )
 
-    def meta_problem(self, lessons: list[Lesson]) -> MetaProblem:
+    def meta_problem(self, lessons: list[PGBatch]) -> MetaProblem:
         """The same, and what was lived."""
-        return MetaProblem(self.problem(), lessons, self.every_step, self.common_scale)
+        return MetaProblem(
+            self.problem(), lessons, self.multi_step_loss, self.shared_advantage_scale
+        )
 
     @property
     def size(self) -> int:
@@ -87,12 +89,12 @@ class Case:
         share = torch.rand(self.size, generator=generator, dtype=torch.float64)
         return torch.cat((params, self.rate * (0.5 + share)))
 
-    def lessons(self, seed: int = 1) -> list[Lesson]:
+    def lessons(self, seed: int = 1) -> list[PGBatch]:
         """K + 1 phases of random numbers, with episodes of all lengths and idle lanes."""
         generator = torch.Generator().manual_seed(seed)
         return [self._lesson(generator) for _ in range(self.inner_steps + 1)]
 
-    def _lesson(self, generator: torch.Generator) -> Lesson:
+    def _lesson(self, generator: torch.Generator) -> PGBatch:
         time, tasks, copies = lead = 5, self.num_tasks, 4
 
         def normal(*shape: int) -> Tensor:
@@ -105,7 +107,7 @@ class Case:
         head = action_head(self.space).double()
         raw = 0.3 * normal(*lead, head.outputs + head.constants)
         action, _ = head.sample(raw, generator)
-        return Lesson(
+        return PGBatch(
             inputs=normal(time * copies, tasks, 2),
             action=action,
             # Of another policy: nothing is at the point where a ratio is one.
@@ -134,7 +136,7 @@ class Case:
         constants = params[start:] if self.learn_constants else params[start:].detach()
         return torch.cat((obs, constants.expand(*obs.shape[:-1], -1)), -1)
 
-    def distribution(self, params: Tensor, data: Lesson, task: int) -> Distribution:
+    def distribution(self, params: Tensor, data: PGBatch, task: int) -> Distribution:
         """Of the actions of one task, [T, B]."""
         obs = data.inputs[:, task].view(len(data.valid), -1, 2)
         raw = self.raw(params, obs)
@@ -142,14 +144,14 @@ class Case:
             return Independent(Normal(raw[..., :2], raw[..., 2:].exp()), 1)
         return Categorical(logits=raw)
 
-    def log_prob(self, params: Tensor, data: Lesson, task: int) -> Tensor:
+    def log_prob(self, params: Tensor, data: PGBatch, task: int) -> Tensor:
         """Of the actions taken in one task, [T, B]; Box actions in units of their bounds."""
         action = data.action[:, task]
         if self.box:
             action = (action - CENTRE) / SCALE
         return self.distribution(params, data, task).log_prob(action)
 
-    def inner_loss(self, params: Tensor, data: Lesson, task: int) -> Tensor:
+    def inner_loss(self, params: Tensor, data: PGBatch, task: int) -> Tensor:
         """The definitions in metarl/learning/losses.py, decision by decision."""
         log_prob = self.log_prob(params, data, task)
         total = torch.zeros((), dtype=torch.float64)
@@ -169,7 +171,7 @@ class Case:
                     total = total + (magic(past) - magic(past - here)) * data.advantage[at]
         return -total / data.valid[:, task].sum()
 
-    def phases(self, vector: Tensor, lessons: list[Lesson], task: int) -> list[Tensor]:
+    def phases(self, vector: Tensor, lessons: list[PGBatch], task: int) -> list[Tensor]:
         """Parameters of one task before and after each inner step, K + 1 times [P]."""
         params = [vector[: self.size]]
         rates = vector[self.size :] if self.learnt_rates else self.rate
@@ -179,28 +181,28 @@ class Case:
             (gradient,) = torch.autograd.grad(loss, at, create_graph=True)
             if self.first_order:
                 gradient = gradient.detach()
-            scale = [1.0, self.later_rate, self.later_rate * self.later_decay][step]
+            scale = [1.0, self.later_lr_scale, self.later_lr_scale * self.later_lr_decay][step]
             params.append(at - scale * rates * gradient)
         return params
 
-    def adapted(self, vector: Tensor, lessons: list[Lesson]) -> Tensor:
+    def adapted(self, vector: Tensor, lessons: list[PGBatch]) -> Tensor:
         """Parameters of all tasks after the last step, [N, P]."""
         each = [self.phases(vector, lessons, task)[-1] for task in range(self.num_tasks)]
         return torch.stack(each).detach()
 
-    def raw_after(self, vector: Tensor, lessons: list[Lesson]) -> Tensor:
+    def raw_after(self, vector: Tensor, lessons: list[PGBatch]) -> Tensor:
         """What the adapted policies say in the last phase, [M, N, R]."""
         inputs = lessons[-1].inputs
         params = [self.phases(vector, lessons, task)[-1] for task in range(self.num_tasks)]
         return torch.stack([self.raw(p, inputs[:, n]) for n, p in enumerate(params)], 1)
 
     @property
-    def judged(self) -> list[int]:
-        """Phases whose policies are judged."""
+    def outer_phases(self) -> list[int]:
+        """Phases whose policies are outer_phases."""
         every = list(range(self.inner_steps + 1))
-        return every[1:] if self.every_step and self.inner_steps else every[-1:]
+        return every[1:] if self.multi_step_loss and self.inner_steps else every[-1:]
 
-    def divergence(self, old: Tensor, new: Tensor, lessons: list[Lesson], phase: int) -> Tensor:
+    def divergence(self, old: Tensor, new: Tensor, lessons: list[PGBatch], phase: int) -> Tensor:
         """Mean KL of a phase's policies from those of other meta-parameters."""
         total, data = torch.zeros((), dtype=torch.float64), lessons[phase]
         for task in range(self.num_tasks):
@@ -209,32 +211,36 @@ class Case:
             total = total + self._mean(kl_divergence(before, after), data, task)
         return total / self.num_tasks
 
-    def judged_divergence(self, old: Tensor, new: Tensor, lessons: list[Lesson]) -> Tensor:
-        """The mean over the judged phases."""
-        return sum(self.divergence(old, new, lessons, k) for k in self.judged) / len(self.judged)
+    def outer_divergence(self, old: Tensor, new: Tensor, lessons: list[PGBatch]) -> Tensor:
+        """The mean over the outer_phases phases."""
+        return sum(self.divergence(old, new, lessons, k) for k in self.outer_phases) / len(
+            self.outer_phases
+        )
 
-    def advantage(self, lessons: list[Lesson], phase: int, task: int) -> Tensor:
-        """What a phase is judged by, [T, B]."""
-        if not self.common_scale:
+    def advantage(self, lessons: list[PGBatch], phase: int, task: int) -> Tensor:
+        """What a phase is outer_phases by, [T, B]."""
+        if not self.shared_advantage_scale:
             return lessons[phase].advantage[:, task]
-        every = [float(lessons[k].deviation[n]) for k in self.judged for n in range(self.num_tasks)]
+        every = [
+            float(lessons[k].deviation[n]) for k in self.outer_phases for n in range(self.num_tasks)
+        ]
         raw = lessons[phase].advantage[:, task] * lessons[phase].deviation[task]
         return raw / np.mean(every)
 
-    def expected_return(self, vector: Tensor, lessons: list[Lesson]) -> Tensor:
-        """Minus the mean over judged phases and tasks of ratio times advantage."""
+    def expected_return(self, vector: Tensor, lessons: list[PGBatch]) -> Tensor:
+        """Minus the mean over outer_phases phases and tasks of ratio times advantage."""
         total = torch.zeros((), dtype=torch.float64)
-        for phase in self.judged:
+        for phase in self.outer_phases:
             data = lessons[phase]
             for task in range(self.num_tasks):
                 params = self.phases(vector, lessons, task)[phase]
                 ratio = (self.log_prob(params, data, task) - data.log_prob[:, task]).exp()
                 gain = ratio * self.advantage(lessons, phase, task)
                 total = total - self._mean(gain, data, task)
-        return total / self.num_tasks / len(self.judged)
+        return total / self.num_tasks / len(self.outer_phases)
 
     @staticmethod
-    def _mean(value: Tensor, data: Lesson, task: int) -> Tensor:
+    def _mean(value: Tensor, data: PGBatch, task: int) -> Tensor:
         valid = data.valid[:, task]
         return (value * valid).sum() / valid.sum()
 
@@ -258,16 +264,16 @@ def derivative_by_differences(function, vector: Tensor, direction: Tensor) -> Te
     return (function(vector + step) - function(vector - step)) / 2e-5
 
 
-def tasks_of(lessons: list[Lesson], tasks: list[int]) -> list[Lesson]:
+def tasks_of(lessons: list[PGBatch], tasks: list[int]) -> list[PGBatch]:
     """The same phases of some of the tasks, in this order."""
     axes = {"deviation": 0, "episode_return": 0}
     return [
-        Lesson(
+        PGBatch(
             **{
                 each.name: getattr(data, each.name).index_select(
                     axes.get(each.name, 1), torch.tensor(tasks)
                 )
-                for each in fields(Lesson)
+                for each in fields(PGBatch)
             }
         )
         for data in lessons

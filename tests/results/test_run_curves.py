@@ -6,7 +6,8 @@ import pytest
 from metarl.errors import ConfigError
 from metarl.results.bootstrap import join_curves
 from metarl.results.curves import write_curves
-from metarl.results.evaluations import read_evaluations
+from metarl.results.run_config import FORMAT
+from metarl.results.run_curves import read_run_curves
 from tests.results.test_curves import make_curve
 
 
@@ -14,7 +15,7 @@ def evaluated(folder, *, label="RL²", seed=0, **options):
     """A run folder with its settings and rows."""
     folder.mkdir()
     config = {"agent": "rl2", "agent_options": options, "seed": seed, "task": "a/B-v0"}
-    (folder / "config.json").write_text(json.dumps(config | {"task_options": {}}))
+    (folder / "config.json").write_text(json.dumps(config | {"task_options": {}, "format": FORMAT}))
     floor = make_curve(agent="random", label="random", role="floor", run="")
     agent = replace(make_curve(label=label), run=folder.name)
     write_curves(folder / "adaptation.csv", [agent, floor])
@@ -22,29 +23,29 @@ def evaluated(folder, *, label="RL²", seed=0, **options):
 
 
 def labels(*folders):
-    return [line.label for line in join_curves(read_evaluations(folders)) if line.role == "agent"]
+    return [line.label for line in join_curves(read_run_curves(folders)) if line.role == "agent"]
 
 
 def test_runs_that_differ_only_in_their_seed_are_one_agent(tmp_path):
-    folders = [evaluated(tmp_path / str(seed), seed=seed, hidden=8) for seed in range(3)]
+    folders = [evaluated(tmp_path / str(seed), seed=seed, hidden_size=8) for seed in range(3)]
     assert labels(*folders) == ["RL²"]
 
 
 def test_other_options_make_another_agent_and_are_named(tmp_path):
-    one = evaluated(tmp_path / "one", hidden=8, gamma=0.9)
-    two = evaluated(tmp_path / "two", hidden=64, gamma=0.9, seed=1)
-    three = evaluated(tmp_path / "three", hidden=64, gamma=0.9, seed=2)
-    assert labels(one, two, three) == ["RL² (hidden=8)", "RL² (hidden=64)"]
+    one = evaluated(tmp_path / "one", hidden_size=8, gamma=0.9)
+    two = evaluated(tmp_path / "two", hidden_size=64, gamma=0.9, seed=1)
+    three = evaluated(tmp_path / "three", hidden_size=64, gamma=0.9, seed=2)
+    assert labels(one, two, three) == ["RL² (hidden_size=8)", "RL² (hidden_size=64)"]
     assert labels(two, three) == ["RL²"]
 
 
 def test_a_label_of_ones_own_is_enough(tmp_path):
-    one = evaluated(tmp_path / "one", hidden=8, label="small")
-    two = evaluated(tmp_path / "two", hidden=64, label="large")
+    one = evaluated(tmp_path / "one", hidden_size=8, label="small")
+    two = evaluated(tmp_path / "two", hidden_size=64, label="large")
     assert labels(one, two) == ["small", "large"]
 
 
 def test_the_same_training_twice_is_refused(tmp_path):
-    folders = [evaluated(tmp_path / name, hidden=8, seed=3) for name in ("one", "two")]
+    folders = [evaluated(tmp_path / name, hidden_size=8, seed=3) for name in ("one", "two")]
     with pytest.raises(ConfigError, match=r"one and .*two are the same training"):
-        read_evaluations(folders)
+        read_run_curves(folders)

@@ -1,0 +1,97 @@
+"""Runs of older formats, as they were written, are read, continued and compared."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import metarl
+from metarl.errors import CheckpointError
+from metarl.results.learning_curves import read_learning
+from metarl.results.run_config import read_config
+from metarl.training.loop import RunOptions
+
+FORMAT_1 = Path(__file__).parents[1] / "data" / "format_1"
+RENAMED = {
+    "rl2": {
+        "rollouts_per_task": 2,
+        "hidden_size": 4,
+        "memory": "lstm",
+        "gae_lambda": 0.9,
+        "clip_range": 0.3,
+        "num_epochs": 2,
+        "num_minibatches": 2,
+        "entropy_coef": 0.01,
+        "final_entropy_coef": 0.001,
+        "value_coef": 0.4,
+        "max_grad_norm": 0.9,
+    },
+    "promp": {
+        "rollouts_per_task": 4,
+        "hidden_sizes": (4,),
+        "inner_lr": 0.2,
+        "later_lr_scale": 0.4,
+        "later_lr_decay": 0.9,
+        "initial_kl_coef": 1e-3,
+    },
+    "emaml": {
+        "exploration_coef": 0.2,
+        "multi_step_loss": True,
+        "shared_advantage_scale": True,
+        "curvature_rollouts": 2,
+    },
+    "meta_sgd": {"max_inner_lr": 0.8},
+    "reptile": {"outer_lr": 0.7},
+}
+
+
+@pytest.fixture(params=RENAMED)
+def old_run(request, tmp_path):
+    """A copy of a run folder of format 1."""
+    return shutil.copytree(FORMAT_1 / request.param, tmp_path / request.param)
+
+
+def test_options_of_an_old_run_have_their_present_names(old_run):
+    config = metarl.load_run(old_run).config.make_agent_config()
+    assert {name: getattr(config, name) for name in RENAMED[old_run.name]} == RENAMED[old_run.name]
+    before = json.loads((old_run / "config.json").read_text())["agent_options"]
+    after = read_config(old_run)["agent_options"]
+    assert list(before.values()) == list(after.values()) or set(map(str, before.values())) == set(
+        map(str, after.values())
+    )
+    assert set(after) == {field.name for field in dataclasses.fields(config)}
+
+
+def test_an_old_run_is_continued_evaluated_and_drawn(old_run):
+    run = metarl.load_run(old_run)
+    options = dict(run.config.make_agent_config().__dict__)
+    metarl.train(
+        run.config.agent,
+        run.config.make_family(),
+        run=RunOptions(seed=3, out=old_run, resume=True, progress=False),
+        **options,
+    )
+    (curve,) = metarl.evaluate(old_run, num_tasks=3, references=False)
+    assert curve.returns.shape[1] == 3
+    for metric in ("grad_norm", "trial_return"):
+        assert len(read_learning(old_run, metric).values) == 3  # two of them were there
+
+
+def test_an_old_checkpoint_of_other_settings_is_refused_in_present_names(old_run):
+    config = json.loads((old_run / "config.json").read_text())
+    config["agent_options"]["copies"] = 8
+    (old_run / "config.json").write_text(json.dumps(config))
+    run = metarl.load_run(old_run)
+    with pytest.raises(CheckpointError, match=r"rollouts_per_task = \d instead of 8"):
+        run.load(run.make_agent(run.config.make_family()))
+
+
+def test_options_of_other_peoples_agents_keep_their_names(tmp_path):
+    config = {"agent": "mine", "task": "a/B-v0", "task_options": {}, "seed": 0}
+    options = {"copies": 3, "clip": 0.1, "core": "x"}
+    text = json.dumps(config | {"agent_options": options, "format": "metarl-run-1"})
+    (tmp_path / "config.json").write_text(text)
+    found = read_config(tmp_path)["agent_options"]
+    assert found == {"rollouts_per_task": 3, "clip": 0.1, "core": "x"}
