@@ -2,7 +2,15 @@
 
 import metarl.agents.gradient.presets
 import metarl.agents.memory.presets  # noqa: F401  (both register presets)
-from metarl.registry import register_agent
+from metarl.registry import register_agent, register_memory
+
+for _name, _options in {
+    "gru": "GRUOptions",
+    "lstm": "LSTMOptions",
+    "attention": "AttentionOptions",
+    "none": "NoMemoryOptions",
+}.items():
+    register_memory(_name, f"metarl.networks.recurrent:{_options}")
 
 register_agent("rl2", "metarl.agents.memory.rl2:RL2Config")
 register_agent("maml", "metarl.agents.gradient.maml:MAMLConfig")

@@ -1,4 +1,4 @@
-"""The page of the API: public names go in, what Sphinx's autodoc reads comes out."""
+"""Generates the API page: autodoc directives for all public names."""
 
 import importlib
 import inspect
@@ -11,10 +11,10 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-HOMES = {
+SECTIONS = {
     "metarl.tasks.family": "Task families",
     "metarl.agent": "Agents and policies",
-    "metarl.registry": "Names",
+    "metarl.registry": "Registry",
     "metarl.training.loop": "Training",
     "metarl.training.run_folder": "Run folders",
     "metarl.results.learning_curves": "Learning curves",
@@ -22,59 +22,62 @@ HOMES = {
     "metarl.results.curves": "Curves",
     "metarl.results.comparison": "Comparison",
     "metarl.results.bootstrap": "Uncertainty",
-    "metarl.plots.plot": "Pictures",
-    "metarl.rollout": "The engine",
-    "metarl.trajectory": "Experience",
-    "metarl.tasks.batched_env": "Worlds",
-    "metarl.bridges.varied_env": "Environments that vary",
+    "metarl.plots.plot": "Plots",
+    "metarl.rollout": "Rollout engine",
+    "metarl.trajectory": "Trajectories",
+    "metarl.tasks.batched_env": "Batched environments",
+    "metarl.bridges.varied_env": "Varied environments",
     "metarl.bridges.trial_wrapper": "Trials as episodes",
     "metarl.bridges.trial_env": "Trials as episodes, batched",
     "metarl.bridges.sb3_vec_env": "stable-baselines3: environments",
     "metarl.bridges.sb3_policy": "stable-baselines3: models",
     "metarl.evaluation.policies": "Evaluation of any policy",
-    "metarl.video.record": "Films",
-    "metarl.seeding": "Randomness",
-    "metarl.training.process": "The processor",
+    "metarl.video.record": "Videos",
+    "metarl.seeding": "Random streams",
+    "metarl.training.process": "Process settings",
 }
-"""modules in the order in which one meets them; those not named here follow"""
-BESIDE = {
+"""section titles by module, in the order of the page; other modules follow"""
+ADDITIONAL = {
     "metarl.training.loop": ["RunOptions"],
     "metarl.training.run_folder": ["RunConfig", "Progress"],
+    "metarl.evaluation.agents": ["EvaluationOptions"],
+    "metarl.plots.plot": ["PlotOptions"],
+    "metarl.video.record": ["VideoOptions"],
     "metarl.bridges.sb3_vec_env": ["FamilyVecEnv"],
     "metarl.bridges.sb3_policy": ["SB3Policy"],
 }
-"""what public functions take, though `metarl` itself does not show it"""
-WHOLE = ("metarl.testing", "metarl.errors")
-"""modules of which all is public, as far as they exist"""
+"""names that public functions take or return but `metarl` does not export"""
+PUBLIC_MODULES = ("metarl.testing", "metarl.errors")
+"""modules in which every name is public; a missing module is skipped"""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers how names are looked up."""
+    """Registers the resolver of cross-references."""
     app.connect("missing-reference", _by_last_name)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def api() -> str:
-    """Every public name, by the module it lives in."""
-    homes: dict[str, list[str]] = {home: [] for home in HOMES}
-    for name, home in sorted(public_names().items()):
-        homes.setdefault(home, []).append(name)
+    """Every public name, by the module that defines it."""
+    by_module: dict[str, list[str]] = {module: [] for module in SECTIONS}
+    for name, module_name in sorted(public_names().items()):
+        by_module.setdefault(module_name, []).append(name)
     parts = []
-    for home, names in homes.items():
-        module = importlib.import_module(home)
+    for module_name, names in by_module.items():
+        module = importlib.import_module(module_name)
         if names:
-            parts += [f"## {HOMES.get(home, home)}", linked(first_line(module))]
+            parts += [f"## {SECTIONS.get(module_name, module_name)}", linked(first_line(module))]
             parts += [_directive(module, "metarl", name) for name in names]
             parts += [
                 _directive(module, module.__name__, name)
-                for name in BESIDE.get(home, ())
+                for name in ADDITIONAL.get(module_name, ())
                 if name not in names
             ]
-    for whole in filter(find_spec, WHOLE):
-        module = importlib.import_module(whole)
+    for module_name in filter(find_spec, PUBLIC_MODULES):
+        module = importlib.import_module(module_name)
         names = getattr(module, "__all__", None) or _defined_in(module)
-        parts += [f"## {whole}", linked(first_line(module))]
-        parts += [_directive(module, whole, name) for name in names]
+        parts += [f"## {module_name}", linked(first_line(module))]
+        parts += [_directive(module, module_name, name) for name in names]
     return "\n\n".join(parts) + "\n"
 
 
@@ -87,7 +90,7 @@ def _defined_in(module: Any) -> list[str]:
 
 
 def _directive(module: Any, shown_in: str, name: str) -> str:
-    """What documents one name, in reStructuredText."""
+    """The directive that documents one name, in reStructuredText."""
     value = getattr(module, name)
     if inspect.isclass(value) and value.__module__.startswith("metarl."):
         if issubclass(value, BaseException):
@@ -96,7 +99,7 @@ def _directive(module: Any, shown_in: str, name: str) -> str:
             lines = [f".. autoclass:: {shown_in}.{name}"]
     elif inspect.isfunction(value):
         lines = [f".. autofunction:: {shown_in}.{name}"]
-    else:  # another name for a type
+    else:  # a type alias
         text = alias_text(module, name).replace("`", "``")
         meaning = str(value).replace("typing.", "")
         lines = [f".. py:type:: {shown_in}.{name}", f"   :canonical: {meaning}", "", f"   {text}"]
@@ -106,7 +109,7 @@ def _directive(module: Any, shown_in: str, name: str) -> str:
 def _by_last_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.Node | None:
-    """Docstrings and annotations name things by their last name: finds the one that has it."""
+    """Resolves a reference by its last component, which docstrings and annotations use."""
     if node.get("refdomain") != "py":
         return None
     last = node["reftarget"].rpartition(".")[2]
@@ -115,12 +118,12 @@ def _by_last_name(
     if len(found) != 1:
         return None
     (name,) = found.values()
-    there = known[name]
+    target = known[name]
     return nodes.reference(
         "",
         "",
         content,
         internal=True,
-        refuri=f"{app.builder.get_relative_uri(node['refdoc'], there.docname)}#{there.node_id}",
+        refuri=f"{app.builder.get_relative_uri(node['refdoc'], target.docname)}#{target.node_id}",
         reftitle=name,
     )

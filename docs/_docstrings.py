@@ -1,7 +1,7 @@
-"""Docstrings as this project writes them go in, reStructuredText that Sphinx reads comes out.
+"""Converts the project's docstrings to the reStructuredText that Sphinx reads.
 
-Here single backticks are code, formulas and small tables are paragraphs that keep their spaces, and
-what a field means stands below it, or in a comment behind it where its shape does.
+In these docstrings single backticks are code, and formulas and small tables are paragraphs that
+keep their spaces. A field is documented by the string below it, or by a comment after it.
 """
 
 import ast
@@ -24,13 +24,13 @@ from sphinx.pycode import ModuleAnalyzer
 import metarl
 
 SECTION = re.compile(r"[A-Z]\w+:$")
-"""of a Google-style docstring: `Args:` and the like on a line of its own"""
+"""section heading of a Google-style docstring: a line such as `Args:`"""
 COLUMNS = re.compile(r"\S {2,}\S")
-"""spaces that stand for columns, which a paragraph would lose"""
+"""spaces that align columns, which a paragraph would lose"""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the hook."""
+    """Registers the hooks."""
     app.connect("builder-inited", _show_comments)
     app.connect("autodoc-process-docstring", _process_docstring)
     app.connect("autodoc-process-signature", _process_signature)
@@ -38,7 +38,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def public_names() -> dict[str, str]:
-    """The public names of the library and the modules that define them, as its stub lists them."""
+    """Public names of the library and the modules that define them, from the stub file."""
     stub = Path(metarl.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
     return {
         alias.name: f"metarl.{node.module}"
@@ -49,27 +49,27 @@ def public_names() -> dict[str, str]:
 
 
 def field_texts(cls: type) -> dict[str, str]:
-    """What each field of a class means: the string below it, else the comment behind it.
+    """The documentation of each field: the string below it, else the comment after it.
 
-    Fields of its bases are included; the nearest class that says something is heard.
+    Fields of base classes are included; a text in a derived class overrides that of its base.
     """
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         texts |= _texts_in(base)
-    if is_dataclass(cls):  # an environment's constructor says it elsewhere
+    if is_dataclass(cls):  # families of ordinary environments keep it in the metadata
         texts |= {f.name: f.metadata["help"] for f in fields(cls) if "help" in f.metadata}
     return texts
 
 
 def alias_text(module: ModuleType, name: str) -> str:
-    """What stands below an annotated name at the top of a module."""
+    """The string below an annotated name at the top level of a module."""
     return _texts_in(module).get(name, "")
 
 
 def _texts_in(thing: type | ModuleType) -> dict[str, str]:
     try:
         source = textwrap.dedent(inspect.getsource(thing))
-    except (OSError, TypeError):  # built in, or typed at a prompt
+    except (OSError, TypeError):  # built-in or interactive
         return {}
     body = ast.parse(source).body
     if isinstance(body[0], ast.ClassDef):
@@ -89,27 +89,27 @@ def _texts_in(thing: type | ModuleType) -> dict[str, str]:
 
 
 def _string(node: ast.stmt | None) -> str | None:
-    """The text of a statement that is nothing but a string."""
+    """The text of a statement that is only a string."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return node.value.value if isinstance(node.value.value, str) else None
     return None
 
 
 def first_line(thing: Any) -> str:
-    """Of a docstring."""
+    """The first line of a docstring."""
     return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
 def linked(text: str) -> str:
-    """The same, where papers are links."""
+    """The text with links for arXiv numbers and DOIs."""
     text = re.sub(r"(?:arXiv:)?\b(\d{4}\.\d{5})\b", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
     return re.sub(r"\bdoi:(\S+\w)", r"[doi:\1](https://doi.org/\1)", text)
 
 
 def as_rest(lines: Sequence[str]) -> list[str]:
-    """A docstring's lines with code and literal blocks marked as reStructuredText has them.
+    """A docstring's lines with code and literal blocks marked up in reStructuredText.
 
-    Sections such as `Args:` keep their form, for napoleon to read.
+    Sections such as `Args:` keep their form, which napoleon reads.
     """
     rest: list[str] = []
     section = literal = False
@@ -128,7 +128,7 @@ def as_rest(lines: Sequence[str]) -> list[str]:
 
 
 def _paragraphs(lines: Sequence[str]) -> list[list[str]]:
-    """Runs of lines that are not empty."""
+    """Groups of consecutive lines that are not empty."""
     text = "\n".join(line.rstrip() for line in lines).strip("\n")
     return [part.split("\n") for part in re.split(r"\n{2,}", text) if part]
 
@@ -138,7 +138,7 @@ def _double_backticks(line: str) -> str:
 
 
 def _show_comments(app: Sphinx) -> None:
-    """Sphinx reads the string below a field: hands it the comments of those that have none."""
+    """Adds comments of fields to Sphinx, which only reads the strings below them."""
     for home in {*public_names().values()}:
         module = importlib.import_module(home)
         analyzer = ModuleAnalyzer.for_module(module.__name__)
@@ -152,7 +152,7 @@ def _process_docstring(
     app: Sphinx, what: Any, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
     """Rewrites one docstring in place."""
-    # Of an attribute, napoleon would take what stands before a colon for the type.
+    # For an attribute, napoleon would read the text before a colon as the type.
     kind: Any = "method" if what in ("attribute", "property") else what
     lines[:] = GoogleDocstring(as_rest(lines), what=kind, name=name, obj=obj).lines()
 
@@ -160,7 +160,7 @@ def _process_docstring(
 def _process_signature(
     app: Sphinx, what: str, name: str, obj: object, options: object, signature: str, result: str
 ) -> tuple[str, str] | None:
-    """Leaves out what Python only makes up: how to call a protocol, and a factory's name."""
+    """Removes generated parts: the signature of a protocol, and `<factory>` defaults."""
     if getattr(obj, "_is_protocol", False):
         return "", result
     return (signature.replace("<factory>", "..."), result) if signature else None

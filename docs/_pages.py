@@ -1,7 +1,6 @@
-"""Pages that are made from the code: registered families and agents go in, Markdown comes out.
+"""Generates a Markdown page for every registered family and agent.
 
-Whoever registers a family or an agent gets a page, and its options, their defaults and meanings are
-those of the class itself.
+Options, defaults and their documentation are read from the class.
 """
 
 import dataclasses
@@ -25,13 +24,13 @@ from metarl.registry import family_class
 from metarl.training.loop import RunOptions
 
 GENERATED = Path("docs/generated")
-"""below the root of the repository; git ignores it"""
-KEPT = Path(__file__).parent / "images" / "families"
-"""pictures of families that need a screen to be drawn, as `_frames.py` wrote them"""
-MOST_SPACE = 160
-"""characters of a space that are shown"""
-OURS = "metarl/"
-"""ids of other packages, which may be installed where this is built, have no page here"""
+"""relative to the root of the repository; ignored by git"""
+COMMITTED_FRAMES = Path(__file__).parent / "images" / "families"
+"""frames that `_frames.py` wrote, of families that cannot be rendered during the build"""
+MAX_SPACE_LENGTH = 160
+"""characters; the description of a longer space is abbreviated"""
+PREFIX = "metarl/"
+"""ids with another prefix, from other installed packages, get no page"""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -42,7 +41,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def write_pages(folder: Path) -> None:
-    """Writes all pages and what other pages include; files that are as they should be stay."""
+    """Writes all pages and the files that pages include; unchanged files are not written."""
     families, missing = _families()
     configs = {name: metarl.agent_config(name) for name in metarl.agent_names()}
     pages = {
@@ -52,8 +51,8 @@ def write_pages(folder: Path) -> None:
         "api.inc": api(),
     }
     for task_id, family in families.items():
-        picture = picture_of(task_id, family, folder / "families")
-        pages[f"families/{slug(task_id)}.md"] = family_page(task_id, family, picture)
+        image_link = rendered_frame(task_id, family, folder / "families")
+        pages[f"families/{slug(task_id)}.md"] = family_page(task_id, family, image_link)
     for task_id, reason in missing.items():
         pages[f"families/{slug(task_id)}.md"] = page_of_missing(task_id, reason)
     for name, config in configs.items():
@@ -69,13 +68,13 @@ def write_pages(folder: Path) -> None:
 
 
 def _families() -> tuple[dict[str, metarl.TaskDistribution], dict[str, str]]:
-    """All families of ours, and why others of them could not be made, such as a missing package."""
+    """The families of metarl, and for those that cannot be made the error message."""
     families, missing = {}, {}
     for task_id in metarl.task_ids():
-        if task_id.startswith(OURS):
+        if task_id.startswith(PREFIX):
             try:
                 family = metarl.make_family(task_id)
-                _ = family.observation_space, family.task_space  # an environment is made now
+                _ = family.observation_space, family.task_space  # this makes an environment
                 families[task_id] = family
             except (ImportError, MetaRLError) as error:
                 missing[task_id] = str(error)
@@ -83,12 +82,12 @@ def _families() -> tuple[dict[str, metarl.TaskDistribution], dict[str, str]]:
 
 
 def slug(task_id: str) -> str:
-    """`metarl/Name-v0` as the name of a file."""
-    return task_id.removeprefix(OURS).replace("/", "-")
+    """The file name of `metarl/Name-v0`."""
+    return task_id.removeprefix(PREFIX).replace("/", "-")
 
 
 def families_table(families: Mapping[str, metarl.TaskDistribution], missing: Iterable[str]) -> str:
-    """All families, a line each."""
+    """A table of all families."""
     lengths = {
         task_id: f"{family.trial_episodes} x at most {family.episode_steps}"
         for task_id, family in families.items()
@@ -97,44 +96,44 @@ def families_table(families: Mapping[str, metarl.TaskDistribution], missing: Ite
         (
             f"[`{task_id}`](generated/families/{slug(task_id)}.md)",
             linked(first_line(family_class(task_id)[0])),
-            lengths.get(task_id, "see there"),
+            lengths.get(task_id, "see its page"),
         )
         for task_id in sorted([*families, *missing])
     ]
-    return table(("id", "what", "episodes x steps of a trial"), rows)
+    return table(("id", "description", "episodes x steps of a trial"), rows)
 
 
 def page_of_missing(task_id: str, reason: str) -> str:
-    """What can be said of a family that cannot be made here, such as for want of a package."""
+    """The page of a family that cannot be made here, for example without its package."""
     parts = [
         f"# {task_id}",
         _docstring(family_class(task_id)[0]),
-        kept_picture(task_id),
-        "`metarl list` shows spaces and options where it can be made. Here it could not:",
+        committed_frame(task_id),
+        "`metarl list` shows spaces and options if the family can be made. Here it failed:",
         f"```text\n{reason}\n```",
         *_presets_of_family(task_id),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def family_page(task_id: str, family: metarl.TaskDistribution, picture: str) -> str:
-    """All that the code says about one family."""
+def family_page(task_id: str, family: metarl.TaskDistribution, image_link: str) -> str:
+    """The page of one family."""
     cls = type(family)
     options = _field_names(cls)
     listed = "".join(f", {name}={getattr(family, name)!r}" for name in options)
     parts = [
         f"# {task_id}",
         _docstring(cls),
-        picture,
+        image_link,
         f'```python\nfamily = metarl.make_family("{task_id}"{listed})\n```',
         f"Class `{cls.__module__}.{cls.__qualname__}`.",
-        "## What is seen, moved and drawn",
+        "## Spaces and lengths",
         table(("", "", ""), _facts(family)),
         "## Options",
         options_table(family, options) if options else "None.",
         "## References",
-        "Policies without training, for trials of the usual length. Those that an evaluation does "
-        "not live by default are asked for by name: `--references NAME`, or `all`.",
+        "Policies without training, for trials of the default length. To evaluate references that "
+        "are not included by default, name them: `--references NAME`, or `all`.",
         _references(family),
         *_presets_of_family(task_id),
     ]
@@ -142,7 +141,7 @@ def family_page(task_id: str, family: metarl.TaskDistribution, picture: str) -> 
 
 
 def _facts(family: metarl.TaskDistribution) -> list[tuple[str, str, str]]:
-    """Spaces and lengths, each with what the family says about it."""
+    """Spaces and lengths, each with the docstring of the property."""
     facts = [
         (words, f"`{_short(getattr(family, name))}`", _property_text(family, name))
         for name, words in (
@@ -153,15 +152,17 @@ def _facts(family: metarl.TaskDistribution) -> list[tuple[str, str, str]]:
             ("trial_episodes", "episodes of a trial"),
         )
     ]
-    told = getattr(type(family), "success", None)
-    success = _first_sentence(told) if family.defines_success and told else ""
+    method = getattr(type(family), "success", None)
+    success = _first_sentence(method) if family.defines_success and method else ""
     return [*facts, ("success", "yes" if family.defines_success else "not defined", success)]
 
 
 def _short(thing: Any) -> str:
-    """Without the middle of what fills a page, such as the bounds of hundreds of numbers."""
+    """The text without its middle if it is too long, such as the bounds of hundreds of numbers."""
     text = str(thing)
-    return text if len(text) <= MOST_SPACE else f"{text[: MOST_SPACE // 2]} ... {text[-50:]}"
+    if len(text) <= MAX_SPACE_LENGTH:
+        return text
+    return f"{text[: MAX_SPACE_LENGTH // 2]} ... {text[-50:]}"
 
 
 def _references(family: metarl.TaskDistribution) -> str:
@@ -170,7 +171,7 @@ def _references(family: metarl.TaskDistribution) -> str:
         (f"`{name}`", one.role, _escaped(one.label), "yes" if one.by_default else "")
         for name, one in known.items()
     ]
-    return table(("name", "role", "in pictures", "by default"), rows) if rows else "None."
+    return table(("name", "role", "label in figures", "by default"), rows) if rows else "None."
 
 
 def _presets_of_family(task_id: str) -> list[str]:
@@ -185,35 +186,35 @@ def _presets_of_family(task_id: str) -> list[str]:
 
 
 def agents_table(configs: Mapping[str, type[metarl.AgentConfig]]) -> str:
-    """All agents, a line each."""
+    """A table of all agents."""
     rows = [
         (f"[`{name}`](generated/agents/{name}.md)", linked(first_line(config)))
         for name, config in configs.items()
     ]
-    return table(("name", "what"), rows)
+    return table(("name", "description"), rows)
 
 
 def agent_page(name: str, config: type[metarl.AgentConfig]) -> str:
-    """All that the code says about one agent: options by the class that they come from."""
+    """The page of one agent; options are grouped by the class that defines them."""
     module = inspect.getmodule(config)
     default = config()
     parts = [
         f"# {name}",
         _docstring(config),
         _docstring(module),
-        f"Class `{config.__module__}.{config.__qualname__}`; pictures call it {default.label}.",
+        f"Class `{config.__module__}.{config.__qualname__}`; label in figures: {default.label}.",
     ]
     seen: set[str] = set()
     for cls in config.__mro__:
-        own = [
+        defined_here = [
             field
             for field in _field_names(config)
             if field in inspect.get_annotations(cls) and field not in seen
         ]
-        seen.update(own)
-        if own:
+        seen.update(defined_here)
+        if defined_here:
             title = "Options" if cls is config else re.split(r"[;.]", first_line(cls))[0]
-            parts += [f"## {title}", options_table(default, own)]
+            parts += [f"## {title}", options_table(default, defined_here)]
     return "\n\n".join([*parts, *_presets_of_agent(name)]) + "\n"
 
 
@@ -226,7 +227,7 @@ def _presets_of_agent(name: str) -> list[str]:
             _escaped(one.note),
         )
         for task_id in metarl.task_ids()
-        if task_id.startswith(OURS)
+        if task_id.startswith(PREFIX)
         for one in metarl.presets(name, task_id).values()
     ]
     return (
@@ -239,7 +240,7 @@ def _values(options: Mapping[str, Any]) -> str:
 
 
 def options_table(instance: Any, names: Iterable[str]) -> str:
-    """Fields of a dataclass with the values of `instance`, which are the defaults."""
+    """A table of dataclass fields; the values of `instance` are the defaults."""
     texts = field_texts(type(instance))
     rows = [
         (f"`{name}`", f"`{getattr(instance, name)!r}`", linked(_escaped(texts.get(name, ""))))
@@ -248,35 +249,36 @@ def options_table(instance: Any, names: Iterable[str]) -> str:
     return table(("option", "default", "meaning"), rows)
 
 
-def picture_of(task_id: str, family: metarl.TaskDistribution, folder: Path) -> str:
-    """A picture, as Markdown; one that is drawn now is put into `folder`. Nothing if there is none.
+def rendered_frame(task_id: str, family: metarl.TaskDistribution, folder: Path) -> str:
+    """Markdown of a frame of the family, empty if there is none; a new frame goes to `folder`.
 
-    What MuJoCo draws needs a screen, which a machine that builds documentation may not have.
+    MuJoCo needs a display, which a machine that builds documentation may not have, so those
+    frames are committed.
     """
     if not (isinstance(family, metarl.TaskFamily) and family.can_render):
-        return kept_picture(task_id)
+        return committed_frame(task_id)
     folder.mkdir(parents=True, exist_ok=True)
     image.imsave(folder / f"{slug(task_id)}.png", frame(task_id))
     return f"![A frame of {task_id}]({slug(task_id)}.png)"
 
 
-def kept_picture(task_id: str) -> str:
-    """One that is kept in the repository, as Markdown; nothing if there is none."""
+def committed_frame(task_id: str) -> str:
+    """Markdown of a frame that is committed in the repository; empty if there is none."""
     name = f"{slug(task_id)}.png"
-    known = (KEPT / name).exists()
-    return f"![A frame of {task_id}](../../images/families/{name})" if known else ""
+    exists = (COMMITTED_FRAMES / name).exists()
+    return f"![A frame of {task_id}](../../images/families/{name})" if exists else ""
 
 
-def frame(task_id: str, moves: int = 3) -> NDArray[np.uint8]:
-    """An environment after a few random moves, [H, W, 3]."""
-    world = gymnasium.make(task_id, render_mode="rgb_array")
-    world.reset(seed=0)
-    world.action_space.seed(0)
-    for _ in range(moves):
-        *_, terminated, truncated, _ = world.step(world.action_space.sample())
+def frame(task_id: str, actions: int = 3) -> NDArray[np.uint8]:
+    """The environment after a few random actions, [H, W, 3]."""
+    env = gymnasium.make(task_id, render_mode="rgb_array")
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(actions):
+        *_, terminated, truncated, _ = env.step(env.action_space.sample())
         if terminated or truncated:
             break
-    return np.asarray(world.render())
+    return np.asarray(env.render())
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -290,7 +292,7 @@ def _field_names(cls: Any) -> list[str]:
 
 
 def _docstring(thing: Any) -> str:
-    """The whole text, which is Markdown as it stands: what is indented is a block of code."""
+    """The whole docstring; it is valid Markdown, in which indented text is a code block."""
     return linked(inspect.getdoc(thing) or "")
 
 
@@ -300,18 +302,18 @@ def _first_sentence(thing: Any) -> str:
 
 
 def _property_text(family: metarl.TaskDistribution, name: str) -> str:
-    """What the family itself says about a property; one that is only a value says nothing."""
+    """First sentence of a property's docstring; empty if the attribute is a plain value."""
     found = inspect.getattr_static(type(family), name)
     return _first_sentence(found) if isinstance(found, property) else ""
 
 
 def _escaped(text: str) -> str:
-    """Text that may stand in a cell."""
+    """Text escaped for a table cell."""
     return text.replace("|", r"\|")
 
 
 def _open_at_index(app: Sphinx, error: Exception | None) -> None:
-    """The pages lie one folder deeper than where a browser is sent to."""
+    """Redirects from the root of the site to its first page, which is one folder deeper."""
     if error is None and app.builder.format == "html":
         target = f"{app.config.root_doc}.html"
         (Path(app.outdir) / "index.html").write_text(

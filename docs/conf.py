@@ -1,6 +1,6 @@
-"""Settings of the documentation site: the repository goes in, HTML comes out (`make docs`).
+"""Sphinx settings of the documentation site (`make docs`).
 
-The source folder is the whole repository, so that links mean the same here and on a code host.
+The source folder is the whole repository, so that links work here and on a code host.
 """
 
 import sys
@@ -36,9 +36,9 @@ autodoc_default_options = {
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
-smartquotes_action = "D"  # dashes only: what is quoted is often code
+smartquotes_action = "D"  # dashes only, because quoted text is often code
 
-# The documentation of other projects is not asked for: the build needs no network.
+# Other projects' documentation is not consulted, so that the build needs no network.
 nitpick_ignore_regex = [
     (
         "py:.*",

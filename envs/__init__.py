@@ -1,15 +1,15 @@
-"""The built-in task families, announced to Gymnasium by name; imported when first made."""
+"""Registers the built-in task families with Gymnasium; their modules are imported on first use."""
 
 import gymnasium
 
 from metarl.registry import register_family
 
 LOCOMOTION_STEPS = 200
-"""time limit of an episode, as in Finn et al. 2017 and after it; the models' own is 1000"""
+"""time limit of an episode, as in Finn et al. 2017 and later work; the models' default is 1000"""
 META_WORLD_STEPS = 500
-"""time limit of an episode, the benchmark's own"""
+"""time limit of an episode, the benchmark's default"""
 
-for _name, _home in {
+for _name, _module in {
     "BernoulliBandit": "bandits.multi_armed",
     "GaussianBandit": "bandits.multi_armed",
     "GoalBandit": "bandits.multi_armed",
@@ -25,12 +25,12 @@ for _name, _home in {
     "FewShotClassification": "few_shot.classification",
     "Sinusoid": "few_shot.sinusoid",
 }.items():
-    register_family(f"metarl/{_name}-v0", f"metarl.envs.{_home}:{_name}")
+    register_family(f"metarl/{_name}-v0", f"metarl.envs.{_module}:{_name}")
 
-for _name, _home in {
-    "HalfCheetahDir": "cheetah_and_humanoid",
-    "HalfCheetahVel": "cheetah_and_humanoid",
-    "HumanoidDir": "cheetah_and_humanoid",
+for _name, _module in {
+    "HalfCheetahDir": "cheetah",
+    "HalfCheetahVel": "cheetah",
+    "HumanoidDir": "humanoid",
     "AntDir": "ants",
     "AntVel": "ants",
     "AntGoal": "ants",
@@ -39,7 +39,7 @@ for _name, _home in {
 }.items():
     gymnasium.register(
         f"metarl/{_name}-v0",
-        f"metarl.envs.locomotion.{_home}:{_name}",
+        f"metarl.envs.locomotion.{_module}:{_name}",
         max_episode_steps=LOCOMOTION_STEPS,
     )
 for _name in ("ML1", "ML10", "ML25", "ML45"):

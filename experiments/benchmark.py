@@ -1,16 +1,15 @@
-"""How fast metarl lives and learns here: environment steps per second, medians of repetitions.
+"""Measures environment steps per second of rollouts and of training; medians of repetitions.
 
     python experiments/benchmark.py                    # about a minute on two CPU cores
 
-The same world written as an ordinary environment, and stepped by two processes:
+The same task family, written as an ordinary environment, and stepped by two processes:
 
     python experiments/benchmark.py --task metarl/PointNavigation-v0 --lanes 512
     python experiments/benchmark.py --task plain_navigation:plain/PointNavigation-v0 --lanes 512
     python experiments/benchmark.py --task plain_navigation:plain/PointNavigation-v0 --workers 2
 
-"rollout" is the engine with the acting policy; "train" is steps over (rollout + update) with four
-epochs of four minibatches; "world" is the family alone under random actions. Leave the machine
-idle: nothing else may run beside it.
+"env" is the family under random actions; "rollout" is the family with the agent's policy; "train"
+is a rollout and an update (four epochs of four minibatches). Run it on an idle machine.
 """
 
 import statistics
@@ -18,14 +17,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import metarl  # isort: skip  (before torch, whose waiting threads it teaches to sleep)
+import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import torch
 import tyro
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Steps per second of world, rollout and training."""
+    """Steps per second of environment, rollout and training."""
 
     task: str = "metarl/BernoulliBandit-v0"
     """task family"""
@@ -53,7 +52,7 @@ def main(options: Options) -> None:
         f"{options.agent} on {options.task}, torch {torch.__version__}, {options.device}, ", end=""
     )
     print(f"{torch.get_num_threads()} threads; steps/s, median (quartiles)")
-    print(f"{'lanes':>8} {'world':>30} {'rollout':>30} {'train':>30}")
+    print(f"{'lanes':>8} {'env':>30} {'rollout':>30} {'train':>30}")
     for lanes in options.lanes:
         rates = [measure(run, options.repeats) for run in workloads(family, options, lanes)]
         print(f"{lanes:8d}", *(f"{rate:>30}" for rate in rates), flush=True)
@@ -62,7 +61,7 @@ def main(options: Options) -> None:
 def workloads(
     family: metarl.TaskDistribution, options: Options, lanes: int
 ) -> list[Callable[[], int]]:
-    """Functions that each live some environment steps and return how many."""
+    """Functions that each take environment steps and return their number."""
     device = torch.device(options.device)
     seeds = metarl.Seeds(0)
     agent = metarl.agent_config(options.agent)(num_tasks=lanes).build(
@@ -76,7 +75,7 @@ def workloads(
     tasks = family.sample_tasks(lanes, seeds.torch("tasks", device=device))
     random = family.references(1)["random"].build(tasks)
 
-    def live(policy: metarl.Policy) -> metarl.Trajectory:
+    def roll_out(policy: metarl.Policy) -> metarl.Trajectory:
         return metarl.collect(
             family,
             tasks,
@@ -86,12 +85,19 @@ def workloads(
             workers=options.workers,
         )
 
-    def train() -> int:
-        experience = live(agent.start(lanes))
-        agent.update([experience])
-        return experience.steps
+    def start() -> metarl.Policy:
+        return agent.start(lanes, seeds.torch("start", device=device))
 
-    return [lambda: live(random).steps, lambda: live(agent.start(lanes)).steps, train]
+    spec = metarl.RolloutSpec(episodes=family.trial_episodes, workers=options.workers)
+
+    def train() -> int:
+        batch = metarl.rollout_phases(
+            agent, family, tasks, steps=agent.adaptation_steps, spec=spec, seeds=seeds
+        )
+        agent.update(batch)
+        return sum(trajectory.steps for trajectory in batch.trajectories)
+
+    return [lambda: roll_out(random).steps, lambda: roll_out(start()).steps, train]
 
 
 def measure(workload: Callable[[], int], repeats: int) -> str:

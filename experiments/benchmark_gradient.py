@@ -1,10 +1,10 @@
-"""How long a meta-iteration of a gradient agent takes here, and how that grows with the tasks.
+"""Measures the seconds of a meta-iteration of a gradient agent for several numbers of tasks.
 
     python experiments/benchmark_gradient.py             # 2 to 3 minutes on two CPU cores
 
 Point navigation, 20 trajectories of 100 steps in each task before and after one inner step, TRPO
-with ten conjugate-gradient steps, 2 x 64 tanh. "phases" is all that comes before the update: living
-twice, and adapting. Leave the machine idle: nothing else may run beside it.
+with ten conjugate-gradient steps, 2 x 64 tanh. "phases" is the time before the update: two rollouts
+and the adaptation between them. Run it on an idle machine.
 """
 
 import resource
@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import metarl  # isort: skip  (before torch, whose waiting threads it teaches to sleep)
+import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import torch
 import tyro
 
@@ -29,7 +29,7 @@ class Options:
     tasks: tuple[int, ...] = (10, 20, 40, 80, 160)
     """tasks of a meta-iteration"""
     curvature_rollouts: int | None = None
-    """of 20 trajectories, on how many the curvature of the trust region is measured"""
+    """trajectories (of 20) that estimate the curvature of the trust region; by default all"""
     repeats: int = 9
     """timed iterations; the median is printed, with the quartiles"""
     threads: int | None = None
@@ -41,13 +41,13 @@ class Options:
 def main(options: Options) -> None:
     """Prints one table."""
     if options.repeats < 2:
-        raise SystemExit(f"--repeats {options.repeats} leaves no spread to print; take 2 or more.")
+        raise SystemExit(f"--repeats {options.repeats} is too small for quartiles; use 2 or more.")
     print(f"{options.agent}, torch {torch.__version__}, {options.device}, curvature on ", end="")
-    print(f"{options.curvature_rollouts or 'all'} copies")
-    print(f"{'tasks':>6} {'seconds':>24} {'phases':>8} {'a task':>8} {'peak memory':>12}")
+    print(f"{options.curvature_rollouts or 'all'} trajectories")
+    print(f"{'tasks':>6} {'seconds':>24} {'phases':>8} {'per task':>8} {'peak memory':>12}")
     for tasks in options.tasks:
-        whole, phases = seconds(tasks, options)
-        low, median, high = statistics.quantiles(whole, n=4)
+        iterations, phases = seconds(tasks, options)
+        low, median, high = statistics.quantiles(iterations, n=4)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
             f"{tasks:6d} {median:8.3f} ({low:.3f} to {high:.3f}) "
@@ -57,9 +57,9 @@ def main(options: Options) -> None:
 
 
 def seconds(tasks: int, options: Options) -> tuple[list[float], list[float]]:
-    """Of each iteration but the first, and of its part before the update."""
-    copies = options.curvature_rollouts
-    chosen: dict[str, Any] = {} if copies is None else {"curvature_rollouts": copies}
+    """Seconds of each iteration but the first, and of its part before the update."""
+    rollouts = options.curvature_rollouts
+    curvature: dict[str, Any] = {} if rollouts is None else {"curvature_rollouts": rollouts}
     with tempfile.TemporaryDirectory() as folder:
         run = metarl.train(
             options.agent,
@@ -72,15 +72,15 @@ def seconds(tasks: int, options: Options) -> tuple[list[float], list[float]]:
             threads=options.threads,
             device=options.device,
             progress=False,
-            **chosen,
+            **curvature,
         )
         rows = metarl.read_metrics(run.path / "metrics.csv")
-    whole, phases = [], []
+    iterations, phases = [], []
     for before, row in pairwise(rows):
         steps = int(row["env_steps"]) - int(before["env_steps"])
-        whole.append(float(row["seconds"]) - float(before["seconds"]))
+        iterations.append(float(row["seconds"]) - float(before["seconds"]))
         phases.append(steps / float(row["rollout_steps_per_second"]))
-    return whole, phases
+    return iterations, phases
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-"""Several agents on one family: one table, one picture, on common axes and unseen tasks.
+"""Compares several agents on one family: one table, one figure, the same unseen tasks.
 
-RL^2 adapts in its memory, a few episodes in a row; MAML and its kin adapt by gradient steps, many
-trajectories each; floors and the ceiling live as long as they do. The axis of all is the number of
-episodes of experience in a task.
+RL^2 adapts in its memory over a few episodes. MAML and related agents adapt by gradient steps on
+many trajectories each. Floors and the ceiling run for as many episodes. The common axis is the
+number of episodes of experience in a task.
 
     python experiments/compare_agents.py                    # hours on two CPU cores; resumable
     python experiments/compare_agents.py --only maml rl2 --seeds 1
-    python experiments/compare_agents.py --on tabular-mdp   # RL^2 beside posterior sampling
+    python experiments/compare_agents.py --on tabular-mdp   # RL^2 and posterior sampling
     python experiments/compare_agents.py --on cheetah-dir   # RL^2 and MAML, half an hour
     python experiments/compare_agents.py --on cheetah-vel
     python experiments/compare_agents.py --on reach         # RL^2 on a robot of Meta-World
 
-Every number is of the final model, in tasks it has never seen. The table and the picture go to
-`experiments/results/`. Cheetahs need the extra `mujoco`, Meta-World the extra `metaworld`, each in
-an environment of its own.
+Every number is measured on the final model, in unseen tasks. The table and the figure go to
+`experiments/results/`. Cheetahs need the extra `mujoco`, Meta-World the extra `metaworld`, in
+separate Python environments.
 """
 
 from collections.abc import Mapping
@@ -23,29 +23,29 @@ from typing import Any
 
 import numpy as np
 import tyro
-from lived import EVALUATION_SEED, changed, intervals
+from reporting import EVALUATION_SEED, format_intervals, iteration_options
 
 import metarl
 
 RESULTS = Path(__file__).parent / "results"
 STEPS = 3
-"""gradient steps that are shown"""
+"""gradient steps in the evaluation"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Who is compared on what."""
+    """The agents of one comparison, and the family they are compared on."""
 
     task: str
-    presets: Mapping[str, str]  # agents (or controls), and the hyper-parameters of each
-    tasks: int  # unseen ones
-    trajectories: int = 20  # episodes lived for each gradient step
+    presets: Mapping[str, str]  # presets by name of agent or control
+    tasks: int  # number of unseen tasks
+    trajectories: int = 20  # episodes of experience per gradient step
     seeds: int = 1
     workers: int | None = None  # processes that step the physics
 
 
 CONTROLS: Mapping[str, tuple[str, dict[str, Any]]] = {"blind": ("rl2", {"memory": "none"})}
-"""names of controls: which agent each is, and with what changed"""
+"""by name of a control: its agent and the options that differ"""
 POINT = dict.fromkeys(
     ("maml", "fomaml", "emaml", "promp", "meta_sgd", "reptile", "pretrained"), "finn-2017"
 )
@@ -82,56 +82,55 @@ COMPARISONS: Mapping[str, Comparison] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Several agents on one family: one table, one picture."""
+    """Compares several agents on one family: one table, one figure."""
 
     on: str = "point-navigation"
     """point-navigation, tabular-mdp, cheetah-dir, cheetah-vel or reach"""
     only: tuple[str, ...] = ()
-    """agents; by default all"""
+    """names of agents; by default all"""
     seeds: int | None = None
-    """training seeds of each; by default what the comparison says"""
+    """training seeds of each; by default those of the comparison"""
     iterations: int | None = None
     """meta-iterations of each; by default those of the presets"""
     tasks: int | None = None
-    """unseen tasks; by default what the comparison says"""
+    """unseen tasks; by default those of the comparison"""
     trajectories: int | None = None
-    """episodes lived for each gradient step; by default what the comparison says"""
+    """episodes of experience per gradient step; by default those of the comparison"""
     runs: Path = Path("runs/reproduce")
-    """where the run folders go"""
+    """parent of the run folders"""
     threads: int | None = None
     """CPU threads; by default torch's own choice"""
     out: Path | None = None
-    """of the table (.md) and the picture (.png, .svg); by default in `experiments/results/`"""
+    """path of the table (.md) and the figure (.png, .svg); by default in `experiments/results/`"""
 
 
 def main(options: Options) -> None:
-    """Trains what is missing, lives all in the same tasks, writes."""
+    """Trains the missing runs, evaluates all in the same tasks, writes table and figures."""
     if options.on not in COMPARISONS:
         raise SystemExit(f"Unknown: {options.on}. Known: {', '.join(COMPARISONS)}.")
-    comparison = chosen(COMPARISONS[options.on], options)
-    runs = {name: trained(name, comparison, options) for name in comparison.presets}
-    longest = next(
-        (name for name in runs if name != "rl2"), "rl2"
-    )  # who references live as long as
+    comparison = with_options(COMPARISONS[options.on], options)
+    runs = {name: train_seeds(name, comparison, options) for name in comparison.presets}
+    # References run for as many episodes as the agent they are evaluated with.
+    longest = next((name for name in runs if name != "rl2"), "rl2")
     curves = {
         name: [
-            evaluated(run, comparison, references=name == longest and not number)
-            for number, run in enumerate(several)
+            evaluate(run, comparison, references=name == longest and not number)
+            for number, run in enumerate(runs_of_agent)
         ]
-        for name, several in runs.items()
+        for name, runs_of_agent in runs.items()
     }
     out = options.out or RESULTS / f"agents-on-{options.on}"
-    folders = [run.path for several in runs.values() for run in several]
-    pictures = metarl.plot(folders, out=out)
+    folders = [run.path for runs_of_agent in runs.values() for run in runs_of_agent]
+    figures = metarl.plot(folders, out=out)
     learning = metarl.plot(folders, kind="learning", out=out.with_name(f"{out.name}-learning"))
     family = next(iter(runs.values()))[0].config.family
-    lines = [*heading(options.on, family, comparison), *rows(runs, curves)]
+    lines = [*heading(options.on, family, comparison), *table(runs, curves)]
     out.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines), *pictures, *learning, sep="\n")
+    print("\n".join(lines), *figures, *learning, sep="\n")
 
 
-def chosen(comparison: Comparison, options: Options) -> Comparison:
-    """With what the options change."""
+def with_options(comparison: Comparison, options: Options) -> Comparison:
+    """The comparison with the given options applied."""
     if unknown := set(options.only) - set(comparison.presets):
         known = ", ".join(comparison.presets)
         raise SystemExit(f"Unknown: {', '.join(sorted(unknown))}. Known: {known}.")
@@ -145,10 +144,10 @@ def chosen(comparison: Comparison, options: Options) -> Comparison:
     )
 
 
-def trained(name: str, comparison: Comparison, options: Options) -> list[metarl.Run]:
-    """The runs of an agent, one for each seed: lived, resumed or known."""
+def train_seeds(name: str, comparison: Comparison, options: Options) -> list[metarl.Run]:
+    """The runs of an agent, one for each seed: trained, resumed or already complete."""
     folder = options.on if name == "rl2" else f"{name}-{options.on}"
-    agent, altered = CONTROLS.get(name, (name, {}))
+    agent, overrides = CONTROLS.get(name, (name, {}))
     return [
         metarl.train(
             agent,
@@ -159,21 +158,21 @@ def trained(name: str, comparison: Comparison, options: Options) -> list[metarl.
             threads=options.threads,
             workers=comparison.workers,
             resume=True,
-            **altered,
-            **changed(options.iterations),
+            **overrides,
+            **iteration_options(options.iterations),
         )
         for seed in range(comparison.seeds)
     ]
 
 
-def evaluated(run: metarl.Run, comparison: Comparison, *, references: bool) -> list[metarl.Curve]:
-    """The agent's curve, then those of the references if they are wanted."""
-    of_gradient = {"rollouts_per_task": comparison.trajectories, "evaluation_steps": STEPS}
+def evaluate(run: metarl.Run, comparison: Comparison, *, references: bool) -> list[metarl.Curve]:
+    """The agent's curve, followed by those of the references if `references` is set."""
+    gradient_options = {"rollouts_per_task": comparison.trajectories, "evaluation_steps": STEPS}
     return metarl.evaluate(
         run,
         num_tasks=comparison.tasks,
         seed=EVALUATION_SEED,
-        agent_options={} if run.config.agent == "rl2" else of_gradient,
+        agent_options={} if run.config.agent == "rl2" else gradient_options,
         references=references,
         workers=comparison.workers,
         progress=True,
@@ -181,14 +180,14 @@ def evaluated(run: metarl.Run, comparison: Comparison, *, references: bool) -> l
 
 
 def heading(on: str, family: str, comparison: Comparison) -> list[str]:
-    """What the table says and how it came about."""
-    of_gradient = [
-        "Agents that adapt by gradient: before adapting and after each step on",
-        f"{comparison.trajectories} trajectories, the later steps at the share of the inner rate",
-        "that their preset says.",
+    """The text above the table: what is measured, and how."""
+    gradient_protocol = [
+        "Agents that adapt by gradient steps: before adaptation and after each step on",
+        f"{comparison.trajectories} trajectories; their presets scale down the inner learning rate",
+        "of the later steps.",
     ]
     shared = metarl.make_family(comparison.task).splits_share_tasks
-    drawn = "fresh draws of the few tasks" if shared else "unseen tasks"
+    drawn = "new draws of the few tasks" if shared else "unseen tasks"
     return [
         f"# Agents on {on.replace('-', ' ')}",
         "",
@@ -196,44 +195,44 @@ def heading(on: str, family: str, comparison: Comparison) -> list[str]:
         f"`{family}`,",
         "with its 95% bootstrap interval over tasks and training seeds",
         f"({comparison.seeds}); final models.",
-        *(of_gradient if set(comparison.presets) - {"rl2", *CONTROLS} else ()),
-        "RL²: its first, second, ... episode. Success, where it is defined: the share of episodes",
+        *(gradient_protocol if set(comparison.presets) - {"rl2", *CONTROLS} else ()),
+        "RL²: the first, second, ... episode. Success, where it is defined: the share of episodes",
         "in which the task was solved at some step.",
         "",
     ]
 
 
-def rows(
+def table(
     runs: Mapping[str, list[metarl.Run]], curves: Mapping[str, list[list[metarl.Curve]]]
 ) -> list[str]:
-    """Returns (and successes) by gradient step or episode, each with its 95% interval."""
+    """Returns (and success rates) by gradient step or episode, each with its 95% interval."""
     lines = [
-        "| agent | episodes lived before | return | success | environment steps | minutes a seed |",
+        "| agent | earlier episodes | return | success | environment steps | minutes per seed |",
         "|---|---|---|---|---|---|",
     ]
-    for name, several in curves.items():
-        own = [found[0] for found in several]
+    for name, evaluations in curves.items():
+        agent_curves = [evaluation[0] for evaluation in evaluations]
         metrics = [metarl.read_metrics(run.path / "metrics.csv")[-1] for run in runs[name]]
         seconds = [float(last["seconds"]) for last in metrics]
         steps = float(metrics[0]["env_steps"])
         speed = steps / float(np.median(seconds))
-        ends = dict.fromkeys(f"{end / 60:.0f}" for end in (min(seconds), max(seconds)))
-        lived = f"{steps / 1e6:.1f} million ({speed:,.0f} a second)"
-        lines.append(f"| {returns(own)} | {lived} | {' to '.join(ends)} |")
-    references = max((several[0] for several in curves.values()), key=len)[1:]
-    lines += [f"| {returns([reference])} | | |" for reference in references]
+        minutes = dict.fromkeys(f"{end / 60:.0f}" for end in (min(seconds), max(seconds)))
+        size = f"{steps / 1e6:.1f} million ({speed:,.0f} per second)"
+        lines.append(f"| {result_cells(agent_curves)} | {size} | {' to '.join(minutes)} |")
+    references = max((evaluations[0] for evaluations in curves.values()), key=len)[1:]
+    lines += [f"| {result_cells([reference])} | | |" for reference in references]
     return lines
 
 
-def returns(curves: list[metarl.Curve]) -> str:
-    """Cells of one row: label, episodes before each point, return and success of each."""
+def result_cells(curves: list[metarl.Curve]) -> str:
+    """Cells of one row: label, earlier episodes of each point, return and success of each."""
     before = ", ".join(str(episode - 1) for episode in curves[0].episode)
     success = np.stack([curve.success for curve in curves])
     cells = [
         curves[0].label,
         before,
-        intervals(np.stack([curve.returns for curve in curves])),
-        "" if np.isnan(success).all() else intervals(success),
+        format_intervals(np.stack([curve.returns for curve in curves])),
+        "" if np.isnan(success).all() else format_intervals(success),
     ]
     return " | ".join(cells)
 

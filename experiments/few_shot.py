@@ -1,10 +1,10 @@
-"""RL^2 learns to name images from one example each: drawn characters, then digits it never saw.
+"""RL^2 on one-shot image classification: trained on drawn characters, tested on other classes.
 
-Trained on drawn characters alone; measured on characters of unseen classes, and on scikit-learn's
-handwritten digits, another kind of image altogether. (Digits have five classes for the training, a
-single set of five.)
+The agent is trained on drawn characters only. It is evaluated on characters of unseen classes and
+on scikit-learn's handwritten digits, a different image domain. (Of the digits only five classes
+are training classes, which is a single task.)
 
-    python experiments/few_shot.py --seed 1           # some twenty minutes on one core
+    python experiments/few_shot.py --seed 1           # about twenty minutes on one core
 
 Digits need scikit-learn: the extra `few-shot`.
 """
@@ -14,9 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import changed, draw_steps, interval, lives, report, save, styled
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from reporting import (
+    draw_steps,
+    evaluation_rollouts,
+    figure_style,
+    format_interval,
+    iteration_options,
+    save_figure,
+    write_page,
+)
 
 import metarl
 from metarl.envs.few_shot.classification import FewShotClassification
@@ -27,28 +35,28 @@ REFERENCES = ("nearest_prototype", "perfect_memory", "random")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """RL^2 on few-shot classification: train, measure on unseen classes, draw."""
+    """RL^2 on few-shot classification: train, evaluate on unseen classes, plot."""
 
     train_on: str = "glyphs"
-    """images whose training classes are learnt from"""
+    """image set whose training classes are used for training"""
     test_on: tuple[str, ...] = ("glyphs", "digits")
-    """images whose test classes are met afterwards"""
+    """image sets whose test classes are used for evaluation"""
     iterations: int | None = None
     """meta-iterations; by default those of the preset"""
     seed: int = 0
     """root of all randomness"""
     test_tasks: int = 5000
-    """unseen tasks of each kind of image"""
+    """unseen tasks of each image set"""
     threads: int | None = None
     """CPU threads; by default torch's own choice"""
     out: Path | None = None
     """run folder; by default runs/rl2-FewShotClassification-v0-seedSEED"""
     results: Path | None = None
-    """of the picture (.png, .svg) and the page (.md); by default in the run folder"""
+    """path of the figure (.png, .svg) and the page (.md); by default in the run folder"""
 
 
 def main(options: Options) -> None:
-    """Train, measure, draw."""
+    """Train, evaluate, plot."""
     run = metarl.train(
         "rl2",
         TASK,
@@ -58,41 +66,44 @@ def main(options: Options) -> None:
         threads=options.threads,
         out=options.out,
         resume=True,
-        **changed(options.iterations),
+        **iteration_options(options.iterations),
     )
-    right = {images: named_right(run, images, options.test_tasks) for images in options.test_on}
+    correct = {
+        images: correct_labels(run, images, options.test_tasks) for images in options.test_on
+    }
     support = FewShotClassification().support
-    table = [("images", "who", "queries named right")]
-    for images, by_label in right.items():
-        for label, of_step in by_label.items():
-            (mean,), (low,), (high,) = metarl.bootstrap_mean(of_step[support:].mean(0)[None, None])
-            table.append((images, label, interval(mean, low, high)))
-            print("{:8} {:40} queries named right {}".format(*table[-1]))
+    table = [("images", "policy", "query accuracy")]
+    for images, by_policy in correct.items():
+        for label, by_step in by_policy.items():
+            (mean,), (low,), (high,) = metarl.bootstrap_mean(by_step[support:].mean(0)[None, None])
+            table.append((images, label, format_interval(mean, low, high)))
+            print("{:8} {:40} query accuracy {}".format(*table[-1]))
     out = options.results or run.path / "few-shot"
-    with styled():
-        pictures = save(accuracy_figure(right, support, options), out)
-    title = f"Naming images of unseen classes after one example each, {options.test_tasks:,} tasks"
-    print(report(out, title, table, [run]), *pictures, sep="\n")
+    with figure_style():
+        figures = save_figure(accuracy_figure(correct, support, options), out)
+    title = f"One-shot classification of unseen classes, {options.test_tasks:,} tasks"
+    print(write_page(out, title, table, [run]), *figures, sep="\n")
 
 
-def named_right(run: metarl.Run, images: str, num_tasks: int) -> dict[str, NDArray[np.float64]]:
-    """By label: 1 where an image was named right, [T, N]."""
+def correct_labels(run: metarl.Run, images: str, num_tasks: int) -> dict[str, NDArray[np.float64]]:
+    """For the agent and each reference: 1 where an image was classified correctly, [T, N]."""
     family = metarl.make_family(TASK, images=images)
-    return {life.label: life.rewards for life in lives(run, family, REFERENCES, num_tasks)}
+    rollouts = evaluation_rollouts(run, family, REFERENCES, num_tasks)
+    return {rollout.label: rollout.rewards for rollout in rollouts}
 
 
 def accuracy_figure(
-    right: dict[str, dict[str, NDArray[np.float64]]], support: int, options: Options
+    correct: dict[str, dict[str, NDArray[np.float64]]], support: int, options: Options
 ) -> Figure:
-    """A panel for each kind of image: how many are named right, at each place in the episode."""
-    figure = Figure(figsize=(3.6 * len(right), 3.4), dpi=300, layout="constrained")
-    panels = figure.subplots(1, len(right), sharey=True, squeeze=False)[0]
-    for panel, (images, by_label) in zip(panels, right.items(), strict=True):
-        draw_steps(panel, by_label, first=1)
+    """A panel for each image set: the accuracy at each image of the episode."""
+    figure = Figure(figsize=(3.6 * len(correct), 3.4), dpi=300, layout="constrained")
+    panels = figure.subplots(1, len(correct), sharey=True, squeeze=False)[0]
+    for panel, (images, by_policy) in zip(panels, correct.items(), strict=True):
+        draw_steps(panel, by_policy, first=1)
         panel.axvspan(support + 0.5, panel.get_xlim()[1], color="0.95", zorder=-1)
         panel.set_title(f"{images}, unseen classes")
         panel.set_xlabel("image of the episode (grey: queries)")
-    panels[0].set_ylabel("named right")
+    panels[0].set_ylabel("accuracy")
     panels[0].set_ylim(0, 1.02)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)

@@ -1,7 +1,7 @@
-"""Point navigation as somebody would write it who has never heard of metarl: one point, NumPy.
+"""Point navigation as an ordinary NumPy environment that does not use metarl.
 
-The rules are those of `metarl/PointNavigation-v0`, so that the two ways of writing a task
-environment can be compared: see `benchmark.py`. From this folder:
+It has the dynamics of `metarl/PointNavigation-v0`, so that `benchmark.py` can compare an ordinary
+environment with a batched task family. From this folder:
 
     metarl check plain_navigation:plain/PointNavigation-v0
 """
@@ -17,7 +17,7 @@ MAX_MOVE, GOAL_RANGE, GOAL_SIZE = 0.1, 0.5, 0.01
 
 
 class PlainPointNavigation(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """A point walks from (0, 0) to a goal that it must find out from its rewards."""
+    """A point moves from (0, 0) to an unobserved goal; rewards are minus the distance."""
 
     trial_episodes = 3
 
@@ -31,7 +31,7 @@ class PlainPointNavigation(gymnasium.Env[NDArray[np.float32], NDArray[np.float32
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Back to the start; the goal stays until another is given."""
+        """Moves to the start. The goal stays the same unless `options` has a new one."""
         super().reset(seed=seed)
         self._goal = np.array((options or {}).get("task", self._goal), np.float32)
         self._position = np.zeros(2, np.float32)
@@ -40,7 +40,7 @@ class PlainPointNavigation(gymnasium.Env[NDArray[np.float32], NDArray[np.float32
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Moves."""
+        """Moves by the clipped action."""
         self._position = self._position + np.clip(action, -MAX_MOVE, MAX_MOVE)
         away = self._position - self._goal
         arrived = bool((np.abs(away) < GOAL_SIZE).all())

@@ -1,12 +1,12 @@
-"""Published numbers beside ours: trains, evaluates the final models on unseen tasks, writes tables.
+"""Reproduces published numbers: trains, evaluates the final models on unseen tasks, writes tables.
 
     python experiments/reproduce.py --only bandit-5x10     # one reproduction
     python experiments/reproduce.py                        # all of them: hours on two CPU cores
     python experiments/reproduce.py --list
 
-Resumable: a run goes on from its checkpoint, and a seed that has its result is not lived again.
+Resumable: a run continues from its checkpoint, and a seed that has a result is skipped.
 Results go to `experiments/results/NAME.json`; `experiments/results/README.md` is their table.
-Every number is of the final model (never the best over training) in tasks it has never seen.
+Every number is measured on the final model (never the best over training) in unseen tasks.
 """
 
 import json
@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import tyro
-from lived import EVALUATION_SEED
 from numpy.typing import NDArray
+from reporting import EVALUATION_SEED, half_interval
 
 import metarl
 
@@ -29,32 +29,33 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """One published number, and how to earn it here."""
+    """One published number and the settings that reproduce it."""
 
     name: str
     title: str
     agent: str
     task: str
     preset: str
-    measure: str  # "trial" (total return), "last" (return of the last episode), "success" of it,
-    # or "steps" (return after each gradient step; the last one counts)
+    # "trial" (total return), "last" (return of the last episode), "success" (of the last episode)
+    # or "steps" (return after each gradient step; the last one is compared)
+    measure: str
     published: str
-    ceiling: str  # name of the reference that nobody exceeds
+    ceiling: str  # name of the reference that bounds every agent from above
     task_options: dict[str, Any] = field(default_factory=dict)
     seeds: int = 3
     test_tasks: int = 10_000
-    evaluation: dict[str, Any] = field(default_factory=dict)  # options of the agent in it
+    evaluation: dict[str, Any] = field(default_factory=dict)  # agent options
 
     def points(self, curve: metarl.Curve) -> dict[str, list[dict[str, float]]]:
-        """Before adapting and after each gradient step, or in each episode."""
+        """Results before adaptation and after each gradient step, or in each episode."""
         if self.measure == "trial":
             return {}
         values = curve.success if self.measure == "success" else curve.returns
         name = "steps" if self.measure == "steps" else "episodes"
         return {name: [mean_and_interval(value) for value in values]}
 
-    def measured(self, curve: metarl.Curve) -> NDArray[np.float64]:
-        """What is compared, for each task [N]."""
+    def task_results(self, curve: metarl.Curve) -> NDArray[np.float64]:
+        """The number that is compared, for each task [N]."""
         by_measure: dict[str, NDArray[np.float64]] = {
             "trial": curve.returns.sum(0),
             "last": curve.returns[-1],
@@ -67,7 +68,7 @@ class Reproduction:
 def bandit(
     arms: int, pulls: int, published: str, ceiling: str, *, seeds: int, preset: str = ""
 ) -> Reproduction:
-    """One row of Duan et al. 2016, Table 1."""
+    """One row of Duan et al. 2016, table 1."""
     return Reproduction(
         name=f"bandit-{arms}x{pulls}",
         title=f"RL², bandit, {arms} arms, {pulls} pulls: reward of a trial",
@@ -83,7 +84,7 @@ def bandit(
 
 
 def gradient_agent(agent: str, label: str) -> Reproduction:
-    """One agent in the protocol of Finn et al. 2017: 40 unseen goals, 40 trajectories a step."""
+    """One agent in the protocol of Finn et al. 2017: 40 unseen goals, 40 trajectories per step."""
     return Reproduction(
         name=f"{agent}-point-navigation",
         title=f"{label}, point navigation, 40 goals: return after 1 / 2 / 3 gradient steps, the "
@@ -176,17 +177,17 @@ class Options:
     only: tuple[str, ...] = ()
     """names of reproductions; by default all"""
     seeds: int | None = None
-    """training seeds of each; by default what the reproduction says"""
+    """training seeds of each; by default those of the reproduction"""
     out: Path = Path("runs/reproduce")
-    """where the run folders go"""
+    """parent of the run folders"""
     threads: int | None = None
     """CPU threads; by default torch's own choice"""
     list: bool = False
-    """only say which reproductions there are"""
+    """only list the reproductions"""
 
 
 def main(options: Options) -> None:
-    """Lives what is missing and writes the tables."""
+    """Runs the missing seeds and writes the tables."""
     known = {reproduction.name: reproduction for reproduction in REPRODUCTIONS}
     if options.list:
         print("\n".join(f"{name:20} {item.title}" for name, item in known.items()))
@@ -206,7 +207,7 @@ def reproduce(item: Reproduction, seed: int, options: Options) -> None:
     if result["seeds"]:
         require_same(item, result["settings"]["agent_options"], path)
     if str(seed) in result["seeds"]:
-        print(f"{item.name}, seed {seed}: known")
+        print(f"{item.name}, seed {seed}: has a result")
         return
     run = metarl.train(
         item.agent,
@@ -228,7 +229,7 @@ def reproduce(item: Reproduction, seed: int, options: Options) -> None:
     )
     last = metarl.read_metrics(run.path / "metrics.csv")[-1]
     result["seeds"][str(seed)] = {
-        **mean_and_interval(item.measured(agent)),
+        **mean_and_interval(item.task_results(agent)),
         **item.points(agent),
         "minutes": round(float(last["seconds"]) / 60, 1),
         "env_steps": int(last["env_steps"]),
@@ -239,7 +240,7 @@ def reproduce(item: Reproduction, seed: int, options: Options) -> None:
             for key in ("title", "published", "measure", "test_tasks", "evaluation")
         },
         "evaluation_seed": EVALUATION_SEED,
-        "ceiling": {"name": ceiling.label, **mean_and_interval(item.measured(ceiling))},
+        "ceiling": {"name": ceiling.label, **mean_and_interval(item.task_results(ceiling))},
         "command": f"python experiments/reproduce.py --only {item.name}",
         "settings": asdict(run.config),
         "versions": {"python": platform.python_version()}
@@ -250,37 +251,36 @@ def reproduce(item: Reproduction, seed: int, options: Options) -> None:
     print(f"{item.name}, seed {seed}: {result['seeds'][str(seed)]}")
 
 
-def require_same(item: Reproduction, lived: Mapping[str, Any], path: Path) -> None:
-    """Refuses to put seeds beside others that were lived with other hyper-parameters."""
+def require_same(item: Reproduction, recorded: Mapping[str, Any], path: Path) -> None:
+    """Refuses to add seeds to a file whose seeds were trained with other hyper-parameters."""
     preset = metarl.presets(item.agent, item.task)[item.preset]
     now = json.loads(json.dumps(asdict(metarl.agent_config(item.agent)(**preset.agent_options))))
-    other = {name: value for name, value in lived.items() if now.get(name, value) != value}
+    other = {name: value for name, value in recorded.items() if now.get(name, value) != value}
     if other:
         raise SystemExit(
-            f"{path} holds seeds that were lived with {other}, which is not what the preset "
-            f"{item.preset!r} says now; move it and the run folders away to begin anew."
+            f"{path} holds seeds that were trained with {other}, which differs from the current "
+            f"preset {item.preset!r}. To start again, move the file and the run folders away."
         )
 
 
 def mean_and_interval(value: NDArray[np.float64]) -> dict[str, float]:
     """Mean over tasks and the half width of its 95% interval."""
-    half = 1.96 * value.std(ddof=1) / len(value) ** 0.5
-    return {"mean": round(float(value.mean()), 4), "interval": round(float(half), 4)}
+    return {"mean": round(float(value.mean()), 4), "interval": round(half_interval(value), 4)}
 
 
-def shown(measure: str, seed: dict[str, Any]) -> list[dict[str, float]]:
-    """What the table says of a seed: each gradient step, first and last success, or one number."""
+def table_points(measure: str, seed: dict[str, Any]) -> list[dict[str, float]]:
+    """Points of a seed in the table: each gradient step, first and last success, or one number."""
     steps: list[dict[str, float]] = seed.get("steps", [])[1:]
     return steps or ([seed["episodes"][0], seed] if measure == "success" else [seed])
 
 
 def cell(points: list[dict[str, float]]) -> str:
-    """What one seed reached."""
+    """The results of one seed as a cell of the table."""
     return " / ".join(f"{point['mean']:.2f} ± {point['interval']:.2f}" for point in points)
 
 
 def means(rows: list[list[dict[str, float]]]) -> str:
-    """Over seeds, of each point."""
+    """The mean over seeds at each point."""
     values = [[point["mean"] for point in row] for row in rows]
     return " / ".join(f"{mean:.2f}" for mean in np.mean(values, 0))
 
@@ -290,18 +290,18 @@ def write_table() -> None:
     lines = [
         "# Reproductions",
         "",
-        "Final models on test tasks, which they have never met, but for grid navigation and the",
-        "two-step task, whose few tasks are shared by the splits. Each seed's mean ± 95% interval",
-        "over tasks (sparse navigation has only 20 test goals, drawn again and again, so that its",
-        "intervals are narrower than they should be). The ceiling was lived in the same tasks; a",
-        "mean above it is luck. Minutes are wall time on a machine that was shared, with one or",
-        "two threads. Settings and versions are in the JSON files beside this page.",
+        "Final models on test tasks that were not seen in training, except for grid navigation and",
+        "the two-step task, whose few tasks are shared by the splits. By seed: mean ± 95% interval",
+        "over tasks (sparse navigation has only 20 test goals, drawn with repetition, so its",
+        "intervals are too narrow). The ceiling was measured in the same tasks; a mean above it is",
+        "noise. Minutes are wall time on a shared machine, with one or two threads. Settings and",
+        "versions are in the JSON files of this folder.",
         "",
-        "In the same 1000 goals: [all agents, one seed](agents-on-point-navigation.md),",
+        "On the same 1000 goals: [all agents, one seed](agents-on-point-navigation.md),",
         "[MAML and Meta-SGD, three seeds](maml-and-meta-sgd.md). Policies without training:",
         "[references](reference-policies.md).",
         "",
-        "| what | published | ours, seed by seed | mean | ceiling | minutes a seed |",
+        "| experiment | published | metarl, by seed | mean | ceiling | minutes per seed |",
         "|---|---|---|---|---|---|",
     ]
     for item in REPRODUCTIONS:
@@ -310,13 +310,13 @@ def write_table() -> None:
             continue
         result = json.loads(path.read_text())
         seeds = list(result["seeds"].values())
-        rows = [shown(result["measure"], seed) for seed in seeds]
-        ours = "; ".join(map(cell, rows))
+        rows = [table_points(result["measure"], seed) for seed in seeds]
+        by_seed = "; ".join(map(cell, rows))
         mean = means(rows)
         minutes = f"{min(s['minutes'] for s in seeds)} to {max(s['minutes'] for s in seeds)}"
         ceiling = f"{result['ceiling']['mean']:.2f} ({result['ceiling']['name']})"
         lines.append(
-            f"| {item.title} | {item.published} | {ours} | {mean} | {ceiling} | {minutes} |"
+            f"| {item.title} | {item.published} | {by_seed} | {mean} | {ceiling} | {minutes} |"
         )
     (RESULTS / "README.md").write_text("\n".join(lines) + "\n")
 

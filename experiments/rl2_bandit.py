@@ -1,6 +1,6 @@
 """RL^2 on the Bernoulli bandit: train, evaluate on 10,000 unseen tasks, plot.
 
-Reproduces Duan et al. 2016 (arXiv:1611.02779), Table 1, first row: RL^2 earns 6.7 in 10 pulls of
+Reproduces Duan et al. 2016 (arXiv:1611.02779), Table 1, first row: RL^2 gets 6.7 in 10 pulls of
 5 arms (1000 tasks, standard error .08); the exact Bayes optimum is 6.65999.
 
     python experiments/rl2_bandit.py --seed 3          # about a minute on two CPU cores: 6.64
@@ -22,15 +22,15 @@ class Options:
     arms: int = 5
     """arms of every bandit"""
     pulls: int = 10
-    """pulls in the life of an agent: one trial"""
+    """pulls of a trial"""
     seed: int = 0
     """root of all randomness"""
     iterations: int = 500
     """meta-iterations"""
     num_tasks: int = 512
-    """bandits lived through in parallel in each iteration"""
+    """bandits that run in parallel in each iteration"""
     test_tasks: int = 10_000
-    """unseen bandits that the final agent is measured on"""
+    """unseen bandits that the final agent is evaluated on"""
     out: Path | None = None
     """run folder; by default runs/rl2-BernoulliBandit-v0-seedSEED"""
 
@@ -48,8 +48,8 @@ def main(options: Options) -> None:
     )
     for curve in metarl.evaluate(run, num_tasks=options.test_tasks, progress=True):
         print(f"{curve.label:28} {curve.returns.sum(0).mean():8.3f} per trial")
-    for picture in metarl.plot([run]):
-        print(picture)
+    for figure in metarl.plot([run]):
+        print(figure)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""RL^2 on point navigation, three episodes a trial: train, evaluate on unseen goals, plot.
+"""RL^2 on point navigation, three episodes per trial: train, evaluate on unseen goals, plot.
 
-MAML's own task (Finn et al. 2017, arXiv:1703.03400), where MAML earns -3.2 after three gradient
-steps and 120 trajectories; an oracle that knows the goal earns -0.51. RL^2 explores in its first
-episode and walks straight in the later ones.
+The task of the MAML paper (Finn et al. 2017, arXiv:1703.03400), where MAML gets -3.2 after three
+gradient steps and 120 trajectories; an oracle that knows the goal gets -0.51. RL^2 explores in the
+first episode and moves straight to the goal in the later ones.
 
     python experiments/rl2_point_navigation.py --seed 3
 """
@@ -22,7 +22,7 @@ class Options:
     seed: int = 0
     """root of all randomness"""
     test_tasks: int = 1000
-    """unseen goals that the final agent is measured on"""
+    """unseen goals that the final agent is evaluated on"""
     out: Path | None = None
     """run folder; by default runs/rl2-PointNavigation-v0-seedSEED"""
 
@@ -39,8 +39,8 @@ def main(options: Options) -> None:
     for curve in metarl.evaluate(run, num_tasks=options.test_tasks, progress=True):
         returns = "  ".join(f"{value:7.2f}" for value in curve.returns.mean(1))
         print(f"{curve.label:28} return of each episode {returns}")
-    for picture in metarl.plot([run]):
-        print(picture)
+    for figure in metarl.plot([run]):
+        print(figure)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""What ordinary RL does in the same tasks: three baselines of stable-baselines3 beside RL^2.
+"""Compares RL^2 with three baselines of stable-baselines3 in the same unseen tasks.
 
-* PPO from scratch in each new task, the usual answer: its learning curve over episodes of
-  experience in the task is its adaptation curve.
-* PPO trained on many tasks, which cannot know in which it is, then fine-tuned in each new one.
-* PPO trained on many tasks and told the task, old or new: what a learner can know at best.
+* PPO from scratch in each unseen task. Its learning curve over episodes of experience in the task
+  is its adaptation curve.
+* PPO trained on many tasks without knowing the task, then fine-tuned in each unseen task.
+* PPO trained on many tasks with the task as an input, in training and evaluation: an upper bound.
 
-They live in the same unseen tasks under the same noise as a run of RL^2, and all go into one
-picture over episodes of experience in the task.
+All are evaluated with the tasks and the noise of the RL^2 run and drawn in one figure over episodes
+of experience in the task.
 
     python experiments/sb3_baselines.py --rl2 runs/rl2-PointNavigation-v0-seed0
 
-Without `--rl2` a short run is trained first. Learning curves depend on PPO's hyper-parameters,
-which were chosen by hand on point navigation, and are the same for all three.
+Without `--rl2` a short run is trained first. Learning curves depend on PPO's hyper-parameters.
+They were chosen by hand on point navigation and are the same for all three.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import metarl  # isort: skip  (before torch, whose waiting threads it teaches to sleep)
+import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import torch
 import tyro
 from gymnasium import spaces
@@ -28,43 +28,44 @@ from stable_baselines3 import PPO
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Three baselines of stable-baselines3 beside RL^2, in the same unseen tasks."""
+    """RL^2 and three baselines of stable-baselines3 in the same unseen tasks."""
 
     task: str = "metarl/PointNavigation-v0"
     """id of the family"""
     tasks: int = 20
     """unseen tasks"""
     steps: int = 400_000
-    """environment steps of training on many tasks"""
+    """environment steps of the training on many tasks"""
     experience: tuple[int, ...] = (0, 8, 16, 32, 64, 128, 256)
-    """episodes lived and learnt from in a new task before each measurement"""
+    """training episodes in an unseen task before each evaluation"""
     lanes: int = 8
-    """environments in which PPO lives in a new task at once; divides `experience`"""
+    """parallel environments of PPO in an unseen task; must divide each `experience`"""
     rl2: Path | None = None
-    """run of RL^2 to show beside; by default a short one is trained"""
+    """run of RL^2 to compare with; by default a short one is trained"""
     rl2_iterations: int = 100
-    """meta-iterations of that one"""
+    """meta-iterations of that short run"""
     seed: int = 0
-    """of all training"""
+    """seed of all training"""
     evaluation_seed: int = 0
-    """of tasks and noise"""
+    """seed of the evaluation's tasks and noise"""
     out: Path = Path("runs/sb3-baselines")
-    """where the folders and the picture go"""
+    """parent of the run folders and the figure"""
 
 
 def main(options: Options) -> None:
-    """Trains, measures, draws."""
-    torch.set_num_threads(1)  # networks of two layers: more threads only wait for each other
-    run = options.rl2 or trained_rl2(options)
+    """Train, evaluate, plot."""
+    torch.set_num_threads(1)  # more threads do not speed up networks of two layers
+    run = options.rl2 or train_rl2(options)
     curves = metarl.evaluate(run, num_tasks=options.tasks, seed=options.evaluation_seed)[:1]
-    shared, told = trained_ppo(options), trained_ppo(options, informed=True)
-    scratch = OnEachTask(options, None)
-    curves += measured(options, "ppo", "PPO from scratch", scratch.stages(), references=True)
-    tuned = OnEachTask(options, shared)
-    curves += measured(options, "ppo-tuned", "PPO on all tasks, fine-tuned", tuned.stages())
-    knowing = metarl.sb3_policy(told, options.task, informed=True)
-    always = dict.fromkeys(options.experience, knowing)  # it learns nothing more: a level line
-    curves += measured(options, "ppo-informed", "PPO told the task", always)
+    multi_task, informed = train_ppo(options), train_ppo(options, informed=True)
+    scratch = PPOPerTask(options, None)
+    curves += evaluate(options, "ppo", "PPO from scratch", scratch.stages(), references=True)
+    tuned = PPOPerTask(options, multi_task)
+    curves += evaluate(options, "ppo-tuned", "PPO on all tasks, fine-tuned", tuned.stages())
+    informed_policy = metarl.sb3_policy(informed, options.task, informed=True)
+    # It does not learn in the unseen tasks: its curve is constant.
+    constant = dict.fromkeys(options.experience, informed_policy)
+    curves += evaluate(options, "ppo-informed", "PPO with the task as input", constant)
     for curve in curves:
         returns = "  ".join(f"{value:7.2f}" for value in curve.returns.mean(1))
         before = "  ".join(f"{episode - 1:7d}" for episode in curve.episode)
@@ -73,8 +74,8 @@ def main(options: Options) -> None:
     print(*metarl.plot(folders, out=options.out / "adaptation"), sep="\n")
 
 
-def trained_rl2(options: Options) -> metarl.Run:
-    """RL^2, trained for a short while."""
+def train_rl2(options: Options) -> metarl.Run:
+    """A short run of RL^2."""
     return metarl.train(
         "rl2",
         options.task,
@@ -87,14 +88,14 @@ def trained_rl2(options: Options) -> metarl.Run:
     )
 
 
-def trained_ppo(options: Options, *, informed: bool = False) -> PPO:
-    """PPO in a new task at every episode, told which or not."""
+def train_ppo(options: Options, *, informed: bool = False) -> PPO:
+    """PPO with a new task in every episode; the task is an input if `informed`."""
     env = metarl.to_sb3_vec_env(options.task, 64, informed=informed, seed=options.seed)
     return new_ppo(env, options.seed).learn(options.steps)
 
 
 def new_ppo(env: Any, seed: int) -> PPO:
-    """An untrained model; each update is of whole episodes where these are not shorter."""
+    """An untrained model. Each update uses whole episodes, or ten steps if those are shorter."""
     steps = env.get_attr("family", 0)[0].episode_steps
     small = env.action_space.high.min() if isinstance(env.action_space, spaces.Box) else 1.0
     return PPO(
@@ -104,85 +105,85 @@ def new_ppo(env: Any, seed: int) -> PPO:
         batch_size=max(steps, 10) * env.num_envs // 4,
         learning_rate=1e-3,
         gamma=0.95,
-        # Noise in units of the actions, which may be small; PPO's own default is 1.
+        # Scaled to the range of the actions, which may be small; the default is 1.
         policy_kwargs={"log_std_init": float(torch.tensor(small).log())},
         seed=seed,
         device="cpu",
     )
 
 
-class OnEachTask:
-    """A model for each task, which goes on learning there from one measurement to the next."""
+class PPOPerTask:
+    """One model for each task, which continues learning in it from one evaluation to the next."""
 
-    def __init__(self, options: Options, start: PPO | None) -> None:
-        """Starts from `start`, or from nothing."""
-        self._options, self._start = options, start
+    def __init__(self, options: Options, initial: PPO | None) -> None:
+        """Every model starts with the parameters of `initial`, or untrained."""
+        self._options, self._initial = options, initial
         self._length = metarl.make_family(options.task).episode_steps
         self._models: list[PPO] = []
 
     def stages(self) -> dict[int, Callable[[torch.Tensor], metarl.Policy]]:
-        """What `metarl.evaluate_policy` wants: policies by episodes of experience."""
+        """Policies by episodes of experience, as `metarl.evaluate_policy` takes them."""
         return {episodes: self._after(episodes) for episodes in self._options.experience}
 
     def _after(self, episodes: int) -> Callable[[torch.Tensor], metarl.Policy]:
         def build(tasks: torch.Tensor) -> metarl.Policy:
             if not self._models:
-                self._models = [self._begun(task, seed) for seed, task in enumerate(tasks)]
+                self._models = [self._new_model(task, seed) for seed, task in enumerate(tasks)]
             for model in self._models:
                 missing = episodes * self._length - model.num_timesteps
                 if missing > 0:
                     model.learn(missing, reset_num_timesteps=False)
-            return OnePerTask(
+            return PolicyPerTask(
                 [metarl.sb3_policy(model, self._options.task)(tasks) for model in self._models]
             )
 
         return build
 
-    def _begun(self, task: torch.Tensor, seed: int) -> PPO:
+    def _new_model(self, task: torch.Tensor, seed: int) -> PPO:
         env = metarl.to_sb3_vec_env(
             self._options.task, self._options.lanes, tasks=task.unsqueeze(0), seed=seed
         )
         model = new_ppo(env, self._options.seed + seed)
-        if self._start is not None:
-            model.policy.load_state_dict(self._start.policy.state_dict())
+        if self._initial is not None:
+            model.policy.load_state_dict(self._initial.policy.state_dict())
         return model
 
 
 @dataclass(frozen=True)
-class OnePerTask:
+class PolicyPerTask:
     """Policy n acts in task n."""
 
     policies: list[metarl.Policy]
 
     def initial_memory(self, num_tasks: int, copies: int) -> list[metarl.Memory]:
-        """That of each."""
+        """One memory for each policy."""
         return [policy.initial_memory(1, copies) for policy in self.policies]
 
     def act(
         self, percept: metarl.Percept, memory: list[metarl.Memory], generator: torch.Generator
     ) -> metarl.PolicyOutput:
-        """One after the other: these are different networks."""
-        said = [
-            policy.act(of_task(percept, n), memory[n], generator)
+        """Policies act one after the other, because they are different networks."""
+        outputs = [
+            policy.act(percept_of_task(percept, n), memory[n], generator)
             for n, policy in enumerate(self.policies)
         ]
         return metarl.PolicyOutput(
-            torch.cat([one.action for one in said]),
-            torch.cat([one.log_prob for one in said]),
-            [one.memory for one in said],
+            torch.cat([output.action for output in outputs]),
+            torch.cat([output.log_prob for output in outputs]),
+            [output.memory for output in outputs],
         )
 
 
-def of_task(percept: metarl.Percept, n: int) -> metarl.Percept:
-    """What is seen in one task."""
+def percept_of_task(percept: metarl.Percept, n: int) -> metarl.Percept:
+    """The percept of task n alone."""
     parts = {part.name: getattr(percept, part.name)[n : n + 1] for part in fields(percept)}
     return metarl.Percept(**parts)
 
 
-def measured(
+def evaluate(
     options: Options, agent: str, label: str, policy: Any, *, references: bool = False
 ) -> list[metarl.Curve]:
-    """Curves in the tasks of the evaluation, written to a folder named after the agent."""
+    """Curves in the evaluation tasks, written to a folder named after the agent."""
     return metarl.evaluate_policy(
         policy,
         options.task,

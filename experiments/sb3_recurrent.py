@@ -1,17 +1,17 @@
-"""RL^2 twice: metarl's, and the recurrent PPO of sb3-contrib on trials that are its episodes.
+"""Compares the RL^2 of metarl with RL^2 by sb3-contrib's recurrent PPO, whose episodes are trials.
 
-Plain PPO, which cannot remember, stands beside them: it earns what can be earned without adapting.
-All three are trained on the same bandits and live in the same unseen ones.
+Plain PPO has no memory, so it shows the reward without adaptation. All three are trained on the
+same bandits and evaluated on the same unseen ones.
 
     pip install 'metarl-suite[sb3]'
-    python experiments/sb3_recurrent.py                  # some five minutes on two CPU cores
+    python experiments/sb3_recurrent.py                  # about five minutes on two CPU cores
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import metarl  # isort: skip  (before torch, whose waiting threads it teaches to sleep)
+import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import torch
 import tyro
 from sb3_contrib import RecurrentPPO
@@ -25,23 +25,23 @@ class Options:
     task: str = "metarl/BernoulliBandit-v0"
     """id of the family"""
     steps: int = 600_000
-    """environment steps that each model of stable-baselines3 is trained for"""
+    """training steps of each model of stable-baselines3"""
     lanes: int = 256
-    """environments that they step together"""
+    """parallel environments of each of these models"""
     rl2: Path | None = None
-    """run of RL^2 to show beside; by default a short one is trained"""
+    """run of RL^2 to compare with; by default a short one is trained"""
     rl2_iterations: int = 150
-    """meta-iterations of that one"""
+    """meta-iterations of that short run"""
     test_tasks: int = 2000
     """unseen tasks"""
     seed: int = 0
-    """of all training"""
+    """seed of all training"""
     out: Path = Path("runs/sb3-recurrent")
-    """where the folders and the picture go"""
+    """parent of the run folders and the figure"""
 
 
 def main(options: Options) -> None:
-    """Trains, measures, draws."""
+    """Train, evaluate, plot."""
     torch.set_num_threads(1)
     run = options.rl2 or metarl.train(
         "rl2",
@@ -53,9 +53,9 @@ def main(options: Options) -> None:
         threads=1,
     )
     curves = metarl.evaluate(run, num_tasks=options.test_tasks)
-    plain, recurrent = trained_plain(options), trained_recurrent(options)
-    curves += measured(options, "ppo", "PPO", plain, trial=False)
-    curves += measured(options, "recurrent-ppo", "RL² by RecurrentPPO", recurrent, trial=True)
+    plain, recurrent = train_plain(options), train_recurrent(options)
+    curves += evaluate(options, "ppo", "PPO", plain, trial=False)
+    curves += evaluate(options, "recurrent-ppo", "RL² by RecurrentPPO", recurrent, trial=True)
     for curve in curves:
         (mean,), (low,), (high,) = metarl.bootstrap_mean(curve.returns.sum(0)[None, None])
         print(f"{curve.label:28} {mean:.3f} [{low:.3f}, {high:.3f}]")
@@ -63,8 +63,8 @@ def main(options: Options) -> None:
     print(*metarl.plot(folders, out=options.out / "adaptation"), sep="\n")
 
 
-def trained_plain(options: Options) -> PPO:
-    """PPO in a new task at every episode."""
+def train_plain(options: Options) -> PPO:
+    """PPO with a new task in every episode."""
     env = metarl.to_sb3_vec_env(options.task, options.lanes, seed=options.seed)
     model = PPO(
         "MlpPolicy",
@@ -77,8 +77,8 @@ def trained_plain(options: Options) -> PPO:
     return model.learn(options.steps)
 
 
-def trained_recurrent(options: Options) -> RecurrentPPO:
-    """Recurrent PPO whose episodes are trials, so that its memory lasts as long as they do."""
+def train_recurrent(options: Options) -> RecurrentPPO:
+    """Recurrent PPO whose episodes are trials, so that its memory lasts for a whole trial."""
     env = metarl.to_sb3_vec_env(options.task, options.lanes, trial=True, seed=options.seed)
     (family, *_) = env.get_attr("family", 0)
     trial_steps = family.trial_episodes * family.episode_steps
@@ -96,10 +96,10 @@ def trained_recurrent(options: Options) -> RecurrentPPO:
     return model.learn(options.steps)
 
 
-def measured(
+def evaluate(
     options: Options, agent: str, label: str, model: Any, *, trial: bool
 ) -> list[metarl.Curve]:
-    """Its curve in the tasks of the evaluation, written to a folder named after the agent."""
+    """The curve in the evaluation tasks, written to a folder named after the agent."""
     return metarl.evaluate_policy(
         metarl.sb3_policy(model, options.task, trial=trial),
         options.task,

@@ -1,13 +1,12 @@
-"""RL^2 and MAML on few-shot regression of sine waves: squared errors fall as experience grows.
+"""RL^2 and MAML on few-shot regression of sine waves: squared error against experience.
 
-RL^2 reads the true values of the first points and has learnt what to make of them; MAML takes
-gradient steps on the rewards of whole episodes, which say how far off a prediction was and not to
-which side, so that it needs more of them.
+RL^2 observes the true values of the first points. MAML takes gradient steps on the rewards of whole
+episodes. A reward gives the size of an error but not its sign, so MAML needs more data.
 
-    python experiments/sinusoid.py --seed 1           # some ten minutes on one idle core
+    python experiments/sinusoid.py --seed 1           # about ten minutes on one idle core
 
-Waves as in Finn et al. 2017 (arXiv:1703.03400, section 5.1), where a gradient step sees true
-values; errors here are not comparable with theirs.
+The waves are those of Finn et al. 2017 (arXiv:1703.03400, section 5.1). Gradient steps there use
+true values, so their errors are not comparable with these.
 """
 
 from collections.abc import Mapping
@@ -16,18 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import (
-    EVALUATION_SEED,
-    changed,
-    draw_steps,
-    intervals,
-    lives,
-    report,
-    save,
-    styled,
-)
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from reporting import (
+    EVALUATION_SEED,
+    draw_steps,
+    evaluation_rollouts,
+    figure_style,
+    format_intervals,
+    iteration_options,
+    save_figure,
+    write_page,
+)
 
 import metarl
 
@@ -35,12 +34,12 @@ TASK = "metarl/Sinusoid-v0"
 SHOTS, QUERIES = 5, 5
 REFERENCES = ("bayesian_fit", "prior", "zero")
 STEPS = 5
-"""gradient steps that are shown"""
+"""gradient steps in the evaluation"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """RL^2 and MAML on sine waves: train, measure on unseen waves, draw."""
+    """RL^2 and MAML on sine waves: train, evaluate on unseen waves, plot."""
 
     iterations: int | None = None
     """meta-iterations of each; by default those of the presets"""
@@ -51,18 +50,17 @@ class Options:
     threads: int | None = None
     """CPU threads; by default torch's own choice"""
     out: Path = Path("runs/sinusoid")
-    """folder of both runs"""
+    """parent of both run folders"""
     results: Path | None = None
-    """of the picture (.png, .svg) and the page (.md); by default in that folder"""
+    """path of the figure (.png, .svg) and the page (.md); by default in that folder"""
 
 
 def main(options: Options) -> None:
-    """Train, measure, draw."""
-    rl2, maml = trained("rl2", options), trained("maml", options)
+    """Train, evaluate, plot."""
+    rl2, maml = train("rl2", options), train("maml", options)
     family = metarl.make_family(TASK, shots=SHOTS, queries=QUERIES)
-    by_point = {
-        life.label: -life.rewards for life in lives(rl2, family, REFERENCES, options.test_tasks)
-    }
+    rollouts = evaluation_rollouts(rl2, family, REFERENCES, options.test_tasks)
+    by_point = {rollout.label: -rollout.rewards for rollout in rollouts}
     agent, *_ = metarl.evaluate(
         maml,
         num_tasks=options.test_tasks,
@@ -72,21 +70,23 @@ def main(options: Options) -> None:
         progress=True,
     )
     by_step = {agent.label: -agent.returns / family.episode_steps}
-    table = [("who", "when", "squared error")]
+    table = [("policy", "measured", "squared error")]
     for label, error in by_point.items():
-        table.append((label, "queries", intervals(error[SHOTS:].mean(0)[None, None])))
-    table.append((agent.label, "after 0, 1, ... steps", intervals(by_step[agent.label][None])))
+        table.append((label, "queries", format_intervals(error[SHOTS:].mean(0)[None, None])))
+    table.append(
+        (agent.label, "after 0, 1, ... steps", format_intervals(by_step[agent.label][None]))
+    )
     for cells in table:
         print("{:24} {:22} {}".format(*cells))
     out = options.results or options.out / "sinusoid"
-    with styled():
-        pictures = save(error_figure(by_point, by_step, agent.episode - 1, options), out)
+    with figure_style():
+        figures = save_figure(error_figure(by_point, by_step, agent.episode - 1, options), out)
     title = f"Predicting {options.test_tasks:,} unseen sine waves"
-    print(report(out, title, table, [rl2, maml]), *pictures, sep="\n")
+    print(write_page(out, title, table, [rl2, maml]), *figures, sep="\n")
 
 
-def trained(agent: str, options: Options) -> metarl.Run:
-    """A run of an agent: lived, resumed or known."""
+def train(agent: str, options: Options) -> metarl.Run:
+    """The run of an agent: trained, resumed or already complete."""
     return metarl.train(
         agent,
         TASK,
@@ -95,7 +95,7 @@ def trained(agent: str, options: Options) -> metarl.Run:
         threads=options.threads,
         out=options.out / f"{agent}-seed{options.seed}",
         resume=True,
-        **changed(options.iterations),
+        **iteration_options(options.iterations),
     )
 
 
@@ -105,7 +105,7 @@ def error_figure(
     episodes: NDArray[np.int64],
     options: Options,
 ) -> Figure:
-    """Squared errors: of who has a memory, point by point; of MAML, step by step."""
+    """Squared errors: by point for RL^2 and the references, by gradient step for MAML."""
     figure = Figure(figsize=(7.6, 3.4), dpi=300, layout="constrained")
     points, steps = figure.subplots(1, 2, sharey=True)
     draw_steps(points, by_point)

@@ -1,10 +1,10 @@
-"""What policies without training earn in tabular MDPs, beside published and computed values.
+"""Measures untrained policies in tabular MDPs and compares published and computed values.
 
     python experiments/tabular_references.py      # two minutes on one CPU core
 
-Nobody is trained. Every policy lives the same 10,000 unseen MDPs, ten episodes in each, in which
-`reproduce.py` measures agents. Expect the total of a trial within .6 of its computed value. Writes
-`tabular-references.md` into `experiments/results/`.
+Every policy runs ten episodes in each of the 10,000 unseen MDPs that `reproduce.py` uses. Expect
+the total of a trial within .6 of its computed value. Writes `tabular-references.md` into
+`experiments/results/`.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import tyro
-from lived import EVALUATION_SEED
+from reporting import EVALUATION_SEED, half_interval
 
 import metarl
 
@@ -34,21 +34,21 @@ COMPUTED = {
     "psrl_at_zero": 138.8,
     "oracle": 218.4,
 }
-"""by another program; standard errors up to .6"""
+"""computed by another program; standard errors up to .6"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Lives the policies of tabular MDPs that need no training."""
+    """Measures policies without training in tabular MDPs."""
 
     tasks: int = 10_000
     """unseen MDPs"""
     out: Path = Path(__file__).parent / "results"
-    """where the page goes"""
+    """folder of the page"""
 
 
 def main(options: Options) -> None:
-    """Lives all of them and writes the page."""
+    """Evaluates all policies and writes the page."""
     family = metarl.make_family(TASK)
     names = [name for name in family.references(family.trial_episodes) if name != FLOOR]
     curves = metarl.evaluate_policy(
@@ -64,13 +64,13 @@ def main(options: Options) -> None:
     lines = [
         "# Policies without training in tabular MDPs",
         "",
-        f"Total of ten episodes in {options.tasks:,} unseen tasks of `{TASK}`, all in the same",
-        "tasks under the same luck, ± half the width of a 95% interval over tasks. Replanning:",
-        "at every step instead of every episode. Published: Duan et al. 2016",
-        "([arXiv:1611.02779](https://arxiv.org/abs/1611.02779), table 2), 1,000 tasks of their",
-        "own, whose learners expect mean rewards of 0 instead of 1. Computed: by another program,",
-        "standard errors up to .6. With evaluation seed",
-        f"{EVALUATION_SEED} the [reproductions](README.md) measure agents in the very same tasks.",
+        f"Total of ten episodes in {options.tasks:,} unseen tasks of `{TASK}`. All policies get",
+        "the same tasks and the same noise. ±: half the width of a 95% interval over tasks.",
+        "Replanning: at every step instead of every episode. Published: Duan et al. 2016",
+        "([arXiv:1611.02779](https://arxiv.org/abs/1611.02779), table 2), 1,000 other tasks, and a",
+        "prior mean reward of 0 instead of 1. Computed: by another program, standard errors up to",
+        ".6. The [reproductions](README.md) use the same tasks, of evaluation seed",
+        f"{EVALUATION_SEED}.",
         "Written by `python experiments/tabular_references.py`; versions: "
         + ", ".join(f"{name} {version(name)}" for name in ("metarl-suite", "torch"))
         + ".",
@@ -87,10 +87,9 @@ def main(options: Options) -> None:
 def row(curve: metarl.Curve, name: str) -> str:
     """One line of the table."""
     total, first, last = curve.returns.sum(0), curve.returns[0], curve.returns[-1]
-    half = 1.96 * total.std(ddof=1) / len(total) ** 0.5
     cells = (
         curve.label,
-        f"{total.mean():.2f} ± {half:.2f}",
+        f"{total.mean():.2f} ± {half_interval(total):.2f}",
         f"{first.mean():.2f}",
         f"{last.mean():.2f}",
         str(PUBLISHED.get(name, "")),

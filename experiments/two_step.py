@@ -1,13 +1,14 @@
-"""RL^2 on the two-step task: train, earn, and show by what its choices are changed.
+"""RL^2 on the two-step task: train, evaluate, plot stay probabilities.
 
 After Wang et al. 2018 (Nature Neuroscience 21, simulation 4), where an LSTM trained by a model-free
-rule comes to choose as if it had a model of the task. What to look at: after a *rare* transition a
-payout makes a model-free chooser stay, and one with a model leave.
+rule behaves as if it had a model of the task. The test: after a payout that follows a *rare*
+transition, a model-free policy repeats its choice, and a model-based policy changes it.
 
     python experiments/two_step.py --seed 1          # about two minutes on one idle core
 
-A round pays .5 by chance and .7059 under the exact Bayes optimum; .74 would take somebody who is
-told of every reversal. RL^2 comes within .01 of the optimum, and stays when it does.
+The mean reward of a round is .5 under random choices, .7059 under the exact Bayes optimum, and .74
+under an oracle that knows every reversal. RL^2 comes within .01 of the optimum and has similar stay
+probabilities.
 """
 
 from collections.abc import Mapping
@@ -16,39 +17,47 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lived import EVALUATION_SEED, changed, interval, lives, report, save, styled
 from matplotlib.figure import Figure
+from reporting import (
+    EVALUATION_SEED,
+    evaluation_rollouts,
+    figure_style,
+    format_interval,
+    iteration_options,
+    save_figure,
+    write_page,
+)
 
 import metarl
 from metarl.envs.two_step.choices import rounds_of, stay_counts, stay_probabilities
 from metarl.envs.two_step.two_step import TwoStep
 
 RESAMPLES = 1000
-"""of the tasks, for 95% intervals"""
+"""bootstrap resamples of the tasks, for 95% intervals"""
 TRANSITIONS = (("common", 1, "#0072B2", ""), ("rare", 0, "#E69F00", "///"))
-"""name, column, colour (Okabe and Ito 2008, for the colour-blind too) and hatching, for print"""
+"""name, column, colour-blind safe colour (Okabe and Ito 2008) and hatching (for print)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """RL^2 on the two-step task: train, evaluate on unseen lives, draw stay probabilities."""
+    """RL^2 on the two-step task: train, evaluate on unseen tasks, plot stay probabilities."""
 
     rounds: int = 100
-    """rounds in the life of an agent: one trial"""
+    """rounds of a trial"""
     seed: int = 0
     """root of all randomness"""
     iterations: int | None = None
     """meta-iterations; by default those of the preset"""
     test_tasks: int = 2000
-    """unseen lives that the final agent is measured on"""
+    """unseen tasks that the final agent is evaluated on, one trial each"""
     out: Path | None = None
     """run folder; by default runs/rl2-TwoStep-v0-seedSEED"""
     results: Path | None = None
-    """of the picture (.png, .svg) and the page (.md); by default in the run folder"""
+    """path of the figure (.png, .svg) and the page (.md); by default in the run folder"""
 
 
 def main(options: Options) -> None:
-    """Train, evaluate, draw."""
+    """Train, evaluate, plot."""
     family = TwoStep(rounds=options.rounds)
     run = metarl.train(
         "rl2",
@@ -58,46 +67,51 @@ def main(options: Options) -> None:
         seed=options.seed,
         out=options.out,
         resume=True,
-        **changed(options.iterations),
+        **iteration_options(options.iterations),
     )
-    table = [("who", "what", "mean")]
+    table = [("policy", "measure", "mean")]
     for curve in metarl.evaluate(
         run, num_tasks=options.test_tasks, seed=EVALUATION_SEED, progress=True
     ):
         (mean,), (low,), (high,) = metarl.bootstrap_mean(curve.returns[None] / options.rounds)
-        table.append((curve.label, "reward of a round", interval(mean, low, high)))
+        table.append((curve.label, "reward of a round", format_interval(mean, low, high)))
     table.append(("chance", "reward of a round, exactly", ".5"))
-    optimal, told = family.optimal_return(), family.oracle_return()
+    optimal, oracle = family.optimal_return(), family.oracle_return()
     table.append(("exact optimum", "reward of a round, exactly", f"{optimal / options.rounds:.4f}"))
     table.append(
-        ("told of every reversal", "reward of a round, exactly", f"{told / options.rounds:.4f}")
+        ("oracle, reversals known", "reward of a round, exactly", f"{oracle / options.rounds:.4f}")
     )
-    measured = {
-        life.label: estimated(life.trajectory)
-        for life in lives(run, family, ("bayes_optimal", "win_stay"), options.test_tasks)
+    stay_estimates = {
+        rollout.label: stay_estimate(rollout.trajectory)
+        for rollout in evaluation_rollouts(
+            run, family, ("bayes_optimal", "win_stay"), options.test_tasks
+        )
     }
-    table += [(label, "stays", described(stays)) for label, stays in measured.items()]
+    table += [
+        (label, "stay probability", describe_stays(stays))
+        for label, stays in stay_estimates.items()
+    ]
     for cells in table:
         print("{:34} {:26} {}".format(*cells))
     out = options.results or run.path / "stay"
-    with styled():
-        pictures = save(stay_figure(measured, options.test_tasks), out)
-    title = f"When the two-step task is chosen alike again, in {options.test_tasks:,} unseen lives"
-    print(report(out, title, table, [run]), *pictures, sep="\n")
+    with figure_style():
+        figures = save_figure(stay_figure(stay_estimates, options.test_tasks), out)
+    title = f"Stay probabilities in the two-step task, {options.test_tasks:,} unseen tasks"
+    print(write_page(out, title, table, [run]), *figures, sep="\n")
 
 
-def estimated(life: metarl.Trajectory) -> metarl.Estimate:
+def stay_estimate(trajectory: metarl.Trajectory) -> metarl.Estimate:
     """Stay probabilities [2 (payout), 2 (transition)] and their intervals, over tasks."""
-    counts = stay_counts(rounds_of(life)).sum(-1).double()  # [2, 2, 2, N]
+    counts = stay_counts(rounds_of(trajectory)).sum(-1).double()  # [2, 2, 2, N]
     tasks = counts.shape[-1]
     drawn = np.random.default_rng(0).multinomial(tasks, np.full(tasks, 1 / tasks), RESAMPLES)
     resampled = stay_probabilities(counts @ counts.new_tensor(drawn.T)).numpy()
-    # A cell that is rare in few lives can be missing from a resample.
+    # A resample can lack a cell that occurs in few trials.
     low, high = np.nanquantile(resampled, [0.025, 0.975], axis=-1)
     return metarl.Estimate(stay_probabilities(counts.sum(-1)).numpy(), low, high)
 
 
-def described(stays: metarl.Estimate) -> str:
+def describe_stays(stays: metarl.Estimate) -> str:
     """Such as: paid, common .98; paid, rare .60; ..."""
     return "; ".join(
         f"{paid}, {transition} {stays.mean[row, column]:.3f}"
@@ -106,11 +120,11 @@ def described(stays: metarl.Estimate) -> str:
     )
 
 
-def stay_figure(measured: Mapping[str, metarl.Estimate], tasks: int) -> Figure:
-    """A panel for each chooser: how often it stays, by payout and transition."""
-    figure = Figure(figsize=(2.6 * len(measured), 3.2), dpi=300, layout="constrained")
-    panels = figure.subplots(1, len(measured), sharey=True, squeeze=False)[0]
-    for panel, (label, stays) in zip(panels, measured.items(), strict=True):
+def stay_figure(stay_estimates: Mapping[str, metarl.Estimate], tasks: int) -> Figure:
+    """A panel for each policy: its stay probabilities by payout and transition."""
+    figure = Figure(figsize=(2.6 * len(stay_estimates), 3.2), dpi=300, layout="constrained")
+    panels = figure.subplots(1, len(stay_estimates), sharey=True, squeeze=False)[0]
+    for panel, (label, stays) in zip(panels, stay_estimates.items(), strict=True):
         for offset, (transition, column, colour, hatch) in zip(
             (-0.2, 0.2), TRANSITIONS, strict=True
         ):
@@ -129,11 +143,11 @@ def stay_figure(measured: Mapping[str, metarl.Estimate], tasks: int) -> Figure:
             )
         panel.set_title(label)
         panel.set_xticks([0, 1], ["paid", "not paid"])
-    panels[0].set_ylabel("probability to choose the same again")
+    panels[0].set_ylabel("stay probability")
     panels[0].set_ylim(0, 1)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
-    figure.supxlabel(f"bars: {tasks:,} unseen lives; 95% bootstrap intervals", fontsize=8)
+    figure.supxlabel(f"{tasks:,} unseen tasks; error bars: 95% bootstrap intervals", fontsize=8)
     return figure
 
 

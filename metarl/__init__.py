@@ -4,7 +4,7 @@ import lazy_loader as _lazy_loader
 
 from metarl.training import process as _process
 
-_process.spin_briefly()  # must come before the first import of torch
+_process.limit_openmp_spinning()  # must come before the first import of torch
 
 from metarl import clone as _clone  # noqa: E402
 from metarl import registry as _registry  # noqa: E402

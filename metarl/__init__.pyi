@@ -3,10 +3,13 @@
 `metarl/__init__.py` loads names lazily from here; type checkers and editors read it as a stub.
 """
 
+from .agent import Adapted as Adapted
 from .agent import Agent as Agent
 from .agent import AgentConfig as AgentConfig
 from .agent import AgentContext as AgentContext
 from .agent import Memory as Memory
+from .agent import MetaBatch as MetaBatch
+from .agent import Phase as Phase
 from .agent import Policy as Policy
 from .agent import PolicyOutput as PolicyOutput
 from .bridges.sb3_policy import sb3_policy as sb3_policy
@@ -21,9 +24,11 @@ from .registry import Preset as Preset
 from .registry import agent_config as agent_config
 from .registry import agent_names as agent_names
 from .registry import make_family as make_family
+from .registry import memory_names as memory_names
 from .registry import presets as presets
 from .registry import register_agent as register_agent
 from .registry import register_family as register_family
+from .registry import register_memory as register_memory
 from .registry import register_preset as register_preset
 from .registry import task_ids as task_ids
 from .results.bootstrap import Estimate as Estimate
@@ -35,7 +40,9 @@ from .results.comparison import compare_curves as compare_curves
 from .results.comparison import write_comparison as write_comparison
 from .results.curves import Curve as Curve
 from .results.learning_curves import read_metrics as read_metrics
+from .rollout import RolloutSpec as RolloutSpec
 from .rollout import collect as collect
+from .rollout import rollout_phases as rollout_phases
 from .seeding import Seeds as Seeds
 from .tasks.batched_env import BatchedEnv as BatchedEnv
 from .tasks.batched_env import Transition as Transition

@@ -1,10 +1,10 @@
-"""What a policy sees and says, and what every agent offers to training and evaluation.
+"""The contracts of policies and agents, and the options that every agent has.
 
 Axes: `T` steps, `N` tasks, `B` copies of each task, then features (`D` observation, `A` action).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -17,19 +17,19 @@ from metarl.trajectory import Percept, Trajectory
 from metarl.validation import require_positive
 
 Memory: TypeAlias = Any
-"""whatever a policy carries from step to step: tensors with leading axes [N, B], or None"""
+"""what a policy carries from step to step: tensors with leading axes [N, B], or None"""
 
 
 class PolicyOutput(NamedTuple):
-    """What a policy says about one step."""
+    """What a policy returns at one step."""
 
     action: Tensor  # [N, B] int64, or [N, B, A] float
     log_prob: Tensor  # [N, B] float, log-density of `action`
-    memory: Memory  # to be handed back at the next step
+    memory: Memory  # passed to `act` at the next step
 
 
 class Policy(Protocol):
-    """Acts in N x B lanes at once; may hold parameters of its own for each of the N tasks."""
+    """Acts in N x B lanes at once; may hold separate parameters for each of the N tasks."""
 
     def initial_memory(self, num_tasks: int, copies: int) -> Memory:
         """Memory at the start of a trial."""
@@ -49,29 +49,63 @@ class Agent(Protocol):
     def evaluation_steps(self) -> int:
         """Adaptation steps that an evaluation shows; may differ from those of training."""
 
-    def start(self, num_tasks: int) -> Policy:
-        """The policy before any experience in the task."""
+    def start(self, num_tasks: int, generator: Generator) -> Policy:
+        """The policy before any experience in the task; its random choices from `generator`."""
 
-    def adapt(self, policy: Policy, experience: Trajectory) -> Policy:
-        """The policy after learning from `experience`; `policy` itself does not change."""
+    def adapt(self, policy: Policy, experience: Trajectory, generator: Generator) -> "Adapted":
+        """The policy after one adaptation step on `experience`. Changes nothing else."""
 
-    def update(self, phases: Sequence[Trajectory]) -> Mapping[str, float]:
-        """One meta-iteration on the experience before and after each adaptation step.
+    def update(self, batch: "MetaBatch") -> Mapping[str, float]:
+        """One meta-iteration: learns from a meta-batch; returns metrics to log.
 
-        If it raises a `MetaRLError`, such as for a gradient that is not finite, the agent is what
-        it was before.
+        If it raises a `MetaRLError`, such as for a gradient that is not finite, the agent is
+        unchanged.
         """
 
     def state(self) -> dict[str, Tensor]:
         """Everything that learning has changed, optimiser and counters included."""
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Puts back what `state` returned. Raises `CheckpointError` if it does not fit."""
+        """Restores what `state` returned. Raises `CheckpointError` if it does not fit."""
+
+
+class Adapted(NamedTuple):
+    """The result of one adaptation step."""
+
+    policy: Policy
+    cache: Any = None  # what `adapt` computed that `update` can use again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Experience between two adaptation steps."""
+
+    policy: Policy  # that acted
+    trajectory: Trajectory  # [T, N, B, ...]
+    cache: Any  # of the adaptation step on this trajectory; None after the last phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaBatch:
+    """What one meta-iteration learns from: tasks, and K + 1 phases of experience in each."""
+
+    tasks: Tensor  # [N, ...]
+    phases: tuple[Phase, ...]
+
+    @property
+    def trajectories(self) -> list[Trajectory]:
+        """The experience before and after each adaptation step."""
+        return [phase.trajectory for phase in self.phases]
+
+    @property
+    def caches(self) -> list[Any]:
+        """What each of the K adaptation steps computed."""
+        return [phase.cache for phase in self.phases[:-1]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgentContext:
-    """What an agent is told about the family it will learn: its spaces and where to compute."""
+    """What an agent is built for: the spaces of a family, random streams and the device."""
 
     observation_space: Space[Any]
     action_space: Space[Any]
@@ -81,14 +115,14 @@ class AgentContext:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig(ABC):
-    """Hyper-parameters that every agent has; each agent's own class adds the rest."""
+    """Hyper-parameters that every agent has; each agent's config adds the rest."""
 
     num_tasks: int = 64
-    """tasks per meta-iteration (N)"""
+    """tasks per meta-batch (N)"""
     rollouts_per_task: int = 1
-    """environments lived through in each task at once (B)"""
+    """environments stepped in parallel in each task (B)"""
     episodes: int | None = None
-    """episodes in a row per phase (E), a trial for RL^2; by default what the family says"""
+    """consecutive episodes per rollout (E), a trial for RL^2; by default set by the family"""
     iterations: int = 100
     """meta-iterations of the whole run; schedules run over these"""
 
@@ -99,7 +133,7 @@ class AgentConfig(ABC):
     @property
     @abstractmethod
     def label(self) -> str:
-        """How a legend calls the agent: its name, and what makes this variant another agent."""
+        """The agent in figure legends: its name, and the options that make it a variant."""
 
     @abstractmethod
     def build(self, setting: AgentContext) -> Agent:

@@ -1,4 +1,4 @@
-"""A clone that is not installed: where its version, tasks and agents are found."""
+"""The version and the plugins of a clone that is not installed."""
 
 import tomllib
 from importlib.metadata import EntryPoint, PackageNotFoundError
@@ -13,7 +13,7 @@ PLUGINS = ("metarl.envs", "metarl.agents")
 
 
 def version() -> str:
-    """The version that is installed, else the one of the clone."""
+    """The installed version, else that of the clone."""
     try:
         return installed_version("metarl-suite")
     except PackageNotFoundError:
@@ -25,10 +25,10 @@ def plugins(search_path: list[str]) -> list[EntryPoint]:
     """Makes `envs/` and `agents/` importable where no installation maps them into the package.
 
     Args:
-        search_path: where submodules of `metarl` are looked for; the clone is added to it.
+        search_path: the folders of `metarl`'s submodules; the clone is added to it.
 
     Returns:
-        The plugins that nobody announced: empty where the project is installed.
+        The plugins without installed entry points: empty where the project is installed.
     """
     missing = [name for name in PLUGINS if find_spec(name) is None]
     if not missing or not (ROOT / "pyproject.toml").exists():

@@ -1,8 +1,8 @@
-"""The errors that metarl raises; each message says what was got, expected, why, and what to do."""
+"""The errors that metarl raises; each message states the problem, its reason and the remedy."""
 
 
 class MetaRLError(Exception):
-    """Base class of every error that metarl raises on purpose."""
+    """Base class of all errors of metarl."""
 
 
 class ConfigError(MetaRLError, ValueError):
@@ -10,15 +10,15 @@ class ConfigError(MetaRLError, ValueError):
 
 
 class ShapeError(MetaRLError, ValueError):
-    """A tensor does not have the promised axes."""
+    """A tensor does not have the expected axes."""
 
 
 class TaskError(MetaRLError, ValueError):
-    """Task parameters that the family does not have: wrong shape, or outside `task_space`."""
+    """Task parameters have the wrong shape or lie outside `task_space`."""
 
 
 class TaskContractError(MetaRLError, TypeError):
-    """A task family breaks a promise that it made to the engine."""
+    """A task family violates its contract with the engine."""
 
 
 class UnknownNameError(MetaRLError, LookupError):
@@ -26,7 +26,7 @@ class UnknownNameError(MetaRLError, LookupError):
 
 
 class NonFiniteError(MetaRLError, FloatingPointError):
-    """A world, a loss or a gradient produced NaN or infinity."""
+    """An env, a loss or a gradient is NaN or infinite."""
 
 
 class RunFolderError(MetaRLError, OSError):
@@ -34,4 +34,4 @@ class RunFolderError(MetaRLError, OSError):
 
 
 class CheckpointError(MetaRLError, ValueError):
-    """A checkpoint is truncated, foreign, or belongs to another agent or family."""
+    """A checkpoint is truncated, or of another program, agent or family."""

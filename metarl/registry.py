@@ -1,7 +1,8 @@
-"""Names in, classes out: task environments live in Gymnasium's registry, agents in ours.
+"""Names of task families, agents and presets.
 
-Packages announce themselves through the entry-point group `metarl.plugins`; the built-in tasks
-and agents use the same door. Nothing heavy is imported until something is made.
+Task families are registered with Gymnasium, agents and presets here. Packages are found through
+the entry-point group `metarl.plugins`, the built-in tasks and agents included. Their modules are
+imported when an object is first built.
 """
 
 import dataclasses
@@ -17,12 +18,13 @@ import gymnasium
 
 from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, UnknownNameError
+from metarl.networks.memory import MemoryOptions
 from metarl.tasks.family import TaskDistribution, TaskFamily
 
 Family = TypeVar("Family", bound=TaskDistribution)
 
 PLUGIN_GROUP = "metarl.plugins"
-"""entry points by which packages of tasks and agents announce themselves"""
+"""entry-point group of the packages that register tasks and agents"""
 
 FAMILY_KEY = "family"
 """keyword in a Gymnasium spec that holds 'module:Class' of the task family"""
@@ -30,7 +32,7 @@ FAMILY_KEY = "family"
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Hyper-parameters that were found good for one agent on one size of one family."""
+    """Tuned hyper-parameters of one agent for one size of one family."""
 
     agent: str
     """name of the agent"""
@@ -43,38 +45,39 @@ class Preset:
     task_options: Mapping[str, Any] = field(default_factory=dict)
     """fields of the family that differ from its defaults"""
     note: str
-    """what to expect: the result of the final model, and the minutes"""
+    """expected result of the final model, and the training time"""
 
 
 _bridges: dict[str, str] = {}
 _agents: dict[str, str] = {}
+_memories: dict[str, str] = {}
 _presets: dict[tuple[str, str], dict[str, Preset]] = {}
 _loaded_plugins: set[str] = set()
 
 
 def connect_bridges(*, env: str, vector_env: str, family: str) -> None:
-    """Says what leads from task families to Gymnasium and back, each `'module:name'`.
+    """Sets the conversions between task families and Gymnasium, each as `'module:name'`.
 
-    Bridges build on the registry, so it knows them by name only, and loads them when needed.
+    Bridges import the registry, so the registry refers to them by name and loads them when needed.
 
     Args:
-        env: makes a `gymnasium.Env` of a family and its options.
-        vector_env: makes a `gymnasium.vector.VectorEnv` of the same.
-        family: makes a family class of the id of an ordinary environment.
+        env: makes a `gymnasium.Env` from a family and its options.
+        vector_env: makes a `gymnasium.vector.VectorEnv` from the same.
+        family: makes a family class from the id of an ordinary environment.
     """
     _bridges.update({"env": env, "vector env": vector_env, "family": family})
 
 
-def load_plugins(unannounced: Iterable[EntryPoint] = ()) -> None:
-    """Imports every installed package that announces itself as a `metarl.plugins` entry point.
+def load_plugins(not_installed: Iterable[EntryPoint] = ()) -> None:
+    """Imports every package with an entry point in the group `metarl.plugins`.
 
-    A plugin that cannot be imported is reported as a warning and left out: somebody else's
-    broken package must not take this one down.
+    A plugin that cannot be imported is skipped with a warning: a broken third-party package must
+    not break this one.
 
     Args:
-        unannounced: plugins that are here without being installed.
+        not_installed: further plugins, which have no installed entry point.
     """
-    for entry in (*entry_points(group=PLUGIN_GROUP), *unannounced):
+    for entry in (*entry_points(group=PLUGIN_GROUP), *not_installed):
         if entry.value in _loaded_plugins:
             continue
         _loaded_plugins.add(entry.value)
@@ -83,7 +86,7 @@ def load_plugins(unannounced: Iterable[EntryPoint] = ()) -> None:
         except Exception as error:
             warnings.warn(
                 f"The metarl plugin {entry.name} = {entry.value} could not be imported and is "
-                f"left out: {error!r}",
+                f"skipped: {error!r}",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -92,8 +95,8 @@ def load_plugins(unannounced: Iterable[EntryPoint] = ()) -> None:
 def register_family(task_id: str, family: str | type[TaskFamily], **options: Any) -> None:
     """Registers a task family with Gymnasium under `task_id`.
 
-    Afterwards `gymnasium.make`, `gymnasium.make_vec`, `metarl.make_family` and the command line
-    know it.
+    `gymnasium.make`, `gymnasium.make_vec`, `metarl.make_family` and the command line then accept
+    the id.
 
     Args:
         task_id: `namespace/Name-v0`.
@@ -101,23 +104,32 @@ def register_family(task_id: str, family: str | type[TaskFamily], **options: Any
         options: fields of the family that differ from its defaults under this id.
 
     Raises:
-        ConfigError: the id is taken.
+        ConfigError: the id is taken, or the class is not defined at the top level of its module.
     """
     if task_id in gymnasium.registry:
         raise ConfigError(
             f"The id {task_id!r} is already registered with Gymnasium; choose another name or "
             "raise its version number."
         )
-    if not isinstance(family, str):
-        family = f"{family.__module__}:{family.__qualname__}"
     gymnasium.register(
         task_id,
         entry_point=_bridges["env"],
         vector_entry_point=_bridges["vector env"],
-        kwargs={FAMILY_KEY: family, **options},
+        kwargs={FAMILY_KEY: family if isinstance(family, str) else _import_path(family), **options},
         # A family counts its own steps, so the limit can follow its options.
         max_episode_steps=None,
     )
+
+
+def _import_path(family: type[TaskFamily]) -> str:
+    """`'module:Class'`, by which any process can import the class."""
+    if "." in family.__qualname__:
+        raise ConfigError(
+            f"The class {family.__qualname__} of {family.__module__} is defined inside a function "
+            "or another class, but a family is imported by the name of its module and its class, "
+            "also by other processes. Define it at the top level of the module."
+        )
+    return f"{family.__module__}:{family.__qualname__}"
 
 
 def register_agent(name: str, config: str) -> None:
@@ -127,19 +139,66 @@ def register_agent(name: str, config: str) -> None:
         ConfigError: the name is taken.
     """
     if name in _agents:
-        raise ConfigError(f"An agent called {name!r} is already registered: {_agents[name]}.")
+        raise ConfigError(
+            f"An agent called {name!r} is already registered: {_agents[name]}. Choose another name."
+        )
     _agents[name] = config
+
+
+def register_memory(name: str, options: str) -> None:
+    """Registers a memory: its name and `'module:Class'` of its `MemoryOptions`.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    if name in _memories:
+        raise ConfigError(f"A memory called {name!r} is already registered: {_memories[name]}.")
+    _memories[name] = options
+
+
+def memory_names() -> list[str]:
+    """Names of all registered memories, in the order of registration."""
+    return list(_memories)
+
+
+def memory_options(name: str) -> type[MemoryOptions]:
+    """The options class of a memory.
+
+    Raises:
+        ConfigError: no memory has this name; the nearest is suggested.
+    """
+    if name not in _memories:
+        raise ConfigError(
+            f"memory={name!r} is not one of {', '.join(_memories)}.{suggestion(name, _memories)}"
+        )
+    options: type[MemoryOptions] = load_object(_memories[name])
+    return options
+
+
+def make_memory_options(name: str, given: Mapping[str, Any]) -> MemoryOptions:
+    """The options of a memory, with some set.
+
+    Raises:
+        ConfigError: no memory has this name, or it has no such option.
+    """
+    options = memory_options(name)
+    known = [field.name for field in dataclasses.fields(options)]
+    require_known(f"The memory {name!r}", given, known)
+    return options(**given)
 
 
 def register_preset(preset: Preset) -> None:
     """Registers a preset.
 
     Raises:
-        ConfigError: this agent and family have one of that name.
+        ConfigError: this agent and family have a preset of that name.
     """
     known = _presets.setdefault((preset.agent, preset.task), {})
     if preset.name in known:
-        raise ConfigError(f"{preset.agent} on {preset.task} has a preset {preset.name!r} already.")
+        raise ConfigError(
+            f"{preset.agent} on {preset.task} has a preset {preset.name!r} already. Choose another "
+            "name."
+        )
     known[preset.name] = preset
 
 
@@ -152,7 +211,7 @@ def find_preset(agent: str, task_id: str, name: str) -> Preset:
     """The preset of this name.
 
     Raises:
-        UnknownNameError: there is none; those that there are are named.
+        UnknownNameError: there is none; the message lists the existing ones.
     """
     known = presets(agent, task_id)
     if name not in known:
@@ -164,7 +223,7 @@ def find_preset(agent: str, task_id: str, name: str) -> Preset:
 
 
 def task_ids() -> list[str]:
-    """Ids of all task families, sorted: registered ones, and environments that plugins brought."""
+    """Sorted ids of all task families: registered ones, and the plugins' own environments."""
     packages = {module.partition(".")[0] for module in _loaded_plugins}
     return sorted(
         name
@@ -174,7 +233,7 @@ def task_ids() -> list[str]:
 
 
 def _package(entry_point: Any) -> str:
-    """The top-level package that an environment's entry point lies in."""
+    """The top-level package of an environment's entry point."""
     module = entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
     return str(module).partition(":")[0].partition(".")[0]
 
@@ -188,7 +247,7 @@ def agent_config(name: str) -> type[AgentConfig]:
     """The configuration class of an agent.
 
     Raises:
-        UnknownNameError: no agent has this name; the nearest is suggested.
+        UnknownNameError: no agent has this name; the message suggests the nearest.
     """
     if name not in _agents:
         raise UnknownNameError(
@@ -200,7 +259,7 @@ def agent_config(name: str) -> type[AgentConfig]:
 
 
 def family_class(task_id: str) -> tuple[type[TaskDistribution], dict[str, Any]]:
-    """The family's class and the options that its id sets.
+    """The family's class, and the options that are set by its id.
 
     An ordinary environment becomes a family: see `metarl.bridges.gym_family`.
 
@@ -208,7 +267,7 @@ def family_class(task_id: str) -> tuple[type[TaskDistribution], dict[str, Any]]:
         task_id: `namespace/Name-v0`, or `module:namespace/Name-v0` to import `module` first.
 
     Raises:
-        UnknownNameError: nobody registered this id; the nearest is suggested.
+        UnknownNameError: the id is not registered; the message suggests the nearest.
     """
     module, separator, name = task_id.rpartition(":")
     if separator:
@@ -217,12 +276,12 @@ def family_class(task_id: str) -> tuple[type[TaskDistribution], dict[str, Any]]:
         except ImportError as error:
             raise UnknownNameError(
                 f"The module {module!r} of the task {task_id!r} cannot be imported: {error}. "
-                "It must be installed, or lie in the folder where you start metarl."
+                "Install it, or start metarl in the folder that contains it."
             ) from error
     if name not in gymnasium.registry:
         raise UnknownNameError(
-            f"No task environment is called {name!r}.{suggestion(name, task_ids())} For your "
-            "own, write 'your_module:namespace/Name-v0' so that the module that registers it "
+            f"No task environment is called {name!r}.{suggestion(name, task_ids())} For a task of "
+            "your own write 'your_module:namespace/Name-v0', so that the module that registers it "
             "is imported first."
         )
     options = dict(gymnasium.registry[name].kwargs)
@@ -249,6 +308,29 @@ def make_family(task_id: str, **options: Any) -> TaskDistribution:
     return build_family(family, {**registered, **options})
 
 
+def resolve_family(
+    task: str | TaskDistribution, options: Mapping[str, Any] | None = None
+) -> TaskDistribution:
+    """The family itself, or the one that `make_family` builds from an id and its options.
+
+    Args:
+        task: a family, or the id of one.
+        options: fields of the family, where `task` is an id.
+
+    Raises:
+        UnknownNameError: unknown id.
+        ConfigError: options are given next to a family, or do not fit the id.
+    """
+    if isinstance(task, str):
+        return make_family(task, **(options or {}))
+    if options:
+        raise ConfigError(
+            f"Got the options {', '.join(options)} and a {type(task).__name__} that is already "
+            "built. Options are for a family given by its id; build the family with them instead."
+        )
+    return task
+
+
 def build_family(family: str | type[Family], options: dict[str, Any]) -> Family:
     """Builds a family from its class (or `'module:Class'`) and its options."""
     cls: type[Family] = load_object(family) if isinstance(family, str) else family
@@ -263,10 +345,10 @@ def require_known(
     """Raises `ConfigError` unless all options given are known.
 
     Args:
-        owner: who has the options, as a message calls it.
-        given: names of options.
-        known: those that there are.
-        others: names of somebody else that may be meant.
+        owner: name of the agent or family that has the options, for the message.
+        given: names of the options given.
+        known: names of the options that exist.
+        others: further names to suggest from.
     """
     for name in given:
         if name not in known:
@@ -277,30 +359,30 @@ def require_known(
 
 
 def name_of(family: TaskDistribution) -> tuple[str, dict[str, Any]]:
-    """The id and all options from which `make_family` would build this very family.
+    """The id and all options from which `make_family` builds an equal family.
 
-    The id names the module of a class that no plugin announces, so that a fresh process finds it.
+    The id includes the module of a class outside the plugins, so that any process can import it.
 
     Raises:
-        UnknownNameError: its class is not registered, so a run folder could not name it.
+        UnknownNameError: its class is not registered, so a run folder could not refer to it.
     """
     options = dataclasses.asdict(family)  # type: ignore[call-overload]
-    if isinstance(own := getattr(family, "task_id", None), str):
-        return own, options
-    here = f"{type(family).__module__}:{type(family).__qualname__}"
+    if isinstance(env_id := getattr(family, "task_id", None), str):
+        return env_id, options
+    path = f"{type(family).__module__}:{type(family).__qualname__}"
     for task_id in task_ids():
-        if gymnasium.registry[task_id].kwargs.get(FAMILY_KEY) == here:
-            plugin = any(here.startswith(f"{module}.") for module in _loaded_plugins)
+        if gymnasium.registry[task_id].kwargs.get(FAMILY_KEY) == path:
+            plugin = any(path.startswith(f"{module}.") for module in _loaded_plugins)
             return task_id if plugin else f"{type(family).__module__}:{task_id}", options
     raise UnknownNameError(
-        f"The family {here} is not registered, so a run could not be loaded again; call "
+        f"The family {path} is not registered, so a run could not be loaded again; call "
         f"metarl.register_family('your_namespace/{type(family).__name__}-v0', "
         f"{type(family).__name__}) first."
     )
 
 
 def load_object(path: str) -> Any:
-    """What `'module:name'` points at, imported now."""
+    """Imports the object at `'module:name'`."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 

@@ -5,13 +5,14 @@ it serves, or whether the world is pure tensors or processes.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
-from metarl.agent import Agent, Policy
+from metarl.agent import Adapted, Agent, MetaBatch, Phase, Policy
 from metarl.errors import NonFiniteError
 from metarl.seeding import Seeds
 from metarl.tasks.batched_env import BatchedEnv, Transition
@@ -19,23 +20,73 @@ from metarl.tasks.family import TaskDistribution, as_tasks
 from metarl.trajectory import Percept, Trajectory
 from metarl.validation import require_positive
 
-Collect: TypeAlias = Callable[[Policy, int], Trajectory]
-"""lives with a policy in the tasks at hand; the number says after how many adaptation steps"""
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutSpec:
+    """How each phase of experience is collected."""
+
+    episodes: int
+    """E, consecutive episodes of each rollout"""
+    rollouts_per_task: int = 1
+    """B"""
+    workers: int | None = None
+    """processes that step ordinary Gymnasium environments; by default this one does"""
+    wrap_env: Callable[[BatchedEnv, int], BatchedEnv] | None = None
+    """puts a transparent wrapper, such as a camera, around the batched env of each phase, which is
+    passed with the number of the phase"""
 
 
-def adaptation_phases(
-    agent: Agent, num_tasks: int, collect: Collect, steps: int
-) -> list[Trajectory]:
-    """Experience before and after each of `steps` adaptation steps: `steps` + 1 trajectories.
+def rollout_phases(
+    agent: Agent,
+    family: TaskDistribution,
+    tasks: Tensor,
+    *,
+    steps: int,
+    spec: RolloutSpec,
+    seeds: Seeds,
+) -> MetaBatch:
+    """Collects experience before and after each of `steps` adaptation steps: K + 1 phases.
 
-    Training and evaluation both call this function, so they cannot drift apart.
+    Training, evaluation and video call this one function, so they cannot drift apart.
+
+    Args:
+        agent: starts with a policy and adapts it.
+        family: of the tasks.
+        tasks: [N, ...], on the device where everything happens.
+        steps: K.
+        spec: how each phase is collected.
+        seeds: phase k is collected with `seeds.child("phase", k)`; the agent's own random choices
+            have streams apart.
+
+    Raises:
+        NonFiniteError: an environment, a policy or an inner loss gave NaN or infinity.
     """
-    policy = agent.start(num_tasks)
-    phases = [collect(policy, 0)]
-    for step in range(1, steps + 1):
-        policy = agent.adapt(policy, phases[-1])
-        phases.append(collect(policy, step))
-    return phases
+    device = tasks.device
+    policy = agent.start(len(tasks), seeds.torch("start", device=device))
+    phases = []
+    for step in range(steps + 1):
+        trajectory = collect(
+            family,
+            tasks,
+            policy,
+            episodes=spec.episodes,
+            rollouts_per_task=spec.rollouts_per_task,
+            seeds=seeds.child("phase", step),
+            workers=spec.workers,
+            wrap_env=_of_phase(spec.wrap_env, step),
+        )
+        adapted = Adapted(policy)
+        if step < steps:
+            adapted = agent.adapt(policy, trajectory, seeds.torch("adapt", step, device=device))
+        phases.append(Phase(policy=policy, trajectory=trajectory, cache=adapted.cache))
+        policy = adapted.policy
+    return MetaBatch(tasks=tasks, phases=tuple(phases))
+
+
+def _of_phase(
+    wrap_env: Callable[[BatchedEnv, int], BatchedEnv] | None, phase: int
+) -> Callable[[BatchedEnv], BatchedEnv] | None:
+    return None if wrap_env is None else lambda env: wrap_env(env, phase)
 
 
 def collect(
@@ -47,7 +98,7 @@ def collect(
     rollouts_per_task: int = 1,
     seeds: Seeds,
     workers: int | None = None,
-    watch: Callable[[BatchedEnv], BatchedEnv] | None = None,
+    wrap_env: Callable[[BatchedEnv], BatchedEnv] | None = None,
 ) -> Trajectory:
     """Lives `episodes` episodes in a row in each of `rollouts_per_task` lanes of every task.
 
@@ -65,8 +116,7 @@ def collect(
             episode draws nothing or all episodes are equally long.
         workers: processes that step ordinary Gymnasium environments; by default this one does.
             What is lived is the same.
-        watch: puts something between the engine and the world that changes nothing, such as a
-            camera.
+        wrap_env: puts a transparent wrapper, such as a camera, between the engine and the env.
 
     Returns:
         A trajectory [T, N, B, ...] with T <= E * family.episode_steps.
@@ -82,7 +132,7 @@ def collect(
     tasks = as_tasks(family, tasks, tasks.device)
     lanes = tasks.repeat_interleave(rollouts_per_task, 0)
     world = family.open_env(lanes, seeds.torch("world", device=tasks.device), workers)
-    world = watch(world) if watch else world
+    world = wrap_env(world) if wrap_env else world
     log = _Log(len(tasks), rollouts_per_task, episodes * family.episode_steps, family.action_space)
     with torch.no_grad():
         trajectory = _live(world, policy, log, episodes, seeds.torch("policy", device=tasks.device))

@@ -1,8 +1,10 @@
-"""Checks of options: each raises a `ConfigError` for a value that cannot be used."""
+"""Checks of option values, which raise `ConfigError`."""
 
 import math
+from typing import Any
 
 import torch
+from gymnasium import Space, spaces
 
 from metarl.errors import ConfigError
 
@@ -11,14 +13,14 @@ def as_device(name: str) -> torch.device:
     """The torch device of this name.
 
     Raises:
-        ConfigError: torch knows no such device, or there is none here.
+        ConfigError: torch has no such device, or it is not available.
     """
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"device={name!r} cannot be used here: {reason}. Take 'cpu', or 'cuda' where torch "
+            f"device={name!r} cannot be used here: {reason}. Use 'cpu', or 'cuda' where torch "
             "finds a GPU."
         ) from error
 
@@ -33,3 +35,14 @@ def require_between(name: str, value: float, low: float, high: float) -> None:
     """Raises `ConfigError` unless `low <= value <= high`."""
     if not low <= value <= high:
         raise ConfigError(f"{name}={value} must lie between {low} and {high}.")
+
+
+def vector_size(space: Space[Any]) -> int:
+    """The number of components D of an observation space.
+
+    Raises:
+        ConfigError: it is not a Box of vectors [D].
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise ConfigError(f"Observations must be a Box vector [D]; got {space}.")
+    return int(space.shape[0])

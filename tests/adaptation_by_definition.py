@@ -1,7 +1,7 @@
-"""Adaptation once more, by plain autograd and one task at a time: slow and obvious.
+"""Adaptation one task at a time, with distributions of torch: slow, and independent of the package.
 
-Axes: `T` steps, `N` tasks, `B` copies of each, `D` observation, `P` parameters of a policy, `Q`
-meta-parameters.
+Axes: `T` steps, `N` tasks, `B` rollouts of each, `D` observation, `P` parameters of a policy, `Q`
+meta-parameters, `R` raw numbers of a decision.
 """
 
 from dataclasses import dataclass, fields
@@ -13,7 +13,13 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal, kl_divergence
 
-from metarl.agents.gradient.inner_loop import FixedRate, InnerProblem, InnerRule, LearnedRates
+from metarl.agents.gradient.inner_loop import (
+    GradientDescent,
+    InnerLoop,
+    InnerRule,
+    LearnedRates,
+    LearningRateSchedule,
+)
 from metarl.agents.gradient.outer_loop import MetaProblem
 from metarl.agents.gradient.pg_batch import ESTIMATORS, Estimator, PGBatch
 from metarl.networks.action_heads import action_head
@@ -27,11 +33,11 @@ CENTRE, SCALE = torch.tensor([1.0, 0.0]).double(), torch.tensor([3.0, 1.0]).doub
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A small learner, and the same one written out by hand."""
+    """A small gradient agent, and the same one written out by hand."""
 
     box: bool = False
     estimator: Estimator = "score"
-    learnt_rates: bool = False
+    learned_rates: bool = False
     hidden_sizes: tuple[int, ...] = (4, 3)
     learn_constants: bool = True
     first_order: bool = False
@@ -51,13 +57,14 @@ class Case:
     def sizes(self) -> tuple[int, ...]:
         return (2, *self.hidden_sizes, 2 if self.box else 3)
 
-    def problem(self) -> InnerProblem:
-        """What is to be tested."""
+    def inner(self) -> InnerLoop:
+        """The inner loop to be tested."""
         head = action_head(self.space).double()
-        rule: InnerRule = FixedRate(self.rate)
-        if self.learnt_rates:
-            rule = LearnedRates(self.rate, 2 * self.rate)
-        return InnerProblem(
+        schedule = LearningRateSchedule(later=self.later_lr_scale, decay=self.later_lr_decay)
+        rule: InnerRule = GradientDescent(self.rate, schedule)
+        if self.learned_rates:
+            rule = LearnedRates(self.rate, 2 * self.rate, schedule)
+        return InnerLoop(
             network=StackedMLP(
                 sizes=self.sizes, constants=head.constants, learn_constants=self.learn_constants
             ),
@@ -65,52 +72,48 @@ class Case:
             rule=rule,
             estimator=ESTIMATORS[self.estimator],
             first_order=self.first_order,
-            later_lr_scale=self.later_lr_scale,
-            later_lr_decay=self.later_lr_decay,
         )
 
-    def meta_problem(self, lessons: list[PGBatch]) -> MetaProblem:
-        """The same, and what was lived."""
-        return MetaProblem(
-            self.problem(), lessons, self.multi_step_loss, self.shared_advantage_scale
-        )
+    def problem(self, batches: list[PGBatch]) -> MetaProblem:
+        """The meta-problem to be tested."""
+        return MetaProblem(self.inner(), batches, self.multi_step_loss, self.shared_advantage_scale)
 
     @property
     def size(self) -> int:
         """P."""
-        return self.problem().network.size
+        return self.inner().network.size
 
-    def vector(self, seed: int = 0) -> Tensor:
-        """Meta-parameters [Q] of order one, rates all different."""
+    def meta_params(self, seed: int = 0) -> Tensor:
+        """Meta-parameters [Q] of order one; all learned rates differ."""
         generator = torch.Generator().manual_seed(seed)
         params = 0.5 * torch.randn(self.size, generator=generator, dtype=torch.float64)
-        if not self.learnt_rates:
+        if not self.learned_rates:
             return params
         share = torch.rand(self.size, generator=generator, dtype=torch.float64)
         return torch.cat((params, self.rate * (0.5 + share)))
 
-    def lessons(self, seed: int = 1) -> list[PGBatch]:
+    def batches(self, seed: int = 1) -> list[PGBatch]:
         """K + 1 phases of random numbers, with episodes of all lengths and idle lanes."""
         generator = torch.Generator().manual_seed(seed)
-        return [self._lesson(generator) for _ in range(self.inner_steps + 1)]
+        return [self._batch(generator) for _ in range(self.inner_steps + 1)]
 
-    def _lesson(self, generator: torch.Generator) -> PGBatch:
-        time, tasks, copies = lead = 5, self.num_tasks, 4
+    def _batch(self, generator: torch.Generator) -> PGBatch:
+        time, tasks, rollouts = lead = 5, self.num_tasks, 4
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
         first = torch.rand(lead, generator=generator) < 0.4
         first[0] = True
-        lived = torch.randint(2, time + 1, lead[1:], generator=generator)
-        valid = torch.arange(time).view(-1, 1, 1) < lived
+        length = torch.randint(2, time + 1, lead[1:], generator=generator)
+        valid = torch.arange(time).view(-1, 1, 1) < length
         head = action_head(self.space).double()
         raw = 0.3 * normal(*lead, head.outputs + head.constants)
         action, _ = head.sample(raw, generator)
         return PGBatch(
-            inputs=normal(time * copies, tasks, 2),
+            inputs=normal(time * rollouts, tasks, 2),
             action=action,
-            # Of another policy: nothing is at the point where a ratio is one.
+            # Of another policy, so that no ratio is one.
             log_prob=head.evaluate(raw + 0.3 * normal(*raw.shape), action)[0],
             advantage=normal(*lead),
             reward=normal(*lead),
@@ -124,7 +127,7 @@ class Case:
     # By hand, one task at a time.
 
     def raw(self, params: Tensor, obs: Tensor) -> Tensor:
-        """Parameters [P] and observations [..., D] -> what the network says, [..., R]."""
+        """Parameters [P] and observations [..., D] -> raw numbers [..., R]."""
         start = 0
         for number, (inputs, outputs) in enumerate(pairwise(self.sizes), start=2):
             weight = params[start : start + inputs * outputs].view(inputs, outputs)
@@ -155,10 +158,10 @@ class Case:
         """The definitions in metarl/learning/losses.py, decision by decision."""
         log_prob = self.log_prob(params, data, task)
         total = torch.zeros((), dtype=torch.float64)
-        for copy, lived in enumerate(data.valid[:, task].sum(0).int().tolist()):
+        for rollout, length in enumerate(data.valid[:, task].sum(0).int().tolist()):
             past = torch.zeros((), dtype=torch.float64)
-            for t in range(lived):
-                here, at = log_prob[t, copy], (t, task, copy)
+            for t in range(length):
+                here, at = log_prob[t, rollout], (t, task, rollout)
                 past = here if data.first[at] else past + here
                 if self.estimator == "score":
                     total = total + here * data.advantage[at]
@@ -171,11 +174,11 @@ class Case:
                     total = total + (magic(past) - magic(past - here)) * data.advantage[at]
         return -total / data.valid[:, task].sum()
 
-    def phases(self, vector: Tensor, lessons: list[PGBatch], task: int) -> list[Tensor]:
+    def phases(self, meta_params: Tensor, batches: list[PGBatch], task: int) -> list[Tensor]:
         """Parameters of one task before and after each inner step, K + 1 times [P]."""
-        params = [vector[: self.size]]
-        rates = vector[self.size :] if self.learnt_rates else self.rate
-        for step, data in enumerate(lessons[:-1]):
+        params = [meta_params[: self.size]]
+        rates = meta_params[self.size :] if self.learned_rates else self.rate
+        for step, data in enumerate(batches[:-1]):
             at = params[-1] if params[-1].requires_grad else params[-1].requires_grad_()
             loss = self.inner_loss(at, data, task)
             (gradient,) = torch.autograd.grad(loss, at, create_graph=True)
@@ -185,57 +188,51 @@ class Case:
             params.append(at - scale * rates * gradient)
         return params
 
-    def adapted(self, vector: Tensor, lessons: list[PGBatch]) -> Tensor:
+    def adapted(self, meta_params: Tensor, batches: list[PGBatch]) -> Tensor:
         """Parameters of all tasks after the last step, [N, P]."""
-        each = [self.phases(vector, lessons, task)[-1] for task in range(self.num_tasks)]
+        each = [self.phases(meta_params, batches, task)[-1] for task in range(self.num_tasks)]
         return torch.stack(each).detach()
-
-    def raw_after(self, vector: Tensor, lessons: list[PGBatch]) -> Tensor:
-        """What the adapted policies say in the last phase, [M, N, R]."""
-        inputs = lessons[-1].inputs
-        params = [self.phases(vector, lessons, task)[-1] for task in range(self.num_tasks)]
-        return torch.stack([self.raw(p, inputs[:, n]) for n, p in enumerate(params)], 1)
 
     @property
     def outer_phases(self) -> list[int]:
-        """Phases whose policies are outer_phases."""
+        """Phases in the outer loss."""
         every = list(range(self.inner_steps + 1))
         return every[1:] if self.multi_step_loss and self.inner_steps else every[-1:]
 
-    def divergence(self, old: Tensor, new: Tensor, lessons: list[PGBatch], phase: int) -> Tensor:
-        """Mean KL of a phase's policies from those of other meta-parameters."""
-        total, data = torch.zeros((), dtype=torch.float64), lessons[phase]
+    def divergence(self, old: Tensor, new: Tensor, batches: list[PGBatch], phase: int) -> Tensor:
+        """Mean KL(old || new) of a phase's policies, given two values of the meta-parameters."""
+        total, data = torch.zeros((), dtype=torch.float64), batches[phase]
         for task in range(self.num_tasks):
-            params = (self.phases(vector, lessons, task)[phase] for vector in (old, new))
+            params = (self.phases(each, batches, task)[phase] for each in (old, new))
             before, after = (self.distribution(p, data, task) for p in params)
             total = total + self._mean(kl_divergence(before, after), data, task)
         return total / self.num_tasks
 
-    def outer_divergence(self, old: Tensor, new: Tensor, lessons: list[PGBatch]) -> Tensor:
-        """The mean over the outer_phases phases."""
-        return sum(self.divergence(old, new, lessons, k) for k in self.outer_phases) / len(
+    def outer_divergence(self, old: Tensor, new: Tensor, batches: list[PGBatch]) -> Tensor:
+        """The mean over the phases in the outer loss."""
+        return sum(self.divergence(old, new, batches, k) for k in self.outer_phases) / len(
             self.outer_phases
         )
 
-    def advantage(self, lessons: list[PGBatch], phase: int, task: int) -> Tensor:
-        """What a phase is outer_phases by, [T, B]."""
+    def advantage(self, batches: list[PGBatch], phase: int, task: int) -> Tensor:
+        """Advantages of one task in the outer loss of a phase, [T, B]."""
         if not self.shared_advantage_scale:
-            return lessons[phase].advantage[:, task]
+            return batches[phase].advantage[:, task]
         every = [
-            float(lessons[k].deviation[n]) for k in self.outer_phases for n in range(self.num_tasks)
+            float(batches[k].deviation[n]) for k in self.outer_phases for n in range(self.num_tasks)
         ]
-        raw = lessons[phase].advantage[:, task] * lessons[phase].deviation[task]
+        raw = batches[phase].advantage[:, task] * batches[phase].deviation[task]
         return raw / np.mean(every)
 
-    def expected_return(self, vector: Tensor, lessons: list[PGBatch]) -> Tensor:
-        """Minus the mean over outer_phases phases and tasks of ratio times advantage."""
+    def expected_return(self, meta_params: Tensor, batches: list[PGBatch]) -> Tensor:
+        """Minus the mean over phases in the outer loss, and tasks, of ratio times advantage."""
         total = torch.zeros((), dtype=torch.float64)
         for phase in self.outer_phases:
-            data = lessons[phase]
+            data = batches[phase]
             for task in range(self.num_tasks):
-                params = self.phases(vector, lessons, task)[phase]
+                params = self.phases(meta_params, batches, task)[phase]
                 ratio = (self.log_prob(params, data, task) - data.log_prob[:, task]).exp()
-                gain = ratio * self.advantage(lessons, phase, task)
+                gain = ratio * self.advantage(batches, phase, task)
                 total = total - self._mean(gain, data, task)
         return total / self.num_tasks / len(self.outer_phases)
 
@@ -250,21 +247,21 @@ def magic(value: Tensor) -> Tensor:
     return (value - value.detach()).exp()
 
 
-def gradient_by_autograd(function, vector: Tensor) -> tuple[float, Tensor]:
+def gradient_by_autograd(function, meta_params: Tensor) -> tuple[float, Tensor]:
     """A scalar function of the meta-parameters, and its gradient [Q]."""
-    at = vector.clone().requires_grad_()
+    at = meta_params.clone().requires_grad_()
     value = function(at)
     (gradient,) = torch.autograd.grad(value, at)
     return float(value.detach()), gradient
 
 
-def derivative_by_differences(function, vector: Tensor, direction: Tensor) -> Tensor:
+def derivative_by_differences(function, meta_params: Tensor, direction: Tensor) -> Tensor:
     """Central difference along a direction [Q]."""
     step = 1e-5 * direction
-    return (function(vector + step) - function(vector - step)) / 2e-5
+    return (function(meta_params + step) - function(meta_params - step)) / 2e-5
 
 
-def tasks_of(lessons: list[PGBatch], tasks: list[int]) -> list[PGBatch]:
+def tasks_of(batches: list[PGBatch], tasks: list[int]) -> list[PGBatch]:
     """The same phases of some of the tasks, in this order."""
     axes = {"deviation": 0, "episode_return": 0}
     return [
@@ -276,5 +273,5 @@ def tasks_of(lessons: list[PGBatch], tasks: list[int]) -> list[PGBatch]:
                 for each in fields(PGBatch)
             }
         )
-        for data in lessons
+        for data in batches
     ]

@@ -1,4 +1,4 @@
-"""Lives in bandits, step by step and summed over all that luck may bring."""
+"""Bandit rollouts, step by step and enumerated over all outcomes."""
 
 import itertools
 
@@ -12,7 +12,7 @@ def seeded(seed):
 
 
 def percept_of(action, reward, *, first_of_trial):
-    """What a policy sees after `action` [N, B] paid `reward` [N, B]."""
+    """The percept of a policy after `action` [N, B] paid `reward` [N, B]."""
     flags = torch.full(action.shape, first_of_trial)
     return Percept(
         obs=torch.zeros(*action.shape, 1),
@@ -26,9 +26,9 @@ def percept_of(action, reward, *, first_of_trial):
 
 
 def exact_return(policy, arms, pulls):
-    """Expected total reward of a policy that draws nothing, arms with U[0, 1] priors.
+    """Expected total reward of a deterministic policy on arms with U[0, 1] priors.
 
-    One lane for each of the 2^n sequences of outcomes, weighted by its predictive probability.
+    One lane for each of the 2^n outcome sequences, weighted by its predictive probability.
     """
     outcomes = torch.tensor(list(itertools.product([0.0, 1.0], repeat=pulls)))
     lanes = torch.arange(len(outcomes))
@@ -50,7 +50,7 @@ def exact_return(policy, arms, pulls):
 
 
 def best_by_definition(tallies, pulls):
-    """Expectimax over ordered arms: no sharing, no symmetry."""
+    """Expectimax over ordered arms, without memoisation or symmetry."""
     if not pulls:
         return 0.0
     values = []

@@ -1,7 +1,7 @@
-"""Small environments, each of which breaks one promise and keeps the others.
+"""Small environments, each of which fails one check and passes the others.
 
-`Lever` is the healthy one: of four levers one pays, and noise comes on top. The broken ones differ
-from it in the lines that break the promise.
+`Lever` and `ValidFamily` pass all checks. Each broken one differs from them only in the lines that
+violate a requirement.
 """
 
 import random
@@ -20,19 +20,19 @@ ARMS = 12
 
 
 class Lever(gymnasium.Env):
-    """Of twelve levers one pays; the observation counts the pulls, the last four are for tests."""
+    """Bandit: the arm `task` pays 1, plus noise; the last four arms are test tasks."""
 
     observation_space = spaces.Box(0, np.inf, (2,), np.float32)
     action_space = spaces.Discrete(ARMS)
     task_space = spaces.Discrete(ARMS)
     episode_steps = 5
-    """as declared"""
+    """the declared limit"""
     limit = 5
-    """as it is"""
+    """the actual limit"""
 
     def __init__(self):
         self.task = None
-        self.memory = np.zeros(2, np.float32)  # pulls, luck of the episode
+        self.memory = np.zeros(2, np.float32)  # steps, noise of the episode
 
     def sample_task(self, np_random, split):
         return np_random.integers(8) if split == "train" else np_random.integers(8, ARMS)
@@ -47,13 +47,13 @@ class Lever(gymnasium.Env):
     def observe(self):
         return self.memory.copy()
 
-    def pay(self, action):
+    def reward(self, action):
         return float(action == self.task) + 0.1 * self.np_random.uniform()
 
     def step(self, action):
         self.memory[0] += 1
         truncated = bool(self.memory[0] >= self.limit)
-        return self.observe(), self.pay(action), False, truncated, {}
+        return self.observe(), self.reward(action), False, truncated, {}
 
 
 class WithoutTaskSpace(Lever):
@@ -74,22 +74,22 @@ class NoOptions(Lever):
         return super().reset(seed=seed)
 
 
-class WarmingUp(Lever):
-    """What it did in earlier tasks stays in its bones."""
+class CarriesOverState(Lever):
+    """Rewards depend on how often the task has changed."""
 
-    rust = 0
+    task_changes = 0
 
     def reset(self, *, seed=None, options=None):
         if self.task is not None and "task" in (options or {}):
-            self.rust += int(options["task"]) != self.task
+            self.task_changes += int(options["task"]) != self.task
         return super().reset(seed=seed, options=options)
 
-    def pay(self, action):
-        return super().pay(action) - 0.01 * self.rust
+    def reward(self, action):
+        return super().reward(action) - 0.01 * self.task_changes
 
 
 class DrawsAgain(Lever):
-    """A new goal on each reset: the classic."""
+    """Every reset draws a new task."""
 
     def reset(self, *, seed=None, options=None):
         self.task = None
@@ -97,7 +97,7 @@ class DrawsAgain(Lever):
 
 
 class DrawsAgainWithoutSeed(Lever):
-    """Only a reset without a seed, as between the episodes of a trial, draws a new goal."""
+    """Only a reset without a seed, as between the episodes of a trial, draws a new task."""
 
     def reset(self, *, seed=None, options=None):
         obs, info = super().reset(seed=seed, options=options)
@@ -107,36 +107,36 @@ class DrawsAgainWithoutSeed(Lever):
         return obs, info
 
 
-class Deaf(Lever):
-    """The task is accepted and not used."""
+class IgnoresTask(Lever):
+    """Accepts the task and does not use it."""
 
-    def pay(self, action):
+    def reward(self, action):
         return float(action == 3) + 0.1 * self.np_random.uniform()
 
 
-class Telling(Lever):
-    """The opening observation is drawn from a distribution that depends on the task."""
+class ShowsTask(Lever):
+    """The distribution of the initial observation depends on the task."""
 
     def observe(self):
         return self.memory + np.float32([0, 0.001 * self.task])
 
 
-class TellingLater(Lever):
-    """From the first step on the observation has the goal in it."""
+class ShowsTaskLater(Lever):
+    """From the first step on, the observation contains the task."""
 
     def observe(self):
         return np.float32([self.memory[0], self.task if self.memory[0] else self.memory[1]])
 
 
-class View(Lever):
-    """Each observation is a slice of the state: another object, the same memory."""
+class ObservationView(Lever):
+    """Each observation is a slice of the state: another object with the same memory."""
 
     def observe(self):
         return self.memory[:]
 
 
-class TakesFromItsObservation(Lever):
-    """Reads its state off the observation that it gave away, and never writes into it."""
+class ReadsStateFromObservation(Lever):
+    """Reads its state from the observation that it returned, and never writes into it."""
 
     def observe(self):
         return self.memory
@@ -150,36 +150,36 @@ class TakesFromItsObservation(Lever):
         return super().step(action)
 
 
-class Clock(Lever):
-    """Later in the episode the noise is the operating system's."""
+class UnseededNoise(Lever):
+    """Later in the episode, noise comes from an unseeded generator."""
 
-    def pay(self, action):
+    def reward(self, action):
         noise = np.random.default_rng().uniform() if self.memory[0] > 2 else 0.0
-        return super().pay(action) + noise
+        return super().reward(action) + noise
 
 
 class GlobalNumpy(Lever):
-    """Later in the episode the noise comes from a global generator."""
+    """Later in the episode, noise comes from a global generator."""
 
-    def pay(self, action):
+    def reward(self, action):
         noise = np.random.rand() if self.memory[0] > 2 else 0.0  # noqa: NPY002
-        return super().pay(action) + noise
+        return super().reward(action) + noise
 
 
 class GlobalPython(Lever):
-    def pay(self, action):
+    def reward(self, action):
         noise = random.random() if self.memory[0] > 2 else 0.0
-        return super().pay(action) + noise
+        return super().reward(action) + noise
 
 
 class GlobalTorch(Lever):
-    def pay(self, action):
+    def reward(self, action):
         noise = float(torch.rand(())) if self.memory[0] > 2 else 0.0
-        return super().pay(action) + noise
+        return super().reward(action) + noise
 
 
-class Shared(Lever):
-    """All environments have one memory: it belongs to the class."""
+class SharedClassState(Lever):
+    """All instances share one array, an attribute of the class."""
 
     memory = np.zeros(2, np.float32)
 
@@ -187,8 +187,8 @@ class Shared(Lever):
         self.task = None
 
 
-class Endless(Lever):
-    """Declares a limit that it does not keep."""
+class ExceedsLimit(Lever):
+    """Its episodes are longer than the declared limit."""
 
     limit = 6
 
@@ -197,8 +197,8 @@ class WithoutLimit(Lever):
     episode_steps = None
 
 
-class OtherSpaces(Lever):
-    """Luck is larger in some tasks than the space allows."""
+class OutsideObservationSpace(Lever):
+    """In some tasks, observations exceed the bounds of the space."""
 
     observation_space = spaces.Box(0, 5, (2,), np.float32)
 
@@ -211,8 +211,8 @@ class OtherSpaces(Lever):
         return self.memory * np.float32([stretch, 1])
 
 
-class SharedSplits(Lever):
-    """Draws its tasks from the task_space, test tasks and training tasks alike."""
+class WithoutSampleTask(Lever):
+    """Without sample_task, both splits sample the whole task_space."""
 
     sample_task = None
 
@@ -221,25 +221,25 @@ class SharedSplits(Lever):
         return super().reset(seed=seed, options={**drawn, **(options or {})})
 
 
-class Overlapping(Lever):
+class OverlappingSplits(Lever):
     def sample_task(self, np_random, split):
         return np_random.integers(8) if split == "train" else np_random.integers(7, ARMS)
 
 
-class NotANumber(Lever):
-    def pay(self, action):
-        return np.nan if action == 7 and self.memory[0] > 2 else super().pay(action)
+class NaNReward(Lever):
+    def reward(self, action):
+        return np.nan if action == 7 and self.memory[0] > 2 else super().reward(action)
 
 
-class Infinite(Lever):
+class InfiniteObservation(Lever):
     def observe(self):
         return self.memory + np.float32([np.inf if self.memory[0] == 5 else 0, 0])
 
 
 class RewardVector(Lever):
-    def pay(self, action):
-        paid = super().pay(action)
-        return np.array([paid]) if self.memory[0] > 3 else paid
+    def reward(self, action):
+        reward = super().reward(action)
+        return np.array([reward]) if self.memory[0] > 3 else reward
 
 
 class IntegerFlags(Lever):
@@ -248,22 +248,96 @@ class IntegerFlags(Lever):
         return obs, reward, terminated, int(truncated) if self.memory[0] > 3 else truncated, info
 
 
-class NotInProcesses(Lever):
-    """Its levers are installed by this very program, and a fresh process knows nothing of it."""
+class CombinationLock(Lever):
+    """The task has an effect only after the arms 3, 1, 4, 1 were pulled in this order."""
 
-    installed: ClassVar[list[int]] = []
+    combination = (3, 1, 4, 1)
 
-    def pay(self, action):
-        return super().pay(action) + len(self.installed)
+    def reset(self, *, seed=None, options=None):
+        self.pulled = []
+        return super().reset(seed=seed, options=options)
+
+    @property
+    def is_open(self):
+        return tuple(self.pulled[:4]) == self.combination
+
+    def step(self, action):
+        self.pulled.append(int(action))
+        return super().step(action)
+
+    def reward(self, action):
+        return float(self.task if self.is_open else 0) + 0.1 * self.np_random.uniform()
 
 
-class NotImportable(Lever):
-    pass
+class RareUnseededNoise(CombinationLock):
+    def reward(self, action):
+        noise = np.random.default_rng().uniform() if self.is_open else 0.0
+        return super().reward(action) + noise
+
+
+class RareGlobalNoise(CombinationLock):
+    def reward(self, action):
+        noise = random.random() if self.is_open else 0.0
+        return super().reward(action) + noise
+
+
+class RareView(CombinationLock):
+    def observe(self):
+        return self.memory[:] if self.is_open else self.memory.copy()
+
+
+class RareNegativeObservation(CombinationLock):
+    """Leaves the observation_space in a state before the episode's end."""
+
+    def observe(self):
+        return self.memory * np.float32([-1 if self.is_open and self.memory[0] == 4 else 1, 1])
+
+
+class RareNaNReward(CombinationLock):
+    def reward(self, action):
+        return np.nan if self.is_open else super().reward(action)
+
+
+class RareSharedState(CombinationLock):
+    """All instances share the number of opened locks, an attribute of the class."""
+
+    opened: ClassVar[list[int]] = []
+
+    def reset(self, *, seed=None, options=None):
+        self.opened.clear()
+        return super().reset(seed=seed, options=options)
+
+    def reward(self, action):
+        self.opened.extend([1] * self.is_open)
+        return super().reward(action) + len(self.opened)
+
+
+class RareCarriedOverState(CombinationLock):
+    """An open lock stays in the rewards of all later tasks."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened_in = set()
+
+    def reward(self, action):
+        if self.is_open:
+            self.opened_in.add(self.task)
+        return super().reward(action) + len(self.opened_in - {self.task})
+
+
+class RareTaskChange(CombinationLock):
+    """An open lock changes the task."""
+
+    def reward(self, action):
+        reward = super().reward(action)
+        if self.is_open and self.memory[0] == 4:
+            self.task = 7 - self.task
+        return reward
 
 
 @dataclass(frozen=True, kw_only=True)
-class Healthy(TaskFamily):
-    """A lever for each lane: of twelve one pays, and noise comes on top. The state is [L, 2]."""
+class ValidFamily(TaskFamily):
+    """`Lever` as a task family; the state is [L, 2]: steps and noise of the episode."""
 
     @property
     def observation_space(self):
@@ -286,8 +360,8 @@ class Healthy(TaskFamily):
         return torch.randint(low, high, (num_tasks,), generator=generator)
 
     def reset(self, task, generator):
-        luck = torch.rand(len(task), generator=generator)
-        return torch.stack([torch.zeros(len(task)), luck], 1)
+        noise = torch.rand(len(task), generator=generator)
+        return torch.stack([torch.zeros(len(task)), noise], 1)
 
     def observe(self, task, state):
         return state.clone()
@@ -298,8 +372,8 @@ class Healthy(TaskFamily):
         return state + torch.tensor([1.0, 0.0]), reward, torch.zeros(len(task), dtype=torch.bool)
 
 
-class InPlace(Healthy):
-    """The episode's luck is used up in place."""
+class ModifiesState(ValidFamily):
+    """Halves the noise of the episode in place."""
 
     def step(self, task, state, action, generator):
         after, reward, terminated = super().step(task, state.clone(), action, generator)
@@ -308,8 +382,8 @@ class InPlace(Healthy):
         return after, reward, terminated
 
 
-class Remembers(Healthy):
-    """Its thirtieth call and all later ones pay more."""
+class CountsCalls(ValidFamily):
+    """Rewards depend on how often step was called."""
 
     calls: ClassVar[list[int]] = []
 
@@ -319,43 +393,43 @@ class Remembers(Healthy):
         return after, reward + 1e-3 * len(self.calls), terminated
 
 
-class Mixing(Healthy):
-    """What other lanes are paid lowers the reward."""
+class MixesLanes(ValidFamily):
+    """The mean reward of all lanes is subtracted."""
 
     def step(self, task, state, action, generator):
         after, reward, terminated = super().step(task, state, action, generator)
         return after, reward - 0.1 * reward.mean(), terminated
 
 
-class TensorView(Healthy):
+class FamilyObservationView(ValidFamily):
     def observe(self, task, state):
         return state
 
 
-class DoubleReward(Healthy):
+class DoubleReward(ValidFamily):
     def step(self, task, state, action, generator):
         after, reward, terminated = super().step(task, state, action, generator)
         return after, reward.double(), terminated
 
 
-class GlobalGenerator(Healthy):
-    """Later in the episode the noise is torch's global one."""
+class FamilyGlobalNoise(ValidFamily):
+    """Later in the episode, noise comes from torch's global generator."""
 
     def step(self, task, state, action, generator):
         after, reward, terminated = super().step(task, state, action, generator)
         return after, reward + torch.rand(len(task)) * (after[:, 0] > 2), terminated
 
 
-class DeafFamily(Healthy):
+class FamilyIgnoresTask(ValidFamily):
     def step(self, task, state, action, generator):
         return super().step(torch.zeros_like(task), state, action, generator)
 
 
-class OpenFamily(Healthy):
+class FamilyShowsTask(ValidFamily):
     def observe(self, task, state):
         return state + torch.stack([torch.zeros(len(task)), task.float()], 1)
 
 
-class OneSplit(Healthy):
+class FamilyOverlappingSplits(ValidFamily):
     def sample_tasks(self, num_tasks: int, generator, split="train") -> Tensor:
         return super().sample_tasks(num_tasks, generator)

@@ -1,4 +1,4 @@
-"""What all tests share: repeatable property tests, and the two threads a laptop can spare."""
+"""Settings of all tests: deterministic property tests, and at most two threads."""
 
 import os  # noqa: I001  (metarl before torch: it bounds how long waiting threads spin)
 
@@ -6,9 +6,9 @@ import metarl  # noqa: F401
 import torch
 from hypothesis import settings
 
-# Without a deadline, because the first call into torch can take seconds.
+# No deadline, because the first call of torch can take seconds.
 settings.register_profile("metarl", derandomize=True, deadline=None)
 settings.load_profile("metarl")
 
-# Of two processes that share the tests, each has one.
+# With pytest-xdist each worker process uses one thread.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)

@@ -1,14 +1,17 @@
-"""Gradient agents in worlds so small that a meta-iteration takes milliseconds."""
+"""Gradient agents on tasks so small that a meta-iteration takes milliseconds."""
+
+import dataclasses
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
 import metarl
-from metarl.agent import AgentContext, Policy
+from metarl.agent import AgentContext, MetaBatch
 from metarl.agents.gradient.trainer import GradientAgent
+from metarl.networks.policies import StackedPolicy
 from metarl.registry import agent_config
-from metarl.rollout import adaptation_phases, collect
+from metarl.rollout import RolloutSpec, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskFamily
 from metarl.trajectory import Trajectory
@@ -20,15 +23,15 @@ FAMILIES = {"discrete": BANDIT, "box": WALK}
 
 
 def build(
-    name: str, family: TaskFamily = BANDIT, setting: AgentContext | None = None, **options: object
+    name: str, family: TaskFamily = BANDIT, context: AgentContext | None = None, **options: object
 ) -> GradientAgent:
     config = agent_config(name)(
         **{"num_tasks": 4, "rollouts_per_task": 8, "hidden_sizes": (8,), "inner_lr": 0.5} | options
     )
-    return config.build(setting or setting_of(family))
+    return config.build(context or context_of(family))
 
 
-def setting_of(family: TaskFamily, **spaces_: spaces.Space) -> AgentContext:
+def context_of(family: TaskFamily, **spaces_: spaces.Space) -> AgentContext:
     given = {
         "observation_space": family.observation_space,
         "action_space": family.action_space,
@@ -38,29 +41,50 @@ def setting_of(family: TaskFamily, **spaces_: spaces.Space) -> AgentContext:
     return AgentContext(**given | spaces_)
 
 
-def live(
+def start(agent: GradientAgent, num_tasks: int = 4) -> StackedPolicy:
+    """The policy before the first inner step."""
+    return agent.start(num_tasks, torch.Generator())
+
+
+def adapt(agent: GradientAgent, policy: StackedPolicy, experience: Trajectory) -> StackedPolicy:
+    """The policy after one inner step."""
+    return agent.adapt(policy, experience, torch.Generator()).policy
+
+
+def collect_phases(
     agent: GradientAgent,
     family: TaskFamily = BANDIT,
     *,
     seed: int = 0,
     num_tasks: int = 4,
     steps: int | None = None,
-) -> list[Trajectory]:
-    """The phases of one meta-iteration."""
+) -> MetaBatch:
+    """The experience of one meta-iteration."""
     seeds = Seeds(seed)
-    tasks = family.sample_tasks(num_tasks, seeds.torch("tasks"))
+    return rollout_phases(
+        agent,
+        family,
+        family.sample_tasks(num_tasks, seeds.torch("tasks")),
+        steps=agent.adaptation_steps if steps is None else steps,
+        spec=RolloutSpec(episodes=1, rollouts_per_task=8),
+        seeds=seeds,
+    )
 
-    def live_phase(policy: Policy, step: int) -> Trajectory:
-        return collect(
-            family, tasks, policy, episodes=1, rollouts_per_task=8, seeds=seeds.child("phase", step)
-        )
 
-    steps = agent.adaptation_steps if steps is None else steps
-    return adaptation_phases(agent, num_tasks, live_phase, steps)
+def first_trajectory(agent: GradientAgent, family: TaskFamily = BANDIT) -> Trajectory:
+    """Experience before any adaptation."""
+    return collect_phases(agent, family, steps=0).trajectories[0]
+
+
+def with_last_trajectory(batch: MetaBatch, trajectory: Trajectory) -> MetaBatch:
+    """The same meta-batch with other experience after adaptation."""
+    *before, last = batch.phases
+    last = dataclasses.replace(last, trajectory=trajectory)
+    return dataclasses.replace(batch, phases=(*before, last))
 
 
 def train(agent: GradientAgent, family: TaskFamily, iterations: range) -> list[dict[str, float]]:
-    return [dict(agent.update(live(agent, family, seed=i))) for i in iterations]
+    return [dict(agent.update(collect_phases(agent, family, seed=i))) for i in iterations]
 
 
 def assert_same(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""The ids that tests go through, since some environments need packages that are extras."""
+"""Registered ids for parametrised tests; environments that need missing extras are left out."""
 
 from importlib.util import find_spec
 
@@ -7,12 +7,12 @@ import gymnasium
 import metarl
 from metarl.registry import FAMILY_KEY
 
-OURS = [name for name in metarl.task_ids() if name.startswith("metarl/")]
-FAMILIES = [name for name in OURS if FAMILY_KEY in gymnasium.registry[name].kwargs]
-"""families of tensors"""
+METARL_IDS = [name for name in metarl.task_ids() if name.startswith("metarl/")]
+FAMILIES = [name for name in METARL_IDS if FAMILY_KEY in gymnasium.registry[name].kwargs]
+"""families written as tensor operations"""
 ENVIRONMENTS = [
     name
-    for name in OURS
+    for name in METARL_IDS
     if name not in FAMILIES and find_spec("mujoco") and "MetaWorld" not in name
 ]
-"""ordinary environments; Meta-World, which takes minutes to open, has tests of its own"""
+"""ordinary environments; Meta-World, which takes minutes to start, has separate tests"""

@@ -1,24 +1,24 @@
-"""A small agent that adapts parameters of its own for each task, so that phases can be seen."""
+"""A small agent that adapts separate parameters for each task, so that phases differ visibly."""
 
 from dataclasses import dataclass
 
 import torch
 
-from metarl.agent import AgentConfig, PolicyOutput
+from metarl.agent import Adapted, AgentConfig, PolicyOutput
 from metarl.errors import CheckpointError
 from metarl.validation import require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringConfig(AgentConfig):
-    """Steers towards a point of the plane, and moves that to where most was earned."""
+    """Steers towards a point of the plane, and moves that point to where the reward was highest."""
 
     num_tasks: int = 2
-    """tasks per meta-iteration (N)"""
+    """tasks per meta-batch (N)"""
     rollouts_per_task: int = 4
-    """environments lived through in each task at once (B)"""
+    """environments stepped in parallel in each task (B)"""
     episodes: int | None = 1
-    """episodes in a row per phase (E)"""
+    """consecutive episodes per rollout (E)"""
     iterations: int = 1
     """meta-iterations of the whole run"""
     adaptation_steps: int = 1
@@ -26,11 +26,11 @@ class SteeringConfig(AgentConfig):
     evaluation_steps: int = 2
     """adaptation steps in evaluation"""
     rate: float = 1.0
-    """how far the point moves, of the way"""
+    """share of the distance by which the point moves"""
     width: int = 3
-    """of a network that does nothing"""
+    """size of a network that is not used"""
     hidden_sizes: tuple[int, ...] = (8, 8)
-    """nothing; but an option that JSON keeps as a list"""
+    """not used; an option that JSON keeps as a list"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +40,7 @@ class SteeringConfig(AgentConfig):
     def label(self) -> str:
         return f"steering at {self.rate}"
 
-    def build(self, setting):
+    def build(self, context):
         return Steering(self)
 
 
@@ -53,19 +53,19 @@ class Steering:
         )
         self.network = torch.zeros(config.width)
 
-    def start(self, num_tasks):
+    def start(self, num_tasks, generator):
         return SteeringPolicy(torch.zeros(num_tasks, 1, 2), 0.5)
 
-    def adapt(self, policy, experience):
+    def adapt(self, policy, experience, generator):
         reward = experience.reward.masked_fill(~experience.valid, -torch.inf)
         reward, place = (v.movedim(0, 2).flatten(1, 2) for v in (reward, experience.next_obs))
         best = reward.argmax(1)[:, None, None].expand(-1, 1, 2)
         rate = self.config.rate
         aim = policy.aim + rate * (place.gather(1, best) - policy.aim)
-        return SteeringPolicy(aim, policy.spread * (1 - 0.6 * rate))
+        return Adapted(SteeringPolicy(aim, policy.spread * (1 - 0.6 * rate)))
 
-    def update(self, phases):
-        assert len(phases) == 1 + self.adaptation_steps
+    def update(self, batch):
+        assert len(batch.phases) == 1 + self.adaptation_steps
         self.network = self.network + 1.0
         return {}
 
@@ -79,7 +79,7 @@ class Steering:
 
 
 class SteeringPolicy:
-    """Goes to its aim [N, 1, 2]; every copy misses it by so much in a direction of its own."""
+    """Goes to its aim [N, 1, 2]; each lane misses it by `spread` in a random direction."""
 
     def __init__(self, aim, spread):
         self.aim, self.spread = aim, spread
@@ -90,6 +90,6 @@ class SteeringPolicy:
     def act(self, percept, memory, generator):
         if memory is None or bool(percept.first_of_episode.any()):
             memory = self.spread * torch.randn(percept.obs.shape, generator=generator)
-        way = (self.aim + memory - percept.obs).clamp(-0.1, 0.1)
-        noise = 0.02 * torch.randn(way.shape, generator=generator)
-        return PolicyOutput(way + noise, torch.zeros_like(percept.previous_reward), memory)
+        step = (self.aim + memory - percept.obs).clamp(-0.1, 0.1)
+        noise = 0.02 * torch.randn(step.shape, generator=generator)
+        return PolicyOutput(step + noise, torch.zeros_like(percept.previous_reward), memory)

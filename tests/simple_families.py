@@ -1,4 +1,4 @@
-"""Small worlds whose every number can be foretold, and policies that show what they saw."""
+"""A family with known rewards and observations, and a policy that records its percepts."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
@@ -19,7 +19,7 @@ class Clock(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Countdown(TaskFamily):
-    """Episodes of `task` steps (truncated at `limit`); the reward names task, step and action."""
+    """Episodes of `task` steps, truncated at `limit`; the reward encodes task, step and action."""
 
     limit: int = 4
     break_at: int | None = None  # elapsed step whose reward is NaN in task 3
@@ -68,7 +68,7 @@ class Countdown(TaskFamily):
 
 @dataclass
 class Recorder:
-    """Takes actions 0, 1, 2, 0, ... and keeps every percept; memory counts the steps."""
+    """Takes actions 0, 1, 2, 0, ... and records every percept; its memory counts the steps."""
 
     seen: list[Percept] = field(default_factory=list)
     noise: bool = False

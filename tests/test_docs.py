@@ -1,4 +1,4 @@
-"""The site's promises: its Python runs as printed, and the commands that it names exist."""
+"""Documentation pages: their Python runs as printed, and the commands in them exist."""
 
 import importlib
 import re
@@ -20,34 +20,39 @@ from metarl.cli.terminal import parse
 from tests.test_readme import ROOT, code_blocks
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-WRITTEN = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments/README.md"]
+PAGES_WITH_COMMANDS = [
+    *PAGES,
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "experiments/README.md",
+]
 TINY = {"num_tasks": 8, "iterations": 2, "rollouts_per_task": 2, "evaluation_steps": 1}
-"""of each training and evaluation, as far as the agent has it, whatever the page says"""
-PARSED = {
+"""options of each training and evaluation, replacing those of the page"""
+OPTIONS = {
     "list": cli.ListOptions,
-    "evaluate": results.EvaluateOptions,
-    "compare": results.CompareOptions,
-    "plot": results.PlotOptions,
+    "evaluate": results.EvaluateCommand,
+    "compare": results.CompareCommand,
+    "plot": results.PlotCommand,
 }
-"""the options of commands; those of `train` depend on the agent and the task"""
+"""options classes of commands; those of `train` depend on the agent and the task"""
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """An empty folder to stand in, trainings of two iterations, evaluations in eight tasks."""
+    """An empty working directory, training of two iterations, evaluation in eight tasks."""
     train, evaluate = metarl.train, metarl.evaluate
 
-    def train_a_little(agent, task, **options):
-        own = {field.name for field in fields(metarl.agent_config(agent))}
-        few = {name: value for name, value in TINY.items() if name in own}
-        return train(agent, task, **{"progress": False, **options, **few})
+    def train_briefly(agent, task, **options):
+        names = {field.name for field in fields(metarl.agent_config(agent))}
+        tiny = {name: value for name, value in TINY.items() if name in names}
+        return train(agent, task, **{"progress": False, **options, **tiny})
 
-    def evaluate_a_little(run, *, agent_options=None, **options):
-        few = {name: TINY.get(name, value) for name, value in (agent_options or {}).items()}
-        return evaluate(run, **{**options, "num_tasks": 8}, agent_options=few)
+    def evaluate_briefly(run, *, agent_options=None, **options):
+        tiny = {name: TINY.get(name, value) for name, value in (agent_options or {}).items()}
+        return evaluate(run, **{**options, "num_tasks": 8}, agent_options=tiny)
 
-    monkeypatch.setattr(metarl, "train", train_a_little, raising=False)
-    monkeypatch.setattr(metarl, "evaluate", evaluate_a_little, raising=False)
+    monkeypatch.setattr(metarl, "train", train_briefly, raising=False)
+    monkeypatch.setattr(metarl, "evaluate", evaluate_briefly, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     known = set(gymnasium.registry)
@@ -59,11 +64,11 @@ def small(tmp_path, monkeypatch):
 def run_blocks(text: str, name: str) -> ModuleType:
     """Runs the Python blocks of a page in order, as one module.
 
-    One that opens with the name of a file, `# my_module.py`, is written there and imported.
+    A block whose first line is a file name, `# my_module.py`, is written there and imported.
     """
     page = ModuleType(name)
     before = set(sys.modules)
-    sys.modules[name] = page  # where a class that a page defines is looked for
+    sys.modules[name] = page  # pickling and dataclasses look classes up by module
     try:
         for block in code_blocks(text, "python"):
             if file := re.match(r"# (\w+)\.py\n", block):
@@ -72,9 +77,9 @@ def run_blocks(text: str, name: str) -> ModuleType:
             else:
                 exec(compile(block, name, "exec"), vars(page))
     finally:
-        for own in set(sys.modules) - before:
-            if own == name or Path(f"{own}.py").exists():
-                del sys.modules[own]
+        for module in set(sys.modules) - before:
+            if module == name or Path(f"{module}.py").exists():
+                del sys.modules[module]
     return page
 
 
@@ -85,7 +90,7 @@ def commands(text: str) -> list[str]:
 
 
 def check_command(line: str) -> None:
-    """Fails unless the program, its commands and options exist; runs nothing."""
+    """Fails unless the program, its commands and options exist; does not run it."""
     words = [word for word in shlex.split(line, comments=True) if word != "--help"]
     while words and re.fullmatch(r"[A-Z_]+=\S+", words[0]):
         del words[0]
@@ -100,24 +105,24 @@ def check_command(line: str) -> None:
 
 
 def check_metarl(words: list[str]) -> None:
-    """Parses the words as the command line does."""
+    """Parses the arguments as the command line does."""
     command, *rest = words
     assert command in cli.COMMANDS
     if command == "train":
         agent, task, *rest = rest
-        if task.partition(":")[0].isidentifier():  # of a module that the page lets one write
+        if task.partition(":")[0].isidentifier():  # of a module that the page defines
             task = "metarl/BernoulliBandit-v0"
             rest = re.sub(r"--task\.\S+ \S+", "", " ".join(rest)).split()
         preset, rest = cli._take_preset(agent, task, rest)
         parse(cli._train_options(agent, task, preset), rest, "train")
         return
-    of_agent = re.findall(r"--agent\.(\S+) \S+", " ".join(rest))
+    agent_options = re.findall(r"--agent\.(\S+) \S+", " ".join(rest))
     known = {
         field.name for name in metarl.agent_names() for field in fields(registry.agent_config(name))
     }
-    assert {name.replace("-", "_") for name in of_agent} <= known
-    if command in PARSED:
-        parse(PARSED[command], re.sub(r"--agent\.\S+ \S+", "", " ".join(rest)).split(), command)
+    assert {name.replace("-", "_") for name in agent_options} <= known
+    if command in OPTIONS:
+        parse(OPTIONS[command], re.sub(r"--agent\.\S+ \S+", "", " ".join(rest)).split(), command)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -126,7 +131,7 @@ def test_python_blocks_run_as_printed(page, small):
         run_blocks(page.read_text(encoding="utf-8"), "page")
 
 
-@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_exist(page):
     for line in commands(page.read_text(encoding="utf-8")):
         check_command(line)
@@ -152,7 +157,7 @@ def test_a_command_that_does_not_exist_is_found(line):
         check_command(line)
 
 
-def test_blocks_share_what_they_define(small):
+def test_blocks_of_a_page_share_their_names(small):
     blocks = ["x = 1\n", "# levers.py\nlong = 3\n", "import levers\ny = x + levers.long\n"]
     page = run_blocks("and\n".join(f"```python\n{block}```\n" for block in blocks), "page")
     assert page.y == 4

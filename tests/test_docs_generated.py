@@ -1,4 +1,4 @@
-"""Pages made from code: nothing registered is left out, docstrings arrive as they were meant."""
+"""Generated pages: everything registered is included, docstrings are converted correctly."""
 
 import re
 from dataclasses import fields
@@ -19,15 +19,15 @@ IDS = [name for name in metarl.task_ids() if name.startswith("metarl/")]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The pages, as the build writes them, over those of an earlier build."""
+    """The generated pages, written over those of an earlier build."""
     folder = tmp_path_factory.mktemp("generated")
     (folder / "agents").mkdir()
-    (folder / "agents" / "forgotten.md").write_text("# an agent that there was once\n")
+    (folder / "agents" / "removed.md").write_text("# an agent that no longer exists\n")
     _pages.write_pages(folder)
     return folder
 
 
-def test_every_family_and_agent_has_a_page_and_nobody_else(folder):
+def test_there_is_a_page_for_exactly_every_family_and_agent(folder):
     written = {str(path.relative_to(folder)) for path in folder.rglob("*.md")}
     families = {f"families/{name.removeprefix('metarl/')}.md" for name in IDS}
     assert written == families | {f"agents/{name}.md" for name in metarl.agent_names()}
@@ -36,10 +36,10 @@ def test_every_family_and_agent_has_a_page_and_nobody_else(folder):
 
 
 @pytest.mark.parametrize("task_id", IDS)
-def test_page_of_a_family_is_whole(task_id, folder):
+def test_page_of_a_family_is_complete(task_id, folder):
     families, missing = _pages._families()
     page = (folder / "families" / f"{_pages.slug(task_id)}.md").read_text(encoding="utf-8")
-    assert "Source" in page  # of the definition and its numbers
+    assert "Source" in page  # source of the definition
     if task_id in missing:
         assert missing[task_id] in page
         pytest.skip(missing[task_id])
@@ -55,13 +55,13 @@ def test_page_of_a_family_is_whole(task_id, folder):
 
 
 @pytest.mark.parametrize("task_id", IDS)
-def test_every_family_has_a_picture(task_id, folder):
+def test_every_family_has_a_frame(task_id, folder):
     name = _pages.slug(task_id)
     page = folder / "families" / f"{name}.md"
-    (shown,) = re.findall(rf"!\[A frame of {task_id}\]\((.*)\)", page.read_text(encoding="utf-8"))
-    # Kept pictures are reached from where pages are built, below docs/.
+    (link,) = re.findall(rf"!\[A frame of {task_id}\]\((.*)\)", page.read_text(encoding="utf-8"))
+    # Links to committed frames are relative to the folder of the build, below docs/.
     below_docs = ROOT / "docs" / "generated" / "families"
-    found = page.with_name(shown) if shown == f"{name}.png" else below_docs / shown
+    found = page.with_name(link) if link == f"{name}.png" else below_docs / link
     assert found.resolve().stat().st_size > 1000
 
 
@@ -69,26 +69,28 @@ def test_every_family_has_a_picture(task_id, folder):
 def test_page_of_an_agent_has_every_option_once(name, folder):
     page = (folder / "agents" / f"{name}.md").read_text(encoding="utf-8")
     config = metarl.agent_config(name)
+    default = config()
     for field in fields(config):
-        assert page.count(f"\n| `{field.name}` | `{field.default!r}` |") == 1
-        assert _docstrings.field_texts(config)[field.name]  # no option without a meaning
+        value = getattr(default, field.name)
+        assert page.count(f"\n| `{field.name}` | `{value!r}` |") == 1
+        assert _docstrings.field_texts(config)[field.name]  # every option is documented
 
 
-def test_presets_stand_on_both_pages(folder):
+def test_presets_are_on_the_pages_of_agent_and_family(folder):
     (preset,) = metarl.presets("maml", "metarl/PointNavigation-v0").values()
     for page in ("agents/maml.md", "families/PointNavigation-v0.md"):
         assert f"`{preset.name}`" in (folder / page).read_text(encoding="utf-8")
 
 
 def test_every_public_name_is_in_the_api():
-    named = [line.split()[-1] for line in _api.api().splitlines() if line.startswith("..")]
-    assert set(named) >= {f"metarl.{name}" for name in metarl.__all__}
-    assert "metarl.errors.ConfigError" in named
-    assert len(named) == len(set(named))
+    names = [line.split()[-1] for line in _api.api().splitlines() if line.startswith("..")]
+    assert set(names) >= {f"metarl.{name}" for name in metarl.__all__}
+    assert "metarl.errors.ConfigError" in names
+    assert len(names) == len(set(names))
 
 
-class BatchedEnv:
-    """Ends after one step, and shows it."""
+class OneStepEnv:
+    """Ends after one step; its frames are filled with the number of steps."""
 
     action_space = spaces.Discrete(2)
 
@@ -103,22 +105,18 @@ class BatchedEnv:
         return np.full((4, 5, 3), self.steps, dtype=np.uint8)
 
 
-class Drawn(PointNavigation):
-    draws = True
-
-
 def test_frame_is_of_the_first_episode(monkeypatch, tmp_path):
-    monkeypatch.setattr(_pages.gymnasium, "make", lambda task_id, render_mode: BatchedEnv())
-    picture = _pages.frame("metarl/Drawn-v0")
-    assert picture.shape == (4, 5, 3)
-    assert (picture == 1).all()
-    shown = _pages.picture_of("metarl/Drawn-v0", Drawn(), tmp_path)
-    assert shown == "![A frame of metarl/Drawn-v0](Drawn-v0.png)"
-    assert (tmp_path / "Drawn-v0.png").exists()
-    assert shown in _pages.family_page("metarl/Drawn-v0", Drawn(), shown)
+    monkeypatch.setattr(_pages.gymnasium, "make", lambda task_id, render_mode: OneStepEnv())
+    frame = _pages.frame("metarl/Rendered-v0")
+    assert frame.shape == (4, 5, 3)
+    assert (frame == 1).all()
+    link = _pages.rendered_frame("metarl/Rendered-v0", PointNavigation(), tmp_path)
+    assert link == "![A frame of metarl/Rendered-v0](Rendered-v0.png)"
+    assert (tmp_path / "Rendered-v0.png").exists()
+    assert link in _pages.family_page("metarl/Rendered-v0", PointNavigation(), link)
 
 
-def test_family_whose_packages_are_missing_has_a_page_that_says_so(monkeypatch, tmp_path):
+def test_the_page_of_a_family_with_a_missing_package_shows_the_error(monkeypatch, tmp_path):
     def make(task_id):
         raise ImportError(f"no simulator for {task_id}")
 
@@ -128,7 +126,7 @@ def test_family_whose_packages_are_missing_has_a_page_that_says_so(monkeypatch, 
     assert "no simulator for metarl/GoalBandit-v0" in page
 
 
-def test_fields_of_the_nearest_class_are_heard():
+def test_field_texts_of_derived_classes_override_those_of_bases():
     class Base:
         one: int = 1
         """the first"""
@@ -138,9 +136,9 @@ def test_fields_of_the_nearest_class_are_heard():
     class Derived(Base):
         two: int = 4
         """the second,
-        from anew"""
+        overridden"""
 
-    expected = {"one": "the first", "two": "the second, from anew"}
+    expected = {"one": "the first", "two": "the second, overridden"}
     assert _docstrings.field_texts(Derived) == expected
     assert _docstrings.field_texts(int) == {}
 
@@ -157,17 +155,17 @@ def test_fields_of_the_nearest_class_are_heard():
         ("Sum.\n\nArgs:\n    x: `y`.\n\n    z: 2.", "Sum.\n\nArgs:\n    x: ``y``.\n\n    z: 2."),
     ],
 )
-def test_docstring_becomes_what_sphinx_reads(docstring, rest):
+def test_docstrings_are_converted_to_restructuredtext(docstring, rest):
     assert "\n".join(_docstrings.as_rest(docstring.splitlines())).strip() == rest
 
 
-def test_papers_become_links():
+def test_arxiv_numbers_become_links():
     link = "[arXiv:1611.02779](https://arxiv.org/abs/1611.02779)"
     assert _docstrings.linked("Duan, arXiv:1611.02779.") == f"Duan, {link}."
     assert _docstrings.linked("(Duan 1611.02779)") == f"(Duan {link})"
     assert _docstrings.linked("about 0.12345 and 1234.5") == "about 0.12345 and 1234.5"
 
 
-def test_table_keeps_bars_in_their_cells():
+def test_bars_in_table_cells_are_escaped():
     table = _pages.table(("a", "b"), [(_pages._escaped("x | y"), "z")])
     assert table.splitlines()[-1] == r"| x \| y | z |"

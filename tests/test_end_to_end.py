@@ -1,4 +1,4 @@
-"""The command line from training to the picture, and training in a process that is interrupted."""
+"""Tests of the command line from training to figures, and of interrupting it."""
 
 import signal
 import subprocess
@@ -43,7 +43,7 @@ def test_train_evaluate_plot(folder, capsys):
     assert load_run("a").config.task_options == {"steps": 20}
 
 
-def test_both_kinds_of_agents_share_a_table_and_a_picture(folder, capsys):
+def test_both_kinds_of_agents_share_a_table_and_a_figure(folder, capsys):
     options = ["--task.steps", "20", "--iterations", "2", "--num-tasks", "4", "--no-progress"]
     assert cli.main(["train", "rl2", TASK, "--out", "a", "--hidden-size", "8", *options]) == 0
     small = ["--hidden-sizes", "8", "8", "--rollouts-per-task", "4"]
@@ -61,7 +61,7 @@ def test_both_kinds_of_agents_share_a_table_and_a_picture(folder, capsys):
     assert (folder / "b" / "paths.svg").exists()
 
 
-def test_errors_are_a_line_and_an_exit_code(folder, capsys):
+def test_errors_are_one_line_and_an_exit_code(folder, capsys):
     small = ["--iterations", "1", *SMALL]
     assert cli.main(["train", "rl2", TASK, "--out", "a", *small]) == 0
     assert cli.main(["train", "rl2", TASK, "--out", "a", *small]) == 1
@@ -74,7 +74,7 @@ def test_errors_are_a_line_and_an_exit_code(folder, capsys):
 
 
 @pytest.mark.parametrize("agent", ["rl2", "maml"])
-def test_ctrl_c_in_a_terminal_keeps_what_was_learnt_and_says_how_to_go_on(folder, agent):
+def test_ctrl_c_in_a_terminal_saves_the_run_and_prints_how_to_continue(folder, agent):
     command = [sys.executable, "-m", "metarl", "train", agent, TASK, "--out", "run"]
     small = ["--num-tasks", "8", "--no-progress", "--iterations", "100000"]
     process = subprocess.Popen([*command, *small], stderr=subprocess.PIPE, text=True)
@@ -83,9 +83,9 @@ def test_ctrl_c_in_a_terminal_keeps_what_was_learnt_and_says_how_to_go_on(folder
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume" in said
+    assert "--resume" in printed
     run = load_run("run")
     reached = run.load(run.make_agent(run.config.make_family())).iteration
     assert reached == len(read_metrics(metrics)) > 2

@@ -6,16 +6,16 @@ from pathlib import Path
 import metarl
 
 
-def test_every_public_name_is_found_and_exported_by_the_stub():
+def test_every_public_name_can_be_imported_and_is_exported_by_the_stub():
     stub = ast.parse(Path(metarl.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     aliases = [a for n in stub.body if isinstance(n, ast.ImportFrom) for a in n.names]
     assert metarl.__all__ == sorted(alias.name for alias in aliases)
-    assert all(alias.name == alias.asname for alias in aliases)  # else a checker hides it
+    assert all(alias.name == alias.asname for alias in aliases)  # else type checkers hide it
     for name in metarl.__all__:
         assert getattr(metarl, name) is not None
 
 
-def test_an_import_is_light_and_makes_all_ids_known():
+def test_an_import_is_light_and_registers_all_ids():
     code = (
         "import metarl, gymnasium, sys;"
         "assert 'metarl/BernoulliBandit-v0' in gymnasium.registry;"

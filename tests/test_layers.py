@@ -1,4 +1,4 @@
-"""The house rules that no single module can hold: who may import whom, words, and sizes."""
+"""Rules for the whole project: allowed imports, banned words, and sizes of functions."""
 
 import ast
 import io
@@ -15,28 +15,28 @@ ROOT = Path(__file__).parents[1]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-def rooms(text: str) -> dict[str, tuple[str, ...]]:
-    """The table of packages in CONTRIBUTING: each, and the others that it may import."""
+def import_table(text: str) -> dict[str, tuple[str, ...]]:
+    """The table of packages in CONTRIBUTING.md: each package and those that it may import."""
     table: dict[str, tuple[str, ...]] = {}
     for names, allowed in re.findall(r"^\| (`[^|]+) \|[^|]*\| ([^|]*) \|$", text, re.MULTILINE):
         group = re.findall(r"`([\w]+)`", names)
-        for place, name in enumerate(group):
+        for index, name in enumerate(group):
             lower = tuple(table) if allowed == "all above" else re.findall(r"`(\w+)`", allowed)
-            table[name] = (*lower, *group[:place])
+            table[name] = (*lower, *group[:index])
     return table
 
 
-ROOMS = rooms(CONTRIBUTING)
-"""packages and modules of the core from the ground up, and what each may import"""
+IMPORTS = import_table(CONTRIBUTING)
+"""packages and modules of the core, lowest first, and what each may import"""
 PLUGINS = tuple(re.findall(r"`(\w+)`", re.findall(r"^Plugins .*$", CONTRIBUTING, re.MULTILINE)[0]))
-"""what a package of tasks or agents may build on"""
+"""parts of the core that families and agents may import"""
 WITHOUT_TORCH = ("errors", "results", "plots")
 
-MOST_FUNCTION_LINES = 60
+MAX_FUNCTION_LINES = 60
 
 
 def module_name(path: Path) -> str:
-    """The name a source file is imported by."""
+    """The import name of a source file."""
     parts = list(path.relative_to(ROOT).with_suffix("").parts)
     if parts[0] in ("envs", "agents"):
         parts.insert(0, "metarl")
@@ -55,9 +55,9 @@ EXPERIMENTS = {
 
 
 def imported_modules(module: str, source: str) -> set[str]:
-    """Every module that a source imports, at its top, in a function, for types, or by a string.
+    """Every module that a source imports: at the top, in a function, for types, or by a string.
 
-    Relative imports are resolved. A public name taken from `metarl` itself counts as
+    Relative imports are resolved. A public name imported from `metarl` is reported as
     `metarl:name`.
     """
     found: set[str] = set()
@@ -88,58 +88,59 @@ def _absolute(module: str, node: ast.ImportFrom) -> str:
 
 
 def _member(package: str, name: str) -> str:
-    if package == "metarl" and name not in (*ROOMS, "envs", "agents"):
+    if package == "metarl" and name not in (*IMPORTS, "envs", "agents"):
         return f"metarl:{name}"
     return f"{package}.{name}"
 
 
-def room(module: str) -> str:
-    """The package, or the module of the core, that a dotted name lies in."""
+def part(module: str) -> str:
+    """The package or top-level module of the core that contains a dotted name."""
     return module.removeprefix("metarl.").partition(".")[0]
 
 
 def forbidden_imports(module: str, imported: set[str]) -> list[str]:
-    """The imports that the layers forbid to a module, each with the reason."""
-    ours = sorted(name for name in imported if re.match(r"metarl\b", name))
+    """The imports of a module that its layer forbids, each with the reason."""
+    internal = sorted(name for name in imported if re.match(r"metarl\b", name))
     if module.startswith("experiments."):
-        return _beyond_public_names(ours)
+        return _forbidden_in_script(internal)
     if match := re.match(r"metarl\.(envs|agents)\b", module):
-        return _beyond_plugins(match[0], ours)
-    return _beyond_core(room(module), ours)
+        return _forbidden_in_plugin(match[0], internal)
+    return _forbidden_in_core(part(module), internal)
 
 
-def _beyond_public_names(ours: list[str]) -> list[str]:
+def _forbidden_in_script(internal: list[str]) -> list[str]:
     public = {"metarl", *(f"metarl:{name}" for name in metarl.__all__)}
     return [
         f"imports {name}, but a script uses only the public names of `metarl` and the plugins"
-        for name in ours
+        for name in internal
         if name not in public and not re.match(r"metarl\.(envs|agents)\.", name)
     ]
 
 
-def _beyond_plugins(package: str, ours: list[str]) -> list[str]:
+def _forbidden_in_plugin(package: str, internal: list[str]) -> list[str]:
     return [
         f"imports {name}, but {package} may use only itself and {', '.join(PLUGINS)} of the core"
-        for name in ours
-        if room(name) not in PLUGINS and not re.match(rf"{re.escape(package)}\b", name)
+        for name in internal
+        if part(name) not in PLUGINS and not re.match(rf"{re.escape(package)}\b", name)
     ]
 
 
-def _beyond_core(here: str, ours: list[str]) -> list[str]:
-    if here not in ROOMS:
-        return [f"is new here: give {here!r} its place in the table of CONTRIBUTING.md"]
-    front_door = {"metarl", *(f"metarl:{name}" for name in metarl.__all__)}
+def _forbidden_in_core(importer: str, internal: list[str]) -> list[str]:
+    if importer not in IMPORTS:
+        return [f"is not in the table of CONTRIBUTING.md: add {importer!r} to it"]
+    public = {"metarl", *(f"metarl:{name}" for name in metarl.__all__)}
     return [
-        f"imports {name}, but {here} may use only: {', '.join(ROOMS[here]) or 'nothing of metarl'}"
-        for name in ours
-        if room(name) not in (here, *ROOMS[here])
+        f"imports {name}, but {importer} may use only: "
+        f"{', '.join(IMPORTS[importer]) or 'nothing of metarl'}"
+        for name in internal
+        if part(name) not in (importer, *IMPORTS[importer])
         and name != "metarl:__version__"
-        and not (here == "cli" and name in front_door)  # the top may come in by the front door
+        and not (importer == "cli" and name in public)  # the top layer may use the public API
     ]
 
 
 def reaches(module: str, target: str, graph: dict[str, set[str]]) -> bool:
-    """Whether a module imports the package `target`, itself or through other modules."""
+    """Whether a module imports the package `target`, directly or through other modules."""
     seen, waiting = set(), [module]
     while waiting:
         name = waiting.pop()
@@ -155,7 +156,7 @@ GRAPH = {name: imported_modules(name, text) for name, text in LIBRARY.items() if
 
 
 @pytest.mark.parametrize("module", GRAPH)
-def test_library_module_imports_only_what_lies_below_it(module):
+def test_library_module_imports_only_lower_layers(module):
     assert forbidden_imports(module, GRAPH[module]) == []
 
 
@@ -164,19 +165,19 @@ def test_experiment_uses_only_public_names(module):
     assert forbidden_imports(module, imported_modules(module, EXPERIMENTS[module])) == []
 
 
-@pytest.mark.parametrize("module", [name for name in GRAPH if room(name) in WITHOUT_TORCH])
+@pytest.mark.parametrize("module", [name for name in GRAPH if part(name) in WITHOUT_TORCH])
 def test_rows_and_plots_are_independent_of_torch(module):
     assert not reaches(module, "torch", GRAPH)
 
 
 def test_the_table_names_exactly_the_packages_and_modules_that_exist():
-    there = {room(name) for name in GRAPH}
-    assert there - {"envs", "agents"} == set(ROOMS)
+    existing = {part(name) for name in GRAPH}
+    assert existing - {"envs", "agents"} == set(IMPORTS)
 
 
-def test_nothing_may_import_what_may_import_it():
-    for name, allowed in ROOMS.items():
-        assert not [other for other in allowed if name in ROOMS[other]]
+def test_the_table_allows_no_mutual_imports():
+    for name, allowed in IMPORTS.items():
+        assert not [other for other in allowed if name in IMPORTS[other]]
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ def test_nothing_may_import_what_may_import_it():
         ("metarl.plots.plot", "from metarl.training.run_folder import Run", "run_folder"),
         ("metarl.results.curves", "from metarl.tasks import Split", "imports metarl.tasks"),
         ("metarl.seeding", "from metarl.errors import ConfigError\nimport metarl.agent", "agent"),
-        ("metarl.novelty", "import numpy", "is new here"),
+        ("metarl.novelty", "import numpy", "is not in the table"),
         ("metarl.envs.bandits.x", "from metarl.agents.memory import rl2", "metarl.agents.memory"),
         ("metarl.envs.bandits.x", "from ...agents.memory.rl2 import x", "agents.memory.rl2"),
         ("metarl.agents.memory.x", "from metarl.rollout import collect", "metarl.rollout"),
@@ -224,11 +225,11 @@ def test_a_forbidden_import_is_found(module, source, complaint):
         ("experiments.demo", "import metarl\nfrom metarl import train"),
     ],
 )
-def test_a_lawful_import_passes(module, source):
+def test_an_allowed_import_is_not_reported(module, source):
     assert forbidden_imports(module, imported_modules(module, source)) == []
 
 
-def test_torch_is_found_behind_another_module():
+def test_an_import_of_torch_through_another_module_is_found():
     graph = {"metarl.results.curves": {"metarl.errors"}, "metarl.errors": {"torch.nn"}}
     assert reaches("metarl.results.curves", "torch", graph)
     assert not reaches("metarl.results.curves", "torchvision", graph)
@@ -241,7 +242,7 @@ def python_files() -> list[Path]:
 
 
 def text_files() -> list[Path]:
-    """All files that a person wrote, as far as they are text."""
+    """All text files of the project that are not generated."""
     patterns = ("*.md", "*.toml", "*.txt", "Makefile", ".ci/*", "docs/**/*.md")
     return python_files() + [path for one in patterns for path in sorted(ROOT.glob(one))]
 
@@ -255,22 +256,22 @@ def lines_with_name(source: str, name: str) -> list[int]:
 
 
 def machine_paths(text: str) -> list[str]:
-    """Absolute paths that exist on one machine only."""
+    """Absolute paths that exist only on one machine."""
     return re.findall(r"(?<![\w.~}-])/(?:work|root|tmp|home)/[\w.-]*", text)
 
 
 @pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_done_is_not_a_word_here(path):
-    # Say terminated, truncated, or that a trial ended: one word for all three has hidden bugs.
+def test_done_is_not_an_identifier(path):
+    # It does not distinguish terminated, truncated, and the end of a trial.
     assert lines_with_name(path.read_text(encoding="utf-8"), "done") == []
 
 
 @pytest.mark.parametrize("path", text_files(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_path_of_one_machine_is_written_down(path):
+def test_no_file_contains_a_machine_path(path):
     assert machine_paths(path.read_text(encoding="utf-8")) == []
 
 
-def test_the_word_is_found_where_it_is_a_name():
+def test_an_identifier_is_found_but_not_in_strings_or_comments():
     source = "x = 1\nend = step.done\n# done\nname = 'done'\ndef f(done): ...\n"
     assert lines_with_name(source, "done") == [2, 5]
 
@@ -281,8 +282,106 @@ def test_a_machine_path_is_found():
     assert machine_paths(f"https://host{folder} tests{folder}") == []
 
 
+SAY_INSTEAD = {
+    "live": "roll out, run, take steps",
+    "lives": "rollouts, episodes, trials",
+    "lived": "rolled out, collected, measured",
+    "living": "rollout, experience",
+    "alive": "active",
+    "life": "rollout, trial, episode, experience",
+    "luck": "noise, randomness, chance",
+    "whoever": "a policy that, a user who",
+    "somebody": "a policy, an agent, a user",
+    "anybody": "any policy, any agent",
+    "anew": "again",
+    "mend": "fix",
+    "mends": "fixes",
+    "mended": "fixed",
+    "mending": "fixing",
+    "lesson": "batch",
+    "lessons": "batches",
+    "to be seen": "visible, rendered",
+}
+"""words that are banned from names and prose, and what to say instead"""
+ALLOWED_PHRASES = {
+    "experiments/reporting.py": ('seeds.torch("lived tasks")', 'seeds.child("lives")'),
+}
+"""by file; addresses of random streams cannot change, because all numbers depend on them"""
+_SPACE = r"[\s_#\"']+"
+_BANNED = re.compile(
+    r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"  # a word, or a part of snake_case or CamelCase
+    rf"(?i:({'|'.join(word.replace(' ', _SPACE) for word in SAY_INSTEAD)}))"
+    r"(?![a-z]|(?<=[A-Z])[A-Z])"
+)
+
+
+def worded_files() -> list[Path]:
+    """Library, scripts and documentation: the files without banned words."""
+    library = [path for one in ("metarl", "envs", "agents") for path in (ROOT / one).rglob("*.py*")]
+    patterns = ("*.md", "docs/*.py", "docs/*.md", "experiments/*.py", "experiments/**/*.md")
+    others = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    return sorted(path for path in library + others if path.suffix in (".py", ".pyi", ".md"))
+
+
+def banned_words(text: str, allowed: tuple[str, ...] = ()) -> list[tuple[int, str]]:
+    """Line number and word of every banned word in names and prose, outside allowed phrases."""
+    for phrase in allowed:
+        text = text.replace(phrase, re.sub(r"\w", "-", phrase))
+    return [
+        (text.count("\n", 0, found.start()) + 1, " ".join(re.findall("[a-z]+", found[1].lower())))
+        for found in _BANNED.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize("path", worded_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_banned_word_is_used(path):
+    name = path.relative_to(ROOT).as_posix()
+    found = banned_words(path.read_text(encoding="utf-8"), ALLOWED_PHRASES.get(name, ()))
+    complaints = [f"{name}:{line}: {word!r}; say {SAY_INSTEAD[word]}" for line, word in found]
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lived_steps = max_lives", ["lived", "lives"]),
+        ("class OracleLife(LifeSpan): MAX_LIFE_2", ["life"] * 3),
+        ("# Live or living; x = alive", ["live", "living", "alive"]),
+        ("Whoever trains, somebody or anybody, anew", ["whoever", "somebody", "anybody", "anew"]),
+        ("one more step is to\n# be seen; to_be_seen", ["to be seen"] * 2),
+        ("mend, mends, mended and mending", ["mend", "mends", "mended", "mending"]),
+        ("a lesson, many lessons; luck", ["lesson", "lessons", "luck"]),
+    ],
+)
+def test_a_banned_word_is_found(text, words):
+    assert [word for _, word in banned_words(text)] == words
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "deliver, olive, OLIVE, LIVELY, relive, outlive, lifetime",
+        "recommend, amended, pluck, lessen, renewed",
+        "to be. Seen; today be seen; to seen",
+    ],
+)
+def test_a_word_that_only_contains_a_banned_word_is_not_reported(text):
+    assert banned_words(text) == []
+
+
+def test_allowed_phrases_are_exempt_and_keep_line_numbers():
+    text = 'seeds\n.child("lives")\nlives'
+    assert banned_words(text, ('child("lives")',)) == [(3, "lives")]
+
+
+def test_allowed_phrases_are_in_use():
+    for name, phrases in ALLOWED_PHRASES.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert [phrase for phrase in phrases if phrase not in text] == []
+
+
 def function_lines(source: str) -> dict[str, int]:
-    """Lines of every function, its signature included and its doc-string left out."""
+    """Lines of every function, with its signature and without its docstring."""
     sizes = {}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -303,10 +402,10 @@ def _docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 @pytest.mark.parametrize("module", LIBRARY)
 def test_functions_stay_short(module):
     sizes = function_lines(LIBRARY[module])
-    assert {name: size for name, size in sizes.items() if size > MOST_FUNCTION_LINES} == {}
+    assert {name: size for name, size in sizes.items() if size > MAX_FUNCTION_LINES} == {}
 
 
-def test_sizes_leave_doc_strings_out():
+def test_function_lines_exclude_docstrings():
     source = '''
 class A:
     async def short(self):

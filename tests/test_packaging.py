@@ -1,4 +1,4 @@
-"""What a user installs: the wheel holds the whole library, and works away from the sources."""
+"""Tests of the wheel, which holds the whole library, and of a clone that is not installed."""
 
 import os
 import re
@@ -19,7 +19,7 @@ PACKAGES = {"metarl": "metarl", "envs": "metarl/envs", "agents": "metarl/agents"
 
 
 def run_python(code: str, *arguments: str, cwd: Path, **environment: str) -> str:
-    """What a fresh interpreter prints when started in `cwd`."""
+    """The output of a new interpreter that is started in `cwd`."""
     result = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
@@ -34,7 +34,7 @@ def run_python(code: str, *arguments: str, cwd: Path, **environment: str) -> str
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel as every front end builds it, from a copy, so that the checkout stays clean."""
+    """The wheel, built from a copy, so that the checkout stays clean."""
     source = tmp_path_factory.mktemp("source")
     for folder in [*PACKAGES, "tests", "experiments"]:
         shutil.copytree(
@@ -51,7 +51,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(wheel, tmp_path_factory):
-    """The wheel as it lies in somebody's site-packages."""
+    """The wheel, unpacked as in site-packages."""
     folder = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
@@ -70,7 +70,7 @@ def test_wheel_holds_every_source_and_nothing_else(wheel):
     assert packed == expected | {"metarl/py.typed"}
 
 
-def test_wheel_announces_the_command_and_the_plugins(wheel):
+def test_wheel_has_entry_points_of_the_command_and_the_plugins(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
         lines = archive.read(name).decode().splitlines()
@@ -79,7 +79,7 @@ def test_wheel_announces_the_command_and_the_plugins(wheel):
     assert {"envs = metarl.envs", "agents = metarl.agents"} <= set(plugins)
 
 
-def test_import_makes_the_ids_known_to_gymnasium(site, tmp_path):
+def test_import_registers_the_ids_with_gymnasium(site, tmp_path):
     code = """
 import gymnasium
 assert "metarl/BernoulliBandit-v0" not in gymnasium.registry
@@ -115,13 +115,13 @@ def test_constraints_pin_every_direct_dependency():
     missing = {re.split(r"[<>=]", line)[0].replace("-", "_") for line in wanted} - {
         name.replace("-", "_") for name in pinned
     }
-    # The wheel builder, which comes with the interpreter, and an extra of our own.
+    # The wheel builder, which comes with the interpreter, and this project's extras.
     assert missing <= {"setuptools", "metarl_suite[docs,few_shot,mujoco,sb3]"}
 
 
 @pytest.fixture
 def dependencies(tmp_path):
-    """All that is installed here, but for this project."""
+    """All installed packages except this project."""
     folder = tmp_path / "dependencies"
     folder.mkdir()
     for path in Path(sysconfig.get_path("purelib")).iterdir():

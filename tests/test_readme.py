@@ -1,4 +1,4 @@
-"""The README's promises: its example runs as printed, its links lead somewhere."""
+"""The README: its example runs as printed, and links of all pages have a target."""
 
 import re
 import sys
@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 
 def section(text: str, title: str) -> str:
-    """What stands under a heading, up to the next of its kind."""
+    """The text under a heading, up to the next heading of the same level."""
     (body,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     return body
 
@@ -29,13 +29,13 @@ def code_blocks(text: str, language: str) -> list[str]:
 
 
 def local_links(text: str) -> list[str]:
-    """Targets of links and pictures that lie in this repository."""
+    """Targets of links and images that are files of this repository."""
     return [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
 
 
 @pytest.fixture
-def own_family(tmp_path, monkeypatch):
-    """The README's family, made from a module of the user's as the README says."""
+def readme_family(tmp_path, monkeypatch):
+    """The family of the README, made from a user's module."""
     (code,) = code_blocks(section(README, "Your own task"), "python")
     (tmp_path / "my_module.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
@@ -43,45 +43,45 @@ def own_family(tmp_path, monkeypatch):
     del sys.modules["my_module"], gymnasium.registry["lab/TwoDoors-v0"]
 
 
-def test_own_task_rewards_the_door_that_the_task_names(own_family):
-    world = TensorEnv(own_family, torch.tensor([0, 1]), Seeds(0).torch("world"))
-    torch.testing.assert_close(world.reset(), torch.zeros(2, 1))
+def test_own_task_rewards_the_door_of_the_task(readme_family):
+    env = TensorEnv(readme_family, torch.tensor([0, 1]), Seeds(0).torch("world"))
+    torch.testing.assert_close(env.reset(), torch.zeros(2, 1))
 
     to_the_right = torch.ones(2, dtype=torch.int64)
-    lived = [world.step(to_the_right) for _ in range(own_family.reach)]
+    steps = [env.step(to_the_right) for _ in range(readme_family.reach)]
 
-    assert [step.terminated.tolist() for step in lived] == [[False] * 2, [False] * 2, [True] * 2]
-    assert [step.reward.tolist() for step in lived] == [[0, 0], [0, 0], [0, 1]]
-    assert lived[-1].obs.tolist() == [[1], [1]]
-    assert lived[0].obs.dtype == lived[0].reward.dtype == torch.float32
-
-
-def test_own_task_ends_at_its_time_limit(own_family):
-    world = TensorEnv(own_family, torch.tensor([0]), Seeds(0).torch("world"))
-    world.reset()
-    pacing = [world.step(torch.tensor([t % 2])) for t in range(own_family.episode_steps)]
-    truncated = [bool(step.truncated) for step in pacing]
-    assert truncated == [False] * (own_family.episode_steps - 1) + [True]
+    assert [step.terminated.tolist() for step in steps] == [[False] * 2, [False] * 2, [True] * 2]
+    assert [step.reward.tolist() for step in steps] == [[0, 0], [0, 0], [0, 1]]
+    assert steps[-1].obs.tolist() == [[1], [1]]
+    assert steps[0].obs.dtype == steps[0].reward.dtype == torch.float32
 
 
-def test_own_task_draws_both_doors(own_family):
-    tasks = own_family.sample_tasks(1000, Seeds(0).torch("tasks"))
+def test_own_task_ends_at_its_time_limit(readme_family):
+    env = TensorEnv(readme_family, torch.tensor([0]), Seeds(0).torch("world"))
+    env.reset()
+    steps = [env.step(torch.tensor([t % 2])) for t in range(readme_family.episode_steps)]
+    truncated = [bool(step.truncated) for step in steps]
+    assert truncated == [False] * (readme_family.episode_steps - 1) + [True]
+
+
+def test_own_task_draws_both_doors(readme_family):
+    tasks = readme_family.sample_tasks(1000, Seeds(0).torch("tasks"))
     assert tasks.float().mean() == pytest.approx(0.5, abs=0.06)  # four standard errors
 
 
-def test_own_task_has_the_option_that_the_command_line_shows(own_family):
+def test_own_task_has_the_option_of_the_printed_command(readme_family):
     commands = "".join(code_blocks(section(README, "Your own task"), "bash"))
     ((task, option, value),) = re.findall(r"train rl2 (\S+) --task\.(\w+) (\d+)", commands)
     assert getattr(metarl.make_family(task, **{option: int(value)}), option) == int(value)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_links_have_a_target(page):
     links = local_links(page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_no_number_is_left_open():
+def test_the_readme_has_no_todo():
     assert "TODO" not in README
 
 

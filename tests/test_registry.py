@@ -17,18 +17,18 @@ TASK = "metarl/BernoulliBandit-v0"
 
 @pytest.fixture
 def countdown():
-    """Countdown, registered for the length of a test."""
+    """Countdown, registered during a test."""
     metarl.register_family("glass/Countdown-v0", Countdown, limit=7)
     yield "glass/Countdown-v0"
     del gymnasium.registry["glass/Countdown-v0"]
 
 
-def test_options_of_the_id_hold_until_the_user_says_otherwise(countdown):
+def test_options_given_by_the_user_override_those_of_the_id(countdown):
     assert metarl.make_family(countdown) == Countdown(limit=7)
     assert metarl.make_family(countdown, limit=2) == Countdown(limit=2)
 
 
-def test_a_registered_class_is_known_to_gymnasium_at_once(countdown):
+def test_gymnasium_makes_a_registered_class(countdown):
     env = gymnasium.make(countdown, limit=3)
     assert env.unwrapped.family == Countdown(limit=3)
 
@@ -40,12 +40,38 @@ def test_a_taken_id_is_refused(countdown):
         metarl.register_family("CartPole-v1", Countdown)
 
 
+class Outer:
+    class Nested(Countdown):
+        pass
+
+
+def test_a_class_that_cannot_be_imported_by_name_is_refused():
+    class Local(Countdown):
+        pass
+
+    for family in (Local, Outer.Nested):
+        message = rf"{family.__qualname__} of tests\.test_registry is defined inside .* top level"
+        with pytest.raises(ConfigError, match=message):
+            metarl.register_family("glass/Local-v0", family)
+        assert "glass/Local-v0" not in gymnasium.registry
+
+
+def test_options_are_for_a_family_that_is_given_by_its_id():
+    family = BernoulliBandit(arms=3)
+    assert registry.resolve_family(family) is family
+    assert registry.resolve_family(TASK, {"arms": 3}) == family
+    assert registry.resolve_family(TASK) == BernoulliBandit()
+    message = "options arms, pulls and a BernoulliBandit that is already built.*by its id"
+    with pytest.raises(ConfigError, match=message):
+        registry.resolve_family(family, {"arms": 2, "pulls": 3})
+
+
 def test_a_taken_agent_is_refused():
     with pytest.raises(ConfigError, match="agent called 'rl2' is already registered"):
         metarl.register_agent("rl2", "metarl.agents.memory.rl2:RL2Config")
 
 
-def test_unknown_ids_suggest_the_nearest_and_the_remedy():
+def test_the_error_for_an_unknown_id_suggests_the_nearest_and_a_remedy():
     with pytest.raises(
         UnknownNameError, match=r"Did you mean 'metarl/GoalBandit-v0'.*your_module:"
     ):
@@ -83,7 +109,7 @@ def test_a_module_in_the_id_is_imported_first(monkeypatch):
     del gymnasium.registry["glass/Late-v0"]
 
 
-def test_a_family_is_named_so_that_a_fresh_process_finds_it(countdown):
+def test_the_id_of_a_family_names_the_module_that_another_process_must_import(countdown):
     assert registry.name_of(BernoulliBandit(arms=3)) == (TASK, {"arms": 3, "pulls": 10})
     assert registry.name_of(GoalBandit())[0] == "metarl/GoalBandit-v0"
     task, options = registry.name_of(Countdown(limit=5))
@@ -91,7 +117,7 @@ def test_a_family_is_named_so_that_a_fresh_process_finds_it(countdown):
     assert metarl.make_family(task, **options) == Countdown(limit=5)
 
 
-def test_a_broken_plugin_is_a_warning_and_not_the_end(monkeypatch):
+def test_a_broken_plugin_is_skipped_with_a_warning(monkeypatch):
     class Broken:
         name, value = "broken", "package_that_breaks"
 
@@ -101,7 +127,7 @@ def test_a_broken_plugin_is_a_warning_and_not_the_end(monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda group: [Broken()])
     with pytest.warns(RuntimeWarning, match="plugin broken = package_that_breaks could not"):
         registry.load_plugins()
-    registry.load_plugins()  # said once
+    registry.load_plugins()  # warns once
 
 
 @pytest.mark.parametrize(
@@ -112,7 +138,7 @@ def test_every_preset_fits_its_agent_and_family(preset):
     metarl.make_family(preset.task, **preset.task_options)
     assert preset.note
     for word in ("to be", "TODO", "pending"):
-        assert word not in preset.note  # what it reaches has been measured
+        assert word not in preset.note  # results must have been measured
 
 
 def test_presets_are_found_by_name_and_registered_once():
@@ -126,7 +152,7 @@ def test_presets_are_found_by_name_and_registered_once():
         )
 
 
-def test_a_preset_gives_way_to_what_the_user_says(tmp_path):
+def test_options_given_by_the_user_override_a_preset(tmp_path):
     small = {"hidden_size": 8, "iterations": 1, "num_tasks": 8, "progress": False}
     run = metarl.train(
         "rl2", TASK, preset="pulls-100", out=tmp_path / "a", task_options={"arms": 2}, **small

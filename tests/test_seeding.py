@@ -11,12 +11,12 @@ def first_number(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=generator))
 
 
-def test_a_stream_always_starts_the_same():
+def test_a_stream_always_starts_with_the_same_numbers():
     assert first_number(Seeds(3).torch("world", 7)) == first_number(Seeds(3).torch("world", 7))
     assert Seeds(3).numpy("world").random() == Seeds(3).numpy("world").random()
 
 
-def test_streams_of_other_purposes_roots_indices_and_children_differ():
+def test_streams_differ_in_purpose_root_index_and_child():
     streams = [
         Seeds(3).torch("world"),
         Seeds(4).torch("world"),

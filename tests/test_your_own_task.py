@@ -1,4 +1,4 @@
-"""`docs/your_own_task.md` works as printed; an installed package of tasks is found."""
+"""`docs/your_own_task.md` runs as printed; an installed package of tasks is found."""
 
 import re
 import shlex
@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def empty_folder(tmp_path, monkeypatch):
-    """Where a newcomer stands; what is registered there is forgotten afterwards."""
+    """An empty working directory; tasks registered in it are removed afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     before = set(gymnasium.registry)
@@ -38,8 +38,8 @@ def empty_folder(tmp_path, monkeypatch):
     gym_family.env_family.cache_clear()
 
 
-def made_small(command: str) -> list[str]:
-    """The words of a command, with less to do."""
+def shortened(command: str) -> list[str]:
+    """The arguments of a command, with small numbers of iterations and tasks."""
     command = re.sub(r"--iterations \d+", "--iterations 2", command)
     command = re.sub(r"--num-tasks \d+", "--num-tasks 8", command)
     words = shlex.split(command)
@@ -49,7 +49,7 @@ def made_small(command: str) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard")
-def test_the_page_works_as_printed(empty_folder, capsys):
+def test_the_page_runs_as_printed(empty_folder, capsys):
     files = [re.match(r"# (\w+\.py)\n", block) for block in blocks("python")]
     assert all(files)
     for name, block in zip(files, blocks("python"), strict=True):
@@ -58,7 +58,7 @@ def test_the_page_works_as_printed(empty_folder, capsys):
     commands = [line for block in blocks("bash") for line in block.splitlines()]
     assert len(commands) >= 8
     for command in commands:
-        words = made_small(command)
+        words = shortened(command)
         assert words[0] == "metarl"
         assert cli.main(words[1:]) == 0, (command, capsys.readouterr())
     assert (empty_folder / "lever.png").stat().st_size > 10_000
@@ -66,12 +66,12 @@ def test_the_page_works_as_printed(empty_folder, capsys):
 
 @pytest.fixture(scope="module")
 def clean_environment(tmp_path_factory):
-    """A fresh virtual environment: the dependencies, metarl, and the example package."""
+    """A new virtual environment with the dependencies, metarl and the example package."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
     (site,) = folder.glob("lib/python*/site-packages")
-    # What is installed here serves there, metarl's own entry in it included.
+    # It uses the packages of this environment, including metarl.
     installed = sysconfig.get_path("purelib")
     (site / "dependencies.pth").write_text(
         f"import site; site.addsitedir({installed!r})\n", encoding="utf-8"
@@ -100,7 +100,7 @@ def test_an_installed_package_of_tasks_is_found(clean_environment, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard")
-def test_its_tasks_train_without_naming_a_module(clean_environment, tmp_path):
+def test_tasks_of_an_installed_package_train_without_a_module_prefix(clean_environment, tmp_path):
     words = (
         "train rl2 lab/Docking-v0 --num-tasks 4 --iterations 1 --num-minibatches 1 --no-progress"
     )

@@ -6,7 +6,7 @@ Source: Stadie et al. 2018, arXiv:1803.01118.
 from dataclasses import dataclass
 
 from metarl.agents.gradient.outer_loop import Exploration, Objective
-from metarl.agents.gradient.trainer import MOST, TrustRegionConfig
+from metarl.agents.gradient.trainer import MAX_OPTION, TrustRegionConfig
 from metarl.validation import require_between, require_positive
 
 
@@ -20,7 +20,7 @@ class EMAMLConfig(TrustRegionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("adaptation_steps", self.adaptation_steps)
-        require_between("exploration_coef", self.exploration_coef, 0.0, MOST)
+        require_between("exploration_coef", self.exploration_coef, 0.0, MAX_OPTION)
 
     @property
     def label(self) -> str:

@@ -1,138 +1,203 @@
-"""Meta-parameters and experience go in, adapted parameters of all tasks and derivatives come out.
+"""The inner loop: gradient steps of all tasks at once, and exact derivatives through the steps.
 
-    theta[0] = initial,   theta[k + 1] = rule(theta[k], gradient of inner loss k at theta[k])
+    params[k + 1], state[k + 1] = rule(params[k], gradient[k], loss[k], state[k])
 
-for all tasks at once. The chain of steps is differentiated by hand in both directions, since a
-step's derivative needs no more than a product with the Hessian of its loss, which is symmetric:
-pushed forward for the curvature of a trust region, pulled back for the meta-gradient. Exact, and
-without a graph through the inner steps.
+where `loss[k]` is the inner loss of phase k at params[k]. The chain is differentiated in both
+directions: reverse mode (`vjp`) for the meta-gradient, forward mode (`jvp`) for the curvature of a
+trust region. A step's derivative needs one product with the Hessian of its loss, so no autograd
+graph runs through the inner steps. `definition.py` says the same in plain autograd.
 
-Axes: `N` tasks, `M` decisions of each, `P` parameters of a policy, `S` parameters of the rule,
-`Q` = P + S meta-parameters, `K` inner steps, `R` raw numbers of a decision.
+Axes: `N` tasks, `M` decisions of each task, `P` parameters of a policy, `S` parameters of the
+rule, `Q` = P + S meta-parameters, `K` inner steps, `R` raw numbers of a decision.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.networks.action_heads import ActionHead
 from metarl.networks.stacked_mlp import Backward, Forward, StackedMLP
 
+RuleState: TypeAlias = tuple[Tensor, ...]
+"""what an inner rule carries from step to step, each [N, ...] float: momentum, cells, ..."""
+
+
+class RuleInputs(NamedTuple):
+    """All that a step of an inner rule depends on; also a tangent or cotangent of it."""
+
+    rule_params: Tensor  # [S]
+    params: Tensor  # [N, P]
+    gradient: Tensor  # [N, P]  of the inner loss
+    loss: Tensor  # [N]
+    state: RuleState
+
+
+class RuleOutputs(NamedTuple):
+    """What a step of an inner rule returns; also a tangent or cotangent of it."""
+
+    params: Tensor  # [N, P]
+    state: RuleState
+
 
 class InnerRule(ABC):
-    """How a gradient changes parameters; it may have learnt parameters of its own, [S]."""
+    """How one inner step changes the parameters. It may have meta-learned parameters and a state.
+
+    A subclass needs `apply` alone. Its derivatives come from `torch.func`; a rule with a simple
+    derivative may write `jvp` and `vjp` out to save time.
+    """
+
+    uses_loss: bool = True
+    """whether `apply` reads the loss; False saves its share of the derivatives"""
+
+    def initial(self, size: int, generator: Generator) -> Tensor:
+        """The rule's own parameters before meta-learning, [S], for policies of `size` parameters.
+
+        By default there are none.
+        """
+        return torch.zeros(0)
+
+    def initial_state(self, params: Tensor) -> RuleState:
+        """The state before the first step from parameters [N, P]; by default nothing."""
+        return ()
+
+    def project(self, rule_params: Tensor) -> Tensor:
+        """The nearest parameters [S] that the rule allows; by default all are."""
+        return rule_params
 
     @abstractmethod
-    def initial(self, size: int) -> Tensor:
-        """Its own parameters before learning, [S], for policies of `size` parameters."""
+    def apply(self, inputs: RuleInputs, step: int) -> RuleOutputs:
+        """Inner step number `step`, counted from 0; differentiable, all tasks at once."""
 
-    @abstractmethod
-    def project(self, own: Tensor) -> Tensor:
-        """The nearest parameters [S] that it allows."""
+    def jvp(self, inputs: RuleInputs, tangents: RuleInputs, step: int) -> RuleOutputs:
+        """Forward mode: the change of the outputs as the inputs change by `tangents`."""
+        return RuleOutputs(
+            *_forward_mode(
+                lambda *at: self.apply(RuleInputs(*at), step), tuple(inputs), tuple(tangents)
+            )
+        )
 
-    @abstractmethod
-    def step(self, own: Tensor, gradient: Tensor) -> Tensor:
-        """What is added to the parameters, [N, P]."""
+    def vjp(self, inputs: RuleInputs, cotangents: RuleOutputs, step: int) -> RuleInputs:
+        """Reverse mode: the derivative of a scalar by the inputs, given that by the outputs."""
+        result: Any = torch.func.vjp(lambda *at: self.apply(RuleInputs(*at), step), *inputs)
+        return RuleInputs(*result[1](cotangents))
 
-    @abstractmethod
-    def pushed(self, own: Tensor, change: Tensor, gradient: Tensor, turn: Tensor) -> Tensor:
-        """Derivative of the step [N, P] as its parameters [S] and the gradient [N, P] change."""
 
-    @abstractmethod
-    def pulled(self, own: Tensor, gradient: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Of a cotangent of the step [N, P]: that of the gradient [N, P], and of its own [S]."""
+@dataclass(frozen=True, kw_only=True)
+class LearningRateSchedule:
+    """Factors on the inner learning rate, step by step: 1, `later`, `later * decay`, ..."""
+
+    later: float = 1.0
+    """of the second step"""
+    decay: float = 1.0
+    """from each later step to the next"""
+
+    def factor(self, step: int) -> float:
+        """The factor of a step, counted from 0."""
+        return self.later * self.decay ** (step - 1) if step else 1.0
+
+
+CONSTANT = LearningRateSchedule()
 
 
 @dataclass(frozen=True)
-class FixedRate(InnerRule):
-    """Gradient descent: minus `rate` times the gradient."""
+class GradientDescent(InnerRule):
+    """Plain gradient descent with one learning rate (Finn et al. 2017, arXiv:1703.03400)."""
 
-    rate: float
+    uses_loss = False
+    inner_lr: float
+    schedule: LearningRateSchedule = CONSTANT
 
-    def initial(self, size: int) -> Tensor:
-        """Nothing is learnt."""
-        return torch.zeros(0)
+    def apply(self, inputs: RuleInputs, step: int) -> RuleOutputs:
+        """Params - lr * gradient."""
+        factor = self.schedule.factor(step)
+        return RuleOutputs(inputs.params + factor * (-self.inner_lr * inputs.gradient), ())
 
-    def project(self, own: Tensor) -> Tensor:
-        """Nothing to do."""
-        return own
+    def jvp(self, inputs: RuleInputs, tangents: RuleInputs, step: int) -> RuleOutputs:
+        """Linear in parameters and gradient."""
+        return self.apply(tangents, step)
 
-    def step(self, own: Tensor, gradient: Tensor) -> Tensor:
-        """Downhill."""
-        return -self.rate * gradient
-
-    def pushed(self, own: Tensor, change: Tensor, gradient: Tensor, turn: Tensor) -> Tensor:
-        """Linear in the gradient."""
-        return -self.rate * turn
-
-    def pulled(self, own: Tensor, gradient: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Likewise."""
-        return -self.rate * cotangent, own
+    def vjp(self, inputs: RuleInputs, cotangents: RuleOutputs, step: int) -> RuleInputs:
+        """Linear in parameters and gradient."""
+        later = self.schedule.factor(step) * cotangents.params
+        gradient = -self.inner_lr * later
+        nothing = torch.zeros_like(inputs.loss)
+        return RuleInputs(inputs.rule_params, cotangents.params, gradient, nothing, ())
 
 
 @dataclass(frozen=True)
 class LearnedRates(InnerRule):
-    """Meta-SGD: each parameter has a rate of its own, learnt with the initial parameters.
+    """Meta-SGD: each parameter has a learning rate that is meta-learned.
 
     Source: Li et al. 2017, arXiv:1707.09835, eq. 2.
     """
 
-    rate: float
-    """of every parameter before learning"""
-    highest: float
-    """rates are kept between 0 and this"""
+    uses_loss = False
+    inner_lr: float
+    """of every parameter before meta-learning"""
+    max_inner_lr: float
+    """learned rates are kept between 0 and this"""
+    schedule: LearningRateSchedule = CONSTANT
 
-    def initial(self, size: int) -> Tensor:
+    def initial(self, size: int, generator: Generator) -> Tensor:
         """Equal rates."""
-        return torch.full((size,), self.rate)
+        return torch.full((size,), self.inner_lr)
 
-    def project(self, own: Tensor) -> Tensor:
-        """Clamped."""
-        return own.clamp(0.0, self.highest)
+    def project(self, rule_params: Tensor) -> Tensor:
+        """Clamps the rates."""
+        return rule_params.clamp(0.0, self.max_inner_lr)
 
-    def step(self, own: Tensor, gradient: Tensor) -> Tensor:
-        """Downhill, each parameter at its rate."""
-        return -own * gradient
+    def apply(self, inputs: RuleInputs, step: int) -> RuleOutputs:
+        """Params - rates * gradient."""
+        factor = self.schedule.factor(step)
+        return RuleOutputs(inputs.params + factor * (-inputs.rule_params * inputs.gradient), ())
 
-    def pushed(self, own: Tensor, change: Tensor, gradient: Tensor, turn: Tensor) -> Tensor:
+    def jvp(self, inputs: RuleInputs, tangents: RuleInputs, step: int) -> RuleOutputs:
         """Product rule."""
-        return -(change * gradient + own * turn)
+        change = tangents.rule_params * inputs.gradient + inputs.rule_params * tangents.gradient
+        return RuleOutputs(tangents.params + self.schedule.factor(step) * -change, ())
 
-    def pulled(self, own: Tensor, gradient: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    def vjp(self, inputs: RuleInputs, cotangents: RuleOutputs, step: int) -> RuleInputs:
         """Product rule."""
-        return -own * cotangent, -(gradient * cotangent).sum(0)
+        later = self.schedule.factor(step) * cotangents.params
+        return RuleInputs(
+            rule_params=-(inputs.gradient * later).sum(0),
+            params=cotangents.params,
+            gradient=-inputs.rule_params * later,
+            loss=torch.zeros_like(inputs.loss),
+            state=(),
+        )
 
 
 @dataclass(frozen=True)
 class InnerLoss:
-    """The inner loss of every task at its parameters, and its derivatives."""
+    """The inner loss of every task at its parameters, with gradient and Hessian products."""
 
     network: StackedMLP
     params: Tensor  # [N, P]
     forward: Forward
     loss: Tensor  # [N]
     backward: Backward
-    bend: Callable[[Tensor], Tensor]  # Hessian of the losses by raw, [M, N, R] -> [M, N, R]
+    raw_hvp: Callable[[Tensor], Tensor]  # Hessian of the losses by raw, [M, N, R] -> [M, N, R]
 
     @property
     def gradient(self) -> Tensor:
         """[N, P]."""
         return self.backward.gradient
 
-    def times_hessian(self, direction: Tensor) -> Tensor:
-        """Of every task's loss, times its direction [N, P]."""
-        return self.network.curvature(
-            self.params, self.forward, self.backward, direction, self.bend
-        )
+    def hvp(self, direction: Tensor) -> Tensor:
+        """Hessian-vector product: that of every task's loss, times its direction [N, P]."""
+        return self.network.hvp(self.params, self.forward, self.backward, direction, self.raw_hvp)
 
 
 @dataclass(frozen=True, kw_only=True)
-class InnerProblem:
+class InnerLoop:
     """What an adaptation needs besides the meta-parameters."""
 
     network: StackedMLP
@@ -140,132 +205,169 @@ class InnerProblem:
     rule: InnerRule
     estimator: Callable[[Tensor, PGBatch], Tensor]
     first_order: bool = False
-    """take the inner gradient for a constant when the steps are differentiated"""
-    later_lr_scale: float = 1.0
-    """length of the second step, in units of the rule's own"""
-    later_lr_decay: float = 1.0
-    """from each later step to the next"""
+    """take inner gradients and losses as constants when the steps are differentiated (FOMAML)"""
 
-    def split(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, meta_params: Tensor) -> tuple[Tensor, Tensor]:
         """Meta-parameters [Q] as initial parameters [P] and those of the rule [S]."""
-        return vector[: self.network.size], vector[self.network.size :]
+        return meta_params[: self.network.size], meta_params[self.network.size :]
 
-    def project(self, vector: Tensor) -> Tensor:
+    def project(self, meta_params: Tensor) -> Tensor:
         """The nearest meta-parameters [Q] that the rule allows."""
-        initial, own = self.split(vector)
-        return torch.cat((initial, self.rule.project(own)))
+        initial, rule_params = self.split(meta_params)
+        return torch.cat((initial, self.rule.project(rule_params)))
 
-    def slope(self, params: Tensor, data: PGBatch) -> InnerLoss:
+    def loss_at(self, params: Tensor, batch: PGBatch) -> InnerLoss:
         """The inner loss at parameters [N, P], with its derivatives."""
-        forward = self.network.forward(params, data.inputs)
+        forward = self.network.forward(params, batch.inputs)
         with torch.enable_grad():
             raw = forward.raw.detach().requires_grad_()
-            loss = self.estimator(data.log_probs(self.head, raw), data)
-            first = gradient_of(loss.sum(), raw)
-        backward = self.network.backward(params, forward, first.detach())
-        bend = products_with_hessian(first, raw)
-        return InnerLoss(self.network, params, forward, loss.detach(), backward, bend)
+            loss = self.estimator(batch.log_probs(self.head, raw), batch)
+            raw_gradient = gradient_of(loss.sum(), raw)
+        backward = self.network.backward(params, forward, raw_gradient.detach())
+        raw_hvp = hessian_products(raw_gradient, raw)
+        return InnerLoss(self.network, params, forward, loss.detach(), backward, raw_hvp)
 
-    def scale(self, step: int) -> float:
-        """Length of a step, counted from 0, in units of the rule's own."""
-        return self.later_lr_scale * self.later_lr_decay ** (step - 1) if step else 1.0
-
-    def next_params(self, slope: InnerLoss, own: Tensor, step: int) -> Tensor:
-        """Inner step number `step`, counted from 0: parameters [N, P]."""
-        return slope.params + self.scale(step) * self.rule.step(own, slope.gradient)
+    def inputs(self, loss: InnerLoss, rule_params: Tensor, state: RuleState) -> RuleInputs:
+        """What the rule's step at this loss depends on."""
+        return RuleInputs(rule_params, loss.params, loss.gradient, loss.loss, state)
 
 
 class Adaptation:
     """K inner steps of all tasks from one value of the meta-parameters, and their derivatives."""
 
-    def __init__(self, problem: InnerProblem, vector: Tensor, lessons: Sequence[PGBatch]) -> None:
-        """Adapts on all lessons but the last, which the adapted parameters [N, P] are shown.
+    def __init__(
+        self,
+        inner: InnerLoop,
+        meta_params: Tensor,
+        batches: Sequence[PGBatch],
+        known: Sequence[InnerLoss] = (),
+    ) -> None:
+        """Adapts on all batches but the last; the last is evaluated at the adapted parameters.
 
         Args:
-            problem: networks, rule and loss.
-            vector: [Q] meta-parameters.
-            lessons: K + 1 phases.
+            inner: networks, rule and loss.
+            meta_params: [Q].
+            batches: of K + 1 phases.
+            known: the K inner losses at `meta_params`, where they were computed before.
         """
-        self._problem = problem
-        initial, self._own = problem.split(vector)
-        self.params = initial.expand(lessons[0].valid.shape[1], -1).contiguous()
-        self.slopes: list[InnerLoss] = []
-        for step, data in enumerate(lessons[:-1]):
-            self.slopes.append(problem.slope(self.params, data))
-            self.params = problem.next_params(self.slopes[-1], self._own, step)
-        self._last = problem.network.forward(self.params, lessons[-1].inputs)
+        self._inner = inner
+        initial, self._rule_params = inner.split(meta_params)
+        self.params = initial.expand(batches[0].valid.shape[1], -1).contiguous()
+        state = inner.rule.initial_state(self.params)
+        self.losses: list[InnerLoss] = []
+        self._inputs: list[RuleInputs] = []
+        for step, batch in enumerate(batches[:-1]):
+            loss = known[step] if known else inner.loss_at(self.params, batch)
+            inputs = inner.inputs(loss, self._rule_params, state)
+            self.losses.append(loss)
+            self._inputs.append(inputs)
+            self.params, state = inner.rule.apply(inputs, step)
+        self._final_state = state
+        self._last = inner.network.forward(self.params, batches[-1].inputs)
 
-    def on(self, lessons: Sequence[PGBatch]) -> "Adaptation":
-        """The same parameters, but differentiated on other experience, such as fewer copies."""
+    def on(self, batches: Sequence[PGBatch]) -> "Adaptation":
+        """The same parameters, differentiated on other experience, such as fewer rollouts."""
         other = copy(self)
-        other.slopes = [
-            self._problem.slope(slope.params, data)
-            for slope, data in zip(self.slopes, lessons[:-1], strict=True)
+        other.losses = [
+            self._inner.loss_at(loss.params, batch)
+            for loss, batch in zip(self.losses, batches[:-1], strict=True)
         ]
-        other._last = self._problem.network.forward(self.params, lessons[-1].inputs)
+        other._inputs = [
+            self._inner.inputs(loss, inputs.rule_params, inputs.state)
+            for loss, inputs in zip(other.losses, self._inputs, strict=True)
+        ]
+        other._last = self._inner.network.forward(self.params, batches[-1].inputs)
         return other
 
     @property
     def raw(self) -> list[Tensor]:
-        """What the policy of each phase says about its decisions, K + 1 times [M, N, R]."""
-        return [*(slope.forward.raw for slope in self.slopes), self._last.raw]
+        """Outputs of the policy of each phase, K + 1 times [M, N, R]."""
+        return [*(loss.forward.raw for loss in self.losses), self._last.raw]
 
     def vjp(self, cotangents: Sequence[Tensor | None]) -> Tensor:
-        """From derivatives of an objective by `raw` to its gradient by the meta-parameters, [Q].
+        """Reverse mode: the gradient [Q] of an objective, given its derivatives by `raw`.
 
         Args:
-            cotangents: K + 1 times [M, N, R], or None where the objective does not look.
+            cotangents: K + 1 times [M, N, R], or None for a phase the objective ignores.
         """
-        network, rule = self._problem.network, self._problem.rule
+        network, rule = self._inner.network, self._inner.rule
         assert cotangents[-1] is not None
-        whole = network.gradient(self.params, self._last, cotangents[-1])
-        own = torch.zeros_like(self._own)
-        for step in reversed(range(len(self.slopes))):
-            slope, seen = self.slopes[step], cotangents[step]
-            later = self._problem.scale(step) * whole
-            turn, by_rule = rule.pulled(self._own, slope.gradient, later)
-            own = own + by_rule
-            if not self._problem.first_order:
-                whole = whole + slope.times_hessian(turn)
-            if seen is not None:
-                whole = whole + network.gradient(slope.params, slope.forward, seen)
-        return torch.cat((whole.sum(0), own))
+        by_params = network.gradient(self.params, self._last, cotangents[-1])
+        by_rule = torch.zeros_like(self._rule_params)
+        by_state: RuleState = tuple(map(torch.zeros_like, self._final_state))
+        for step in reversed(range(len(self.losses))):
+            loss, by_raw = self.losses[step], cotangents[step]
+            by = rule.vjp(self._inputs[step], RuleOutputs(by_params, by_state), step)
+            by_rule, by_params, by_state = by_rule + by.rule_params, by.params, by.state
+            if not self._inner.first_order:
+                by_params = by_params + loss.hvp(by.gradient)
+                if rule.uses_loss:
+                    by_params = by_params + by.loss.unsqueeze(1) * loss.gradient
+            if by_raw is not None:
+                by_params = by_params + network.gradient(loss.params, loss.forward, by_raw)
+        if by_state:
+            by_params = by_params + self._initial_state_vjp(by_state)
+        return torch.cat((by_params.sum(0), by_rule))
 
     def jvp(self, direction: Tensor, phases: Collection[int]) -> list[Tensor]:
-        """Derivatives of the raw numbers of some phases along a direction [Q], [M, N, R] each."""
-        network, rule = self._problem.network, self._problem.rule
-        initial, own = self._problem.split(direction)
-        change = initial.expand_as(self.params).contiguous()
+        """Forward mode: change of `raw` of some phases along a direction [Q], [M, N, R] each."""
+        network, rule = self._inner.network, self._inner.rule
+        initial, rule_params = self._inner.split(direction)
+        params = initial.expand_as(self.params).contiguous()
+        state = self._initial_state_jvp(params)
         tangents = []
-        for step, slope in enumerate(self.slopes):
+        for step, loss in enumerate(self.losses):
             if step in phases:
-                tangents.append(network.tangent(slope.params, slope.forward, change))
-            turn = torch.zeros_like(change)
-            if not self._problem.first_order:
-                turn = slope.times_hessian(change)
-            pushed = rule.pushed(self._own, own, slope.gradient, turn)
-            change = change + self._problem.scale(step) * pushed
-        if len(self.slopes) in phases:
-            tangents.append(network.tangent(self.params, self._last, change))
+                tangents.append(network.tangent(loss.params, loss.forward, params))
+            gradient, by_loss = torch.zeros_like(params), torch.zeros_like(loss.loss)
+            if not self._inner.first_order:
+                gradient = loss.hvp(params)
+                by_loss = (loss.gradient * params).sum(1)
+            changes = RuleInputs(rule_params, params, gradient, by_loss, state)
+            params, state = rule.jvp(self._inputs[step], changes, step)
+        if len(self.losses) in phases:
+            tangents.append(network.tangent(self.params, self._last, params))
         return tangents
+
+    def _initial_state_vjp(self, by_state: RuleState) -> Tensor:
+        start = self._inputs[0].params if self._inputs else self.params
+        result: Any = torch.func.vjp(self._inner.rule.initial_state, start)
+        by_params: Tensor = result[1](by_state)[0]
+        return by_params
+
+    def _initial_state_jvp(self, params: Tensor) -> RuleState:
+        if not self._final_state:
+            return ()
+        start = self._inputs[0].params if self._inputs else self.params
+        state: RuleState = _forward_mode(self._inner.rule.initial_state, (start,), (params,))
+        return state
+
+
+def _forward_mode(function: Callable[..., Any], at: tuple[Any, ...], along: tuple[Any, ...]) -> Any:
+    """Derivative of a function of tensors along tangents."""
+    with warnings.catch_warnings():
+        # Forward mode loads a part of torch that uses a deprecated function of torch.
+        warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
+        result: Any = torch.func.jvp(function, at, along)
+    return result[1]
 
 
 def gradient_of(value: Tensor, raw: Tensor) -> Tensor:
-    """Derivative of a scalar by `raw`, ready to be differentiated once more."""
-    (first,) = torch.autograd.grad(value, raw, create_graph=True)
-    return first
+    """Derivative of a scalar by `raw`, differentiable once more."""
+    (gradient,) = torch.autograd.grad(value, raw, create_graph=True)
+    return gradient
 
 
-def products_with_hessian(first: Tensor, raw: Tensor) -> Callable[[Tensor], Tensor]:
+def hessian_products(gradient: Tensor, raw: Tensor) -> Callable[[Tensor], Tensor]:
     """Products with the second derivative, given the first one as `gradient_of` returns it.
 
-    Differentiates the first derivative backwards: for a Hessian that is the same as forwards.
+    Differentiates the first derivative in reverse mode: a Hessian is symmetric.
     """
 
     def product(direction: Tensor) -> Tensor:
-        if not first.requires_grad:
+        if not gradient.requires_grad:
             return torch.zeros_like(direction)
-        (second,) = torch.autograd.grad(first, raw, direction, retain_graph=True)
+        (second,) = torch.autograd.grad(gradient, raw, direction, retain_graph=True)
         return second
 
     return product

@@ -35,4 +35,4 @@ class MetaSGDConfig(TrustRegionConfig):
 
     def inner_rule(self) -> InnerRule:
         """A learnt rate for each parameter, at first all `inner_lr`."""
-        return LearnedRates(self.inner_lr, self.max_inner_lr)
+        return LearnedRates(self.inner_lr, self.max_inner_lr, self.schedule)

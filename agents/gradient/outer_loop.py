@@ -1,4 +1,4 @@
-"""What the adapted policies lived goes in, better meta-parameters come out: the outer rules.
+"""The outer loop: rules that improve the meta-parameters from the adapted policies' experience.
 
 Axes: `N` tasks, `M` decisions of each, `K` inner steps, `Q` meta-parameters, `R` raw numbers.
 """
@@ -13,84 +13,89 @@ from torch import Tensor
 
 from metarl.agents.gradient.inner_loop import (
     Adaptation,
-    InnerProblem,
+    InnerLoop,
+    InnerLoss,
     gradient_of,
-    products_with_hessian,
+    hessian_products,
 )
 from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.errors import NonFiniteError
-from metarl.learning.trust_region import Trial, backtrack, conjugate_gradient
+from metarl.learning.trust_region import Candidate, backtrack, conjugate_gradient
 
 
 @dataclass(frozen=True)
 class MetaProblem:
-    """One meta-iteration: how tasks adapt, and what was lived before and after each step."""
+    """One meta-iteration: how tasks adapt, and the experience before and after each inner step."""
 
-    inner: InnerProblem
-    lessons: Sequence[PGBatch]  # K + 1
+    inner: InnerLoop
+    batches: Sequence[PGBatch]  # K + 1
     multi_step_loss: bool = False
-    """judge the policies after every inner step, not only after the last"""
+    """the outer loss is the mean over the phases after every inner step, not the last alone"""
     shared_advantage_scale: bool = False
-    """judge all tasks and steps by advantages on one scale, instead of each on its own"""
+    """advantages of all tasks and phases are divided by one deviation, not each by its own"""
+    known: Sequence[InnerLoss] = ()
+    """K inner losses at the present meta-parameters, computed while adapting"""
 
     def advantage(self, phase: int) -> Tensor:
-        """What the policies of a phase are outer_phases by, [T, N, B]."""
-        own = self.lessons[phase]
+        """Advantages in the outer loss of a phase, [T, N, B]."""
+        batch = self.batches[phase]
         if not self.shared_advantage_scale:
-            return own.advantage
-        scale = torch.stack([self.lessons[each].deviation for each in self.outer_phases]).mean()
-        return own.advantage * (own.deviation / scale).view(1, -1, 1)
+            return batch.advantage
+        scale = torch.stack([self.batches[each].deviation for each in self.outer_phases]).mean()
+        return batch.advantage * (batch.deviation / scale).view(1, -1, 1)
 
     @property
     def outer_phases(self) -> range:
-        """The phases whose policies are outer_phases."""
-        last = len(self.lessons) - 1
+        """The phases in the outer loss: the last, or with a multi-step loss all after the first."""
+        last = len(self.batches) - 1
         return range(min(1, last) if self.multi_step_loss else last, last + 1)
 
-    def adapt(self, vector: Tensor) -> Adaptation:
-        """All inner steps from the meta-parameters [Q]."""
-        return Adaptation(self.inner, vector, self.lessons)
+    def adapt(self, meta_params: Tensor) -> Adaptation:
+        """All inner steps from any meta-parameters [Q]."""
+        return Adaptation(self.inner, meta_params, self.batches)
+
+    def adapt_here(self, meta_params: Tensor) -> Adaptation:
+        """All inner steps from the meta-parameters [Q] that the experience comes from."""
+        return Adaptation(self.inner, meta_params, self.batches, self.known)
 
     def divergence(self, old: Tensor, new: Tensor, phase: int) -> Tensor:
-        """Mean KL(old || new) of the policies of a phase, told by raw numbers [M, N, R]."""
-        return self.lessons[phase].divergence(self.inner.head, old, new)
+        """Mean KL(old || new) of the policies of a phase, given by raw numbers [M, N, R]."""
+        return self.batches[phase].divergence(self.inner.head, old, new)
 
     def outer_divergence(self, old: Sequence[Tensor], new: Sequence[Tensor]) -> Tensor:
-        """The same, of K + 1 raw tensors each; the mean over the phases that are outer_phases."""
+        """Mean of the divergence over `outer_phases`, of K + 1 raw tensors each."""
         each = [self.divergence(old[phase], new[phase], phase) for phase in self.outer_phases]
         return torch.stack(each).mean()
 
     def log_probs(self, raw: Sequence[Tensor], phase: int) -> Tensor:
         """Of the actions taken in a phase, [T, N, B]."""
-        return self.lessons[phase].log_probs(self.inner.head, raw[phase])
+        return self.batches[phase].log_probs(self.inner.head, raw[phase])
 
     def ratio(self, raw: Sequence[Tensor], phase: int) -> Tensor:
-        """How much more probable the actions of a phase are than when they were taken."""
-        return (self.log_probs(raw, phase) - self.lessons[phase].log_prob).exp()
+        """Probability ratio of the actions of a phase: now over when they were taken."""
+        return (self.log_probs(raw, phase) - self.batches[phase].log_prob).exp()
 
-    def differentiated(
-        self, objective: "Objective", adaptation: Adaptation
-    ) -> tuple[float, Tensor]:
-        """An objective, and its gradient by the meta-parameters, [Q]."""
+    def meta_gradient(self, objective: "Objective", adaptation: Adaptation) -> tuple[float, Tensor]:
+        """Value of an objective and its meta-gradient, [Q]."""
         with torch.enable_grad():
             raw = [each.detach().requires_grad_() for each in adaptation.raw]
             loss = objective(self, raw)
-            seen = torch.autograd.grad(loss, raw, allow_unused=True)
-        return float(loss.detach()), adaptation.vjp(seen)
+            by_raw = torch.autograd.grad(loss, raw, allow_unused=True)
+        return float(loss.detach()), adaptation.vjp(by_raw)
 
 
 Objective: TypeAlias = Callable[[MetaProblem, Sequence[Tensor]], Tensor]
-"""what an outer rule lowers: raw numbers of the K + 1 phases, [M, N, R] each -> scalar"""
+"""a loss that an outer rule lowers: raw numbers of the K + 1 phases, [M, N, R] each -> scalar"""
 
 
 def expected_return(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
     """Minus the adapted policies' advantage, by importance sampling; the mean over `outer_phases`.
 
-    Sources: Finn et al. 2017, arXiv:1703.03400, algorithm 3; judging every step: Antoniou et al.
+    Sources: Finn et al. 2017, arXiv:1703.03400, algorithm 3; the multi-step loss: Antoniou et al.
     2019, arXiv:1810.09502, section 4.
     """
     gains = [
-        problem.lessons[phase].mean(problem.ratio(raw, phase) * problem.advantage(phase))
+        problem.batches[phase].mean(problem.ratio(raw, phase) * problem.advantage(phase))
         for phase in problem.outer_phases
     ]
     return -torch.stack(gains).mean()
@@ -98,7 +103,7 @@ def expected_return(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Exploration:
-    """`expected_return`, and the first policy's credit for what could be learnt from its actions.
+    """`expected_return`, and credit to the first policy for the return after adaptation.
 
         loss + weight * - mean over tasks n of  R[n] mean of log_prob of the first phase's actions
 
@@ -111,21 +116,21 @@ class Exploration:
 
     def __call__(self, problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
         """The objective."""
-        worth = problem.lessons[-1].episode_return
-        worth = (worth - worth.mean()) / (worth.std(correction=0) + 1e-8)
-        credit = problem.log_probs(raw, 0) * worth.view(1, -1, 1)
-        return expected_return(problem, raw) - self.weight * problem.lessons[0].mean(credit)
+        later = problem.batches[-1].episode_return
+        later = (later - later.mean()) / (later.std(correction=0) + 1e-8)
+        credit = problem.log_probs(raw, 0) * later.view(1, -1, 1)
+        return expected_return(problem, raw) - self.weight * problem.batches[0].mean(credit)
 
 
 class OuterRule(ABC):
-    """Improves the meta-parameters; may have a state of its own."""
+    """Improves the meta-parameters; may have a state, such as an optimiser's."""
 
     @abstractmethod
-    def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Better meta-parameters [Q], and what there is to report."""
+    def update(self, problem: MetaProblem, meta_params: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Improved meta-parameters [Q], and numbers to report."""
 
     def state(self) -> dict[str, Tensor]:
-        """What its updates have changed."""
+        """The state that updates have changed."""
         return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -137,8 +142,9 @@ class OuterRule(ABC):
 class TrustRegion(OuterRule):
     """TRPO through the inner steps.
 
-    The step is along the inverse of the exact curvature of the adapted policies' divergence, as
-    long as the bound on it allows, and is shortened until the objective falls.
+    The step direction is the meta-gradient times the inverse of the exact curvature of the adapted
+    policies' divergence. Its length is set by the bound on that divergence, then shortened until
+    the objective falls.
 
     Source: Schulman et al. 2015, arXiv:1502.05477, as in Finn et al. 2017, arXiv:1703.03400.
     """
@@ -152,21 +158,21 @@ class TrustRegion(OuterRule):
     search_steps: int
     shrink: float
     rollouts_per_task: int | None = None
-    """of each task that the curvature is measured on; None for all"""
+    """rollouts of each task that the curvature is computed on; None for all"""
     multi_step_loss: bool = False
     """see `MetaProblem`"""
     shared_advantage_scale: bool = False
     """see `MetaProblem`"""
 
-    def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """One step, or none where the line search finds no good one."""
+    def update(self, problem: MetaProblem, meta_params: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """One step, or none where the line search accepts no candidate."""
         problem = replace(
             problem,
             multi_step_loss=self.multi_step_loss,
             shared_advantage_scale=self.shared_advantage_scale,
         )
-        here = problem.adapt(vector)
-        loss, gradient = problem.differentiated(self.objective, here)
+        here = problem.adapt_here(meta_params)
+        loss, gradient = problem.meta_gradient(self.objective, here)
         require_finite(gradient, "TRPO's gradient")
         old = here.raw
         solution = conjugate_gradient(self._curvature(problem, here), gradient, steps=self.steps)
@@ -175,12 +181,12 @@ class TrustRegion(OuterRule):
         step = solution.x * (2 * self.max_divergence / max(length, 1e-20)) ** 0.5
 
         def candidate(share: float) -> Tensor:
-            return problem.inner.project(vector - share * step)
+            return problem.inner.project(meta_params - share * step)
 
         @torch.no_grad()
-        def evaluate(share: float) -> Trial:
+        def evaluate(share: float) -> Candidate:
             raw = problem.adapt(candidate(share)).raw
-            return Trial(
+            return Candidate(
                 float(self.objective(problem, raw)), float(problem.outer_divergence(old, raw))
             )
 
@@ -191,11 +197,11 @@ class TrustRegion(OuterRule):
             steps=self.search_steps,
             shrink=self.shrink,
         )
-        return candidate(found.share) if found.share else vector, {
+        return candidate(found.share) if found.share else meta_params, {
             **inner_report(problem, here),
             "outer_loss": loss,
-            "outer_improvement": loss - found.trial.loss,
-            "outer_kl": found.trial.divergence,
+            "outer_improvement": loss - found.candidate.loss,
+            "outer_kl": found.candidate.divergence,
             "line_search_share": found.share,
             "line_search_tried": found.tried,
             "conjugate_gradient_residual": solution.residual,
@@ -207,28 +213,26 @@ class TrustRegion(OuterRule):
         if self.rollouts_per_task is not None:
             problem = replace(
                 problem,
-                lessons=[
-                    lesson.take_rollouts(self.rollouts_per_task) for lesson in problem.lessons
-                ],
+                batches=[batch.take_rollouts(self.rollouts_per_task) for batch in problem.batches],
             )
-            here = here.on(problem.lessons)
-        outer_phases, blind = problem.outer_phases, [None] * problem.outer_phases.start
-        bends = [self._bend(problem, here.raw[phase], phase) for phase in outer_phases]
+            here = here.on(problem.batches)
+        phases, ignored = problem.outer_phases, [None] * problem.outer_phases.start
+        hvps = [self._raw_hvp(problem, here.raw[phase], phase) for phase in phases]
 
         def product(direction: Tensor) -> Tensor:
-            moved = here.jvp(direction, outer_phases)
-            turned = [bend(each) for bend, each in zip(bends, moved, strict=True)]
-            return here.vjp([*blind, *turned]) + self.damping * direction
+            tangents = here.jvp(direction, phases)
+            cotangents = [hvp(each) for hvp, each in zip(hvps, tangents, strict=True)]
+            return here.vjp([*ignored, *cotangents]) + self.damping * direction
 
         return product
 
-    def _bend(self, problem: MetaProblem, old: Tensor, phase: int) -> Callable[[Tensor], Tensor]:
-        """Products with the Hessian of a phase's share of the divergence by raw, [M, N, R]."""
+    def _raw_hvp(self, problem: MetaProblem, old: Tensor, phase: int) -> Callable[[Tensor], Tensor]:
+        """Products with the Hessian by raw, [M, N, R], of a phase's share of the divergence."""
         with torch.enable_grad():
             raw = old.detach().requires_grad_()
             share = problem.divergence(old, raw, phase) / len(problem.outer_phases)
-            first = gradient_of(share, raw)
-        return products_with_hessian(first, raw)
+            gradient = gradient_of(share, raw)
+        return hessian_products(gradient, raw)
 
 
 @dataclass(frozen=True)
@@ -242,14 +246,14 @@ class Averaging(OuterRule):
 
     rate: float
 
-    def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """One step; the last phase is not learnt from."""
-        initial, own = problem.inner.split(vector)
-        here = problem.adapt(vector)
+    def update(self, problem: MetaProblem, meta_params: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """One step; the last phase is not used."""
+        initial, rule_params = problem.inner.split(meta_params)
+        here = problem.adapt_here(meta_params)
         mean = here.params.mean(0)
         moved = initial + self.rate * (mean - initial)
         require_finite(moved, "Reptile's step")
-        return torch.cat((moved, own)), {
+        return torch.cat((moved, rule_params)), {
             **inner_report(problem, here),
             "grad_norm": float((mean - initial).norm()),
         }
@@ -257,15 +261,15 @@ class Averaging(OuterRule):
 
 @torch.no_grad()
 def inner_report(problem: MetaProblem, here: Adaptation) -> dict[str, float]:
-    """How far each inner step went, in its own phase."""
+    """KL divergence and gradient norm of each inner step, on the phase it learned from."""
     network, report = problem.inner.network, {}
-    params = [*(slope.params for slope in here.slopes), here.params]
-    for step, slope in enumerate(here.slopes):
-        data = problem.lessons[step]
-        moved = network.outputs(params[step + 1], data.inputs)
-        kl = data.divergence(problem.inner.head, slope.forward.raw, moved)
+    params = [*(loss.params for loss in here.losses), here.params]
+    for step, loss in enumerate(here.losses):
+        batch = problem.batches[step]
+        adapted = network.outputs(params[step + 1], batch.inputs)
+        kl = batch.divergence(problem.inner.head, loss.forward.raw, adapted)
         report[f"inner_kl_{step + 1}"] = float(kl)
-        report[f"inner_gradient_norm_{step + 1}"] = float(slope.gradient.norm(dim=1).mean())
+        report[f"inner_gradient_norm_{step + 1}"] = float(loss.gradient.norm(dim=1).mean())
     return report
 
 

@@ -1,6 +1,6 @@
-"""What was lived in one phase goes in, what a policy gradient reads comes out.
+"""Policy-gradient batches: one phase of experience with advantages, and the inner losses on it.
 
-Axes: `T` steps, `N` tasks, `B` copies of each, `M` = T x B decisions of a task, then features
+Axes: `T` steps, `N` tasks, `B` rollouts of each, `M` = T x B decisions of a task, then features
 (`D` observation, `R` raw numbers of a decision).
 """
 
@@ -22,7 +22,7 @@ Estimator: TypeAlias = Literal["score", "lvc", "dice", "loaded_dice"]
 
 @dataclass(frozen=True, kw_only=True)
 class PGBatch:
-    """One phase of all tasks, time-major."""
+    """One phase of all tasks, time-major, as policy gradients read it."""
 
     inputs: Tensor  # [M, N, D] observations
     action: Tensor  # [T, N, B] int64 or [T, N, B, A] float
@@ -30,15 +30,15 @@ class PGBatch:
     advantage: Tensor  # [T, N, B]
     reward: Tensor  # [T, N, B] discounted to the start of its episode
     value: Tensor  # [T, N, B] baseline, discounted likewise
-    deviation: Tensor  # [N] what advantages were divided by
+    deviation: Tensor  # [N] divisor of the advantages
     episode_return: Tensor  # [N] mean over episodes of the undiscounted return
     first: Tensor  # [T, N, B] bool
-    valid: Tensor  # [T, N, B] float, 1 where a lane was alive
+    valid: Tensor  # [T, N, B] float, 1 where a lane was active
 
     def take_rollouts(self, count: int) -> "PGBatch":
-        """What the first `count` copies of each task lived."""
-        copies = self.valid.shape[2]
-        inputs = self.inputs.view(-1, copies, *self.inputs.shape[1:])[:, :count]
+        """The first `count` rollouts of each task."""
+        rollouts = self.valid.shape[2]
+        inputs = self.inputs.view(-1, rollouts, *self.inputs.shape[1:])[:, :count]
         rest = {
             name: value[:, :, :count]
             for name, value in vars(self).items()
@@ -48,48 +48,48 @@ class PGBatch:
 
     def over_time(self, raw: Tensor) -> Tensor:
         """Numbers of every decision, [M, N, ...], as [T, N, B, ...]."""
-        copies = self.valid.shape[2]
-        return raw.view(-1, copies, *raw.shape[1:]).transpose(1, 2)
+        rollouts = self.valid.shape[2]
+        return raw.view(-1, rollouts, *raw.shape[1:]).transpose(1, 2)
 
     def log_probs(self, head: ActionHead, raw: Tensor) -> Tensor:
-        """Of the actions taken, under the distributions told by raw [M, N, R]; [T, N, B]."""
+        """Of the actions taken, under the distributions given by raw [M, N, R]; [T, N, B]."""
         return head.evaluate(self.over_time(raw), self.action)[0]
 
     def mean(self, value: Tensor) -> Tensor:
-        """Of numbers [T, N, B] over the transitions lived, then over tasks; []."""
+        """Mean of [T, N, B] over valid transitions, then over tasks; []."""
         return ((value * self.valid).sum((0, 2)) / self.valid.sum((0, 2))).mean()
 
     def divergence(self, head: ActionHead, old: Tensor, new: Tensor) -> Tensor:
-        """Mean KL(old || new) of distributions told by raw numbers [M, N, R]; []."""
+        """Mean KL(old || new) of distributions given by raw numbers [M, N, R]; []."""
         return self.mean(self.over_time(head.divergence(old, new)))
 
 
-def lesson(phase: Trajectory, *, gamma: float, gae_lambda: float, normalise: bool) -> PGBatch:
+def pg_batch(phase: Trajectory, *, gamma: float, gae_lambda: float, normalise: bool) -> PGBatch:
     """Advantages over a linear baseline fitted to the phase itself, task by task.
 
-    An episode's return ends with the episode, at a time limit too: the baseline knows the time,
-    so it is the value of the rest of the episode.
+    Returns end with the episode, also at a time limit: the baseline sees the time step, so it
+    predicts the value of the rest of the episode.
 
     Args:
         phase: [T, N, B, ...].
-        gamma: discount per step, from anew in each episode.
+        gamma: discount per step, restarted in each episode.
         gae_lambda: lambda of generalised advantage estimation.
         normalise: advantages of each task get mean 0 and deviation 1; rewards and values of DiCE
-            are divided by the same deviation, so that one inner rate serves all estimators.
+            are divided by the same deviation, so that one learning rate suits all estimators.
 
     Raises:
         ConfigError: too few transitions for the baseline.
         NonFiniteError: the baseline has no finite fit.
     """
     ends = phase.terminated | phase.truncated
-    nothing = torch.zeros_like(phase.reward)
+    zeros = torch.zeros_like(phase.reward)
     never = torch.zeros_like(ends)
-    returns = gae(phase.reward, nothing, nothing, ends, never, gamma=gamma, gae_lambda=1.0)
+    returns = gae(phase.reward, zeros, zeros, ends, never, gamma=gamma, gae_lambda=1.0)
     step = torch.arange(len(ends), device=ends.device).view(-1, 1, 1) - opening(phase.first)
     flat = [_by_task(part) for part in (phase.obs, step, returns, phase.valid)]
-    time, tasks, copies = phase.valid.shape
-    value = linear_values(*flat).view(tasks, time, copies).transpose(0, 1).contiguous()
-    next_value = torch.cat((value[1:], nothing[:1]))
+    time, tasks, rollouts = phase.valid.shape
+    value = linear_values(*flat).view(tasks, time, rollouts).transpose(0, 1).contiguous()
+    next_value = torch.cat((value[1:], zeros[:1]))
     advantage = gae(
         phase.reward, value, next_value, ends, never, gamma=gamma, gae_lambda=gae_lambda
     )
@@ -99,7 +99,7 @@ def lesson(phase: Trajectory, *, gamma: float, gae_lambda: float, normalise: boo
     if normalise:
         count = valid.sum((0, 2), keepdim=True)
         mean = (advantage * valid).sum((0, 2), keepdim=True) / count
-        # In double precision, where squares of large advantages are finite, too.
+        # In double precision, squares of large advantages stay finite.
         square = ((advantage - mean) * valid).double().square()
         deviation = (square.sum((0, 2), keepdim=True) / count).sqrt().to(value.dtype) + 1e-8
         advantage = (advantage - mean) / deviation

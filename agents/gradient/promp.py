@@ -10,7 +10,7 @@ import torch
 from metarl.agents.gradient.outer_loop import OuterRule
 from metarl.agents.gradient.pg_batch import Estimator
 from metarl.agents.gradient.proximal import Proximal
-from metarl.agents.gradient.trainer import MOST, GradientConfig
+from metarl.agents.gradient.trainer import MAX_OPTION, GradientConfig
 from metarl.validation import require_between, require_positive
 
 
@@ -35,7 +35,7 @@ class ProMPConfig(GradientConfig):
         super().__post_init__()
         for name in ("clip_range", "num_epochs", "learning_rate", "target_kl"):
             require_positive(name, getattr(self, name))
-        require_between("initial_kl_coef", self.initial_kl_coef, 0.0, MOST)
+        require_between("initial_kl_coef", self.initial_kl_coef, 0.0, MAX_OPTION)
 
     @property
     def label(self) -> str:

@@ -50,27 +50,27 @@ class Proximal(OuterRule):
         self._clip, self._epochs, self._target = clip_range, num_epochs, target
         self._initial_kl_coef = kl_coef
         self._kl_coef = torch.full((inner_steps,), kl_coef)
-        self._vector = torch.nn.Parameter(torch.zeros(size, device=device))
-        self._adam = torch.optim.Adam([self._vector], lr=learning_rate)
+        self._meta_params = torch.nn.Parameter(torch.zeros(size, device=device))
+        self._adam = torch.optim.Adam([self._meta_params], lr=learning_rate)
 
-    def update(self, problem: MetaProblem, vector: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def update(self, problem: MetaProblem, meta_params: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Some steps of Adam on the same experience."""
-        self._vector.data.copy_(vector)
-        here = problem.adapt(vector)
+        self._meta_params.data.copy_(meta_params)
+        here = problem.adapt_here(meta_params)
         old = [raw.detach() for raw in here.raw]
         report = inner_report(problem, here)
         objective = self._objective(old)
         for epoch in range(self._epochs):
             if epoch:
-                here = problem.adapt(self._vector.data)
-            loss, gradient = problem.differentiated(objective, here)
+                here = problem.adapt(self._meta_params.data)
+            loss, gradient = problem.meta_gradient(objective, here)
             require_finite(gradient, "ProMP's gradient")
             if not epoch:
                 first_loss, norm = loss, float(gradient.norm())
-            self._vector.grad = gradient
+            self._meta_params.grad = gradient
             self._adam.step()
-            self._vector.data = problem.inner.project(self._vector.data)
-        raw = problem.adapt(self._vector.data).raw
+            self._meta_params.data = problem.inner.project(self._meta_params.data)
+        raw = problem.adapt(self._meta_params.data).raw
         with torch.no_grad():
             pairs = zip(old, raw, strict=True)
             moved = [float(problem.divergence(*pair, k)) for k, pair in enumerate(pairs)]
@@ -82,7 +82,7 @@ class Proximal(OuterRule):
         self._kl_coef.clamp_(
             self._initial_kl_coef / MOST_CHANGE, self._initial_kl_coef * MOST_CHANGE
         )
-        return self._vector.data.clone(), {
+        return self._meta_params.data.clone(), {
             **report,
             "outer_loss": first_loss,
             "outer_improvement": first_loss - last_loss,
@@ -94,7 +94,7 @@ class Proximal(OuterRule):
 
     def _objective(self, old: Sequence[Tensor]) -> Objective:
         def objective(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
-            last = problem.lessons[-1]
+            last = problem.batches[-1]
             ratio = problem.ratio(raw, len(raw) - 1)
             loss = -last.mean(clipped_gain(ratio, last.advantage, clip_range=self._clip))
             for step, kl_coef in enumerate(self._kl_coef.tolist()):

@@ -1,6 +1,6 @@
-"""The exact Bayes optimum of Bernoulli bandits: arms and pulls go in, policy and value come out.
+"""The exact Bayes-optimal policy of Bernoulli bandits, and its value.
 
-Axes: `N` tasks, `B` copies of each task, `A` arms, `S` states of knowledge.
+Axes: `N` tasks, `B` copies of each task, `A` arms, `S` belief states.
 """
 
 import math
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import PolicyOutput
-from metarl.envs.bandits.arm_scores import tallied
+from metarl.envs.bandits.arm_scores import updated_tally
 from metarl.errors import ConfigError
 from metarl.trajectory import Percept
 
 MAX_STATE_ARMS = 10_000_000
-"""states of knowledge times arms up to which the Bayes optimum is solved, in a few seconds"""
+"""largest number of belief states times arms that is solved; this takes a few seconds"""
 
 
 class BayesOptimal:
-    """Earns as much as anybody can in `pulls` pulls of Bernoulli arms with U[0, 1] priors."""
+    """Bayes-optimal policy for trials of `pulls` pulls of Bernoulli arms with U[0, 1] priors."""
 
     def __init__(self, arms: int, pulls: int, device: torch.device | str = "cpu") -> None:
         """Solves the bandit.
 
         Raises:
-            ConfigError: it is too large.
+            ConfigError: the bandit is too large.
         """
         solution = solve(arms, pulls)
         self._arms, self._pulls, self._device = arms, pulls, device
@@ -41,12 +41,12 @@ class BayesOptimal:
         return torch.zeros(num_tasks, copies, self._arms, 2, dtype=torch.int64, device=self._device)
 
     def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
-        """The first of the arms whose tally is the best one to pull.
+        """The first arm whose tally is optimal to pull.
 
         Raises:
-            ConfigError: the trial is longer than the number of pulls that was solved for.
+            ConfigError: the trial is longer than the trial that was solved.
         """
-        tally = tallied(memory, percept)
+        tally = updated_tally(memory, percept)
         payouts, pulled = tally.unbind(-1)
         code = payouts * (self._pulls + 1) + pulled - payouts
         key = self._code_hash[code.clamp(max=len(self._code_hash) - 1)].sum(-1)
@@ -54,14 +54,14 @@ class BayesOptimal:
         if not bool((self._keys[row] == key).all()):
             raise ConfigError(
                 f"The Bayes optimum was solved for trials of {self._pulls} pulls, but this one is "
-                "longer; solve it for as many pulls as there are episodes."
+                "longer; solve it for as many pulls as the trial has episodes."
             )
         action = (code == self._pull[row].unsqueeze(-1)).long().argmax(-1)
         return PolicyOutput(action, torch.zeros_like(percept.previous_reward), tally)
 
 
 def bayes_optimal_value(arms: int, pulls: int) -> float:
-    """Expected total reward of the best policy there is, Bernoulli arms with U[0, 1] priors.
+    """Expected total reward of the Bayes-optimal policy; Bernoulli arms, U[0, 1] priors.
 
     Raises:
         ConfigError: the problem is too large.
@@ -71,7 +71,7 @@ def bayes_optimal_value(arms: int, pulls: int) -> float:
 
 def solvable(arms: int, pulls: int) -> bool:
     """Whether the Bayes optimum can be computed in a few seconds."""
-    # States of the first one or two arms alone; at most `few!` orderings look the same.
+    # A cheap lower bound first: states of one or two arms, where at most `few!` orderings coincide.
     few = min(arms, 2)
     if math.comb(pulls - 1 + 2 * few, 2 * few) > math.factorial(few) * MAX_STATE_ARMS:
         return False
@@ -79,29 +79,29 @@ def solvable(arms: int, pulls: int) -> bool:
 
 
 def states_per_level(arms: int, pulls: int) -> list[int]:
-    """How many states of knowledge there are after 0, 1, ..., pulls - 1 pulls.
+    """Number of belief states after 0, 1, ..., pulls - 1 pulls.
 
-    A state is a multiset of tallies, because arms are exchangeable. Among arms pulled m times
-    there are m + 1 tallies, so r of these arms can look different in C(m + r, r) ways. Numbers
-    far beyond `MAX_STATE_ARMS` are cut there: whoever asks wants to know no more.
+    A state is a multiset of tallies, because arms are exchangeable. An arm pulled m times has one
+    of m + 1 tallies, so r such arms have C(m + r, r) different multisets of tallies. Counts are
+    clipped at 10 `MAX_STATE_ARMS`, far above the limit that they are compared with.
     """
-    ways = np.zeros((arms + 1, pulls))  # [arms pulled, pulls so far]
-    ways[0, 0] = 1
+    counts = np.zeros((arms + 1, pulls))  # [arms pulled, pulls so far]
+    counts[0, 0] = 1
     for m in range(1, pulls):
-        before = ways.copy()
+        previous = counts.copy()
         for r in range(1, min(arms, (pulls - 1) // m) + 1):
-            looks = min(math.comb(m + r, r), 10 * MAX_STATE_ARMS)
-            ways[r:, r * m :] += looks * before[: arms + 1 - r, : pulls - r * m]
-        ways = np.minimum(ways, 10 * MAX_STATE_ARMS)
-    return [int(total) for total in ways.sum(0)]
+            multisets = min(math.comb(m + r, r), 10 * MAX_STATE_ARMS)
+            counts[r:, r * m :] += multisets * previous[: arms + 1 - r, : pulls - r * m]
+        counts = np.minimum(counts, 10 * MAX_STATE_ARMS)
+    return [int(total) for total in counts.sum(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """The Bayes optimum of one size of bandit: what to pull in every state of knowledge.
+    """The Bayes-optimal policy of one size of bandit: the arm to pull in every belief state.
 
     A tally of an arm is coded as `payouts * (pulls + 1) + blanks`. The key of a state is the sum
-    of `code_hash` over its arms' codes: a sum does not care which arm is which.
+    of `code_hash` over its arms' codes, which does not depend on the order of the arms.
     """
 
     value: float  # expected total reward of a whole trial
@@ -112,7 +112,7 @@ class Solution:
 
 @lru_cache(maxsize=2)
 def solve(arms: int, pulls: int) -> Solution:
-    """Backward induction over states of knowledge, all states of a level at once.
+    """Backward induction over belief states, all states of a level at once.
 
         V(state) = max over arms of p (1 + V(state, paid)) + (1 - p) V(state, blank),
         p = (1 + payouts) / (2 + payouts + blanks)
@@ -122,8 +122,8 @@ def solve(arms: int, pulls: int) -> Solution:
     """
     if not solvable(arms, pulls):
         raise ConfigError(
-            f"The exact Bayes optimum of arms={arms}, pulls={pulls} has too many states of "
-            "knowledge to be solved; take fewer pulls, or compare with 'thompson' and 'best_arm'."
+            f"The exact Bayes optimum of arms={arms}, pulls={pulls} has too many belief "
+            "states to be solved; take fewer pulls, or compare with 'thompson' and 'best_arm'."
         )
     code_hash = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, (pulls + 1) ** 2)
     levels = _levels(arms, pulls, code_hash)
@@ -133,9 +133,9 @@ def solve(arms: int, pulls: int) -> Solution:
         payouts, blanks = np.divmod(level.codes, pulls + 1)
         p = (1 + payouts) / (2 + payouts + blanks)
         paid, blank = value[level.after[..., 0]], value[level.after[..., 1]]
-        worth = p * (1 + paid) + (1 - p) * blank
-        arm = worth.argmax(1)[:, None]
-        value = np.take_along_axis(worth, arm, 1)[:, 0]
+        action_value = p * (1 + paid) + (1 - p) * blank
+        arm = action_value.argmax(1)[:, None]
+        value = np.take_along_axis(action_value, arm, 1)[:, 0]
         best.append(np.take_along_axis(level.codes, arm, 1)[:, 0].astype(np.int64))
     keys = np.concatenate([level.keys for level in levels])
     order = np.argsort(keys)
@@ -146,16 +146,16 @@ def solve(arms: int, pulls: int) -> Solution:
 
 @dataclass(frozen=True, kw_only=True)
 class _Level:
-    """All states after equally many pulls; `after` points into the next level."""
+    """All states after the same number of pulls; `after` indexes the states of the next level."""
 
     keys: NDArray[np.int64]  # [S]
     codes: NDArray[np.int32]  # [S, A]
-    after: NDArray[np.int32]  # [S, A, 2] once the arm has paid; once it has not
+    after: NDArray[np.int32]  # [S, A, 2] after a payout, and after a blank
 
 
 def _levels(arms: int, pulls: int, code_hash: NDArray[np.int64]) -> list[_Level]:
-    """Every state of knowledge that can be reached, level by level."""
-    outcome = np.array([pulls + 1, 1], dtype=np.int32)  # what a payout, a blank adds to a code
+    """Every reachable belief state, level by level."""
+    outcome = np.array([pulls + 1, 1], dtype=np.int32)  # added to a code by a payout, a blank
     codes = np.zeros((1, arms), dtype=np.int32)
     keys = code_hash[codes].sum(1)
     levels = []
@@ -164,17 +164,17 @@ def _levels(arms: int, pulls: int, code_hash: NDArray[np.int64]) -> list[_Level]
         reached = keys[:, None, None] + code_hash[pulled] - code_hash[codes][..., None]
         next_keys, source, after = np.unique(reached, return_index=True, return_inverse=True)
         if len(next_keys) != expected:
-            raise AssertionError("two states of knowledge share a key")
-        points = after.reshape(reached.shape).astype(np.int32)
-        levels.append(_Level(keys=keys, codes=codes, after=points))
+            raise AssertionError("two belief states share a key")
+        next_rows = after.reshape(reached.shape).astype(np.int32)
+        levels.append(_Level(keys=keys, codes=codes, after=next_rows))
         parent, arm, _ = np.unravel_index(source, reached.shape)
         codes, keys = codes[parent], next_keys
         codes[np.arange(len(parent)), arm] = pulled.reshape(-1)[source]
-    # Nothing is worth anything after the last pull: one state stands for all that follow.
+    # Values after the last pull are zero: one terminal state represents all of them.
     last = np.zeros((*codes.shape, 2), dtype=np.int32)
     return [*levels, _Level(keys=keys, codes=codes, after=last)]
 
 
 def _require_distinct(keys: NDArray[np.int64]) -> None:
     if (keys[1:] == keys[:-1]).any():
-        raise AssertionError("two states of knowledge of different levels share a key")
+        raise AssertionError("two belief states of different levels share a key")

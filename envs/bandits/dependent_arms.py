@@ -1,4 +1,4 @@
-"""Two arms whose payouts add up to one: what one arm pays tells about the other.
+"""Two-armed bandits whose payout probabilities sum to one.
 
 Axes: `L` lanes, `N` tasks.
 """
@@ -26,15 +26,15 @@ LOW: Mapping[str, float | None] = {"uniform": None, "easy": 0.1, "medium": 0.25,
 class DependentBandit(Bandit):
     """One arm pays 1 with probability p, the other with 1 - p, else 0. A task is p, as [p].
 
-    When `difficulty` is "uniform", p is drawn from U[0, 1] in both splits, and tasks are never
-    drawn twice. Otherwise there are two tasks only, equally likely, and both splits share them:
-    on these the test split measures adaptation, but not generalisation to unseen tasks.
+    When `difficulty` is "uniform", p is drawn from U[0, 1] in both splits, and tasks never repeat.
+    Otherwise there are only two tasks, equally likely, and both splits share them: the test split
+    then measures adaptation, but not generalisation to unseen tasks.
 
     Source: Wang et al. 2016, arXiv:1611.05763, section 3.1.2.
     """
 
     pulls: int = 100
-    """pulls that a trial lasts, each of them an episode of one step"""
+    """pulls per trial; each pull is an episode of one step"""
     difficulty: Difficulty = "uniform"
     """p from U[0, 1]; or from {.1, .9} (easy), {.25, .75} (medium), {.4, .6} (hard)"""
 
@@ -47,7 +47,7 @@ class DependentBandit(Bandit):
 
     @property
     def arms(self) -> int:
-        """Two."""
+        """Two arms."""
         return 2
 
     @property
@@ -57,7 +57,7 @@ class DependentBandit(Bandit):
 
     @property
     def splits_share_tasks(self) -> bool:
-        """Where there are two tasks only."""
+        """True where there are only two tasks."""
         return self.difficulty != "uniform"
 
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
@@ -67,7 +67,7 @@ class DependentBandit(Bandit):
         return p if low is None else torch.where(p < 0.5, low, 1 - low)
 
     def arm_means(self, task: Tensor) -> Tensor:
-        """First p, then 1 - p."""
+        """Payout probabilities p and 1 - p, [L, 2]."""
         return torch.cat([task, 1 - task], 1)
 
     def pay(self, mean: Tensor, generator: Generator) -> Tensor:
@@ -77,16 +77,17 @@ class DependentBandit(Bandit):
     def optimal_return(self) -> float:
         """Expected reward of a whole trial under the exact Bayes optimum.
 
-        Pulls the arm that is expected to pay more, of all numbers of hits after each pull.
+        The optimal policy pulls the arm with the higher posterior mean. Its expected reward is
+        summed over pulls and over the number of hits before each pull.
         """
         posterior = PairPosterior(low=LOW[self.difficulty])
-        value, chance = 0.0, torch.ones(1, dtype=torch.float64)  # of each number of hits
+        value, chance = 0.0, torch.ones(1, dtype=torch.float64)  # probability of each hit count
         for past in range(self.pulls):
             hits = torch.arange(past + 1, dtype=torch.float64)
             p = posterior.expected(hits, past - hits)
             value += float((chance * torch.maximum(p, 1 - p)).sum())
-            nothing = torch.zeros(1, dtype=torch.float64)
-            chance = torch.cat([chance * (1 - p), nothing]) + torch.cat([nothing, chance * p])
+            zero = torch.zeros(1, dtype=torch.float64)
+            chance = torch.cat([chance * (1 - p), zero]) + torch.cat([zero, chance * p])
         return value
 
     def references(self, episodes: int) -> Mapping[str, Reference]:

@@ -1,4 +1,4 @@
-"""Eleven arms of which the last tells where the target is: pulls go in, fixed payouts come out.
+"""Eleven-armed bandits whose last arm reveals the target arm.
 
 Axes: `L` lanes, `N` tasks, `B` copies of each task, `A` arms.
 """
@@ -20,33 +20,33 @@ CANDIDATES = 10
 TARGET_PAYS = 5.0
 OTHERS_PAY = 1.0
 PAYS_PER_INDEX = 0.1
-"""the informative arm pays this much for each place of the target, counted from 1"""
+"""payout of the informative arm per index of the target, counted from 1"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InformativeArmBandit(Bandit):
-    """The last arm pays least, and its payout names the arm that pays most. A task is that arm.
+    """The last arm pays least, but its payout identifies the best arm. A task is the best arm.
 
         payout of the target  = 5
         payout of arm 11      = (index of the target) / 10,   index = 1, ..., 10
         payout of the others  = 1
 
-    Nothing is drawn but the target, so the payout of arm 11 says everything. Whoever asks it first
-    gives up reward now for reward later: an agent that only repeats what has paid never finds it.
-    There are ten tasks, equally likely, and both splits share them: the test split measures
-    adaptation, but not generalisation to unseen tasks. A task counts from 0.
+    Payouts are deterministic given the target, so one pull of arm 11 identifies the task. Pulling
+    it first trades immediate reward for information: an agent that only repeats rewarded actions
+    never learns to. There are ten tasks, equally likely, and both splits share them: the test
+    split measures adaptation, but not generalisation to unseen tasks. Tasks are counted from 0.
 
     Source: Wang et al. 2016, arXiv:1611.05763, section 3.1 (bandits with dependent arms, II).
     """
 
     pulls: int = 5
-    """pulls that a trial lasts, each of them an episode of one step"""
+    """pulls per trial; each pull is an episode of one step"""
 
     splits_share_tasks: ClassVar[bool] = True
 
     @property
     def arms(self) -> int:
-        """Ten that may be the target, and the informative one."""
+        """Ten candidates for the target, and the informative arm."""
         return CANDIDATES + 1
 
     @property
@@ -59,7 +59,7 @@ class InformativeArmBandit(Bandit):
         return torch.randint(CANDIDATES, (num_tasks,), generator=generator, device=generator.device)
 
     def arm_means(self, task: Tensor) -> Tensor:
-        """The payouts themselves: nothing is left to luck."""
+        """The payouts themselves, which are deterministic."""
         arm = torch.arange(self.arms, device=task.device)
         payout = torch.where(arm == task.unsqueeze(1), TARGET_PAYS, OTHERS_PAY)
         payout[:, CANDIDATES] = PAYS_PER_INDEX * (task + 1)
@@ -72,12 +72,12 @@ class InformativeArmBandit(Bandit):
     def optimal_return(self) -> float:
         """Expected reward of a whole trial under the exact Bayes optimum.
 
-            .55 + 5 (pulls - 1)       (1.4 where there is one pull)
+            .55 + 5 (pulls - 1)       (1.4 for a single pull)
 
-        It asks, and then pulls the target. Whoever pulls a candidate first hits it with 1/10 and
-        next with 1/9, so of n >= 2 pulls it earns at most
-        5 n / 10 + (9/10) (1 + 13/9 + 5 (n - 2)) = 5 n - 6.8, and asking earns 5 n - 4.45. The last
-        pull alone is too late to ask: any candidate pays (5 + 9) / 10 then.
+        The optimal policy pulls the informative arm and then the target: 5 n - 4.45 in n pulls.
+        Pulling a candidate first hits the target with probability 1/10, then 1/9, so for n >= 2 it
+        earns at most 5 n / 10 + (9/10) (1 + 13/9 + 5 (n - 2)) = 5 n - 6.8. With one pull left,
+        information has no value, and any candidate pays (5 + 9) / 10 on average.
         """
         if self.pulls == 1:
             return (TARGET_PAYS + (CANDIDATES - 1) * OTHERS_PAY) / CANDIDATES
@@ -85,20 +85,20 @@ class InformativeArmBandit(Bandit):
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random, Thompson sampling, the exact Bayes optimum, the best arm."""
-        optimum = asks_first if episodes > 1 else never_asks
+        optimum = probe_first if episodes > 1 else never_probe
         return references.informative(
-            self.arms, self.arm_means, thompson=never_asks, optimum=optimum
+            self.arms, self.arm_means, thompson=never_probe, optimum=optimum
         )
 
 
-def never_asks(tally: Tensor, generator: Generator) -> Tensor:
-    """Scores [N, B, A] that are highest for the target once it was hit, before for any untried arm.
+def never_probe(tally: Tensor, generator: Generator) -> Tensor:
+    """Scores [N, B, A], highest for an untried candidate until the target is hit, then for it.
 
-    This is Thompson sampling: of arms drawn from the posterior the informative one never is best.
+    This is Thompson sampling: the informative arm is never the best arm of a posterior draw.
 
     Args:
         tally: [N, B, A, 2] total reward and pulls of every arm.
-        generator: draws the order in which candidates are tried.
+        generator: source of the order in which candidates are tried.
     """
     total, pulls = tally[..., :CANDIDATES, :].unbind(-1)
     untried = torch.rand(pulls.shape, generator=generator, device=pulls.device)
@@ -107,14 +107,14 @@ def never_asks(tally: Tensor, generator: Generator) -> Tensor:
     return torch.cat([candidates, torch.full_like(candidates[..., :1], -2.0)], -1)
 
 
-def asks_first(tally: Tensor, generator: Generator) -> Tensor:
-    """Scores [N, B, A] that are highest for the informative arm, and then for the arm it names.
+def probe_first(tally: Tensor, generator: Generator) -> Tensor:
+    """Scores [N, B, A], highest for the informative arm first, then for the arm that it reveals.
 
     Args:
         tally: [N, B, A, 2] total reward and pulls of every arm.
         generator: not used.
     """
     total, pulls = tally[..., CANDIDATES, :].unbind(-1)
-    named = (total / pulls.clamp(min=1) / PAYS_PER_INDEX).round().long() - 1
-    chosen = torch.where(pulls > 0, named, CANDIDATES)
+    revealed = (total / pulls.clamp(min=1) / PAYS_PER_INDEX).round().long() - 1
+    chosen = torch.where(pulls > 0, revealed, CANDIDATES)
     return (torch.arange(CANDIDATES + 1, device=tally.device) == chosen.unsqueeze(-1)).float()

@@ -1,7 +1,7 @@
-"""Multi-armed bandits: payouts of the arms go in, one reward per pull comes out.
+"""Multi-armed bandits with Bernoulli, Gaussian and goal arms.
 
-Axes: `L` lanes, `N` tasks. One pull is one whole episode, and the observation says nothing: all
-that an agent can know is what it remembers of its earlier episodes in the same task.
+Axes: `L` lanes, `N` tasks. One pull is one whole episode, and the observation is constant: an
+agent can only use its memory of earlier episodes in the same task.
 """
 
 from abc import abstractmethod
@@ -26,10 +26,10 @@ from metarl.validation import require_between, require_positive
 
 @dataclass(frozen=True, kw_only=True)
 class Bandit(TaskFamily):
-    """What all bandits share; a kind of bandit adds its tasks, mean payouts and payout noise."""
+    """Base class of bandits; subclasses define tasks, mean payouts and payout noise."""
 
     pulls: int = 10
-    """pulls that a trial lasts, each of them an episode of one step"""
+    """pulls per trial; each pull is an episode of one step"""
 
     can_render: ClassVar[bool] = True
 
@@ -40,11 +40,11 @@ class Bandit(TaskFamily):
     @property
     @abstractmethod
     def arms(self) -> int:
-        """Arms to choose from."""
+        """Number of arms."""
 
     @property
     def observation_space(self) -> spaces.Box:
-        """A constant zero."""
+        """One constant zero."""
         return spaces.Box(0.0, 1.0, (1,), np.float32)
 
     @property
@@ -59,23 +59,23 @@ class Bandit(TaskFamily):
 
     @property
     def trial_episodes(self) -> int:
-        """As many as there are pulls."""
+        """One episode per pull."""
         return self.pulls
 
     @abstractmethod
     def arm_means(self, task: Tensor) -> Tensor:
-        """Expected reward of every arm, [L, arms], in the tasks [L, ...]."""
+        """Expected reward of every arm, [L, arms], in tasks [L, ...]."""
 
     @abstractmethod
     def pay(self, mean: Tensor, generator: Generator) -> Tensor:
-        """Reward [L] of arms with expected rewards `mean` [L]; equal draws whichever is pulled."""
+        """Reward [L] of arms with expected rewards `mean` [L]; draws do not depend on the arm."""
 
     def expected_rewards(self, task: Tensor) -> Tensor:
-        """Those of the arms."""
+        """Expected reward of every arm, [L, arms]."""
         return self.arm_means(task)
 
     def reset(self, task: Tensor, generator: Generator) -> Tensor:
-        """A bandit has no state: zeros [L, 1]."""
+        """Zeros [L, 1]: a bandit has no state."""
         return torch.zeros(len(task), 1, device=task.device)
 
     def observe(self, task: Tensor, state: Tensor) -> Tensor:
@@ -89,10 +89,10 @@ class Bandit(TaskFamily):
         mean = self.arm_means(task).gather(1, action.unsqueeze(1)).squeeze(1)
         return state, self.pay(mean, generator), torch.ones_like(action, dtype=torch.bool)
 
-    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
-        """What the arms pay, how often each has been pulled, and the latest pull."""
+    def render(self, task: Tensor, history: Sequence[RenderFrame]) -> NDArray[np.uint8]:
+        """Mean payout and number of pulls of each arm, and the latest pull."""
         pulls = [
-            Pull(int(moment.action), moment.reward) for moment in life if moment.action is not None
+            Pull(int(frame.action), frame.reward) for frame in history if frame.action is not None
         ]
         counts = np.bincount([pull.arm for pull in pulls], minlength=self.arms)
         return draw_arms(self.arm_means(task)[0].numpy(), counts, pulls[-1] if pulls else None)
@@ -100,9 +100,9 @@ class Bandit(TaskFamily):
 
 @dataclass(frozen=True, kw_only=True)
 class BernoulliBandit(Bandit):
-    """Arms that pay 1 with a probability of their own, else 0. A task is those probabilities.
+    """Each arm pays 1 with a fixed probability, else 0. A task is the vector of probabilities.
 
-    Every probability is drawn from U[0, 1], in both splits: tasks are never drawn twice.
+    Every probability is drawn from U[0, 1] in both splits; tasks never repeat.
     Source: Duan et al. 2016, arXiv:1611.02779, section 3.1.
     """
 
@@ -135,15 +135,15 @@ class BernoulliBandit(Bandit):
         return bayes_optimal_value(self.arms, self.pulls)
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
-        """From random to the best arm; the exact Bayes optimum where it can be computed."""
+        """From random to the best arm, with the exact Bayes optimum where it can be computed."""
         return references.bernoulli(self.arms, episodes, self.arm_means)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianBandit(Bandit):
-    """Arms that pay a mean of their own plus noise of unit variance. A task is those means.
+    """Each arm pays its mean plus noise of unit variance. A task is the vector of means.
 
-    Every mean is drawn from N(0, 1), in both splits: tasks are never drawn twice.
+    Every mean is drawn from N(0, 1) in both splits; tasks never repeat.
     Source: the testbed of Sutton and Barto 2018, section 2.3 (which has 10 arms).
     """
 
@@ -164,11 +164,11 @@ class GaussianBandit(Bandit):
         return task
 
     def pay(self, mean: Tensor, generator: Generator) -> Tensor:
-        """`mean` plus one standard normal number per lane, whichever arm is pulled."""
+        """`mean` plus one standard normal draw per lane, whichever arm is pulled."""
         return mean + torch.randn(mean.shape, generator=generator, device=mean.device)
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
-        """From random to the best arm, all with the prior that tasks are drawn from."""
+        """From random to the best arm; Bayesian policies use the true prior."""
         return references.gaussian(self.arms, self.arm_means)
 
 
@@ -176,11 +176,11 @@ class GaussianBandit(Bandit):
 class GoalBandit(Bandit):
     """One arm, the goal, pays more often than all the others. A task is the index of that arm.
 
-    With `held_out_arms` the goals of the test split never are goals in training: an agent that
-    only learnt where the goal tends to be fails there. With `held_out_arms=0` the finitely many
-    tasks are shared by both splits.
+    With `held_out_arms`, the goals of the test split are never goals in training: an agent that
+    only learnt which arms are likely goals fails there. With `held_out_arms=0` both splits share
+    all tasks.
 
-    Source: no paper; the smallest task in which memory pays.
+    Source: no paper; the smallest task in which memory helps.
     """
 
     arms: int = 5
@@ -190,7 +190,7 @@ class GoalBandit(Bandit):
     p_other: float = 0.1
     """probability that any other arm pays 1"""
     held_out_arms: int = 0
-    """the last so many arms are goals in the test split only"""
+    """this many arms, counted from the last, are goals in the test split only"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -204,7 +204,7 @@ class GoalBandit(Bandit):
         if not 0 <= self.held_out_arms < self.arms:
             raise ConfigError(
                 f"held_out_arms={self.held_out_arms} must lie between 0 and {self.arms - 1}: with "
-                f"arms={self.arms} at least one must be left to be the goal in training."
+                f"arms={self.arms} at least one must remain as a training goal."
             )
 
     @property
@@ -214,7 +214,7 @@ class GoalBandit(Bandit):
 
     @property
     def splits_share_tasks(self) -> bool:
-        """Unless arms are held out."""
+        """True unless arms are held out."""
         return self.held_out_arms == 0
 
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
@@ -240,9 +240,9 @@ class GoalBandit(Bandit):
 
 
 def pay_one_or_nothing(mean: Tensor, generator: Generator) -> Tensor:
-    """1 with probability `mean` [L], else 0; one uniform per lane, whatever `mean` is.
+    """1 with probability `mean` [L], else 0; one uniform draw per lane, whatever `mean` is.
 
-    So policies that are given equal seeds meet common random numbers.
+    Policies with equal seeds therefore get common random numbers.
     """
-    luck = torch.rand(mean.shape, generator=generator, device=mean.device)
-    return (luck < mean).float()
+    uniform = torch.rand(mean.shape, generator=generator, device=mean.device)
+    return (uniform < mean).float()

@@ -1,4 +1,4 @@
-"""Policies for bandits that need no training: a family's tasks go in, floors and ceilings come out.
+"""Reference policies for bandits, from floor to ceiling.
 
 Axes: `N` tasks, `B` copies of each task, `A` arms.
 """
@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from metarl.agent import Policy, PolicyOutput
 from metarl.envs.bandits import arm_scores as scores
-from metarl.envs.bandits.arm_scores import Score, tallied
+from metarl.envs.bandits.arm_scores import Score, updated_tally
 from metarl.envs.bandits.bayes_optimum import BayesOptimal, solvable
 from metarl.envs.bandits.gittins_index import GittinsIndex, tabulable
 from metarl.networks.policies import UniformPolicy
@@ -20,18 +20,18 @@ from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
 EPSILON = 0.1
-"""share of random pulls of the epsilon-greedy references; Sutton and Barto 2018, section 2.3
+"""fraction of random pulls of epsilon-greedy; Sutton and Barto 2018, section 2.3
 
-Duan et al. 2016 take the best of 0, 0.1, ..., 1 for each size of bandit, on the tasks that they
-report. With up to 100 pulls the best of these is 0, which is 'greedy'."""
+Duan et al. 2016 select the best of 0, 0.1, ..., 1 for each size of bandit, on the tasks that they
+report. With up to 100 pulls the best value is 0, which is 'greedy'."""
 BERNOULLI_BOUND_SCALE = 0.2
-"""what the bonus of UCB1 is scaled by where payouts are 0 or 1
+"""scale of the UCB1 bonus where payouts are 0 or 1
 
-Duan et al. 2016 take the best of 0, 0.1, ..., 1 likewise. For 5, 10 and 50 arms this one is best
-at 100 pulls, and not told apart from the best, 0.1, at 10. The 1 of Auer et al. 2002 explores far
-too much in trials this short."""
+Duan et al. 2016 select the best of 0, 0.1, ..., 1 in the same way. For 5, 10 and 50 arms this
+value is best at 100 pulls, and not significantly different from the best, 0.1, at 10. The 1 of
+Auer et al. 2002 explores far too much in trials this short."""
 GAUSSIAN_BOUND_SCALE = 0.5
-"""the same for rewards of unit variance: best at 100 pulls, not told apart from 0.4 at 10"""
+"""the same for rewards of unit variance: best at 100 pulls, not significantly below 0.4 at 10"""
 
 Role: TypeAlias = Literal["floor", "baseline", "ceiling"]
 References: TypeAlias = Mapping[str, Reference]
@@ -40,7 +40,7 @@ ArmMeans: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def bernoulli(arms: int, pulls: int, arm_means: ArmMeans) -> References:
-    """Arms with payout probabilities from U[0, 1]."""
+    """References for arms with payout probabilities from U[0, 1]."""
     mean, draw = scores.beta_mean, scores.beta_draw
     return {
         "random": _random(arms),
@@ -66,7 +66,7 @@ def bernoulli(arms: int, pulls: int, arm_means: ArmMeans) -> References:
 
 
 def gaussian(arms: int, arm_means: ArmMeans) -> References:
-    """Arms with means from N(0, 1), and rewards of unit variance."""
+    """References for arms with means from N(0, 1) and rewards of unit variance."""
     mean, draw = scores.normal_mean, scores.normal_draw
     return {
         "random": _random(arms),
@@ -83,7 +83,7 @@ def gaussian(arms: int, arm_means: ArmMeans) -> References:
 
 
 def goal(arms: int, arm_means: ArmMeans, posterior: scores.GoalPosterior) -> References:
-    """Arms of which one, any of them alike, pays more often than the rest."""
+    """References for arms of which one pays more often; each is equally likely to be that one."""
     return {
         "random": _random(arms),
         "thompson": _scored("Thompson sampling", arms, posterior),
@@ -92,10 +92,10 @@ def goal(arms: int, arm_means: ArmMeans, posterior: scores.GoalPosterior) -> Ref
 
 
 def pair(arm_means: ArmMeans, posterior: scores.PairPosterior) -> References:
-    """Two arms that pay with p and 1 - p.
+    """References for two arms that pay with p and 1 - p.
 
-    Both arms say equally much about p, so nothing is gained by exploring: whoever pulls the arm
-    that is expected to pay more earns as much as anybody can, at every pull.
+    Both arms give the same information about p, so exploration gains nothing: pulling the arm with
+    the higher posterior mean is optimal.
     """
     return {
         "random": _random(2),
@@ -106,7 +106,7 @@ def pair(arm_means: ArmMeans, posterior: scores.PairPosterior) -> References:
 
 
 def informative(arms: int, arm_means: ArmMeans, *, thompson: Score, optimum: Score) -> References:
-    """Arms of which one tells, by its payout, which one pays most."""
+    """References for arms of which one reveals the best arm by its payout."""
     return {
         "random": _random(arms),
         "thompson": _scored("Thompson sampling", arms, thompson),
@@ -131,14 +131,14 @@ def _gittins(arms: int, pulls: int) -> References:
         role="baseline",
         label="Gittins index (finite horizon)",
         build=build,
-        # Where the optimum itself is known it says nothing more; the largest tables take long.
+        # Redundant where the exact optimum is known; the largest tables are slow to compute.
         by_default=pulls <= 200 and not solvable(arms, pulls),
     )
     return {"gittins": reference}
 
 
 def _bayes_optimal(arms: int, pulls: int) -> References:
-    """The ceiling for anybody who does not know the task; empty where it is too large to solve."""
+    """The ceiling for agents that do not know the task; empty if too large to solve."""
     if not solvable(arms, pulls):
         return {}
     reference = Reference(
@@ -150,13 +150,13 @@ def _bayes_optimal(arms: int, pulls: int) -> References:
 
 
 def _random(arms: int) -> Reference:
-    """The floor: pulls any arm."""
+    """The floor: pulls arms uniformly at random."""
     policy = UniformPolicy(spaces.Discrete(arms))
     return Reference(role="floor", label="random", build=lambda _: policy)
 
 
 def _best_arm(arm_means: ArmMeans) -> Reference:
-    """The ceiling for somebody who knows the task."""
+    """The ceiling for agents that know the task."""
     return Reference(
         role="ceiling",
         label="best arm (knows the task)",
@@ -176,9 +176,9 @@ def _scored(
 
 
 class PullsHighest:
-    """Pulls the arm whose tally scores highest; of equals, the first.
+    """Pulls the arm with the highest score; ties go to the first arm.
 
-    Scores may be drawn, but the probability of the arm pulled is not computed: `log_prob` is zero.
+    Scores may be random, but the probability of the pulled arm is not computed: `log_prob` is zero.
     """
 
     def __init__(self, arms: int, score: Score, device: torch.device | str = "cpu") -> None:
@@ -190,7 +190,7 @@ class PullsHighest:
 
     def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
         """The arm with the highest score."""
-        tally = tallied(memory, percept)
+        tally = updated_tally(memory, percept)
         action = self._score(tally, generator).argmax(-1)
         return PolicyOutput(action, torch.zeros_like(percept.previous_reward), tally)
 
@@ -199,11 +199,11 @@ class BestArm:
     """Pulls the arm with the highest mean in every task."""
 
     def __init__(self, means: Tensor) -> None:
-        """Takes the mean reward of every arm of every task, [N, A]."""
+        """`means` [N, A]: mean reward of every arm in every task."""
         self._best = means.argmax(1)
 
     def initial_memory(self, num_tasks: int, copies: int) -> None:
-        """Nothing to remember."""
+        """No memory."""
 
     def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
         """The best arm."""

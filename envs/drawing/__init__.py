@@ -1,1 +1,1 @@
-"""Pens that families draw themselves with."""
+"""Drawing helpers shared by the renderings of the families."""

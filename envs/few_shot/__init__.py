@@ -1,1 +1,1 @@
-"""Few-shot classification and regression as tasks."""
+"""Few-shot classification and few-shot regression."""

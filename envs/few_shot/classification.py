@@ -1,4 +1,4 @@
-"""Learning to name images from a few examples: guesses go in, images and late labels come out.
+"""Few-shot image classification as a task family.
 
 Axes: `L` lanes, `N` tasks, `W` ways (classes of a task), `S` images of an episode, `P` pixels.
 """
@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from metarl.envs.drawing.layout import latest_episode
 from metarl.envs.few_shot import classification_references
-from metarl.envs.few_shot.drawing import Guess, as_image, draw_guesses
+from metarl.envs.few_shot.drawing import LabelledGuess, as_image, draw_guesses
 from metarl.envs.few_shot.images import ImageSet, image_set
 from metarl.errors import ConfigError
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
@@ -24,61 +24,61 @@ from metarl.validation import require_positive
 Rewarded: TypeAlias = Literal["all", "queries"]
 
 
-class Pass(NamedTuple):
-    """One episode: what will be shown, and how far it has come."""
+class ClassificationState(NamedTuple):
+    """The images of an episode, and the current step."""
 
-    image: Tensor  # [L, S] int64, places in the image set
+    image: Tensor  # [L, S] int64, indices into the image set
     label: Tensor  # [L, S] int64, from 0 to W - 1
-    shown: Tensor  # [L] int64, images that were guessed already
-    first_query_right: Tensor  # [L] bool, whether the last guess was that, and was right
+    step: Tensor  # [L] int64, images classified so far
+    first_query_correct: Tensor  # [L] bool, true right after a correct guess of the first query
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotClassification(TaskFamily):
-    """Images are shown one by one, and each shall be named; what the names are must be learnt.
+    """Classify images shown one by one, of classes whose labels are learnt from a few examples.
 
-    First the support: `shots` images of each of `ways` classes, in random order; the true label
-    of each is shown one step after it, together with the next image. Then `queries` more images,
-    each of a class drawn anew, whose labels are never shown. A right guess earns 1, any other
-    nothing. Every episode draws its images anew; no query is an image of the support.
+    The support comes first: `shots` images of each of `ways` classes, in random order, each
+    followed by its true label one step later, together with the next image. Then come `queries`
+    images of independently drawn classes, without labels. A correct guess gives reward 1, any other
+    guess 0. Every episode draws new images; no query is an image of the support.
 
-    A task is `ways` classes in the order of their labels, so it says which classes are met and
-    how their names are permuted, but not which images: another episode of it shows others of the
-    same classes. One episode is a whole trial for who learns in memory; an agent that adapts its
-    parameters learns from its rewards in many of them, because without memory the label that
-    arrives with the next image is of no use. Classes of the test split are never met in training.
+    A task is `ways` classes in the order of their labels. It determines the classes and their
+    labels, but not the images, which differ between episodes. For an agent with memory one episode
+    is a whole trial. An agent that adapts its parameters learns from the rewards of many episodes,
+    because without memory it cannot use a label that arrives with the next image. Classes of the
+    test split never occur in training.
 
-    The observation is the image, flattened, in [0, 1]; the label of the image before, one-hot,
-    zeros where none is shown; and whether this image is a query. Behind the last query it shows
-    no image.
+    The observation is the flattened image, in [0, 1]; the label of the previous image, one-hot, or
+    zeros where none is shown; and whether this image is a query. After the last query the image is
+    zero.
 
-    Nobody can know the name of a class before it was shown: who recognises classes perfectly,
-    and guesses a label not seen yet when a class is new, expects
+    The label of a class is unknown before it was shown. A policy that recognises classes perfectly
+    and guesses an unseen label for every new class has an expected number of
 
         1 + 1/2 + ... + 1/ways + ways (shots - 1) + queries
 
-    right guesses in the first episode. The rewards of queries tell which guesses were right, so
-    queries behind the first are slightly easier; `success` is that of the first query alone.
+    correct guesses in the first episode. Rewards of queries reveal whether guesses were correct, so
+    later queries are slightly easier; `success` is therefore that of the first query alone.
 
-    Source: Santoro et al. 2016, arXiv:1605.06065, section 3.1 (label one step late, labels
-    permuted anew for every episode); support before queries as in Mishra et al. 2018 (SNAIL),
-    arXiv:1707.03141, section 5.1, with rewards instead of a supervised loss.
+    Source: Santoro et al. 2016, arXiv:1605.06065, section 3.1 (label one step late, labels permuted
+    in every episode); support before queries as in Mishra et al. 2018 (SNAIL), arXiv:1707.03141,
+    section 5.1, with rewards instead of a supervised loss.
     """
 
     images: str = "glyphs"
-    """glyphs (drawn strokes), digits (scikit-learn's), a name registered, or a path of an .npz"""
+    """glyphs (drawn strokes), digits (from scikit-learn), a registered name, or an .npz path"""
     ways: int = 5
-    """classes of a task"""
+    """number of classes of a task"""
     shots: int = 1
-    """labelled images of each class"""
+    """labelled images per class"""
     queries: int = 5
-    """images to be named without being told whether their label was right, but for the reward"""
+    """images whose label is not shown"""
     rewarded: Rewarded = "all"
-    """which right guesses earn 1: all, or those of queries only"""
+    """correct guesses that give reward 1: all, or those of queries only"""
 
     defines_success: ClassVar[bool] = True
     can_render: ClassVar[bool] = True
-    # Images of the task's classes are seen; what these are called is not.
+    # Observations show images of the task's classes, though not their labels.
     task_is_observable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -89,19 +89,18 @@ class FewShotClassification(TaskFamily):
                 f"rewarded={self.rewarded!r} must be one of {', '.join(get_args(Rewarded))}."
             )
         data = image_set(self.images)
-        held = min(len(data.train_classes), len(data.test_classes))
-        if self.ways > held:
+        available = min(len(data.train_classes), len(data.test_classes))
+        if self.ways > available:
             raise ConfigError(
-                f"ways={self.ways} must not exceed {held}: of {self.images!r} "
-                f"{len(data.train_classes)} classes are for training and "
-                f"{len(data.test_classes)} for the test, which `test_classes` of "
-                "`register_images` decides."
+                f"ways={self.ways} must not exceed {available}: {self.images!r} has "
+                f"{len(data.train_classes)} classes for training and {len(data.test_classes)} for "
+                "the test. `test_classes` of `register_images` sets this split."
             )
         fewest = int(data.count.min())
         if self.shots >= fewest:
             raise ConfigError(
                 f"shots={self.shots} must be below {fewest}, the images of the smallest class of "
-                f"{self.images!r}: one must be left for a query."
+                f"{self.images!r}: one must remain for a query."
             )
 
     @property
@@ -111,114 +110,114 @@ class FewShotClassification(TaskFamily):
 
     @property
     def observation_space(self) -> spaces.Box:
-        """Pixels, the label before, and whether this image is a query."""
+        """Pixels, the previous label, and whether this image is a query."""
         size = image_set(self.images).pixels.shape[1] + self.ways + 1
         return spaces.Box(0.0, 1.0, (size,), np.float32)
 
     @property
     def action_space(self) -> spaces.Discrete:
-        """The label guessed."""
+        """The guessed label."""
         return spaces.Discrete(self.ways)
 
     @property
     def task_space(self) -> spaces.Box:
-        """The class that each label stands for, as its number in the whole image set."""
+        """The class of each label, as its index in the image set."""
         last = len(image_set(self.images).count) - 1
         return spaces.Box(0, last, (self.ways,), np.int64)
 
     @property
     def episode_steps(self) -> int:
-        """One for each image."""
+        """One per image."""
         return self.support + self.queries
 
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
-        """Classes [N, W] of the split, none twice in a task, every order as likely as any."""
+        """Classes [N, W] of the split, distinct within a task and in uniformly random order."""
         classes = self._data(generator.device).classes(split)
-        luck = torch.rand(num_tasks, len(classes), generator=generator, device=generator.device)
-        return classes[luck.argsort(1)[:, : self.ways]]
+        uniform = torch.rand(num_tasks, len(classes), generator=generator, device=generator.device)
+        return classes[uniform.argsort(1)[:, : self.ways]]
 
-    def reset(self, task: Tensor, generator: Generator) -> Pass:
+    def reset(self, task: Tensor, generator: Generator) -> ClassificationState:
         """Draws the images of an episode."""
         lanes, device = len(task), task.device
         data = self._data(device)
-        label, rank = self._places(data.count[task], generator)
-        # The images of each class in random order, those behind the class's last one at the end.
-        most = int(data.count.max())
-        luck = torch.rand(lanes, self.ways, most, generator=generator, device=device)
-        missing = torch.arange(most, device=device) >= data.count[task].unsqueeze(2)
-        order = luck.masked_fill(missing, 2.0).argsort(2).flatten(1)
-        image = data.first[task].gather(1, label) + order.gather(1, label * most + rank)
-        return Pass(
+        label, rank = self._label_sequence(data.count[task], generator)
+        # A random order of the images of each class; smaller classes have their padding at the end.
+        largest = int(data.count.max())
+        uniform = torch.rand(lanes, self.ways, largest, generator=generator, device=device)
+        padding = torch.arange(largest, device=device) >= data.count[task].unsqueeze(2)
+        order = uniform.masked_fill(padding, 2.0).argsort(2).flatten(1)
+        image = data.first[task].gather(1, label) + order.gather(1, label * largest + rank)
+        return ClassificationState(
             image=image,
             label=label,
-            shown=torch.zeros(lanes, dtype=torch.int64, device=device),
-            first_query_right=torch.zeros(lanes, dtype=torch.bool, device=device),
+            step=torch.zeros(lanes, dtype=torch.int64, device=device),
+            first_query_correct=torch.zeros(lanes, dtype=torch.bool, device=device),
         )
 
-    def _places(self, count: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Which class each step shows, and which of its images in order, both [L, S].
+    def _label_sequence(self, count: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Label of each step, and rank of its image within the class, both [L, S].
 
-        Queries of one class show different images as long as there are any; `count` is [L, W].
+        Queries of one class show different images until all are used; `count` is [L, W].
         """
         lanes, device = len(count), count.device
-        luck = torch.rand(lanes, self.support, generator=generator, device=device)
-        place = luck.argsort(1)
+        uniform = torch.rand(lanes, self.support, generator=generator, device=device)
+        position = uniform.argsort(1)
         query = torch.randint(self.ways, (lanes, self.queries), generator=generator, device=device)
         earlier = (query.unsqueeze(2) == query.unsqueeze(1)).tril(-1).sum(2)
         rank = self.shots + earlier % (count.gather(1, query) - self.shots)
         return (
-            torch.cat((place // self.shots, query), 1),
-            torch.cat((place % self.shots, rank), 1),
+            torch.cat((position // self.shots, query), 1),
+            torch.cat((position % self.shots, rank), 1),
         )
 
-    def observe(self, task: Tensor, state: Pass) -> Tensor:
-        """See the class."""
-        shown = state.shown.unsqueeze(1)
-        now = shown.clamp_max(self.episode_steps - 1)
-        pixels = self._data(task.device).pixels[state.image.gather(1, now).squeeze(1)]
-        before = state.label.gather(1, (shown - 1).clamp_min(0))
-        told = (shown > 0) & (shown <= self.support)
-        label = (torch.arange(self.ways, device=task.device) == before) & told
-        query = shown >= self.support
-        return torch.cat((pixels * (shown < self.episode_steps), label.float(), query.float()), 1)
+    def observe(self, task: Tensor, state: ClassificationState) -> Tensor:
+        """Image, previous label and query flag, [L, P + W + 1]; see the class."""
+        step = state.step.unsqueeze(1)
+        index = step.clamp_max(self.episode_steps - 1)
+        pixels = self._data(task.device).pixels[state.image.gather(1, index).squeeze(1)]
+        previous = state.label.gather(1, (step - 1).clamp_min(0))
+        label_shown = (step > 0) & (step <= self.support)
+        label = (torch.arange(self.ways, device=task.device) == previous) & label_shown
+        query = step >= self.support
+        return torch.cat((pixels * (step < self.episode_steps), label.float(), query.float()), 1)
 
     def step(
-        self, task: Tensor, state: Pass, action: Tensor, generator: Generator
-    ) -> tuple[Pass, Tensor, Tensor]:
-        """Judges the guess; the last query ends the episode."""
-        label = state.label.gather(1, state.shown.unsqueeze(1)).squeeze(1)
-        right = action == label
+        self, task: Tensor, state: ClassificationState, action: Tensor, generator: Generator
+    ) -> tuple[ClassificationState, Tensor, Tensor]:
+        """Rewards the guess; the episode terminates after the last query."""
+        label = state.label.gather(1, state.step.unsqueeze(1)).squeeze(1)
+        correct = action == label
         after = state._replace(
-            shown=state.shown + 1, first_query_right=right & (state.shown == self.support)
+            step=state.step + 1, first_query_correct=correct & (state.step == self.support)
         )
-        counts = right & (state.shown >= self.support) if self.rewarded == "queries" else right
-        return after, counts.float(), after.shown == self.episode_steps
+        rewarded = correct & (state.step >= self.support) if self.rewarded == "queries" else correct
+        return after, rewarded.float(), after.step == self.episode_steps
 
-    def success(self, task: Tensor, state: Pass) -> Tensor:
-        """Whether the first query was named right just now; so an episode's success is its."""
-        return state.first_query_right
+    def success(self, task: Tensor, state: ClassificationState) -> Tensor:
+        """Whether the latest guess was a correct one of the first query."""
+        return state.first_query_correct
 
-    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
-        """The image shown, and those of this episode before it with what they were called."""
-        state: Pass = life[-1].state
+    def render(self, task: Tensor, history: Sequence[RenderFrame]) -> NDArray[np.uint8]:
+        """The current image, and the earlier images of this episode with their guesses."""
+        state: ClassificationState = history[-1].state
         pixels, label = self._data(task.device).pixels[state.image[0]], state.label[0].tolist()
         images = [as_image(image.numpy()) for image in pixels]
         guesses = []
-        for moment in latest_episode(life):
-            if moment.action is not None:
-                place = int(moment.state.shown) - 1
-                guesses.append(Guess(images[place], int(moment.action), label[place]))
-        shown = int(state.shown)
-        if shown == self.episode_steps:
+        for frame in latest_episode(history):
+            if frame.action is not None:
+                index = int(frame.state.step) - 1
+                guesses.append(LabelledGuess(images[index], int(frame.action), label[index]))
+        step = int(state.step)
+        if step == self.episode_steps:
             blank = np.zeros_like(images[0])
-            return draw_guesses(blank, "no image is left", guesses, self.episode_steps)
-        support = shown < self.support
-        number, of = (shown, self.support) if support else (shown - self.support, self.queries)
-        words = f"{'support' if support else 'query'} {number + 1} of {of}, label {label[shown]}"
-        return draw_guesses(images[shown], words, guesses, self.episode_steps)
+            return draw_guesses(blank, "end of episode", guesses, self.episode_steps)
+        support = step < self.support
+        number, of = (step, self.support) if support else (step - self.support, self.queries)
+        caption = f"{'support' if support else 'query'} {number + 1} of {of}, label {label[step]}"
+        return draw_guesses(images[step], caption, guesses, self.episode_steps)
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
-        """Random, nearest prototype, who recognises every class, and who knows the labels."""
+        """Random, nearest prototype, perfect recognition of classes, and known labels."""
         return classification_references.references(self.ways, self.shots, self._data)
 
     def _data(self, device: torch.device) -> ImageSet:

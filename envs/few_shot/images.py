@@ -1,4 +1,4 @@
-"""Names of data sets go in, images sorted by class come out, training classes apart from others.
+"""Image sets for few-shot classification, sorted by class and split into train and test classes.
 
 Axes: `I` images, `P` pixels of one, `C` classes.
 """
@@ -21,29 +21,29 @@ from metarl.tasks.family import Split
 
 CPU = torch.device("cpu")
 TEST_SHARE = 0.25
-"""share of the classes that are held out where nobody says which"""
+"""share of the classes that is held out by default"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageSet:
-    """Images sorted by class; a class has a number from 0 on, in the order of the labels."""
+    """Images sorted by class; classes are numbered from 0 in the order of their labels."""
 
     pixels: Tensor  # [I, P] float32 in [0, 1]
     class_of: Tensor  # [I] int64
     first: Tensor  # [C] int64, the first image of each class
     count: Tensor  # [C] int64, images of each class
-    train_classes: Tensor  # int64, and no class is in both
+    train_classes: Tensor  # int64, disjoint from the test classes
     test_classes: Tensor  # int64
-    key: Tensor  # [P] float64, a direction in which no two images fall together
+    key: Tensor  # [P] float64, a projection that maps no two images to one value
     sorted_keys: Tensor  # [I] float64, ascending
-    sorted_images: Tensor  # [I] int64, whose keys these are
+    sorted_images: Tensor  # [I] int64, the images of these keys
 
     def classes(self, split: Split) -> Tensor:
-        """Class numbers of a split."""
+        """Classes of a split."""
         return self.train_classes if split == "train" else self.test_classes
 
     def recognise(self, pixels: Tensor) -> Tensor:
-        """Class number [...] of images of this very set, [..., P]; of others, anything."""
+        """Class [...] of images [..., P] of this set; arbitrary for other images."""
         key = pixels.to(torch.float64) @ self.key
         above = torch.searchsorted(self.sorted_keys, key).clamp(1, len(self.sorted_keys) - 1)
         nearer_below = key - self.sorted_keys[above - 1] < self.sorted_keys[above] - key
@@ -62,37 +62,37 @@ def register_images(
 ) -> None:
     """Makes `FewShotClassification(images=name)` draw its tasks from these images.
 
-    A run folder keeps the name only: to load the run elsewhere, register the same images first,
-    or save them with `numpy.savez(path, images=..., labels=..., test_classes=...)` and name that
-    file instead.
+    A run folder stores the name only. To load the run in another process, register the same images
+    first, or save them with `numpy.savez(path, images=..., labels=..., test_classes=...)` and use
+    that path as the name.
 
     Args:
-        name: not taken yet, and no path of an `.npz` file.
-        images: [I, ...] whole numbers from 0 to the largest of their type (255 for uint8), or
-            floats in [0, 1]; they are flattened.
+        name: a new name, not the path of an `.npz` file.
+        images: [I, ...] integers from 0 to the maximum of their type (255 for uint8), or floats in
+            [0, 1]; they are flattened.
         labels: [I], anything that NumPy can sort.
-        test_classes: labels of the classes that are never met in training; by default the last
-            quarter of them in sorted order.
+        test_classes: labels of the classes that never occur in training; by default the last
+            quarter of the classes in sorted order.
 
     Raises:
-        ConfigError: the name is taken, or the arrays are not such images and labels.
+        ConfigError: the name is taken, or the arrays are not valid images and labels.
     """
     if name in (*_built_in(), *_registered) or name.endswith(".npz"):
         raise ConfigError(
-            f"Images cannot be registered as {name!r}: the name is taken, or is that of a file. "
-            "Choose another."
+            f"Images cannot be registered as {name!r}: the name is taken, or is a file path. "
+            "Choose another name."
         )
     _registered[name] = sorted_by_class(images, labels, test_classes)
 
 
 def image_set(name: str, device: torch.device = CPU) -> ImageSet:
-    """The images of this name: built in, registered, or a path that ends in `.npz`.
+    """The images of this name: built in, registered, or the path of an `.npz` file.
 
     Raises:
-        ConfigError: there are none, or what the file holds is not such images.
+        ConfigError: the name is unknown, or the file does not hold valid images.
     """
     if device.type != "cpu":
-        return _moved(image_set(name), device)
+        return _on_device(image_set(name), device)
     if name in _registered:
         return _registered[name]
     if name.endswith(".npz"):
@@ -109,14 +109,14 @@ def image_set(name: str, device: torch.device = CPU) -> ImageSet:
 
 
 @lru_cache(maxsize=8)
-def _moved(data: ImageSet, device: torch.device) -> ImageSet:
+def _on_device(data: ImageSet, device: torch.device) -> ImageSet:
     return ImageSet(**{name: value.to(device) for name, value in vars(data).items()})
 
 
 def sorted_by_class(
     images: ArrayLike, labels: ArrayLike, test_classes: Sequence[Any] | None
 ) -> ImageSet:
-    """What `register_images` is given, checked and sorted. Raises `ConfigError`."""
+    """The arguments of `register_images`, validated and sorted. Raises `ConfigError`."""
     pixels, names = _pixels(np.asarray(images)), np.asarray(labels)
     if names.shape != pixels.shape[:1] or not len(names):
         raise ConfigError(
@@ -126,7 +126,7 @@ def sorted_by_class(
     classes, class_of, count = np.unique(names, return_inverse=True, return_counts=True)
     held_out = _held_out(classes, test_classes)
     order = np.argsort(class_of, kind="stable")
-    # A fixed direction of our own: it only tells images apart, and nothing random depends on it.
+    # A fixed seed: the projection only identifies images, and no random draw depends on it.
     key = np.random.default_rng(0).standard_normal(pixels.shape[1])
     keys = pixels[order].astype(np.float64) @ key
     by_key = np.argsort(keys)
@@ -146,29 +146,31 @@ def sorted_by_class(
 def _pixels(images: NDArray[Any]) -> NDArray[np.float32]:
     """[I, ...] -> [I, P] in [0, 1]."""
     if images.ndim < 2 or not images.size:
-        raise ConfigError(f"Images must be [I, ...], one row each; got shape {list(images.shape)}.")
+        raise ConfigError(
+            f"Images must be [I, ...], one row per image; got shape {list(images.shape)}."
+        )
     flat = images.reshape(len(images), -1)
     if np.issubdtype(flat.dtype, np.integer):
         flat = flat / np.float64(np.iinfo(flat.dtype).max)
     elif not (np.issubdtype(flat.dtype, np.floating) or flat.dtype == bool):
         raise ConfigError(f"Images must be numbers; got {flat.dtype}.")
-    if not (np.min(flat) >= 0 and np.max(flat) <= 1):  # NaN is not
+    if not (np.min(flat) >= 0 and np.max(flat) <= 1):  # false for NaN
         raise ConfigError(
-            f"Pixels must lie in [0, 1], or be unsigned whole numbers; got {np.min(flat)} to "
+            f"Pixels must lie in [0, 1], or be unsigned integers; got {np.min(flat)} to "
             f"{np.max(flat)}. Scale them first."
         )
     return np.ascontiguousarray(flat, dtype=np.float32)
 
 
 def _held_out(classes: NDArray[Any], test_classes: Sequence[Any] | None) -> NDArray[np.bool_]:
-    """[C] whether a class is in the test split."""
+    """Whether each class is in the test split, [C]."""
     if test_classes is None:
         return np.arange(len(classes)) >= len(classes) - round(TEST_SHARE * len(classes))
     wanted = np.asarray(test_classes)
     missing = wanted[~np.isin(wanted, classes)].tolist()
     if missing:
         raise ConfigError(
-            f"The test class {missing[0]!r} has no image; classes are labels that occur."
+            f"The test class {missing[0]!r} has no image; test classes must occur in the labels."
         )
     return np.isin(classes, wanted)
 
@@ -185,13 +187,13 @@ def _glyphs() -> ImageSet:
 
 @lru_cache
 def _digits() -> ImageSet:
-    """1797 handwritten digits of 8 x 8 pixels, from 0 to 16; training meets 0 to 4 only."""
+    """1797 handwritten digits of 8 x 8 pixels, from 0 to 16; classes 0 to 4 are for training."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ConfigError(
             "The images 'digits' come with scikit-learn, which is not installed: "
-            "pip install 'metarl-suite[few-shot]'. Or take images='glyphs'."
+            "pip install 'metarl-suite[few-shot]'. Or use images='glyphs'."
         ) from error
     images, labels = load_digits(return_X_y=True)
     return sorted_by_class(images / 16, labels, range(5, 10))
@@ -200,14 +202,14 @@ def _digits() -> ImageSet:
 @lru_cache(maxsize=8)
 def _read(path: Path) -> ImageSet:
     try:
-        # Arrays of objects are refused: unpickling them could run any code.
+        # Object arrays are rejected: unpickling them could run arbitrary code.
         with np.load(path, allow_pickle=False) as arrays:
-            held = {name: arrays[name] for name in arrays.files}
+            stored = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError) as error:
         raise ConfigError(f"The images {str(path)!r} cannot be read: {error}.") from error
-    if not {"images", "labels"} <= set(held):
+    if not {"images", "labels"} <= set(stored):
         raise ConfigError(
-            f"{path} must hold the arrays images and labels, and may hold test_classes; it holds "
-            f"{', '.join(held) or 'nothing'}."
+            f"{path} must hold the arrays images and labels, and may hold test_classes; got "
+            f"{', '.join(stored) or 'no arrays'}."
         )
-    return sorted_by_class(held["images"], held["labels"], held.get("test_classes"))
+    return sorted_by_class(stored["images"], stored["labels"], stored.get("test_classes"))

@@ -1,4 +1,4 @@
-"""Few-shot regression of sine waves: predictions go in, points and late values come out.
+"""Few-shot regression of sine waves as a task family.
 
 Axes: `L` lanes, `N` tasks, `S` points of an episode.
 """
@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.few_shot import sinusoid_references
-from metarl.envs.few_shot.drawing import Answer, draw_curve
+from metarl.envs.few_shot.drawing import Prediction, draw_curve
 from metarl.errors import ConfigError
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
@@ -28,45 +28,45 @@ RANGES: Mapping[str, tuple[tuple[float, float], ...]] = {
     "maml": ((0.1, 5.0), (1.0, 1.0), (0.0, pi)),
     "meta-sgd": ((0.1, 5.0), (0.8, 1.2), (0.0, pi)),
 }
-"""bounds of amplitude, frequency and phase, each uniform between them
+"""bounds of the uniform distributions of amplitude, frequency and phase
 
 Finn et al. 2017, arXiv:1703.03400, section 5.1; Li et al. 2017, arXiv:1707.09835, section 4.1."""
-FARTHEST = 5.0
-"""points lie within this distance of zero; so do values, because no amplitude is larger"""
+LIMIT = 5.0
+"""largest absolute value of points, and of wave values, because it is the largest amplitude"""
 
 
-class Points(NamedTuple):
-    """One episode: the points that will be asked for, and how many were."""
+class SinusoidState(NamedTuple):
+    """The points of an episode, and the current step."""
 
     x: Tensor  # [L, S] float32
-    asked: Tensor  # [L] int64
+    step: Tensor  # [L] int64, points predicted so far
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sinusoid(TaskFamily):
-    """A point x is shown and the value of a sine wave there shall be predicted.
+    """Predict the value of an unknown sine wave at points x shown one by one.
 
         y(x)      = amplitude * sin(frequency * x + phase),   x drawn from U[-5, 5]
         reward[t] = -(clip(action[t], -5, 5) - y(x[t]))^2
 
-    A task is amplitude, frequency and phase, drawn alike in both splits: tasks are never drawn
-    twice. First come `shots` points, whose true value is shown one step later, together with the
-    next point; then `queries` points whose value is not shown. Every episode draws other points.
+    A task is amplitude, frequency and phase. Both splits draw them from the same distribution, so
+    no task occurs twice. First come `shots` points, whose true value is shown one step later,
+    together with the next point; then `queries` points, whose value is not shown. Every episode
+    draws new points.
 
-    The observation is x, the true value of the point before (zero where none is shown), whether
-    one is shown, and whether this point is a query. Where no point is left, x is zero.
+    The observation is x, the true value at the previous point (zero where none is shown), whether
+    one is shown, and whether this point is a query. After the last point x is zero.
 
-    The published tasks are supervised: a gradient step sees the true values. Here an agent that
-    adapts its parameters learns from rewards, which say how far off a prediction was, but not to
-    which side; so its errors are not comparable with published ones. An agent with memory reads
-    the values as they are shown. With `show_values=False` it has its own predictions and
-    rewards alone, and all agents learn from the same.
+    The published tasks are supervised: gradient steps use the true values. Here an agent that
+    adapts its parameters learns from rewards, which reveal the size of an error but not its sign,
+    so its errors are not comparable with published ones. An agent with memory observes the true
+    values. With `show_values=False` all agents learn from rewards only.
 
-    Rewards of queries say something about their values, too. It matters little: with the ranges
-    of MAML two points tell the whole wave.
+    Rewards of queries reveal something about their values, too. The effect is small: with the
+    ranges of MAML two points determine the wave.
 
     Sources: Finn et al. 2017 (MAML), arXiv:1703.03400, section 5.1; Li et al. 2017 (Meta-SGD),
-    arXiv:1707.09835, section 4.1. Shown point by point as in Santoro et al. 2016,
+    arXiv:1707.09835, section 4.1. Points are shown one by one as in Santoro et al. 2016,
     arXiv:1605.06065.
     """
 
@@ -75,11 +75,11 @@ class Sinusoid(TaskFamily):
     shots: int = 10
     """points whose value is shown one step later"""
     queries: int = 10
-    """points behind them, whose value is not shown"""
+    """points after the shots, whose value is not shown"""
     rewarded: Rewarded = "all"
-    """which predictions cost their squared error: all, or those of queries only"""
+    """predictions whose squared error is penalised: all, or those of queries only"""
     show_values: bool = True
-    """show the true values of the shots; otherwise rewards alone tell"""
+    """whether the true values of the shots are observed"""
 
     can_render: ClassVar[bool] = True
 
@@ -95,15 +95,14 @@ class Sinusoid(TaskFamily):
 
     @property
     def observation_space(self) -> spaces.Box:
-        """The point, the value before, whether one is shown, whether this is a query."""
-        far = FARTHEST
-        low, high = np.array([[-far, -far, 0, 0], [far, far, 1, 1]], dtype=np.float32)
+        """The point, the previous value, whether it is shown, whether this is a query."""
+        low, high = np.array([[-LIMIT, -LIMIT, 0, 0], [LIMIT, LIMIT, 1, 1]], dtype=np.float32)
         return spaces.Box(low, high, (4,), np.float32)
 
     @property
     def action_space(self) -> spaces.Box:
-        """The value predicted; others are clipped."""
-        return spaces.Box(-FARTHEST, FARTHEST, (1,), np.float32)
+        """The predicted value; larger ones are clipped."""
+        return spaces.Box(-LIMIT, LIMIT, (1,), np.float32)
 
     @property
     def task_space(self) -> spaces.Box:
@@ -113,80 +112,80 @@ class Sinusoid(TaskFamily):
 
     @property
     def episode_steps(self) -> int:
-        """One for each point."""
+        """One per point."""
         return self.shots + self.queries
 
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
         """Amplitudes, frequencies and phases, [N, 3]."""
         unit = torch.rand(num_tasks, 3, generator=generator, device=generator.device)
         low, high = torch.tensor(RANGES[self.ranges], device=generator.device).T
-        return torch.minimum(low + (high - low) * unit, high)  # rounding could pass it
+        return torch.minimum(low + (high - low) * unit, high)  # rounding could exceed it
 
-    def reset(self, task: Tensor, generator: Generator) -> Points:
+    def reset(self, task: Tensor, generator: Generator) -> SinusoidState:
         """Draws the points of an episode."""
         unit = torch.rand(len(task), self.episode_steps, generator=generator, device=task.device)
-        asked = torch.zeros(len(task), dtype=torch.int64, device=task.device)
-        return Points(x=FARTHEST * (2 * unit - 1), asked=asked)
+        step = torch.zeros(len(task), dtype=torch.int64, device=task.device)
+        return SinusoidState(x=LIMIT * (2 * unit - 1), step=step)
 
-    def observe(self, task: Tensor, state: Points) -> Tensor:
-        """See the class."""
-        asked = state.asked.unsqueeze(1)
-        x = state.x.gather(1, asked.clamp_max(self.episode_steps - 1))
-        before = sine_wave(task.unsqueeze(1), state.x.gather(1, (asked - 1).clamp_min(0)))
-        told = (asked > 0) & (asked <= self.shots) & self.show_values
-        # Where nothing is told, what is multiplied is finite: nothing of it shines through.
-        columns = (x * (asked < self.episode_steps), before * told, told, asked >= self.shots)
+    def observe(self, task: Tensor, state: SinusoidState) -> Tensor:
+        """Point, previous value, value flag and query flag, [L, 4]; see the class."""
+        step = state.step.unsqueeze(1)
+        x = state.x.gather(1, step.clamp_max(self.episode_steps - 1))
+        previous = sine_wave(task.unsqueeze(1), state.x.gather(1, (step - 1).clamp_min(0)))
+        shown = (step > 0) & (step <= self.shots) & self.show_values
+        # Hidden values are finite, so that multiplying them by zero hides them completely.
+        columns = (x * (step < self.episode_steps), previous * shown, shown, step >= self.shots)
         return torch.cat([column.to(torch.float32) for column in columns], 1)
 
     def step(
-        self, task: Tensor, state: Points, action: Tensor, generator: Generator
-    ) -> tuple[Points, Tensor, Tensor]:
-        """Minus the squared error; the last query ends the episode."""
-        prediction = action.squeeze(1).clamp(-FARTHEST, FARTHEST)
-        # Clipping alone would turn the infinite action of a policy that diverged into a good one.
+        self, task: Tensor, state: SinusoidState, action: Tensor, generator: Generator
+    ) -> tuple[SinusoidState, Tensor, Tensor]:
+        """Minus the squared error; the episode terminates after the last query."""
+        prediction = action.squeeze(1).clamp(-LIMIT, LIMIT)
+        # Clipping alone would turn the infinite action of a diverged policy into a valid one.
         prediction = torch.where(action.squeeze(1).isfinite(), prediction, torch.nan)
-        y = sine_wave(task, state.x.gather(1, state.asked.unsqueeze(1)).squeeze(1))
+        y = sine_wave(task, state.x.gather(1, state.step.unsqueeze(1)).squeeze(1))
         reward = -(prediction - y).square()
         if self.rewarded == "queries":
-            reward = torch.where(state.asked >= self.shots, reward, 0.0)
-        after = state._replace(asked=state.asked + 1)
-        return after, reward, after.asked == self.episode_steps
+            reward = torch.where(state.step >= self.shots, reward, 0.0)
+        after = state._replace(step=state.step + 1)
+        return after, reward, after.step == self.episode_steps
 
-    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
-        """The wave, the point asked for, and the predictions of this episode beside the truth."""
-        state: Points = life[-1].state
+    def render(self, task: Tensor, history: Sequence[RenderFrame]) -> NDArray[np.uint8]:
+        """The wave, the current point, and the predictions of this episode with true values."""
+        state: SinusoidState = history[-1].state
         y = sine_wave(task, state.x)[0]
-        answers = []
-        episode = latest_episode(life)
-        for moment in episode:
-            if moment.action is not None:
-                place = int(moment.state.asked) - 1
-                said = float(moment.action.clamp(-FARTHEST, FARTHEST))
-                answers.append(Answer(float(state.x[0, place]), float(y[place]), said))
-        asked = int(state.asked)
-        at = torch.linspace(-FARTHEST, FARTHEST, 201)
-        far = 1.05 * FARTHEST
-        picture = draw_curve(
-            torch.stack((at, sine_wave(task, at)), 1).tolist(),
-            answers,
-            float(state.x[0, asked]) if asked < self.episode_steps else None,
-            (-far, -far),
-            (far, far),
+        predictions = []
+        episode = latest_episode(history)
+        for frame in episode:
+            if frame.action is not None:
+                index = int(frame.state.step) - 1
+                predicted = float(frame.action.clamp(-LIMIT, LIMIT))
+                predictions.append(Prediction(float(state.x[0, index]), float(y[index]), predicted))
+        step = int(state.step)
+        x = torch.linspace(-LIMIT, LIMIT, 201)
+        edge = 1.05 * LIMIT
+        image = draw_curve(
+            torch.stack((x, sine_wave(task, x)), 1).tolist(),
+            predictions,
+            float(state.x[0, step]) if step < self.episode_steps else None,
+            (-edge, -edge),
+            (edge, edge),
         )
         return captioned(
-            picture,
+            image,
             progress(episode, self.episode_steps),
-            "blue: predictions, hollow: true values, line: asked for now",
+            "blue: predictions, hollow: true values, line: current x",
         )
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
-        """Floors that never learn, a Bayesian fit where values are shown, and an oracle."""
+        """Floors without learning, a Bayesian fit where values are shown, and an oracle."""
         return sinusoid_references.references(
             self.action_space, RANGES[self.ranges], learns=self.show_values
         )
 
 
 def sine_wave(task: Tensor, x: Tensor) -> Tensor:
-    """Value at points: tasks [..., 3] and points [...] -> amplitude sin(frequency x + phase)."""
+    """Values at points: tasks [..., 3] and points [...] -> amplitude sin(frequency x + phase)."""
     amplitude, frequency, phase = task.unbind(-1)
     return amplitude * torch.sin(frequency * x + phase)

@@ -1,6 +1,6 @@
-"""Predictors of sine waves that need no training: points and values go in, predictions come out.
+"""Reference policies for the regression of sine waves.
 
-Axes: `N` tasks, `B` copies of each, `F` frequencies; a wave of known frequency has two weights.
+Axes: `N` tasks, `B` copies of each, `F` frequencies, each with two regression weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,16 @@ from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
 FREQUENCIES = 41
-"""frequencies that the Bayesian fit keeps apart where the frequency is not known"""
+"""candidate frequencies of the Bayesian fit where the frequency is unknown"""
 
 Bounds = Sequence[tuple[float, float]]
-"""of amplitude, frequency and phase"""
+"""bounds of amplitude, frequency and phase"""
 
 
 def references(
     action_space: spaces.Box, bounds: Bounds, *, learns: bool
 ) -> Mapping[str, Reference]:
-    """From guessing to knowing the wave; the fit only where there is something to fit."""
+    """All references, from the floor to the ceiling; the Bayesian fit only if `learns`."""
     every = {
         "random": Reference(
             role="floor", label="random", build=lambda _: UniformPolicy(action_space)
@@ -50,50 +50,50 @@ def references(
 
 
 class Zero:
-    """Predicts nothing but zero."""
+    """Always predicts zero."""
 
     def initial_memory(self, num_tasks: int, copies: int) -> None:
-        """Nothing to remember."""
+        """No memory."""
 
     def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
-        """Zeros."""
+        """Zero."""
         value = torch.zeros_like(percept.previous_action)
         return PolicyOutput(value, torch.zeros_like(percept.previous_reward), None)
 
 
 class WaveOracle:
-    """Knows amplitude, frequency and phase of every task, [N, 3]."""
+    """Predicts the true values, from the amplitude, frequency and phase of every task, [N, 3]."""
 
     def __init__(self, tasks: Tensor) -> None:
         self._tasks = tasks.unsqueeze(1)
 
     def initial_memory(self, num_tasks: int, copies: int) -> None:
-        """Nothing to remember."""
+        """No memory."""
 
     def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
-        """The value itself."""
+        """The true value."""
         amplitude, frequency, phase = self._tasks.unbind(-1)
         value = amplitude * torch.sin(frequency * percept.obs[..., 0] + phase)
         return PolicyOutput(value.unsqueeze(-1), torch.zeros_like(percept.previous_reward), None)
 
 
-class Belief(NamedTuple):
-    """What is thought of the wave's weights under each frequency."""
+class WavePosterior(NamedTuple):
+    """Gaussian posterior of the regression weights under each frequency."""
 
     mean: Tensor  # [N, B, F, 2] float64
     covariance: Tensor  # [N, B, F, 2, 2]
-    evidence: Tensor  # [N, B, F] log-likelihood of all values so far
-    x: Tensor  # [N, B] the point before
+    evidence: Tensor  # [N, B, F] log-likelihood of the values so far
+    x: Tensor  # [N, B] the previous point
 
 
 class BayesianFit:
-    """Bayesian linear regression under each of some frequencies, weighted by their evidence.
+    """Bayesian linear regression under each candidate frequency, weighted by its evidence.
 
         y(x) = a sin(w x) + b cos(w x),   a = amplitude cos(phase), b = amplitude sin(phase)
 
-    The prior of (a, b) is the Gaussian that has the moments of the tasks, so the first predictions
-    are the best that are linear in what was seen, though not the best of all. With one frequency
-    two values decide the wave.
+    The prior of (a, b) is the Gaussian with the moments of the tasks, so predictions are the best
+    that are linear in the observed values, but not optimal among all. With a known frequency two
+    values determine the wave.
 
     Source: Bishop 2006, Pattern Recognition and Machine Learning, section 3.3, one value at a time.
     """
@@ -101,12 +101,12 @@ class BayesianFit:
     def __init__(self, bounds: Bounds, device: torch.device, *, learns: bool) -> None:
         (low, high), (slowest, fastest), phases = bounds
         if phases != (0.0, pi):
-            raise AssertionError(f"the moments below are those of phases in [0, pi], not {phases}")
+            raise AssertionError(f"the moments below hold for phases in [0, pi], not {phases}")
         known = slowest == fastest
         count = 1 if known else FREQUENCIES
         frequency = torch.linspace(slowest, fastest, count, dtype=torch.float64)
         self._frequency = frequency.to(device)
-        # What values are off by, in deviations: rounding, or a frequency between two of ours.
+        # Standard deviation of the residuals: rounding, or a frequency between two candidates.
         self._noise = 1e-3 if known else 0.05
         self._learns = learns
         amplitude, square = (low + high) / 2, (low**2 + low * high + high**2) / 3
@@ -114,21 +114,21 @@ class BayesianFit:
         self._mean = self._frequency.new_tensor([0.0, b])
         self._covariance = self._frequency.new_tensor([square / 2, square / 2 - b**2]).diag()
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Belief:
+    def initial_memory(self, num_tasks: int, copies: int) -> WavePosterior:
         """The prior."""
         lanes = (num_tasks, copies, len(self._frequency))
-        return Belief(
+        return WavePosterior(
             mean=self._mean.expand(*lanes, 2),
             covariance=self._covariance.expand(*lanes, 2, 2),
             evidence=self._mean.new_zeros(lanes),
             x=self._mean.new_zeros(lanes[:2]),
         )
 
-    def act(self, percept: Percept, memory: Belief, generator: Generator) -> PolicyOutput:
-        """Learns the value that is shown, and predicts the mean."""
-        x, value, told, _ = percept.obs.to(torch.float64).unbind(-1)
+    def act(self, percept: Percept, memory: WavePosterior, generator: Generator) -> PolicyOutput:
+        """Updates on the value shown, and predicts the posterior mean."""
+        x, value, shown, _ = percept.obs.to(torch.float64).unbind(-1)
         if self._learns:
-            memory = self._learnt(memory, value, told > 0)
+            memory = self._updated(memory, value, shown > 0)
         expected = (memory.mean * self._features(x)).sum(-1)
         prediction = (memory.evidence.softmax(-1) * expected).sum(-1)
         action = prediction.to(percept.obs.dtype).unsqueeze(-1)
@@ -139,21 +139,21 @@ class BayesianFit:
         angle = x.unsqueeze(-1) * self._frequency
         return torch.stack((angle.sin(), angle.cos()), -1)
 
-    def _learnt(self, belief: Belief, value: Tensor, told: Tensor) -> Belief:
-        """After the values [N, B] of the points before, in the lanes that were told."""
-        features = self._features(belief.x)
-        reach = (belief.covariance @ features.unsqueeze(-1)).squeeze(-1)
-        variance = (features * reach).sum(-1) + self._noise**2
-        error = value.unsqueeze(-1) - (belief.mean * features).sum(-1)
-        gain = reach / variance.unsqueeze(-1)
-        covariance = belief.covariance - gain.unsqueeze(-1) * reach.unsqueeze(-2)
-        likelihood = -0.5 * (error.square() / variance + variance.log())
-        lane = told.unsqueeze(-1)
-        return Belief(
+    def _updated(self, posterior: WavePosterior, value: Tensor, shown: Tensor) -> WavePosterior:
+        """The posterior after the values [N, B] at the previous points, where they are shown."""
+        features = self._features(posterior.x)
+        projection = (posterior.covariance @ features.unsqueeze(-1)).squeeze(-1)
+        variance = (features * projection).sum(-1) + self._noise**2
+        error = value.unsqueeze(-1) - (posterior.mean * features).sum(-1)
+        gain = projection / variance.unsqueeze(-1)
+        covariance = posterior.covariance - gain.unsqueeze(-1) * projection.unsqueeze(-2)
+        log_likelihood = -0.5 * (error.square() / variance + variance.log())
+        shown = shown.unsqueeze(-1)
+        return WavePosterior(
             mean=torch.where(
-                lane.unsqueeze(-1), belief.mean + gain * error.unsqueeze(-1), belief.mean
+                shown.unsqueeze(-1), posterior.mean + gain * error.unsqueeze(-1), posterior.mean
             ),
-            covariance=torch.where(lane[..., None, None], covariance, belief.covariance),
-            evidence=belief.evidence + likelihood * lane,
-            x=belief.x,
+            covariance=torch.where(shown[..., None, None], covariance, posterior.covariance),
+            evidence=posterior.evidence + log_likelihood * shown,
+            x=posterior.x,
         )

@@ -1,7 +1,7 @@
-"""What is lived on boards, in a corridor or in a table of states goes in, pictures come out.
+"""Drawing of grids, boards, corridors and tables of states.
 
-Axes: `C` cells of a board, `S` states, `A` actions; a cell of a picture is (row, column), the
-first row on top.
+Axes: `C` cells of a board, `S` states, `A` actions; a cell of an image is (row, column), the first
+row on top.
 """
 
 from collections.abc import Sequence
@@ -26,32 +26,32 @@ from metarl.envs.drawing.canvas import (
     VERMILION,
     Canvas,
     Colour,
-    Picture,
+    RGBImage,
     draw_grid,
 )
 from metarl.envs.drawing.layout import PALE_BLUE
 from metarl.envs.grids.krazy_rules import DEATH, DIRECTIONS, ENERGY, GOAL, ICE, TILES, TRANSPORTER
 
 Place = tuple[int, int]
-"""x to the right and y upwards, from 0"""
+"""(x, y) from 0, x to the right and y upwards"""
 
 
 def draw_search(
-    cells: int, goal: Place, way: Sequence[Place], before: Sequence[Place] = ()
-) -> Picture:
-    """A walker looking for a goal.
+    cells: int, goal: Place, path: Sequence[Place], before: Sequence[Place] = ()
+) -> RGBImage:
+    """An agent on a grid with a goal.
 
     Args:
         cells: cells in each row and column.
-        goal: where it is.
-        way: of this episode, oldest first; the last place is now.
-        before: places that were met in earlier episodes, which are tinted.
+        goal: cell of the goal.
+        path: cells visited in this episode, oldest first; the last is the current one.
+        before: cells visited in earlier episodes, drawn tinted.
     """
     grid = np.zeros((cells, cells), dtype=int)
     for place in before:
         grid[_on_board(place, cells)] = 1
     grid[_on_board(goal, cells)] = 2
-    trail = [_on_board(place, cells) for place in way]
+    trail = [_on_board(place, cells) for place in path]
     return draw_grid(
         grid,
         (PAPER, PALE_BLUE, VERMILION),
@@ -62,54 +62,54 @@ def draw_search(
 
 
 TILE_COLOURS: tuple[Colour, ...] = (PAPER, VERMILION, AMBER, PURPLE, PALE_BLUE, GREEN)
-"""of normal, goal, transporter, death, ice, energy, as `TILES` numbers them"""
+"""one per tile, in the order of `TILES`"""
 TILE_LETTERS = {GOAL: "G", TRANSPORTER: "T", DEATH: "D", ICE: "I", ENERGY: "E"}
 LEGEND = 78
 """height of the legend, in pixels"""
 
 
 def draw_board(
-    board: NDArray[np.int64], size: int, way: Sequence[int], *, sees_around: bool
-) -> Picture:
-    """A walker in Krazy World. Tiles have colours of their own, not those that the agent is shown.
+    board: NDArray[np.int64], size: int, path: Sequence[int], *, local_view: bool
+) -> RGBImage:
+    """An agent in Krazy World. Tiles have fixed colours, unlike the colours that it observes.
 
     Args:
-        board: [C] the tile of each cell, without what has been taken; cell x * size + y.
+        board: [C] the tile of each cell, with taken items removed; cell x * size + y.
         size: cells in each row and column.
-        way: cells of this episode, oldest first; the last one is now. Where it leads aslant it
-            went through the transporter.
-        sees_around: whether the eight cells around are what the agent sees; they are framed.
+        path: cells visited in this episode, oldest first; the last is the current one. A diagonal
+            line is a move through the transporter.
+        local_view: whether the agent observes the eight cells around it only; they are framed.
     """
     tiles = np.asarray(board).reshape(size, size).T[::-1]
-    trail = [_on_board((cell // size, cell % size), size) for cell in way]
+    trail = [_on_board((cell // size, cell % size), size) for cell in path]
     marks = {
         (row, column): TILE_LETTERS[int(tiles[row, column])]
         for row, column in np.argwhere(np.isin(tiles, list(TILE_LETTERS))).tolist()
     }
-    picture = draw_grid(tiles, TILE_COLOURS, agent=trail[-1], trail=trail, marks=marks)
-    return _framed(picture, size, trail[-1], 1) if sees_around else picture
+    image = draw_grid(tiles, TILE_COLOURS, agent=trail[-1], trail=trail, marks=marks)
+    return _framed(image, size, trail[-1], 1) if local_view else image
 
 
-def _framed(picture: Picture, rows: int, cell: tuple[int, int], around: int = 0) -> Picture:
-    """With a frame around a cell and those so near to it."""
-    pixels = picture.shape[0] / rows
-    columns = round(picture.shape[1] / pixels)
+def _framed(image: RGBImage, rows: int, cell: tuple[int, int], around: int = 0) -> RGBImage:
+    """The image with a frame around a cell and the cells within distance `around`."""
+    pixels = image.shape[0] / rows
+    columns = round(image.shape[1] / pixels)
     top, left = (max(0, index - around) * pixels for index in cell)
     bottom, right = (
         min(most, index + around + 1) * pixels - 1
         for index, most in zip(cell, (rows, columns), strict=True)
     )
-    page = Image.fromarray(picture)
+    page = Image.fromarray(image)
     ImageDraw.Draw(page).rectangle((left, top, right, bottom), outline=INK, width=2)
     return np.array(page)
 
 
-def draw_krazy_legend(colours: Sequence[int], directions: Sequence[int]) -> Picture:
-    """What the tiles are, the number of the colour that the agent sees, and where actions lead.
+def draw_krazy_legend(colours: Sequence[int], directions: Sequence[int]) -> RGBImage:
+    """Legend of tiles, the colour number that the agent observes, and the direction of each action.
 
     Args:
-        colours: [6] of each tile.
-        directions: [4] of each action.
+        colours: [6] colour number of each tile.
+        directions: [4] direction of each action.
     """
     canvas = Canvas((0, 0), (SIZE, LEGEND))
     for tile, name in enumerate(TILES):
@@ -117,22 +117,22 @@ def draw_krazy_legend(colours: Sequence[int], directions: Sequence[int]) -> Pict
         canvas.box((left, y - 7), (left + 14, y + 7), TILE_COLOURS[tile], QUIET, 1)
         canvas.text((left + 7, y), TILE_LETTERS.get(tile, ""), INK, 10)
         canvas.text((left + 20, y), f"{name}: colour {colours[tile]}", QUIET, 11, "lm")
-    meant = ", ".join(f"{action} {DIRECTIONS[way]}" for action, way in enumerate(directions))
-    canvas.text((12, LEGEND - 60), f"actions: {meant}", QUIET, 11, "lm")
-    return canvas.picture()
+    meanings = ", ".join(f"{action} {DIRECTIONS[to]}" for action, to in enumerate(directions))
+    canvas.text((12, LEGEND - 60), f"actions: {meanings}", QUIET, 11, "lm")
+    return canvas.image()
 
 
 def draw_corridor(
-    end: int, arm: int, way: Sequence[Place], cue: str, *, cue_is_shown: bool
-) -> Picture:
-    """A corridor that ends in a T, of one length in the picture however long it is.
+    end: int, arm: int, path: Sequence[Place], cue: str, *, cue_is_shown: bool
+) -> RGBImage:
+    """A corridor that ends in a T, drawn with the same length for any number of cells.
 
     Args:
         end: the x of the junction; the cue is at 0.
-        arm: y of the arm that pays, 1 or -1.
-        way: of this episode, oldest first, y being 0 in the corridor; the last place is now.
-        cue: what the cue says.
-        cue_is_shown: whether the agent sees it at this moment.
+        arm: y of the goal arm, 1 or -1.
+        path: cells visited in this episode, oldest first; y is 0 in the corridor.
+        cue: text of the cue.
+        cue_is_shown: whether the agent observes it now.
     """
     height, half, middle = 200, 22, 100
     canvas = Canvas((0, 0), (SIZE, height))
@@ -150,11 +150,11 @@ def draw_corridor(
         for x in range(end + 1):
             canvas.disc(at((x, 0)), 2, PALE)
     canvas.text(at((end, arm)), "goal", INK, 13)
-    said, colour = ("", INK) if cue_is_shown else (" (not in sight)", QUIET)
-    canvas.text((40 - half, middle + half + 14), f"cue: {cue}{said}", colour, 14, "lm")
-    canvas.line([at(place) for place in way], SKY, 5)
-    canvas.disc(at(way[-1]), 13, BLUE, PAPER, 2)
-    return canvas.picture()
+    suffix, colour = ("", INK) if cue_is_shown else (" (not in sight)", QUIET)
+    canvas.text((40 - half, middle + half + 14), f"cue: {cue}{suffix}", colour, 14, "lm")
+    canvas.line([at(place) for place in path], SKY, 5)
+    canvas.disc(at(path[-1]), 13, BLUE, PAPER, 2)
+    return canvas.image()
 
 
 class Choice(NamedTuple):
@@ -173,14 +173,14 @@ SHADES: tuple[Colour, ...] = tuple(
 
 def draw_table(
     rewards: ArrayLike, tried: ArrayLike, state: int, last: Choice | None = None
-) -> Picture:
-    """A table of mean rewards, the higher the darker; states from top to bottom, then actions.
+) -> RGBImage:
+    """A table of mean rewards, darker where higher: one row per state, one column per action.
 
     Args:
         rewards: [S, A] mean rewards.
         tried: [S, A] how often each action was taken in each state.
-        state: the one it is in now, marked in the first column.
-        last: the latest choice, which is framed.
+        state: the current state, marked in the first column.
+        last: the latest choice, framed.
     """
     means, counts = np.asarray(rewards, dtype=float), np.asarray(tried, dtype=int)
     spread = float(np.ptp(means)) or 1.0
@@ -191,10 +191,10 @@ def draw_table(
         for row, column in np.argwhere(counts > 0).tolist()
     }
     marks |= {(row, 0): f"s{row}" for row in range(len(means)) if row != state}
-    picture = draw_grid(grid, (*SHADES, PALE_BLUE), agent=(state, 0), marks=marks)
-    return _framed(picture, len(means), (last.state, last.action + 1)) if last else picture
+    image = draw_grid(grid, (*SHADES, PALE_BLUE), agent=(state, 0), marks=marks)
+    return _framed(image, len(means), (last.state, last.action + 1)) if last else image
 
 
 def _on_board(place: Place, cells: int) -> tuple[int, int]:
-    """Row and column of a place."""
+    """Row and column of a cell (x, y)."""
     return cells - 1 - place[1], place[0]

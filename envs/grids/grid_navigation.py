@@ -1,4 +1,4 @@
-"""Looking for a goal on a small grid: moves go in, positions and a reward on the goal come out.
+"""Grid navigation: find a hidden goal on a small grid.
 
 Axes: `L` lanes, `N` tasks, `G` possible goals; cells are (x, y), x to the right, y upwards.
 """
@@ -24,24 +24,23 @@ HIT = 1.0
 MISS = -0.1
 """reward of every other step"""
 SHUFFLE_SEED = 0
-"""fixes which goals are held out, so that they lie anywhere on the grid"""
+"""seed of the shuffle that selects the held-out goals"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridNavigation(TaskFamily):
-    """A walker on a grid earns something only on one cell, and is not told which.
+    """An agent on a grid gets a positive reward on one hidden goal cell only.
 
         position[t + 1] = clip(position[t] + move[action[t]], 0, cells - 1),   position[0] = (0, 0)
         reward[t]       = 1 if position[t + 1] = goal else -0.1
 
-    Actions are 0 to stay, 1 up, 2 right, 3 down, 4 left. Nothing ends an episode before its time:
-    who has found the goal stays there. The observation is the position as it is, in cells, like
-    the task, so that the two can be drawn in one picture.
+    Actions are 0 stay, 1 up, 2 right, 3 down, 4 left. Episodes never terminate, so an agent should
+    stay on the goal. The observation is the unscaled position, in cells, like the task.
 
-    A task is the goal, drawn from all cells but (0, 0) and its three neighbours: 21 of them, all
-    alike. With `held_out_goals=0` both splits share them, as in the source, and the test split
-    measures adaptation, but not generalisation to unseen tasks. Other cells may be given as tasks
-    too, but the references that know the distribution do not expect them.
+    A task is the goal, drawn uniformly from all cells except (0, 0) and its three neighbours: 21
+    cells. With `held_out_goals=0` both splits share them, as in the source, and the test split
+    measures adaptation, but not generalisation to unseen tasks. Other cells are valid tasks too,
+    but references that know the distribution do not expect them.
 
     Source: Zintgraf et al. 2020 (VariBAD), arXiv:1910.08348, as in its released code.
     """
@@ -51,7 +50,7 @@ class GridNavigation(TaskFamily):
     steps: int = 15
     """steps after which an episode is truncated"""
     held_out_goals: int = 0
-    """so many of the goals, anywhere on the grid, are goals in the test split only"""
+    """number of randomly chosen goals that are goals in the test split only"""
 
     defines_success: ClassVar[bool] = True
     can_render: ClassVar[bool] = True
@@ -60,14 +59,14 @@ class GridNavigation(TaskFamily):
         require_positive("steps", self.steps)
         if self.cells < 3:
             raise ConfigError(
-                f"cells={self.cells} must be at least 3: the start and its neighbours never are "
-                "the goal, so on a smaller grid nothing is left."
+                f"cells={self.cells} must be at least 3: the start and its neighbours are never "
+                "the goal, so a smaller grid has no goals."
             )
         goals = len(self.goals())
         if not 0 <= self.held_out_goals < goals:
             raise ConfigError(
                 f"held_out_goals={self.held_out_goals} must lie between 0 and {goals - 1}: of "
-                f"{goals} goals at least one must be left for training."
+                f"{goals} goals at least one must remain for training."
             )
 
     @property
@@ -87,21 +86,21 @@ class GridNavigation(TaskFamily):
 
     @property
     def episode_steps(self) -> int:
-        """As the option says."""
+        """The option `steps`."""
         return self.steps
 
     @property
     def splits_share_tasks(self) -> bool:
-        """Unless goals are held out."""
+        """True unless goals are held out."""
         return self.held_out_goals == 0
 
     @property
     def trial_episodes(self) -> int:
-        """Four, as in the source: by the end of the second the goal can have been found."""
+        """Four, as in the source; two are enough to visit all goals."""
         return 4
 
     def goals(self, split: Split | None = None) -> Tensor:
-        """All goals of a split, or of both together: [G, 2] int64."""
+        """All goals of a split, or of both splits: [G, 2] int64."""
         goals = bayes_optimum.possible_goals(self.cells)
         if split is not None and self.held_out_goals:
             order = np.random.default_rng(SHUFFLE_SEED).permutation(len(goals))
@@ -110,7 +109,7 @@ class GridNavigation(TaskFamily):
         return torch.from_numpy(goals)
 
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
-        """Goals [N, 2] of the split, each as likely as every other."""
+        """Goals [N, 2], drawn uniformly from the split."""
         goals = self.goals(split).to(generator.device)
         drawn = torch.randint(
             len(goals), (num_tasks,), generator=generator, device=generator.device
@@ -128,8 +127,8 @@ class GridNavigation(TaskFamily):
     def step(
         self, task: Tensor, state: Tensor, action: Tensor, generator: Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Moves, unless the border is in the way."""
-        position = grid_references.moved(state, action, self.cells)
+        """Moves the agent, unless the border blocks the move."""
+        position = grid_references.next_position(state, action, self.cells)
         found = self.success(task, position)
         reward = torch.full_like(found, MISS, dtype=torch.float32).masked_fill(found, HIT)
         return position, reward, torch.zeros_like(found)
@@ -138,16 +137,16 @@ class GridNavigation(TaskFamily):
         """Whether the position [L, 2] is the goal."""
         return (state == task).all(1)
 
-    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
-        """The goal, the way of this episode, and tinted what was walked over in those before."""
-        now = latest_episode(life)
-        before, way = (
-            [(x, y) for x, y in (moment.state[0].tolist() for moment in part)]
-            for part in (life[: -len(now)], now)
+    def render(self, task: Tensor, history: Sequence[RenderFrame]) -> NDArray[np.uint8]:
+        """The goal, the path of this episode, and cells visited in earlier episodes, tinted."""
+        episode = latest_episode(history)
+        before, path = (
+            [(x, y) for x, y in (frame.state[0].tolist() for frame in part)]
+            for part in (history[: -len(episode)], episode)
         )
         x, y = task[0].tolist()
-        picture = drawing.draw_search(self.cells, (x, y), way, before)
-        return captioned(picture, progress(now, self.steps))
+        image = drawing.draw_search(self.cells, (x, y), path, before)
+        return captioned(image, progress(episode, self.steps))
 
     def optimal_returns(self, episodes: int) -> list[float]:
         """Expected return of each episode of a trial under the exact Bayes optimum.
@@ -159,5 +158,5 @@ class GridNavigation(TaskFamily):
         return [MISS * self.steps + (HIT - MISS) * share for share in on_goal]
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
-        """Random, Thompson sampling, an oracle; the exact Bayes optimum where it can be found."""
+        """Random, Thompson sampling, an oracle, and the exact Bayes optimum where solvable."""
         return grid_references.references(self.cells, self.steps, episodes)

@@ -1,7 +1,7 @@
-"""The rules of Krazy World: boards, cells and moves go in, where they end and what is seen, out.
+"""The rules of Krazy World: sampling of boards, moves, and observations.
 
-Axes: `L` lanes, `N` tasks, `C` cells of a board; cell x * size + y lies at (x, y). Whatever has
-`[...]` takes any leading axes.
+Axes: `L` lanes, `N` tasks, `C` cells of a board; cell x * size + y lies at (x, y). `[...]` means
+any leading axes.
 """
 
 from collections.abc import Mapping
@@ -16,23 +16,23 @@ NORMAL, GOAL, TRANSPORTER, DEATH, ICE, ENERGY = range(len(TILES))
 DIRECTIONS = ("right", "left", "up", "down")
 RIGHT, LEFT, UP, DOWN = range(len(DIRECTIONS))
 NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
-"""where the cells around a walker lie, in the order in which they are seen"""
+"""offsets of the cells around the agent, in the order of the observation"""
 
 
-class Parts(NamedTuple):
-    """What a task is made of."""
+class KrazyTask(NamedTuple):
+    """The fields of a task."""
 
     board: Tensor  # [L, C] the tile of each cell
-    start: Tensor  # [L] the cell where an episode opens
-    colour: Tensor  # [L, 6] what each tile looks like
-    direction: Tensor  # [L, 4] where each action leads
+    start: Tensor  # [L] the start cell of an episode
+    colour: Tensor  # [L, 6] the colour of each tile
+    direction: Tensor  # [L, 4] the direction of each action
 
 
-def parts_of(task: Tensor) -> Parts:
-    """Takes tasks [L, C + 11] apart."""
+def unpack_task(task: Tensor) -> KrazyTask:
+    """Splits tasks [L, C + 11] into their fields."""
     colours = task.shape[1] - len(TILES) - len(DIRECTIONS)
     directions = colours + len(TILES)
-    return Parts(
+    return KrazyTask(
         board=task[:, : colours - 1],
         start=task[:, colours - 1],
         colour=task[:, colours:directions],
@@ -40,21 +40,21 @@ def parts_of(task: Tensor) -> Parts:
     )
 
 
-def draw_boards(
+def sample_boards(
     num_tasks: int,
     size: int,
     counts: Mapping[int, int],
     min_goal_distance: int,
     generator: Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Boards [N, C] and starts [N], with so many tiles of each kind, all else normal.
+    """Boards [N, C] and starts [N]; `counts` gives the tiles of each kind, the rest are normal.
 
-    First the start, then everything but the goals, anywhere; then the goals on what is left, more
-    than `min_goal_distance` steps from the start.
+    The start and all tiles except goals are placed uniformly at random. Goals are then placed on
+    free cells that are more than `min_goal_distance` steps from the start.
     """
     device, cells = generator.device, size * size
-    luck = torch.rand(num_tasks, cells, generator=generator, device=device)
-    order = luck.argsort(1, descending=True)
+    noise = torch.rand(num_tasks, cells, generator=generator, device=device)
+    order = noise.argsort(1, descending=True)
     placed = [NORMAL]  # the start
     for tile, count in counts.items():
         placed += [tile] * (count if tile != GOAL else 0)
@@ -65,31 +65,31 @@ def draw_boards(
     x, y = _coordinates(torch.arange(cells, device=device), size)
     start_x, start_y = _coordinates(start.unsqueeze(1), size)
     far = (x - start_x).abs() + (y - start_y).abs() > min_goal_distance
-    free = luck.masked_fill(~far | (board != NORMAL), -1.0)
+    free = noise.masked_fill(~far | (board != NORMAL), -1.0)
     goals = free.topk(counts[GOAL], dim=1).indices
     return board.scatter(1, goals, GOAL), start
 
 
-def draw_orders(num_tasks: int, length: int, generator: Generator, *, vary: bool) -> Tensor:
-    """Permutations [N, length]; the identity unless they `vary`."""
-    luck = torch.rand(num_tasks, length, generator=generator, device=generator.device)
-    return luck.argsort(1) if vary else torch.arange(length, device=luck.device).expand_as(luck)
+def sample_orders(num_tasks: int, length: int, generator: Generator, *, vary: bool) -> Tensor:
+    """Permutations [N, length]: random if `vary`, else the identity."""
+    noise = torch.rand(num_tasks, length, generator=generator, device=generator.device)
+    return noise.argsort(1) if vary else torch.arange(length, device=noise.device).expand_as(noise)
 
 
 def arrive(board: Tensor, cell: Tensor, direction: Tensor, size: int) -> Tensor:
-    """Where a move ends, [L]: over the ice, and through a transporter.
+    """The cell in which a move ends, [L], after sliding over ice and through a transporter.
 
     Args:
         board: [L, C] tiles.
-        cell: [L] where the move begins.
-        direction: [L] where it leads.
+        cell: [L] start of the move.
+        direction: [L] direction of the move.
         size: cells in a row.
 
-    The border stops a move; who does not leave the cell stays as if nothing had been there.
+    The border stops a move. A move that does not leave the cell has no effect.
     """
     target = _next(cell, direction, size)
     leaves = target != cell
-    for _ in range(size - 2):  # no slide is longer
+    for _ in range(size - 2):  # the longest possible slide
         slides = leaves & (tile_at(board, target) == ICE)
         target = torch.where(slides, _next(target, direction, size), target)
     enters = leaves & (tile_at(board, target) == TRANSPORTER)
@@ -97,18 +97,18 @@ def arrive(board: Tensor, cell: Tensor, direction: Tensor, size: int) -> Tensor:
 
 
 def tile_at(board: Tensor, cell: Tensor) -> Tensor:
-    """The tile of one cell of each board, [L, C] and [L] -> [L]."""
+    """The tile in one cell of each board, [L, C] and [L] -> [L]."""
     return board.gather(1, cell.unsqueeze(1)).squeeze(1)
 
 
-def look_around(colours: Tensor, cell: Tensor, size: int) -> Tensor:
-    """Colours of the eight cells around, each one-hot, and the position: [L, 8 * 6 + 2].
+def local_observation(colours: Tensor, cell: Tensor, size: int) -> Tensor:
+    """One-hot colours of the eight cells around the agent, and its position: [L, 8 * 6 + 2].
 
-    Beyond the border there is nothing, zeros. The position is (x, y) / (size - 1).
+    Cells beyond the border are zeros. The position is (x, y) / (size - 1).
 
     Args:
         colours: [L, C] the colour of each cell.
-        cell: [L] where the walker is.
+        cell: [L] the cell of the agent.
         size: cells in a row.
     """
     x, y = _coordinates(cell, size)
@@ -121,15 +121,15 @@ def look_around(colours: Tensor, cell: Tensor, size: int) -> Tensor:
     return torch.cat((seen.flatten(1).float(), position), 1)
 
 
-def look_down(colours: Tensor, cell: Tensor) -> Tensor:
-    """Colours of all cells, one-hot, with a seventh for the walker's own: [L, C * 7]."""
-    walker = torch.full_like(cell, len(TILES)).unsqueeze(1)
-    shown = colours.scatter(1, cell.unsqueeze(1), walker)
+def board_observation(colours: Tensor, cell: Tensor) -> Tensor:
+    """One-hot colours of all cells, with a seventh colour for the agent: [L, C * 7]."""
+    agent = torch.full_like(cell, len(TILES)).unsqueeze(1)
+    shown = colours.scatter(1, cell.unsqueeze(1), agent)
     return one_hot(shown, len(TILES) + 1).flatten(1).float()
 
 
 def _next(cell: Tensor, direction: Tensor, size: int) -> Tensor:
-    """The next cell in a direction, or the same at the border, [...]."""
+    """The next cell in a direction, or the same cell at the border, [...]."""
     x, y = _coordinates(cell, size)
     x = x + (direction == RIGHT).long() - (direction == LEFT).long()
     y = y + (direction == UP).long() - (direction == DOWN).long()
@@ -137,13 +137,13 @@ def _next(cell: Tensor, direction: Tensor, size: int) -> Tensor:
 
 
 def _partner(board: Tensor, cell: Tensor) -> Tensor:
-    """The next transporter after `cell`, around the end of the board: of two, the other; [L]."""
+    """The next transporter after `cell`, cyclically: with two on a board, the other one; [L]."""
     is_one = board == TRANSPORTER
     after = is_one & (torch.arange(board.shape[1], device=cell.device) > cell.unsqueeze(1))
-    # The first of the largest: of those behind it where there are any, else of all.
+    # Argmax gives the first transporter after the cell if there is one, else the first of all.
     return torch.where(after.any(1), after.byte().argmax(1), is_one.byte().argmax(1))
 
 
 def _coordinates(cell: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The two coordinates of cells [...]."""
+    """Coordinates x and y of cells [...]."""
     return cell.div(size, rounding_mode="floor"), cell % size

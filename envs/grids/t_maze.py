@@ -1,4 +1,4 @@
-"""A corridor that ends in a T: moves go in; a cue at the start says which way pays at the end.
+"""The T-maze: a cue at the start of a corridor shows which arm at its end is rewarded.
 
 Axes: `L` lanes, `N` tasks.
 """
@@ -25,56 +25,56 @@ MOVES = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 class TMazeState(NamedTuple):
-    """Where each lane is, and what it has seen."""
+    """Position, time and cue of each lane."""
 
     x: Tensor  # [L] int64  along the corridor
     y: Tensor  # [L] int64  0 in the corridor, 1 or -1 in the arms
     time: Tensor  # [L] int64  steps taken
-    cue_was: Tensor  # [L] bool  the cue had been shown before
-    cue_is: Tensor  # [L] bool  the cue is being shown
+    cue_was: Tensor  # [L] bool  the cue was shown before
+    cue_is: Tensor  # [L] bool  the cue is shown now
 
 
 @dataclass(frozen=True, kw_only=True)
 class TMaze(TaskFamily):
-    """Walk down a corridor, then up or down: the way that was shown at the start, and never since.
+    """Walk down a corridor, then into the arm that was shown by a cue at the start only.
 
                               o  up
         cue . . . . . . . . . +
                               o  down
 
-        reward[t] = 1 if in the right arm else 0                            in the last step
-                    -detour_cost / corridor if action[t] is not forward     in all steps before
+        reward[t] = 1 if in the goal arm else 0                             in the last step
+                    -detour_cost / corridor if action[t] is not forward     in earlier steps
 
-    The observation is (0, cue) where the cue is, (0, 0) in the corridor and (1, y) from the
-    junction on. The cue is 1 (up) or -1 (down) the first time one is there, then 0. An episode is
-    as long as it takes to walk to the arm and no longer: `corridor` + 1 steps, all of them to be
-    remembered over. Walls stop.
+    The observation is (0, cue) at the cue, (0, 0) in the corridor and (1, y) at the junction and in
+    the arms. The cue is 1 (up) or -1 (down) on the first visit, then 0. An episode lasts exactly
+    as long as the walk to an arm: `corridor` + 1 steps, over which the cue must be remembered.
+    Walls block moves.
 
-    With `active=True` one starts a step in front of the cue, must turn back to see it, at no cost,
-    and has two steps more.
+    With `active=True` an episode starts one step after the cue. The agent must turn back to see it,
+    at no cost, and has two more steps.
 
-    A task is the way: 0 is down, 1 is up, equally likely, in both splits. The observation *shows*
-    it: this is a test of memory, not of adaptation to what is hidden, and so
-    `task_is_observable = True`. Who remembers earns 1; who cannot, at most .5.
+    A task is the goal arm: 0 is down, 1 is up, equally likely in both splits. The observation
+    *shows* it: this tests memory, not adaptation to a hidden task, so `task_is_observable = True`.
+    An optimal agent with memory earns 1, one without memory at most .5.
 
     Sources: Ni et al. 2023, arXiv:2307.03864: lengths, cue, observations, a cost of 1 / corridor.
-    Which steps cost is the rule of `TMazeAltPassive` and `TMazeAltActive` in UT-Austin-RPL/amago,
-    where the cost is 0 unless told otherwise; then a random walk down a corridor of ten ends in the
-    right arm in one of four million episodes.
+    Which steps cost follows `TMazeAltPassive` and `TMazeAltActive` in UT-Austin-RPL/amago, where
+    the default cost is 0; a random walk then ends in the goal arm of a corridor of ten in one of
+    four million episodes.
     """
 
     corridor: int = 10
     """steps from the cue (active: from the start) to the junction"""
     active: bool = False
-    """start beyond the cue, so that it must be looked for"""
+    """start after the cue, so that the agent must turn back to see it"""
     detour_cost: float = 1.0
-    """cost of never walking forward, all steps together; 0 leaves the reward at the end alone"""
+    """total cost of an episode without forward steps; 0 leaves only the final reward"""
 
     defines_success: ClassVar[bool] = True
     can_render: ClassVar[bool] = True
     splits_share_tasks: ClassVar[bool] = True
     task_is_observable: ClassVar[bool] = True
-    """an agent can read the task off the observation"""
+    """an agent can read the task from the observation"""
 
     def __post_init__(self) -> None:
         require_positive("corridor", self.corridor)
@@ -84,12 +84,12 @@ class TMaze(TaskFamily):
 
     @property
     def start(self) -> int:
-        """Steps from the cue to where an episode opens."""
+        """Steps from the cue to the start of an episode."""
         return int(self.active)
 
     @property
     def observation_space(self) -> spaces.Box:
-        """Whether the junction is reached; the cue, or the arm one is in."""
+        """Whether the junction is reached; the cue, or the current arm."""
         return spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     @property
@@ -108,16 +108,16 @@ class TMaze(TaskFamily):
         return self.corridor + 1 + 2 * self.start
 
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
-        """Ways [N] int64."""
+        """Goal arms [N] int64, 0 or 1."""
         return torch.randint(2, (num_tasks,), generator=generator, device=generator.device)
 
     def reset(self, task: Tensor, generator: Generator) -> TMazeState:
-        """At the start; draws nothing."""
+        """At the start; deterministic."""
         zero, no = torch.zeros_like(task), torch.zeros_like(task, dtype=torch.bool)
         return TMazeState(zero + self.start, zero, zero, no, no | (not self.active))
 
     def observe(self, task: Tensor, state: TMazeState) -> Tensor:
-        """Junction reached, cue or arm, [L, 2]."""
+        """(junction reached, cue or arm), [L, 2]."""
         junction = state.x == self.start + self.corridor
         shown = torch.where(state.cue_is, self._arm(task), state.y)
         return torch.stack([junction, shown], 1).float()
@@ -125,7 +125,7 @@ class TMaze(TaskFamily):
     def step(
         self, task: Tensor, state: TMazeState, action: Tensor, generator: Generator
     ) -> tuple[TMazeState, Tensor, Tensor]:
-        """Moves, unless there is a wall; draws nothing."""
+        """Moves the agent, unless a wall blocks the move; deterministic."""
         end = self.start + self.corridor
         move = torch.tensor(MOVES, device=action.device)[action]
         x, y = state.x + move[:, 0], state.y + move[:, 1]
@@ -134,31 +134,31 @@ class TMaze(TaskFamily):
         time, seen = state.time + 1, state.cue_was | state.cue_is
         after = TMazeState(x, y, time, seen, (x == 0) & ~seen)
         last = time >= self.episode_steps
-        # The way to the cue is free: it is no detour.
-        costs = (action != FORWARD) & (time > self.start)
-        price = torch.where(costs, -self.detour_cost / self.corridor, 0.0)
-        return after, torch.where(last, (y == self._arm(task)).float(), price), last
+        # The step back to the cue costs nothing.
+        detour = (action != FORWARD) & (time > self.start)
+        penalty = torch.where(detour, -self.detour_cost / self.corridor, 0.0)
+        return after, torch.where(last, (y == self._arm(task)).float(), penalty), last
 
     def success(self, task: Tensor, state: TMazeState) -> Tensor:
-        """Whether the episode ended in the right arm."""
+        """Whether the episode ended in the goal arm."""
         return (state.y == self._arm(task)) & (state.time >= self.episode_steps)
 
-    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
-        """The corridor, the arm that pays, the way of this episode, and whether the cue is seen."""
-        episode = latest_episode(life)
-        picture = drawing.draw_corridor(
+    def render(self, task: Tensor, history: Sequence[RenderFrame]) -> NDArray[np.uint8]:
+        """The corridor, the goal arm, the path of this episode, and whether the cue is shown."""
+        episode = latest_episode(history)
+        image = drawing.draw_corridor(
             self.start + self.corridor,
             int(self._arm(task)),
-            [(int(moment.state.x), int(moment.state.y)) for moment in episode],
+            [(int(frame.state.x), int(frame.state.y)) for frame in episode],
             "up" if int(task) else "down",
-            cue_is_shown=bool(life[-1].state.cue_is),
+            cue_is_shown=bool(history[-1].state.cue_is),
         )
-        return captioned(picture, progress(episode, self.episode_steps))
+        return captioned(image, progress(episode, self.episode_steps))
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
-        """Random, who walks but has no memory, and who knows the way: as good as any memory."""
+        """Random, a walk that guesses the arm (no memory), and an oracle with access to the arm."""
         return t_maze_references.references(self.episode_steps, self._arm)
 
     def _arm(self, task: Tensor) -> Tensor:
-        """The y of the arm that pays: -1 or 1."""
+        """The y of the goal arm, -1 or 1."""
         return 2 * task - 1

@@ -1,4 +1,4 @@
-"""Policies for the T-maze that need no training: ways go in, a floor and a ceiling come out.
+"""Reference policies for the T-maze: two floors and a ceiling.
 
 Axes: `N` tasks, `B` copies of each task.
 """
@@ -18,7 +18,7 @@ FORWARD, UP, BACK, DOWN = range(4)
 
 
 def references(steps: int, arm: Callable[[Tensor], Tensor]) -> Mapping[str, Reference]:
-    """For episodes of `steps` steps; `arm` gives 1 (up) or -1 (down) for each of the tasks."""
+    """References for episodes of `steps` steps; `arm` maps tasks to 1 (up) or -1 (down)."""
     actions = spaces.Discrete(4)
     return {
         "random": Reference(role="floor", label="random", build=lambda _: UniformPolicy(actions)),
@@ -29,21 +29,21 @@ def references(steps: int, arm: Callable[[Tensor], Tensor]) -> Mapping[str, Refe
         ),
         "oracle": Reference(
             role="ceiling",
-            label="oracle (knows the way)",
+            label="oracle (knows the arm)",
             build=lambda tasks: Walker(steps, arm(tasks), tasks.device),
         ),
     }
 
 
 class Walker:
-    """Walks forward and, in the last step, into the arm it knows, or into any."""
+    """Walks forward and, in the last step, into the given arm or a random one."""
 
     def __init__(self, steps: int, arms: Tensor | None, device: torch.device | str = "cpu") -> None:
-        """Takes the arm of every task, [N], 1 (up) or -1 (down); None: draws one."""
+        """`arms` [N]: arm of every task, 1 (up) or -1 (down); None: a random arm."""
         self._steps, self._arms, self._device = steps, arms, device
 
     def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
-        """Steps taken in this episode, [N, B] int64."""
+        """Steps taken in the episode, [N, B] int64: zero."""
         return torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._device)
 
     def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:

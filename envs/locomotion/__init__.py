@@ -1,1 +1,1 @@
-"""MuJoCo bodies whose goal, or whose own parameters, vary."""
+"""MuJoCo bodies with a varying goal or varying physical parameters."""

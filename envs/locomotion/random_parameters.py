@@ -1,6 +1,6 @@
-"""Bodies whose masses, inertias, dampings and frictions differ from task to task.
+"""Bodies whose masses, inertias, dampings and frictions vary between tasks.
 
-Axes: `P` numbers of the model that are scaled.
+Axes: `P` scaled parameters of the model.
 
 Source: the environments of PEARL (Rakelly et al. 2019, arXiv:1903.08254), as in
 dennisl88/rand_param_envs.
@@ -13,94 +13,94 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.envs.locomotion.cheetah_and_humanoid import Locomotion, Vector
+from metarl.envs.locomotion.base import Locomotion, Vector
 
 SCALES = {"body_mass": 1.5, "body_inertia": 1.5, "geom_friction": 1.5, "dof_damping": 1.3}
-"""arrays of the model, and the base of their factors"""
-LIMIT = 3.0
+"""arrays of the model, and the base of their scale factors"""
+MAX_EXPONENT = 3.0
 """exponents are drawn from [-3, 3]"""
-MOST_SPEED = 10.0
+MAX_SPEED = 10.0
 """observed velocities are clipped to this"""
 
 
 class RandomParameters(Locomotion):
-    """A body whose every mass, inertia, friction and damping has a factor of its own.
+    """A body with a random scale factor for every mass, inertia, friction and damping.
 
     factor = 1.5 ** u (damping: 1.3 ** u) with u ~ U[-3, 3]; a task holds all u, [P].
-    reward = velocity + 1 - 0.001 |a|^2. Terminates when the body falls. Unlike the source, what is
-    scaled is that of Gymnasium's v5 models.
+    reward = velocity + 1 - 0.001 |a|^2. Terminates when the body falls. Unlike the source, it
+    scales the parameters of Gymnasium's v5 models.
     """
 
     SOURCES = ("pearl",)
 
     def __init__(self, source: str = "pearl", render_mode: str | None = None) -> None:
-        """Takes the body.
+        """Creates the body.
 
         Args:
-            source: whose rewards and tasks, as above.
+            source: publication whose rewards and tasks are used, see above.
             render_mode: `rgb_array` or None.
         """
         super().__init__(source, render_mode)
         self._original: Mapping[str, NDArray[np.float64]] = {
-            name: np.array(getattr(self.body.model, name)) for name in SCALES
+            name: np.array(getattr(self.mujoco_env.model, name)) for name in SCALES
         }
         size = sum(array.size for array in self._original.values())
-        self.task_space = spaces.Box(-LIMIT, LIMIT, (size,), np.float64)
+        self.task_space = spaces.Box(-MAX_EXPONENT, MAX_EXPONENT, (size,), np.float64)
 
     def set_task(self, task: Vector) -> None:
-        """Scales the model."""
+        """Sets the task and scales the model."""
         super().set_task(task)
-        used = 0
+        start = 0
         for name, original in self._original.items():
-            exponents = task[used : used + original.size].reshape(original.shape)
-            getattr(self.body.model, name)[:] = original * SCALES[name] ** exponents
-            used += original.size
+            exponents = task[start : start + original.size].reshape(original.shape)
+            getattr(self.mujoco_env.model, name)[:] = original * SCALES[name] ** exponents
+            start += original.size
 
     def reward(self, action: Vector, info: Mapping[str, Any]) -> float:
-        """Faster is better."""
+        """Higher at larger velocity."""
         return float(info["x_velocity"] + 1 - 1e-3 * np.square(action).sum())
 
-    def _seen(self, obs: Vector) -> Vector:
-        velocities = self.body.model.nv
-        seen = np.array(obs, dtype=np.float64)
-        seen[-velocities:] = np.clip(seen[-velocities:], -MOST_SPEED, MOST_SPEED)
-        return seen
+    def _observation(self, obs: Vector) -> Vector:
+        velocities = self.mujoco_env.model.nv
+        clipped = np.array(obs, dtype=np.float64)
+        clipped[-velocities:] = np.clip(clipped[-velocities:], -MAX_SPEED, MAX_SPEED)
+        return clipped
 
 
 class Walker2DRandParams(RandomParameters):
-    """A two-legged walker whose every mass, inertia, friction and damping has a factor of its own.
+    """A two-legged walker with a random scale factor for every mass, inertia, friction and damping.
 
     factor = 1.5 ** u (damping: 1.3 ** u) with u ~ U[-3, 3]; a task holds all u.
-    reward = velocity + 1 - 0.001 |a|^2. Terminates when the walker falls. Test tasks are other
+    reward = velocity + 1 - 0.001 |a|^2. Terminates when the walker falls. Test tasks are new
     draws.
 
     Source: Rakelly et al. 2019 (`pearl`, dennisl88/rand_param_envs). Unlike it: current MuJoCo, and
-    what is scaled is Gymnasium's v5 model.
+    the scaled model is Gymnasium's v5 model.
     """
 
     MODEL: ClassVar[str] = "Walker2d-v5"
 
     def terminated(self) -> bool:
-        """Whether it has fallen: height not in (0.8, 2), or leaning more than 1 radian."""
-        _, height, angle = self.body.data.qpos[:3]
+        """Whether the walker has fallen: height not in (0.8, 2), or tilt of 1 radian or more."""
+        _, height, angle = self.mujoco_env.data.qpos[:3]
         return not (self._finite and 0.8 < height < 2.0 and abs(angle) < 1.0)
 
 
 class HopperRandParams(RandomParameters):
-    """A one-legged hopper whose every mass, inertia, friction and damping has its own factor.
+    """A one-legged hopper with a random scale factor for every mass, inertia, friction and damping.
 
     factor = 1.5 ** u (damping: 1.3 ** u) with u ~ U[-3, 3]; a task holds all u.
-    reward = velocity + 1 - 0.001 |a|^2. Terminates when the hopper falls. Test tasks are other
+    reward = velocity + 1 - 0.001 |a|^2. Terminates when the hopper falls. Test tasks are new
     draws.
 
     Source: Rakelly et al. 2019 (`pearl`, dennisl88/rand_param_envs). Unlike it: current MuJoCo, and
-    what is scaled is Gymnasium's v5 model.
+    the scaled model is Gymnasium's v5 model.
     """
 
     MODEL: ClassVar[str] = "Hopper-v5"
 
     def terminated(self) -> bool:
-        """Whether it has fallen: not higher than 0.7, or leaning more than 0.2 radians."""
-        _, height, angle = self.body.data.qpos[:3]
-        bounded = bool((np.abs(self.body.data.qpos[2:]) < 100).all())
+        """Whether the hopper has fallen: height at most 0.7, or tilt of 0.2 radians or more."""
+        _, height, angle = self.mujoco_env.data.qpos[:3]
+        bounded = bool((np.abs(self.mujoco_env.data.qpos[2:]) < 100).all())
         return not (self._finite and bounded and height > 0.7 and abs(angle) < 0.2)

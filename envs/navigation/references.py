@@ -1,4 +1,4 @@
-"""Policies for navigation that need no training: goals go in, floors and a ceiling come out.
+"""Reference policies for navigation: two floors and a ceiling.
 
 Axes: `N` tasks, `B` copies of each task; points have two coordinates.
 """
@@ -16,8 +16,8 @@ from metarl.trajectory import Percept
 
 
 def references(action_space: spaces.Box) -> Mapping[str, Reference]:
-    """Random, standing still, and an oracle that knows the goal."""
-    longest = float(action_space.high[0])
+    """Random, standing still, and an oracle with access to the goal."""
+    max_move = float(action_space.high[0])
     return {
         "random": Reference(
             role="floor", label="random", build=lambda _: UniformPolicy(action_space)
@@ -28,7 +28,7 @@ def references(action_space: spaces.Box) -> Mapping[str, Reference]:
         "oracle": Reference(
             role="ceiling",
             label="oracle (knows the goal)",
-            build=lambda tasks: GoalOracle(tasks, longest),
+            build=lambda tasks: GoalOracle(tasks, max_move),
         ),
     }
 
@@ -37,29 +37,29 @@ class StandingStill:
     """Never moves."""
 
     def initial_memory(self, num_tasks: int, copies: int) -> None:
-        """Nothing to remember."""
+        """No memory."""
 
     def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
-        """Zeros."""
+        """Zero moves."""
         move = torch.zeros_like(percept.previous_action)
         return PolicyOutput(move, torch.zeros_like(percept.previous_reward), None)
 
 
 class GoalOracle:
-    """Walks to the goal as fast as moves of at most `longest` per coordinate allow, and stays.
+    """Moves straight to the goal, by at most `max_move` per coordinate and step, and stays.
 
-    At every step no path is nearer to the goal, in either coordinate: so no reward that falls
-    with the distance, dense or sparse, can be bettered.
+    After every step no other path is nearer to the goal in either coordinate, so the oracle is
+    optimal for every reward that decreases with the distance, dense or sparse.
     """
 
-    def __init__(self, goals: Tensor, longest: float) -> None:
-        """Takes the goal of every task, [N, 2]."""
-        self._goals, self._longest = goals.unsqueeze(1), longest
+    def __init__(self, goals: Tensor, max_move: float) -> None:
+        """`goals` [N, 2]: the goal of every task."""
+        self._goals, self._max_move = goals.unsqueeze(1), max_move
 
     def initial_memory(self, num_tasks: int, copies: int) -> None:
-        """Nothing to remember: the position is observed."""
+        """No memory: the position is observed."""
 
     def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
-        """The longest move towards the goal that does not pass it."""
-        move = (self._goals - percept.obs).clamp(-self._longest, self._longest)
+        """The largest move towards the goal that does not overshoot."""
+        move = (self._goals - percept.obs).clamp(-self._max_move, self._max_move)
         return PolicyOutput(move, torch.zeros_like(percept.previous_reward), None)

@@ -1,1 +1,1 @@
-"""Random tabular MDPs and their planners."""
+"""Random tabular MDPs and planning policies for them."""

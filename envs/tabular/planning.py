@@ -1,4 +1,4 @@
-"""What to do in an MDP that is known, and what is known of one: experience in, plans out.
+"""Posteriors over tabular MDPs, and finite-horizon value iteration.
 
 Axes: `...` any lanes, `S` states, `A` actions, `H` steps of an episode.
 """
@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
-    """How large an MDP is."""
+class MDPSize:
+    """Dimensions of a tabular MDP."""
 
     states: int  # S
     actions: int  # A
@@ -32,103 +32,110 @@ class MDP(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """What is believed of an MDP before it was seen; rewards have unit variance."""
+    """Prior of the mean rewards; rewards have unit variance."""
 
     mean_reward: float = 1.0
     """mean rewards are N(mean_reward, 1)"""
 
 
-class Knowledge(NamedTuple):
-    """All that matters of what was lived."""
+class ExperienceCounts(NamedTuple):
+    """Sufficient statistics of the steps taken so far."""
 
-    moves: Tensor  # [..., S, A, S] how often each state followed
-    total: Tensor  # [..., S, A] sum of rewards
-    visits: Tensor  # [..., S, A] how many rewards that were
+    transitions: Tensor  # [..., S, A, S] number of transitions to each state
+    reward_sum: Tensor  # [..., S, A] sum of rewards
+    visits: Tensor  # [..., S, A] number of these rewards
 
-    def counted(
+    def with_step(
         self,
         state: Tensor,
         action: Tensor,
         next_state: Tensor,
         reward: Tensor,
         *,
-        paid: Tensor,
-        moved: Tensor,
-    ) -> "Knowledge":
-        """With one more step counted in.
+        has_reward: Tensor,
+        has_transition: Tensor,
+    ) -> "ExperienceCounts":
+        """The counts after one more step.
 
         Args:
-            state: [...] int64, where it was taken.
+            state: [...] int64, state before the step.
             action: [...] int64.
-            next_state: [...] int64, what was seen afterwards.
-            reward: [...] what it paid.
-            paid: [...] bool, whether there was such a step: before the first of a trial not.
-            moved: [...] bool, whether `next_state` followed from it: after the last of an episode
-                the state in which the next one opens is seen instead.
+            next_state: [...] int64, the state observed next.
+            reward: [...] reward of the step.
+            has_reward: [...] bool, whether there was a step: false at the start of a trial.
+            has_transition: [...] bool, whether `next_state` followed from the step: false after the
+                last step of an episode, where the next episode's initial state is observed instead.
         """
-        actions, states = self.moves.shape[-2:]
+        actions, states = self.transitions.shape[-2:]
         pair = state * actions + action
-        return Knowledge(
-            _added(self.moves.flatten(-3), pair * states + next_state, moved).view_as(self.moves),
-            _added(self.total.flatten(-2), pair, reward * paid).view_as(self.total),
-            _added(self.visits.flatten(-2), pair, paid).view_as(self.visits),
+        return ExperienceCounts(
+            _added(
+                self.transitions.flatten(-3), pair * states + next_state, has_transition
+            ).view_as(self.transitions),
+            _added(self.reward_sum.flatten(-2), pair, reward * has_reward).view_as(self.reward_sum),
+            _added(self.visits.flatten(-2), pair, has_reward).view_as(self.visits),
         )
 
 
-def _added(table: Tensor, place: Tensor, value: Tensor) -> Tensor:
-    """A new table [..., F] with `value` [...] added at `place` [...]."""
-    return table.scatter_add(-1, place.unsqueeze(-1), value.to(table.dtype).unsqueeze(-1))
+def _added(table: Tensor, index: Tensor, value: Tensor) -> Tensor:
+    """A new table [..., F] with `value` [...] added at `index` [...]."""
+    return table.scatter_add(-1, index.unsqueeze(-1), value.to(table.dtype).unsqueeze(-1))
 
 
-def nothing_known(lead: tuple[int, ...], size: Size, device: torch.device) -> Knowledge:
-    """Zeros of the leading axes `lead`."""
+def zero_counts(lead: tuple[int, ...], size: MDPSize, device: torch.device) -> ExperienceCounts:
+    """Counts before the first step, with the leading axes `lead`."""
     pairs = (*lead, size.states, size.actions)
-    moves = torch.zeros(*pairs, size.states, device=device)
-    return Knowledge(moves, torch.zeros(pairs, device=device), torch.zeros(pairs, device=device))
+    transitions = torch.zeros(*pairs, size.states, device=device)
+    return ExperienceCounts(
+        transitions, torch.zeros(pairs, device=device), torch.zeros(pairs, device=device)
+    )
 
 
-def expected_mdp(known: Knowledge, prior: Prior, weight: float = 1.0) -> MDP:
+def posterior_mean_mdp(counts: ExperienceCounts, prior: Prior, weight: float = 1.0) -> MDP:
     """Posterior means.
 
-        P[s, a, s'] = (weight + moves) / (S weight + sum of moves)
-        R[s, a]     = (weight mean_reward + total) / (weight + visits)
+        P[s, a, s'] = (weight + transitions) / (S weight + sum of transitions)
+        R[s, a]     = (weight mean_reward + reward_sum) / (weight + visits)
 
     Args:
-        known: what was lived.
-        prior: what was believed before.
-        weight: how many visits that counts as; of the priors that tasks are drawn from, one.
+        counts: experience so far.
+        prior: prior of the mean rewards.
+        weight: number of visits that the prior counts as; 1 for the prior of the tasks.
     """
-    moves = weight + known.moves
-    return MDP(moves / moves.sum(-1, keepdim=True), _expected_rewards(known, prior, weight))
+    transitions = weight + counts.transitions
+    return MDP(
+        transitions / transitions.sum(-1, keepdim=True),
+        _posterior_mean_rewards(counts, prior, weight),
+    )
 
 
-def drawn_mdp(known: Knowledge, prior: Prior, generator: Generator) -> MDP:
-    """Drawn from the posterior, in every lane.
+def posterior_sample_mdp(counts: ExperienceCounts, prior: Prior, generator: Generator) -> MDP:
+    """One sample from the posterior for every lane.
 
-    P[s, a] ~ Dirichlet(1 + moves[s, a]),   R[s, a] ~ N(posterior mean, 1 / (1 + visits))
+    P[s, a] ~ Dirichlet(1 + transitions[s, a]),   R[s, a] ~ N(posterior mean, 1 / (1 + visits))
     """
-    weight = _gamma_drawn(known.moves, generator)
-    noise = torch.empty_like(known.total).normal_(generator=generator)
-    reward = _expected_rewards(known, prior) + noise / (1 + known.visits).sqrt()
+    weight = _gamma_samples(counts.transitions, generator)
+    noise = torch.empty_like(counts.reward_sum).normal_(generator=generator)
+    reward = _posterior_mean_rewards(counts, prior) + noise / (1 + counts.visits).sqrt()
     return MDP(weight / weight.sum(-1, keepdim=True), reward)
 
 
-def _gamma_drawn(count: Tensor, generator: Generator) -> Tensor:
+def _gamma_samples(count: Tensor, generator: Generator) -> Tensor:
     """Gamma(1 + count) for every entry; all above zero.
 
-    Gamma(1), which is exponential, plus Gamma(count): most counts are zero, and an exponential
-    number takes a tenth of the time.
+    Drawn as Gamma(1), which is exponential, plus Gamma(count): most counts are zero, and an
+    exponential sample takes a tenth of the time.
     """
-    luck = torch.empty_like(count).uniform_(generator=generator)
-    drawn = -torch.log1p(-luck.clamp(min=2**-25))
-    seen = count > 0
+    uniform = torch.empty_like(count).uniform_(generator=generator)
+    samples = -torch.log1p(-uniform.clamp(min=2**-25))
+    positive = count > 0
     # NOTE: torch.distributions takes no generator; this is what its Gamma and Dirichlet call.
-    drawn[seen] += torch._standard_gamma(count[seen], generator=generator)
-    return drawn
+    samples[positive] += torch._standard_gamma(count[positive], generator=generator)
+    return samples
 
 
-def _expected_rewards(known: Knowledge, prior: Prior, weight: float = 1.0) -> Tensor:
-    return (weight * prior.mean_reward + known.total) / (weight + known.visits)
+def _posterior_mean_rewards(counts: ExperienceCounts, prior: Prior, weight: float = 1.0) -> Tensor:
+    return (weight * prior.mean_reward + counts.reward_sum) / (weight + counts.visits)
 
 
 def action_values(mdp: MDP, steps: int) -> Tensor:
@@ -138,7 +145,7 @@ def action_values(mdp: MDP, steps: int) -> Tensor:
     """
     values = [mdp.rewards]
     for _ in range(steps - 1):
-        future = values[-1].amax(-1).unsqueeze(-1)
-        later = (mdp.transitions.flatten(-3, -2) @ future).view(mdp.rewards.shape)
-        values.append(mdp.rewards + later)
+        next_value = values[-1].amax(-1).unsqueeze(-1)
+        future = (mdp.transitions.flatten(-3, -2) @ next_value).view(mdp.rewards.shape)
+        values.append(mdp.rewards + future)
     return torch.stack(values[::-1], -3)

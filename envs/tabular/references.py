@@ -1,7 +1,7 @@
-"""Policies for tabular MDPs that need no training: tasks go in, a floor, learners, an oracle out.
+"""Reference policies for tabular MDPs: a floor, planning baselines and an oracle.
 
-All but the floor solve an MDP by finite-horizon value iteration and follow that plan. The learners
-know the prior that tasks are drawn from, or misbelieve that mean rewards are N(0, 1).
+All but the floor solve an MDP by finite-horizon value iteration and follow the plan. The baselines
+use the prior of the tasks, or a wrong prior under which mean rewards are N(0, 1).
 
 Axes: `N` tasks, `B` copies of each task, `S` states, `A` actions, `H` steps of an episode.
 """
@@ -16,31 +16,33 @@ from torch import Generator, Tensor
 
 from metarl.agent import PolicyOutput
 from metarl.envs.tabular import planning
-from metarl.envs.tabular.planning import MDP, Knowledge, Prior, Size
+from metarl.envs.tabular.planning import MDP, ExperienceCounts, MDPSize, Prior
 from metarl.networks.policies import UniformPolicy
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
 EPSILON = 0.1
 """share of random actions of epsilon-greedy, as in the code of Osband (TabulaRL)"""
-DRAWS = 10
-"""MDPs that OPSRL draws for each episode, as in the code of Osband (TabulaRL)"""
-TIE = 1e-4
-"""values that are nearer than this may swap places: rounding must not decide which is higher"""
-FLAT = 1e-4
-"""visits that the prior of the misled greedy counts as, as in the code of Osband (TabulaRL)"""
+OPSRL_SAMPLES = 10
+"""MDPs that OPSRL samples for each episode, as in the code of Osband (TabulaRL)"""
+TIE_NOISE = 1e-4
+"""amplitude of the noise that breaks ties between values, above their rounding error"""
+FLAT_PRIOR_WEIGHT = 1e-4
+"""visits that the wrong prior of greedy counts as, as in the code of Osband (TabulaRL)"""
 
-Values: TypeAlias = Callable[[Knowledge, Generator], Tensor]
-"""knowledge -> what every action is thought to be worth at every step, [N, B, H, S, A]"""
+ValueEstimate: TypeAlias = Callable[[ExperienceCounts, Generator], Tensor]
+"""counts -> estimated value of every action at every step, [N, B, H, S, A]"""
 
 
-def references(size: Size, prior: Prior, mdp: Callable[[Tensor], MDP]) -> Mapping[str, Reference]:
-    """From random to the plan for the MDP itself.
+def references(
+    size: MDPSize, prior: Prior, mdp: Callable[[Tensor], MDP]
+) -> Mapping[str, Reference]:
+    """All references, from the floor to the ceiling.
 
     Args:
-        size: of the MDPs.
-        prior: that they are drawn from.
-        mdp: tasks [N, ...] -> the MDPs themselves.
+        size: dimensions of the MDPs.
+        prior: prior that the MDPs are drawn from.
+        mdp: tasks [N, ...] -> their MDPs.
     """
     known = {
         "random": Reference(
@@ -48,27 +50,29 @@ def references(size: Size, prior: Prior, mdp: Callable[[Tensor], MDP]) -> Mappin
             label="random",
             build=lambda _: UniformPolicy(spaces.Discrete(size.actions)),
         ),
-        "greedy": _planner("greedy", size, Expected(prior, size.steps)),
+        "greedy": _planner("greedy", size, PosteriorMeanValues(prior, size.steps)),
         "greedy_replanning": _planner(
             "greedy, replanning",
             size,
-            Expected(prior, size.steps),
-            multi_step_loss=True,
+            PosteriorMeanValues(prior, size.steps),
+            replan_every_step=True,
         ),
         "epsilon_greedy": _planner(
             f"epsilon-greedy ({EPSILON})",
             size,
-            Expected(prior, size.steps),
+            PosteriorMeanValues(prior, size.steps),
             epsilon=EPSILON,
             by_default=False,
         ),
-        "psrl": _planner("PSRL", size, Optimistic(prior, size.steps, draws=1)),
+        "psrl": _planner("PSRL", size, PosteriorSampleValues(prior, size.steps, samples=1)),
         "opsrl": _planner(
-            f"OPSRL ({DRAWS} draws)", size, Optimistic(prior, size.steps, draws=DRAWS)
+            f"OPSRL ({OPSRL_SAMPLES} draws)",
+            size,
+            PosteriorSampleValues(prior, size.steps, samples=OPSRL_SAMPLES),
         ),
     }
     if prior.mean_reward:
-        known |= _misled(size, replace(prior, mean_reward=0.0))
+        known |= _with_wrong_prior(size, replace(prior, mean_reward=0.0))
     known["oracle"] = Reference(
         role="ceiling",
         label="oracle, MDP known",
@@ -77,32 +81,38 @@ def references(size: Size, prior: Prior, mdp: Callable[[Tensor], MDP]) -> Mappin
     return known
 
 
-def _misled(size: Size, prior: Prior) -> Mapping[str, Reference]:
-    """Who believes in another prior.
+def _with_wrong_prior(size: MDPSize, prior: Prior) -> Mapping[str, Reference]:
+    """Baselines that assume mean rewards around zero.
 
-    Duan et al. 2016 publish numbers that these earn, and not those that know the prior. They are
-    what Osband's code (TabulaRL) does by default: rewards are expected to be zero, and what its
-    greedy policy believes yields to the first visit.
+    The returns published by Duan et al. 2016 are reproduced with this prior, not with the true one.
+    It is the default of Osband's code (TabulaRL), where greedy also gives the prior next to no
+    weight, so that the first visit overrides it.
     """
     steps, wrong = size.steps, "prior mean 0"
     return {
         "greedy_at_zero": _planner(
-            f"greedy ({wrong}, flat)", size, Expected(prior, steps, FLAT), by_default=False
+            f"greedy ({wrong}, flat)",
+            size,
+            PosteriorMeanValues(prior, steps, FLAT_PRIOR_WEIGHT),
+            by_default=False,
         ),
         "epsilon_greedy_at_zero": _planner(
             f"epsilon-greedy ({EPSILON}, {wrong}, flat)",
             size,
-            Expected(prior, steps, FLAT),
+            PosteriorMeanValues(prior, steps, FLAT_PRIOR_WEIGHT),
             epsilon=EPSILON,
             by_default=False,
         ),
         "psrl_at_zero": _planner(
-            f"PSRL ({wrong})", size, Optimistic(prior, steps, draws=1), by_default=False
+            f"PSRL ({wrong})",
+            size,
+            PosteriorSampleValues(prior, steps, samples=1),
+            by_default=False,
         ),
         "opsrl_at_zero": _planner(
-            f"OPSRL ({DRAWS} draws, {wrong})",
+            f"OPSRL ({OPSRL_SAMPLES} draws, {wrong})",
             size,
-            Optimistic(prior, steps, draws=DRAWS),
+            PosteriorSampleValues(prior, steps, samples=OPSRL_SAMPLES),
             by_default=False,
         ),
     }
@@ -110,135 +120,138 @@ def _misled(size: Size, prior: Prior) -> Mapping[str, Reference]:
 
 def _planner(
     label: str,
-    size: Size,
-    values: Values,
+    size: MDPSize,
+    values: ValueEstimate,
     *,
     epsilon: float = 0.0,
-    multi_step_loss: bool = False,
+    replan_every_step: bool = False,
     by_default: bool = True,
 ) -> Reference:
     return Reference(
         role="baseline",
         label=label,
         build=lambda tasks: Planner(
-            size, values, tasks.device, epsilon=epsilon, multi_step_loss=multi_step_loss
+            size, values, tasks.device, epsilon=epsilon, replan_every_step=replan_every_step
         ),
         by_default=by_default,
     )
 
 
 @dataclass(frozen=True)
-class Expected:
-    """Values in the MDP of posterior means; of equals, a random one is highest.
+class PosteriorMeanValues:
+    """Values in the posterior mean MDP, with ties broken at random.
 
-    That matters where a plan is kept for an episode: in a state that it meets again it tries
-    another of the actions that it knows nothing of. Taking the first instead costs 5 of 155.
+    Random ties matter where a plan is kept for an episode: on returning to a state, the policy
+    tries another of its unvisited actions. Always taking the first one lowers the return by 5 of
+    155.
     """
 
     prior: Prior
     steps: int  # H
     weight: float = 1.0
-    """how many visits the prior counts as"""
+    """number of visits that the prior counts as"""
 
-    def __call__(self, known: Knowledge, generator: Generator) -> Tensor:
+    def __call__(self, counts: ExperienceCounts, generator: Generator) -> Tensor:
         """Values [N, B, H, S, A]."""
-        mdp = planning.expected_mdp(known, self.prior, self.weight)
+        mdp = planning.posterior_mean_mdp(counts, self.prior, self.weight)
         values = planning.action_values(mdp, self.steps)
-        return values + TIE * torch.empty_like(values).uniform_(generator=generator)
+        return values + TIE_NOISE * torch.empty_like(values).uniform_(generator=generator)
 
 
 @dataclass(frozen=True)
-class Optimistic:
-    """The largest values of some MDPs that are drawn from the posterior.
+class PosteriorSampleValues:
+    """The largest values over some MDPs sampled from the posterior.
 
-    One draw is PSRL (Strens 2000; Osband et al. 2013, arXiv:1306.0940); with more it is OPSRL
+    One sample is PSRL (Strens 2000; Osband et al. 2013, arXiv:1306.0940); several are OPSRL
     (Osband and Van Roy 2016, arXiv:1607.00215).
     """
 
     prior: Prior
     steps: int  # H
-    draws: int
+    samples: int
 
-    def __call__(self, known: Knowledge, generator: Generator) -> Tensor:
+    def __call__(self, counts: ExperienceCounts, generator: Generator) -> Tensor:
         """Values [N, B, H, S, A]."""
-        best = self._of_one(known, generator)
-        for _ in range(self.draws - 1):
-            best = torch.maximum(best, self._of_one(known, generator))
+        best = self._sampled_values(counts, generator)
+        for _ in range(self.samples - 1):
+            best = torch.maximum(best, self._sampled_values(counts, generator))
         return best
 
-    def _of_one(self, known: Knowledge, generator: Generator) -> Tensor:
-        return planning.action_values(planning.drawn_mdp(known, self.prior, generator), self.steps)
+    def _sampled_values(self, counts: ExperienceCounts, generator: Generator) -> Tensor:
+        mdp = planning.posterior_sample_mdp(counts, self.prior, generator)
+        return planning.action_values(mdp, self.steps)
 
 
-class _Memory(NamedTuple):
-    known: Knowledge
+class _PlannerMemory(NamedTuple):
+    counts: ExperienceCounts
     plan: Tensor  # [N, B, H, S] int64  the action to take
-    state: Tensor  # [N, B] int64  where the last action was taken
-    step: Tensor  # [N, B] int64  in the episode, of the last action
+    state: Tensor  # [N, B] int64  state before the last action
+    step: Tensor  # [N, B] int64  step of the episode at the last action
 
 
 class Planner:
-    """Remembers what it met, plans where an episode opens, and keeps to that plan.
+    """Counts its experience, plans at the start of each episode, and follows that plan.
 
-    What an action of a plan would change in what is known is left out of account. After the last
-    step of an episode its reward is counted, but no move: which state followed is never seen.
+    Plans ignore the value of information. The last step of an episode adds its reward but no
+    transition to the counts, because the state that follows it is never observed.
     """
 
     def __init__(
         self,
-        size: Size,
-        values: Values,
+        size: MDPSize,
+        values: ValueEstimate,
         device: torch.device,
         *,
         epsilon: float = 0.0,
-        multi_step_loss: bool = False,
+        replan_every_step: bool = False,
     ) -> None:
-        """Takes a share of `epsilon` random actions; may plan at every step anew."""
+        """Takes a random action with probability `epsilon`; may replan at every step."""
         self._size, self._values, self._device = size, values, device
-        self._epsilon, self._every_step = epsilon, multi_step_loss
+        self._epsilon, self._replan_every_step = epsilon, replan_every_step
 
-    def initial_memory(self, num_tasks: int, copies: int) -> _Memory:
-        """Nothing known, nothing planned."""
+    def initial_memory(self, num_tasks: int, copies: int) -> _PlannerMemory:
+        """Zero counts, and no plan yet."""
         lanes = num_tasks, copies
         zero = torch.zeros(lanes, dtype=torch.int64, device=self._device)
         plan = zero.new_zeros(*lanes, self._size.steps, self._size.states)
-        return _Memory(planning.nothing_known(lanes, self._size, self._device), plan, zero, zero)
+        counts = planning.zero_counts(lanes, self._size, self._device)
+        return _PlannerMemory(counts, plan, zero, zero)
 
-    def act(self, percept: Percept, memory: _Memory, generator: Generator) -> PolicyOutput:
-        """What the plan says; in a share of `epsilon` of the lanes, any action."""
-        state, opens = percept.obs.argmax(-1), percept.first_of_episode
-        known = memory.known.counted(
+    def act(self, percept: Percept, memory: _PlannerMemory, generator: Generator) -> PolicyOutput:
+        """The planned action; with probability `epsilon`, a uniformly random one."""
+        state, starts = percept.obs.argmax(-1), percept.first_of_episode
+        counts = memory.counts.with_step(
             memory.state,
             percept.previous_action,
             state,
             percept.previous_reward,
-            paid=~percept.first_of_trial,
-            moved=~opens,
+            has_reward=~percept.first_of_trial,
+            has_transition=~starts,
         )
-        step, plan = torch.where(opens, 0, memory.step + 1), memory.plan
-        anew = torch.ones_like(opens) if self._every_step else opens
-        if bool(anew.any()):
-            fresh = self._values(known, generator).argmax(-1)
-            plan = torch.where(anew[..., None, None], fresh, plan)
-        action = self._explored(_planned(plan, step, state), generator)
-        nowhere = torch.zeros_like(percept.previous_reward)  # probabilities are not computed
-        return PolicyOutput(action, nowhere, _Memory(known, plan, state, step))
+        step, plan = torch.where(starts, 0, memory.step + 1), memory.plan
+        replans = torch.ones_like(starts) if self._replan_every_step else starts
+        if bool(replans.any()):
+            new_plan = self._values(counts, generator).argmax(-1)
+            plan = torch.where(replans[..., None, None], new_plan, plan)
+        action = self._explore(_planned_action(plan, step, state), generator)
+        log_prob = torch.zeros_like(percept.previous_reward)  # not computed
+        return PolicyOutput(action, log_prob, _PlannerMemory(counts, plan, state, step))
 
-    def _explored(self, action: Tensor, generator: Generator) -> Tensor:
+    def _explore(self, action: Tensor, generator: Generator) -> Tensor:
         if not self._epsilon:
             return action
-        luck, number = torch.rand(
+        uniform, number = torch.rand(
             2, *action.shape, generator=generator, device=action.device
         ).unbind()
-        other = (number * self._size.actions).long()
-        return torch.where(luck < self._epsilon, other, action)
+        random_action = (number * self._size.actions).long()
+        return torch.where(uniform < self._epsilon, random_action, action)
 
 
 class Oracle:
-    """Knows the MDP: no policy has a higher expected return in any task."""
+    """Optimal policy of the true MDP: no policy has a higher expected return in any task."""
 
     def __init__(self, mdp: MDP, steps: int) -> None:
-        """Takes the MDP of every task, tables [N, ...]."""
+        """Plans for the MDP of every task, tables [N, ...]."""
         self._plan = planning.action_values(mdp, steps).argmax(-1).unsqueeze(1)  # [N, 1, H, S]
 
     def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
@@ -246,14 +259,14 @@ class Oracle:
         return torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._plan.device)
 
     def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
-        """What the plan says."""
+        """The planned action."""
         step = torch.where(percept.first_of_episode, 0, memory)
         plan = self._plan.expand(*step.shape, *self._plan.shape[2:])
-        action = _planned(plan, step, percept.obs.argmax(-1))
+        action = _planned_action(plan, step, percept.obs.argmax(-1))
         return PolicyOutput(action, torch.zeros_like(percept.previous_reward), step + 1)
 
 
-def _planned(plan: Tensor, step: Tensor, state: Tensor) -> Tensor:
+def _planned_action(plan: Tensor, step: Tensor, state: Tensor) -> Tensor:
     """Entries of plans [N, B, H, S] at `step` and `state`, [N, B] each."""
-    place = step * plan.shape[-1] + state
-    return plan.flatten(-2).gather(-1, place.unsqueeze(-1)).squeeze(-1)
+    index = step * plan.shape[-1] + state
+    return plan.flatten(-2).gather(-1, index.unsqueeze(-1)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Small random MDPs: transition tables and mean rewards go in, states and rewards come out.
+"""Random tabular MDPs as a task family.
 
 Axes: `L` lanes, `N` tasks, `S` states, `A` actions, `F = S A S + S A` numbers of a task.
 """
@@ -17,29 +17,30 @@ from torch import Generator, Tensor
 from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.grids.drawing import Choice, draw_table
 from metarl.envs.tabular import references
-from metarl.envs.tabular.planning import MDP, Prior, Size
+from metarl.envs.tabular.planning import MDP, MDPSize, Prior
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class TabularMDP(TaskFamily):
-    """An MDP of a few states, all tables of which must be found out by trying.
+    """An MDP with few states whose transition and reward tables are unknown.
 
         next_state ~ P[state, action],   P[s, a] ~ Dirichlet(1, ..., 1)
         reward     ~ N(R[state, action], 1),   R[s, a] ~ N(prior_mean, 1)
 
-    Every episode opens in state 0, lasts `steps` steps and never terminates. A task is P and R
-    in one row, [N, F], drawn anew in both splits: tasks are never drawn twice. A row P[s, a] of
-    one's own need not add up to one: its entries are weights, of which one must be positive.
+    Every episode starts in state 0, lasts `steps` steps and never terminates. A task is P and R
+    in one row, [N, F]. Both splits draw tasks independently, so no task occurs twice. In a task
+    given by the user, rows P[s, a] need not add up to one: their entries are weights, at least one
+    of which must be positive.
 
     Source: Duan et al. 2016, arXiv:1611.02779, section 3.2.
     """
 
     states: int = 10
-    """states; the first is where episodes open"""
+    """number of states; episodes start in the first"""
     actions: int = 5
-    """actions to choose from in every state"""
+    """number of actions in every state"""
     steps: int = 10
     """steps after which an episode is truncated"""
     prior_mean: float = 1.0
@@ -58,12 +59,12 @@ class TabularMDP(TaskFamily):
 
     @property
     def action_space(self) -> spaces.Discrete:
-        """What to do; it means something else in every state."""
+        """The action; its effect depends on the state."""
         return spaces.Discrete(self.actions)
 
     @property
     def task_space(self) -> spaces.Box:
-        """First the rows of P, state by state and action by action, then R in the same order."""
+        """The rows of P, ordered by state, then action; then R in the same order."""
         pairs = self.states * self.actions
         low, high = np.array([[0, -np.inf], [1, np.inf]], dtype=np.float32).repeat(
             [pairs * self.states, pairs], 1
@@ -72,12 +73,12 @@ class TabularMDP(TaskFamily):
 
     @property
     def episode_steps(self) -> int:
-        """As the option says."""
+        """The option `steps`."""
         return self.steps
 
     @property
     def trial_episodes(self) -> int:
-        """Ten, the shortest trials of the source, which has 25, 50, 75 and 100, too."""
+        """10, the shortest trial of the source, which also uses 25, 50, 75 and 100."""
         return 10
 
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
@@ -105,38 +106,39 @@ class TabularMDP(TaskFamily):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draws the next state and the reward: one uniform and one normal number per lane.
 
-        So policies that are given equal seeds meet the same luck, whatever they do.
+        So policies given equal seeds face the same noise, whatever their actions.
         """
         weights, rewards = self._tables(task)
         lane = torch.arange(len(task), device=task.device)
-        mean, reached = rewards[lane, state, action], weights[lane, state, action].cumsum(1)
-        luck = torch.rand(mean.shape, generator=generator, device=task.device) * reached[:, -1]
-        # Without the last sum, so that no rounding can lead to a state S.
-        next_state = (reached[:, :-1] <= luck.unsqueeze(1)).sum(1)
+        mean, cumulative = rewards[lane, state, action], weights[lane, state, action].cumsum(1)
+        uniform = torch.rand(mean.shape, generator=generator, device=task.device)
+        uniform = uniform * cumulative[:, -1]
+        # The last sum is left out, so that no rounding can lead to a state S.
+        next_state = (cumulative[:, :-1] <= uniform.unsqueeze(1)).sum(1)
         reward = mean + torch.randn(mean.shape, generator=generator, device=task.device)
         return next_state, reward, torch.zeros_like(mean, dtype=torch.bool)
 
-    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
-        """Mean rewards, how often each action was tried in each state, and the latest choice."""
+    def render(self, task: Tensor, history: Sequence[RenderFrame]) -> NDArray[np.uint8]:
+        """Mean rewards, how often each action was taken in each state, and the latest action."""
         choices = [
-            Choice(int(one.state), int(after.action))
-            for one, after in pairwise(life)
+            Choice(int(before.state), int(after.action))
+            for before, after in pairwise(history)
             if after.action is not None
         ]
         tried = np.zeros((self.states, self.actions), dtype=int)
         for choice in choices:
             tried[choice.state, choice.action] += 1
-        last = choices[-1] if choices and life[-1].action is not None else None
-        picture = draw_table(self._tables(task)[1][0].numpy(), tried, int(life[-1].state), last)
+        last = choices[-1] if choices and history[-1].action is not None else None
+        image = draw_table(self._tables(task)[1][0].numpy(), tried, int(history[-1].state), last)
         return captioned(
-            picture,
-            progress(latest_episode(life), self.steps),
-            "rows: states, columns: actions; darker: pays more; number: tries",
+            image,
+            progress(latest_episode(history), self.steps),
+            "rows: states, columns: actions; darker: pays more; number: visits",
         )
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
-        """From random to an oracle that knows the MDP."""
-        size = Size(states=self.states, actions=self.actions, steps=self.steps)
+        """Random, planning baselines, and an oracle that knows the MDP."""
+        size = MDPSize(states=self.states, actions=self.actions, steps=self.steps)
         return references.references(size, Prior(mean_reward=self.prior_mean), self.mdp)
 
     def _tables(self, task: Tensor) -> tuple[Tensor, Tensor]:

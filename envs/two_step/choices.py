@@ -1,15 +1,15 @@
-"""How lived rounds of the two-step task change choices: a trajectory goes in, probabilities out.
+"""Stay probabilities of the two-step task.
 
-The probability of making the same first-stage choice again, by what followed it, tells two ways
-of learning apart (Daw et al. 2011, Neuron 69, figure 2):
+The probability of repeating a first-stage choice, by payout and transition of the previous round,
+separates two kinds of learners (Daw et al. 2011, Neuron 69, figure 2):
 
-- *model-free*: whatever was followed by a payout is repeated, after a rare transition, too;
-- *model-based*: a payout after a rare transition speaks for the *other* choice, which commonly
-  leads there, and no payout after a rare transition speaks for the same one.
+- *model-free*: repeats a choice that was followed by a payout, also after a rare transition;
+- *model-based*: after a rare transition, a payout favours the *other* choice, which commonly leads
+  to that state, and no payout favours the same choice.
 
-So look at what a payout does after a *rare* transition. The interaction of payout and transition is
-no proof: a model-free learner shows some of it, because it mostly makes the choice that is good
-anyway, and that one leads to payouts by common transitions (Akam et al. 2015, PLOS Computational
+The effect of a payout after a *rare* transition is therefore the test. The interaction of payout
+and transition is not: a model-free learner shows some of it as well, because it mostly makes the
+good choice, which leads to payouts by common transitions (Akam et al. 2015, PLOS Computational
 Biology 11).
 
 Axes: `T` steps, `R` rounds, `N` tasks, `B` copies of each task.
@@ -25,26 +25,26 @@ from metarl.trajectory import Trajectory
 
 
 class Rounds(NamedTuple):
-    """What was lived, round by round."""
+    """A trajectory, round by round."""
 
     choice: Tensor  # [R, N, B] int64  at the first stage
-    state: Tensor  # [R, N, B] int64  second-stage state it led to; commonly that of the choice
+    state: Tensor  # [R, N, B] int64  second-stage state; commonly equal to the choice
     payout: Tensor  # [R, N, B] float
-    first: Tensor  # [R, N, B] bool  the round opens an episode
+    first: Tensor  # [R, N, B] bool  the first round of an episode
 
 
 def rounds_of(trajectory: Trajectory) -> Rounds:
-    """The rounds of a life in the two-step task.
+    """The rounds of a trajectory of the two-step task.
 
     Raises:
-        ShapeError: the trajectory is not one of whole rounds of that task.
+        ShapeError: the trajectory does not consist of whole rounds of that task.
     """
     steps, width = len(trajectory.obs), trajectory.obs.shape[-1]
     if steps % 2 or width != 3 or not bool((trajectory.obs[::2, ..., 0] == 1).all()):
         raise ShapeError(
-            "Rounds of the two-step task have two steps each, the first of which is taken at the "
-            f"observation (1, 0, 0); got {steps} steps of {width} components. Give the trajectory "
-            "of whole episodes of metarl/TwoStep-v0."
+            "Rounds of the two-step task have two steps each, the first at the observation "
+            f"(1, 0, 0); got {steps} steps with observations of size {width}. Give a trajectory of "
+            "whole episodes of metarl/TwoStep-v0."
         )
     return Rounds(
         choice=trajectory.action[::2],
@@ -55,11 +55,11 @@ def rounds_of(trajectory: Trajectory) -> Rounds:
 
 
 def stay_counts(rounds: Rounds) -> Tensor:
-    """How often a choice was made again, and how often it was not, in each lane.
+    """How often a choice was repeated, and how often it was not, in each lane.
 
     Returns:
-        [2, 2, 2, N, B] int64: payout (no, yes), transition (rare, common), made again (no, yes).
-        The first round of an episode follows no other.
+        [2, 2, 2, N, B] int64: payout (no, yes), transition (rare, common), repeated (no, yes).
+        The first round of an episode has no previous round and is not counted.
     """
     paid = (rounds.payout > 0)[:-1]
     common = (rounds.state == rounds.choice)[:-1]
@@ -70,14 +70,14 @@ def stay_counts(rounds: Rounds) -> Tensor:
 
 
 def stay_probabilities(counts: Tensor) -> Tensor:
-    """Share of choices that were made again.
+    """Share of choices that were repeated.
 
     Args:
-        counts: [2, 2, 2, ...] as `stay_counts` gives them, of each lane; or their sum over lanes,
-            for the share in all of them together.
+        counts: [2, 2, 2, ...] from `stay_counts`, for each lane; or their sum over lanes, for the
+            share over all of them.
 
     Returns:
-        [2, 2, ...] float64: payout (no, yes), transition (rare, common). NaN where that never
-        occurred.
+        [2, 2, ...] float64: payout (no, yes), transition (rare, common). NaN where the counts
+        are zero.
     """
     return counts[:, :, 1].double() / counts.double().sum(2)

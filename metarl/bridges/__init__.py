@@ -1,1 +1,1 @@
-"""To and from other libraries: Gymnasium and stable-baselines3."""
+"""Conversions from and to other libraries: Gymnasium and stable-baselines3."""

@@ -1,4 +1,4 @@
-"""Ordinary environments as a world: actions go in, transitions come out, as tensors.
+"""A pool of Gymnasium environments as a batched env with tensors.
 
 Axes: `L` lanes, then features.
 """
@@ -11,75 +11,68 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from metarl.bridges.gym_pool import OPENING, STEP, LanePool
-from metarl.errors import TaskContractError
+from metarl.bridges.gym_pool import AFTER_RESET, AFTER_STEP, LanePool
 from metarl.tasks.batched_env import Transition
+from metarl.tasks.rendering import checked_frame
 
 
-class EnvWorld:
-    """A world over a pool of environments."""
+class GymBatchedEnv:
+    """A batched env over a pool of environments."""
 
     def __init__(self, pool: LanePool, tasks: Sequence[Any], generator: Generator) -> None:
-        """Lives in `tasks` [L]; every trial draws its seeds from `generator`."""
+        """Steps the lanes in `tasks` [L]; the seeds of every trial are drawn from `generator`."""
         self._pool, self._tasks, self._generator = pool, tasks, generator
-        self._opening = self._ended = torch.empty(0)
-        self._moment = OPENING
-        self._pool.tenant = self._key = object()
+        self._initial_obs = self._ended = torch.empty(0)
+        self._latest = AFTER_RESET
+        self._pool.owner = self._key = object()
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:
-        """Opens a trial, or shows the episodes that were opened where others ended.
+        """Starts a trial; with `lanes`, returns the initial observations after ended episodes.
 
         Raises:
             ValueError: a lane is marked whose episode has not ended.
-            RuntimeError: the environments live in another world by now.
+            RuntimeError: the environments are closed, or used by a later batched env.
         """
-        self._require_ours()
-        self._moment = OPENING
+        self._require_owner()
+        self._latest = AFTER_RESET
         if lanes is None:
-            told = self._pool.reset(self._tasks, integers(self._generator, len(self._tasks)))
-            self._opening = self._tensor(told["opening"], torch.float32)
-            return self._opening
+            arrays = self._pool.reset(self._tasks, integers(self._generator, len(self._tasks)))
+            self._initial_obs = self._tensor(arrays["initial_obs"], torch.float32)
+            return self._initial_obs
         if bool((lanes & ~self._ended).any()):
-            raise ValueError("Only a lane whose episode has ended can be opened anew.")
-        return self._opening
+            raise ValueError("Only a lane whose episode has ended can be reset.")
+        return self._initial_obs
 
     def step(self, action: Tensor) -> Transition:
-        """One step in every lane; raises as `reset` does."""
-        self._require_ours()
-        told = self._pool.step(action.cpu().numpy())
-        self._moment = STEP
+        """One step in every lane; raises the errors of `reset`."""
+        self._require_owner()
+        arrays = self._pool.step(action.cpu().numpy())
+        self._latest = AFTER_STEP
         last = Transition(
-            obs=self._tensor(told["obs"], torch.float32),
-            reward=self._tensor(told["reward"], torch.float32),
-            terminated=self._tensor(told["terminated"], torch.bool),
-            truncated=self._tensor(told["truncated"], torch.bool),
-            success=self._tensor(told["success"], torch.bool),
+            obs=self._tensor(arrays["obs"], torch.float32),
+            reward=self._tensor(arrays["reward"], torch.float32),
+            terminated=self._tensor(arrays["terminated"], torch.bool),
+            truncated=self._tensor(arrays["truncated"], torch.bool),
+            success=self._tensor(arrays["success"], torch.bool),
         )
-        self._opening = self._tensor(told["opening"], torch.float32)
+        self._initial_obs = self._tensor(arrays["initial_obs"], torch.float32)
         self._ended = last.terminated | last.truncated
         return last
 
     def frame(self) -> NDArray[np.uint8]:
-        """Picture [H, W, 3] of lane 0 as it is now.
+        """Current frame [H, W, 3] of lane 0.
 
         Raises:
-            TaskContractError: the environment drew something else.
+            TaskContractError: the environment rendered another type or shape.
         """
-        picture = self._pool.picture(self._moment)
-        shape, dtype = np.shape(picture), getattr(picture, "dtype", type(picture).__name__)
-        if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8:
-            raise TaskContractError(
-                f"render() of the environment gave {dtype} of shape {list(shape)}; where "
-                "render_mode is 'rgb_array' a picture is uint8 of shape [height, width, 3]."
-            )
-        drawn: NDArray[np.uint8] = picture
-        return drawn
+        return checked_frame(self._pool.frame(self._latest), "render() of the environment")
 
-    def _require_ours(self) -> None:
-        if self._pool.closed or self._pool.tenant is not self._key:
+    def _require_owner(self) -> None:
+        if self._pool.closed or self._pool.owner is not self._key:
             raise RuntimeError(
-                "The environments of this world were closed, or moved into the world that the "
-                "same family opened after it; worlds side by side need a family object each."
+                "The environments of this batched env were closed, or are used by a batched env "
+                "that the same family opened later. Batched envs that are stepped at the same time "
+                "need a family object each."
             )
 
     def _tensor(self, value: Any, dtype: torch.dtype) -> Tensor:

@@ -1,14 +1,13 @@
-"""Ordinary Gymnasium environments as a task distribution: an id goes in, a family comes out.
+"""Registered Gymnasium environments as task families.
 
-The environment has a `task_space` and obeys `reset(options={"task": ...})`; nothing else is
-required of it. What more it may say of itself:
+The environment must have a `task_space` and obey `reset(options={"task": ...})`. It may also have:
 
-    sample_task(np_random, split)   draws a task of a split; else `task_space.sample()` does
-    trial_episodes                  how many episodes a trial lasts unless the user says otherwise
-    episode_steps                   time limit, where the registered id sets none
+    sample_task(np_random, split)   draws a task of a split; default: `task_space.sample()`
+    trial_episodes                  default number of episodes of a trial
+    episode_steps                   time limit, if the registered id sets none
     task_is_observable, splits_share_tasks   declarations, as in `TaskFamily`
 
-Axes: `L` lanes, `N` tasks, `D` observation, `F` numbers that tell a task.
+Axes: `L` lanes, `N` tasks, `D` observation, `F` numbers of a flattened task.
 """
 
 import dataclasses
@@ -28,7 +27,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from torch import Generator, Tensor
 
-from metarl.bridges.gym_env import EnvWorld, integers
+from metarl.bridges.gym_env import GymBatchedEnv, integers
 from metarl.bridges.gym_pool import (
     SUCCESS_KEYS,
     LanePool,
@@ -42,46 +41,46 @@ from metarl.tasks.batched_env import BatchedEnv
 from metarl.tasks.family import Reference, Split, TaskDistribution
 
 DEFAULT_TRIAL_EPISODES = 2
-"""one to explore, one to show what was learnt"""
-LANES_AT_ONCE = 250
-"""environments of an evaluation; part of what a seed means, since each batch draws its own"""
-PICTURES = "rgb_array"
-"""Gymnasium's name for pictures that are arrays"""
-PLAIN = (bool, int, float, str)
-"""types of constructor arguments that are options"""
+"""one episode to explore, and one to use what was learnt"""
+MAX_LANES = 250
+"""most lanes of an evaluation batch; results depend on it, as batches have separate seeds"""
+RGB_ARRAY = "rgb_array"
+"""Gymnasium's render mode for frames as arrays"""
+OPTION_TYPES = (bool, int, float, str)
+"""types of the constructor arguments that become options"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnvFamily(TaskDistribution):
     """A registered Gymnasium environment; `env_family` makes the class for an id.
 
-    Its fields are the constructor arguments of the environment that are plain values.
+    Its fields are the constructor arguments of the environment whose defaults are plain values.
     """
 
     task_id: ClassVar[str]
-    """as `gymnasium.make` takes it; with the module that registers it, if the user named one"""
+    """id for `gymnasium.make`, with the module that registers it if the user named one"""
 
     @functools.cached_property
     def _prototype(self) -> gymnasium.Env[Any, Any]:
-        """An environment that is asked for its spaces and for tasks, and never trained in."""
+        """An environment that gives spaces and samples tasks; it is never stepped."""
         return self.make_env()
 
     @property
     def make_env(self) -> "_EnvMaker":
-        """Makes a fresh environment with these options, at each call."""
+        """A function that makes a new environment with these options."""
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if vars(self).get("_seen"):
-            options["render_mode"] = PICTURES
+        if vars(self).get("_rendered"):
+            options["render_mode"] = RGB_ARRAY
         return _EnvMaker(_spec(self.task_id), options)
 
     @property
     def observation_space(self) -> spaces.Box:
-        """The observations, flattened to a vector."""
+        """The observation space, flattened to a vector [D]."""
         return self._lane_spaces.observation
 
     @property
     def action_space(self) -> spaces.Discrete | spaces.Box:
-        """The actions; Discrete ones count from 0."""
+        """The action space; a Discrete one starts at 0."""
         return self._lane_spaces.action
 
     @functools.cached_property
@@ -90,14 +89,14 @@ class EnvFamily(TaskDistribution):
         return LaneSpaces(flat_space(env.observation_space), plain_action_space(env.action_space))
 
     @functools.cached_property
-    def own_task_space(self) -> spaces.Space[Any]:
-        """The `task_space` of the environment itself."""
+    def env_task_space(self) -> spaces.Space[Any]:
+        """The `task_space` of the environment, not flattened."""
         space = _attribute(self._prototype, "task_space")
         if space is None:
             raise TaskContractError(
-                f"{self.task_id} has no task_space, so there are no tasks to draw from. Give the "
+                f"{self.task_id} has no task_space, so there are no tasks to draw. Give the "
                 "environment a `task_space` and let reset(options={'task': ...}) set the task, or "
-                "name what shall vary with metarl.register_varied_env."
+                "name the parameters that vary with metarl.register_varied_env."
             )
         if not isinstance(space, spaces.Space) or not space.is_np_flattenable:
             raise TaskContractError(
@@ -108,8 +107,8 @@ class EnvFamily(TaskDistribution):
 
     @functools.cached_property
     def task_space(self) -> spaces.Box | spaces.Discrete:
-        """Discrete, or the vector [F] that Gymnasium's utilities flatten a task into."""
-        space = self.own_task_space
+        """A Discrete, or the vector [F] to which Gymnasium's utilities flatten a task."""
+        space = self.env_task_space
         if isinstance(space, spaces.Discrete):
             return spaces.Discrete(int(space.n), start=int(space.start))
         return flat_space(space)
@@ -122,7 +121,7 @@ class EnvFamily(TaskDistribution):
         limit = limit or _attribute(self._prototype, "episode_steps")
         if limit is None:
             raise TaskContractError(
-                f"{self.task_id} has no time limit, and a trial must end some day: write "
+                f"{self.task_id} has no time limit, but every trial must end: write "
                 "gymnasium.register(..., max_episode_steps=...), or give the environment an "
                 "attribute `episode_steps`."
             )
@@ -130,20 +129,20 @@ class EnvFamily(TaskDistribution):
 
     @property
     def trial_episodes(self) -> int:
-        """As the environment says."""
+        """`trial_episodes` of the environment, else 2."""
         return int(_attribute(self._prototype, "trial_episodes") or DEFAULT_TRIAL_EPISODES)
 
     @property
-    def lanes_at_once(self) -> int:
-        """An environment for each must be made."""
-        return LANES_AT_ONCE
+    def max_lanes(self) -> int:
+        """250: each lane needs an environment object."""
+        return MAX_LANES
 
     @functools.cached_property
     def defines_success(self) -> bool:
-        """Whether the info of a step tells `success` or `is_success`."""
+        """Whether the info of a step has `success` or `is_success`."""
         env = self.make_env()
         env.action_space.seed(0)
-        (task,) = self.own_tasks(self.sample_tasks(1, Generator().manual_seed(0)))
+        (task,) = self.env_tasks(self.sample_tasks(1, Generator().manual_seed(0)))
         env.reset(seed=0, options={"task": task})
         *_, info = env.step(env.action_space.sample())
         env.close()
@@ -156,38 +155,42 @@ class EnvFamily(TaskDistribution):
 
     @property
     def splits_share_tasks(self) -> bool:
-        """Whether the environment declares that test tasks are met in training."""
+        """Whether the environment declares that the train split contains test tasks."""
         return bool(_attribute(self._prototype, "splits_share_tasks"))
 
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
-        """Tasks [N, ...] drawn one by one by the environment's `sample_task`, or its space."""
+        """Tasks [N, ...], drawn one by one by the environment's `sample_task` or its space.
+
+        Raises:
+            TaskContractError: a task is not in the task space, or float32 would round its integers.
+        """
         np_random = np.random.default_rng(integers(generator, 1)[0])
-        space, sample = self.own_task_space, _attribute(self._prototype, "sample_task")
+        space, sample = self.env_task_space, _attribute(self._prototype, "sample_task")
         if sample is None:
             space.seed(int(np_random.integers(2**31)))
         drawn = [sample(np_random, split) if sample else space.sample() for _ in range(num_tasks)]
         for task in drawn:
             if not space.contains(_cast(space, task)):
                 raise TaskContractError(
-                    f"sample_task of {self.task_id} gave {task!r}, which is not in its "
+                    f"sample_task of {self.task_id} returned {task!r}, which is not in its "
                     f"task_space {space}."
                 )
         if isinstance(space, spaces.Discrete):
             return torch.tensor(drawn, dtype=torch.int64, device=generator.device)
         flat = np.stack([np.asarray(spaces.flatten(space, _cast(space, t))) for t in drawn])
         tasks = torch.as_tensor(flat.astype(np.float32), device=generator.device)
-        for task, kept in zip(drawn, self.own_tasks(tasks), strict=True):
-            if not _whole_numbers_equal(space, task, kept):
+        for task, kept in zip(drawn, self.env_tasks(tasks), strict=True):
+            if not _integers_equal(space, task, kept):
                 raise TaskContractError(
-                    f"The task {task!r} of {self.task_id} holds whole numbers that float32 cannot "
-                    f"tell apart, and would become {kept!r}. Beyond 16,777,216 use Discrete as the "
-                    "task_space, or make the numbers smaller."
+                    f"The task {task!r} of {self.task_id} holds integers that float32 cannot "
+                    f"represent, and would become {kept!r}. Beyond 16,777,216 use Discrete as the "
+                    "task_space, or smaller numbers."
                 )
         return tasks
 
-    def own_tasks(self, tasks: Tensor) -> list[Any]:
-        """Tasks [N, ...] as the environment takes them."""
-        space = self.own_task_space
+    def env_tasks(self, tasks: Tensor) -> list[Any]:
+        """Tasks [N, ...] as members of the environment's task space."""
+        space = self.env_task_space
         if isinstance(space, spaces.Discrete):
             return [space.dtype.type(task) for task in tasks.tolist()]
         return [
@@ -198,42 +201,43 @@ class EnvFamily(TaskDistribution):
     def open_env(
         self, tasks: Tensor, generator: Generator, workers: int | None = None
     ) -> BatchedEnv:
-        """A world of environments, kept open for the next one that is as large.
+        """A batched env of Gymnasium environments, which the next one of the same size reuses.
 
-        A family has one at a time: where another is opened, those before it step no more.
+        A family has one at a time: opening another makes the earlier ones unusable.
 
         Raises:
             ConfigError: workers is negative.
         """
         workers = workers or 0
         if workers < 0:
-            raise ConfigError(f"workers={workers} must be 0 (step them in this process) or more.")
+            raise ConfigError(f"workers={workers} must be 0 (step in this process) or more.")
         pool: LanePool | None = vars(self).get("_pool")
         if pool is None or pool.closed or (pool.lanes, pool.workers) != (len(tasks), workers):
             self.close()
             pool = LanePool(self.make_env, self._lane_spaces, len(tasks), workers)
-            # A cache: what is lived depends on tasks and seeds alone.
+            # Only a cache: transitions depend on tasks and seeds alone.
             vars(self).update(_pool=pool, _end_pool=weakref.finalize(self, pool.close))
-        return EnvWorld(pool, self.own_tasks(tasks), generator)
+        return GymBatchedEnv(pool, self.env_tasks(tasks), generator)
 
     @property
     def can_render(self) -> bool:
         """Whether the environment can be rendered into an array."""
-        return PICTURES in self._prototype.metadata.get("render_modes", ())
+        return RGB_ARRAY in self._prototype.metadata.get("render_modes", ())
 
     def with_rendering(self) -> "EnvFamily":
-        """The same, with environments that draw themselves."""
+        """A copy of this family whose environments render frames."""
         copy = dataclasses.replace(self)
-        vars(copy)["_seen"] = True
+        vars(copy)["_rendered"] = True
         return copy
 
     def close(self) -> None:
-        """Ends the environments and workers that are kept open for the next world."""
+        """Closes the environments and workers that are kept open for reuse."""
         if vars(self).pop("_pool", None) is not None:
-            vars(self).pop("_end_pool")()  # which then forgets the pool: it holds environments
+            # The called finalizer drops its reference to the pool, which holds environments.
+            vars(self).pop("_end_pool")()
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
-        """Random actions, where they are bounded."""
+        """Uniformly random actions, if the action space is bounded."""
         space = self.action_space
         if isinstance(space, spaces.Box) and not space.is_bounded():
             return {}
@@ -243,7 +247,7 @@ class EnvFamily(TaskDistribution):
 
 
 class _EnvMaker:
-    """Makes one environment; a function that pickles, with all that a fresh process needs."""
+    """A picklable function that makes one environment, also in a new process."""
 
     def __init__(self, spec: EnvSpec, options: Mapping[str, Any]):
         self._spec, self._options = spec, dict(options)
@@ -257,15 +261,15 @@ def env_family(task_id: str) -> type[EnvFamily]:
     """The family class of a registered environment, with its constructor arguments as fields.
 
     Args:
-        task_id: as `gymnasium.make` takes it; its module, if it names one, has been imported.
+        task_id: id for `gymnasium.make`; a module named in it must have been imported.
     """
     spec = _spec(task_id)
     entry_point = spec.entry_point
     creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     if creator is None:
         raise ConfigError(
-            f"{task_id} has no entry_point, only one for vector environments; metarl steps single "
-            "ones."
+            f"{task_id} has no entry_point for single environments, only a vector_entry_point; "
+            "metarl steps single environments."
         )
     cls: type[EnvFamily] = dataclasses.make_dataclass(
         getattr(creator, "__name__", "Env"),
@@ -284,36 +288,36 @@ def _spec(task_id: str) -> EnvSpec:
 
 
 def _options(creator: Any, spec: EnvSpec) -> list[tuple[str, Any, Any]]:
-    """Name, type and field of the constructor arguments that are plain values.
+    """Name, type and field of the constructor arguments whose defaults are plain values.
 
-    What a docstring says of an argument is the field's `help`.
+    The `help` of a field is the description of the argument in the docstring.
     """
     function = creator.__init__ if inspect.isclass(creator) else creator
     try:
         hints = typing.get_type_hints(function)
-    except Exception:  # names that only a type checker sees
+    except Exception:  # names that are imported for type checkers only
         hints = {}
-    said = docstring_parser.parse(f"{inspect.getdoc(function) or inspect.getdoc(creator)}").params
-    texts = {one.arg_name: " ".join((one.description or "").split()) for one in said}
+    doc = docstring_parser.parse(f"{inspect.getdoc(function) or inspect.getdoc(creator)}")
+    texts = {one.arg_name: " ".join((one.description or "").split()) for one in doc.params}
     found = []
     for name, parameter in inspect.signature(creator).parameters.items():
         default = spec.kwargs.get(name, parameter.default)
         named = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        if name == "render_mode" or not named or not isinstance(default, PLAIN):
+        if name == "render_mode" or not named or not isinstance(default, OPTION_TYPES):
             continue
         kind = hints.get(name)
         field = dataclasses.field(default=default, metadata={"help": texts.get(name, "")})
-        found.append((name, kind if kind in PLAIN else type(default), field))
+        found.append((name, kind if kind in OPTION_TYPES else type(default), field))
     return found
 
 
 def _attribute(env: gymnasium.Env[Any, Any], name: str) -> Any:
-    """What a wrapper or the environment itself says, else None."""
+    """Attribute of a wrapper or of the environment, else None."""
     return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
 
 
 def _cast(space: spaces.Space[Any], task: Any) -> Any:
-    """A number or list given for an array is taken for one."""
+    """The task with numbers and lists converted to arrays where the space has arrays."""
     if isinstance(space, spaces.Box):
         return np.asarray(task, dtype=space.dtype)
     if isinstance(space, spaces.Dict) and isinstance(task, Mapping):
@@ -323,21 +327,21 @@ def _cast(space: spaces.Space[Any], task: Any) -> Any:
     return task
 
 
-def _whole_numbers_equal(space: spaces.Space[Any], one: Any, two: Any) -> bool:
-    """Whether two tasks agree in all integers; they may be seeds, which nothing may round."""
+def _integers_equal(space: spaces.Space[Any], one: Any, two: Any) -> bool:
+    """Whether two tasks agree in all integers, which may be seeds and must not be rounded."""
     if isinstance(space, spaces.Box):
         return not np.issubdtype(space.dtype, np.integer) or np.array_equal(one, two)
     if isinstance(space, spaces.Dict):
-        return all(_whole_numbers_equal(space[name], one[name], two[name]) for name in space)
+        return all(_integers_equal(space[name], one[name], two[name]) for name in space)
     if isinstance(space, spaces.Tuple):
-        return all(map(_whole_numbers_equal, space.spaces, one, two))
+        return all(map(_integers_equal, space.spaces, one, two))
     return True
 
 
 def _within(space: spaces.Space[Any], task: Any) -> Any:
-    """The task where float32 has rounded it over a bound of its space."""
+    """The task clipped to the bounds of its space, which rounding to float32 may exceed."""
     if isinstance(space, spaces.Box):
-        return np.asarray(np.clip(task, space.low, space.high))  # of no axes it gives a number
+        return np.asarray(np.clip(task, space.low, space.high))  # clip of shape [] gives a scalar
     if isinstance(space, spaces.Dict):
         return {name: _within(part, task[name]) for name, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):

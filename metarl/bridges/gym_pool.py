@@ -1,7 +1,6 @@
-"""Ordinary Gymnasium environments as lanes: actions go in, transitions of all of them come out.
+"""Gymnasium environments as lanes, stepped in this process or in worker processes.
 
-Gymnasium's vector environments step them, in this process or in workers of their own. Nothing here
-needs torch: what a worker does is NumPy.
+Gymnasium's vector environments step them. Nothing here imports torch: workers use NumPy only.
 
 Axes: `L` lanes, `l` lanes of one block, `W` blocks, then features (`D` observation, `A` action).
 """
@@ -20,32 +19,32 @@ from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from metarl.errors import ConfigError
 
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
 SUCCESS_KEYS = ("success", "is_success")
-"""what an info calls it that the task is solved"""
-NOTE = (
-    "metarl: this was raised while environments were stepped. `metarl check TASK` lives in one of "
-    "them alone, and says in words what does not fit."
+"""keys of an info that mark a solved task"""
+FAILURE_NOTE = (
+    "metarl: this was raised while environments were stepped. `metarl check TASK` steps one of "
+    "them alone, and reports which requirement it breaks."
 )
-"""under what an environment raises"""
-STEP, OPENING = "step", "opening"
-"""moments of which there is a picture: after the last step, and where the last episode opened"""
+"""note added to an exception of an environment"""
+AFTER_STEP, AFTER_RESET = "step", "reset"
+"""the two frames that are kept: after the latest step, and after the latest reset"""
 
 
 class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """One environment as the engine wants it, whose next reset sets its task.
+    """One environment with flat spaces, whose next reset sets its task.
 
-    Observations are flattened by Gymnasium's utilities, Box actions clipped to their bounds, and
-    of the info only success is kept.
+    Observations are flattened by Gymnasium's utilities, Box actions clipped to their bounds. The
+    info holds success only.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], *, filmed: bool = False) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], *, keep_frames: bool = False) -> None:
         super().__init__(env)
-        self.pictures: dict[str, Any] | None = {} if filmed and env.render_mode else None
+        self.frames: dict[str, Any] | None = {} if keep_frames and env.render_mode else None
         self.observation_space = flat_space(env.observation_space)
         self.action_space = plain_action_space(env.action_space)
         self.next_task: Any = None
@@ -53,40 +52,37 @@ class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Opens an episode, in `next_task` if there is one."""
+        """Starts an episode, in `next_task` if there is one."""
         if self.next_task is not None:
             options = {**(options or {}), "task": self.next_task}
             self.next_task = None
         obs, _ = self.env.reset(seed=seed, options=options)
-        self._film(OPENING)
-        return self._flat(obs), {}
+        self._render(AFTER_RESET)
+        return flat_observation(self.env.observation_space, obs), {}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One step."""
-        obs, reward, terminated, truncated, info = self.env.step(self._own(action))
-        self._film(STEP)
+        obs, reward, terminated, truncated, info = self.env.step(self._env_action(action))
+        self._render(AFTER_STEP)
         success = any(bool(info[key]) for key in SUCCESS_KEYS if key in info)
         ended = bool(terminated), bool(truncated) and not terminated
-        return self._flat(obs), float(reward), *ended, {"success": success}
+        flat = flat_observation(self.env.observation_space, obs)
+        return flat, float(reward), *ended, {"success": success}
 
-    def _film(self, moment: str) -> None:
-        # Kept, because where an episode ends the next one is opened before anybody can look.
-        if self.pictures is None:
+    def _render(self, when: str) -> None:
+        # Kept, because autoreset starts the next episode before the caller can render the last.
+        if self.frames is None:
             return
         try:
-            self.pictures[moment] = self.env.render()
+            self.frames[when] = self.env.render()
         except DependencyNotInstalled as error:
-            raise ConfigError(f"The environment cannot be drawn here: {error}.") from error
+            raise ConfigError(f"The environment cannot be rendered here: {error}.") from error
 
-    def _flat(self, obs: Any) -> NDArray[np.float32]:
-        flat = spaces.flatten(self.env.observation_space, obs)
-        return np.array(flat, dtype=np.float32).reshape(-1)
-
-    def _own(self, action: Any) -> Any:
+    def _env_action(self, action: Any) -> Any:
         space = self.env.action_space
         if isinstance(space, spaces.Box):
             action = np.asarray(action, dtype=space.dtype).reshape(space.shape)
-            # NaN stays NaN: it must not turn into a good action.
+            # NaN stays NaN: it must not become a valid action.
             return np.clip(action, space.low, space.high)
         assert isinstance(space, spaces.Discrete)
         return space.dtype.type(action + space.start)
@@ -96,12 +92,12 @@ def flat_space(space: gymnasium.Space[Any]) -> spaces.Box:
     """The Box [D] float32 that Gymnasium's utilities flatten a space into.
 
     Raises:
-        ConfigError: the space has no fixed size, as graphs and sequences.
+        ConfigError: the space has no fixed size (Graph, Sequence).
     """
     if not space.is_np_flattenable:
         raise ConfigError(
-            f"Observations in {space} have no fixed size, so that no network can read them; wrap "
-            "the environment so that it shows a Box, Discrete, Dict or Tuple of them."
+            f"Observations in {space} have no fixed size, as a network needs; wrap the environment "
+            "so that its observation space is a Box, a Discrete, or a Dict or Tuple of them."
         )
     flat = spaces.flatten_space(space)
     assert isinstance(flat, spaces.Box)
@@ -110,11 +106,18 @@ def flat_space(space: gymnasium.Space[Any]) -> spaces.Box:
     return spaces.Box(low.reshape(-1), high.reshape(-1), dtype=np.float32)
 
 
+def flat_observation(
+    space: gymnasium.Space[Any], obs: Any, dtype: DTypeLike = np.float32
+) -> NDArray[Any]:
+    """An observation in `space`, flattened by Gymnasium's utilities to a new vector [D]."""
+    return np.array(spaces.flatten(space, obs), dtype=dtype).reshape(-1)
+
+
 def plain_action_space(space: gymnasium.Space[Any]) -> spaces.Box | spaces.Discrete:
-    """Discrete from 0 on, or a Box [A] float32.
+    """The action space as a Discrete that starts at 0, or as a Box [A] float32.
 
     Raises:
-        ConfigError: another kind of space.
+        ConfigError: it is another kind of space.
     """
     if isinstance(space, spaces.Discrete):
         return spaces.Discrete(int(space.n))
@@ -122,24 +125,24 @@ def plain_action_space(space: gymnasium.Space[Any]) -> spaces.Box | spaces.Discr
         return flat_space(space)
     raise ConfigError(
         f"Actions must be Discrete or a Box of floats; got {space}. Wrap the environment: "
-        "MultiDiscrete can be numbered through as one Discrete."
+        "the combinations of a MultiDiscrete can be numbered as one Discrete."
     )
 
 
-class Block(gymnasium.Env[Any, Any]):
-    """Lanes that one process steps, as one environment that never ends.
+class EnvBlock(gymnasium.Env[Any, Any]):
+    """The lanes of one process, as one environment that never ends.
 
-    What a step brings is all in the observation, which workers hand over in shared memory: how an
-    episode ended, and the observation that opens the next one, at once.
+    The observation holds everything that a step returns, including the initial observation of the
+    next episode where one ended, because workers transfer observations in shared memory.
     """
 
     def __init__(self, make: MakeEnv, index: int, lanes: int, template: "LaneSpaces") -> None:
-        """Makes no environment yet.
+        """Stores the arguments; the environments are made at the first reset.
 
         Args:
             make: makes one environment.
-            index: of this block among all.
-            lanes: l, how many it steps.
+            index: position of this block among all blocks.
+            lanes: l, the number of lanes.
             template: spaces of a lane.
         """
         self._make, self._index, self._count = make, index, lanes
@@ -149,7 +152,7 @@ class Block(gymnasium.Env[Any, Any]):
         self.observation_space = spaces.Dict(
             {
                 "obs": obs,
-                "opening": obs,
+                "initial_obs": obs,
                 "reward": spaces.Box(-np.inf, np.inf, (lanes,), np.float64),
                 "terminated": flags,
                 "truncated": flags,
@@ -161,62 +164,62 @@ class Block(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Opens an episode in every lane; options hold tasks and seeds of all blocks, [W, l]."""
-        lanes, options = self._open(), options or {}
+        """Starts an episode in every lane; options hold tasks and seeds of all blocks, [W, l]."""
+        lanes, options = self._vector_env(), options or {}
         lanes.set_attr("next_task", options["tasks"][self._index])
-        opening, _ = lanes.reset(seed=options["seeds"][self._index])
-        nothing = np.zeros(self._count)
-        return self._told(opening, opening, nothing, nothing, nothing, nothing), {}
+        initial_obs, _ = lanes.reset(seed=options["seeds"][self._index])
+        zeros = np.zeros(self._count)
+        return self._arrays(initial_obs, initial_obs, zeros, zeros, zeros, zeros), {}
 
     def step(
         self, action: NDArray[Any]
     ) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
-        """One step of every lane; where an episode ends the next one is opened."""
-        opening, reward, terminated, truncated, infos = self._open().step(action)
-        obs, ended = opening, terminated | truncated
+        """One step of every lane; where an episode ends, the next one starts."""
+        initial_obs, reward, terminated, truncated, infos = self._vector_env().step(action)
+        obs, ended = initial_obs, terminated | truncated
         success = np.zeros(self._count, dtype=bool)
         if "success" in infos:
             success |= infos["success"] & infos["_success"]
         if ended.any():
-            obs = opening.copy()
+            obs = initial_obs.copy()
             obs[ended] = np.stack(list(infos["final_obs"][ended]))
             success |= infos["final_info"]["success"] & ended
-        told = self._told(obs, opening, reward, terminated, truncated, success)
-        return told, 0.0, False, False, {}
+        arrays = self._arrays(obs, initial_obs, reward, terminated, truncated, success)
+        return arrays, 0.0, False, False, {}
 
-    def picture(self, moment: str) -> Any:
-        """What the first lane looked like at STEP or at OPENING, where it was made to be seen."""
-        (first, *_) = self._open().envs
+    def frame(self, when: str) -> Any:
+        """Frame of the first lane, AFTER_STEP or AFTER_RESET; needs a render mode."""
+        (first, *_) = self._vector_env().envs
         assert isinstance(first, Lane)
-        assert first.pictures is not None
-        return first.pictures[moment]
+        assert first.frames is not None
+        return first.frames[when]
 
     def close(self) -> None:
         """Closes the environments."""
         if self._lanes is not None:
             self._lanes.close()
 
-    def _lane(self, *, filmed: bool) -> Lane:
-        return Lane(self._make(), filmed=filmed)
+    def _lane(self, *, keep_frames: bool) -> Lane:
+        return Lane(self._make(), keep_frames=keep_frames)
 
-    def _open(self) -> SyncVectorEnv:
+    def _vector_env(self) -> SyncVectorEnv:
         if self._lanes is None:
             if multiprocessing.parent_process() is not None:
-                # Ctrl-C is for the trainer, which ends the iteration at hand; it needs its workers.
+                # The trainer handles Ctrl-C: it needs its workers to complete the iteration.
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
             self._lanes = SyncVectorEnv(
-                [partial(self._lane, filmed=lane == 0) for lane in range(self._count)],
+                [partial(self._lane, keep_frames=lane == 0) for lane in range(self._count)],
                 copy=True,
                 autoreset_mode=AutoresetMode.SAME_STEP,
             )
         return self._lanes
 
     @staticmethod
-    def _told(obs: Any, opening: Any, reward: Any, *flags: Any) -> dict[str, NDArray[Any]]:
+    def _arrays(obs: Any, initial_obs: Any, reward: Any, *flags: Any) -> dict[str, NDArray[Any]]:
         terminated, truncated, success = (np.asarray(flag, dtype=np.int8) for flag in flags)
         return {
             "obs": obs,
-            "opening": opening,
+            "initial_obs": initial_obs,
             "reward": reward,
             "terminated": terminated,
             "truncated": truncated,
@@ -225,14 +228,14 @@ class Block(gymnasium.Env[Any, Any]):
 
 
 class LaneSpaces(NamedTuple):
-    """What a lane shows and takes."""
+    """Observation and action space of a lane."""
 
     observation: spaces.Box
     action: spaces.Box | spaces.Discrete
 
 
 class LanePool:
-    """So many lanes, in this process or shared out among workers; kept from trial to trial."""
+    """L lanes, in this process or split among workers, which stay open from trial to trial."""
 
     def __init__(self, make: MakeEnv, template: LaneSpaces, lanes: int, workers: int) -> None:
         """Starts the workers, if any.
@@ -241,50 +244,51 @@ class LanePool:
             make: makes one environment; must be picklable where there are workers.
             template: spaces of a lane.
             lanes: L.
-            workers: processes that step them; 0 steps them in this one.
+            workers: processes that step them; 0 steps them in this process.
         """
         self.lanes, self.workers = lanes, workers
-        self.tenant: object = None  # the world that the lanes live in
+        self.owner: object = None  # key of the batched env that uses the lanes
         self._closed = False
         blocks = max(1, min(workers, lanes))
-        self._each = -(-lanes // blocks)  # the last block may have lanes that nobody looks at
-        makers = [_BlockMaker(make, index, self._each, template) for index in range(blocks)]
+        self._block_lanes = -(-lanes // blocks)  # the last blocks may have unused spare lanes
+        makers = [_BlockMaker(make, index, self._block_lanes, template) for index in range(blocks)]
         self._block = makers[0]() if not workers else None
-        self._vector = _started(makers) if workers else None
+        self._vector = _start_workers(makers) if workers else None
 
     def reset(self, tasks: Sequence[Any], seeds: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """Opens a trial in every lane: what `Block.reset` tells, [L, ...]."""
-        options = {"tasks": self._shared_out(tasks), "seeds": self._shared_out(seeds)}
+        """Starts a trial in every lane; returns the arrays of `EnvBlock.reset`, [L, ...]."""
+        options = {"tasks": self._split(tasks), "seeds": self._split(seeds)}
         with self._closing_on_failure():
             if self._block is not None:
                 return self._block.reset(options=options)[0]
             assert self._vector is not None
-            return self._joined(self._vector.reset(options=options)[0])
+            return self._merged(self._vector.reset(options=options)[0])
 
     def step(self, action: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """One step of all lanes: what `Block.step` tells, [L, ...].
+        """One step of all lanes; returns the arrays of `EnvBlock.step`, [L, ...].
 
-        What workers tell lies in memory that the next step writes over.
+        With workers, the arrays are views of memory that the next step overwrites.
         """
         with self._closing_on_failure():
             if self._block is not None:
                 return self._block.step(action)[0]
             assert self._vector is not None
             blocks = len(self._vector.env_fns)
-            spare = blocks * self._each - len(action)
+            spare = blocks * self._block_lanes - len(action)
             if spare:
                 action = np.concatenate([action, np.repeat(action[-1:], spare, 0)])
-            told, *_ = self._vector.step(action.reshape(blocks, self._each, *action.shape[1:]))
-            return self._joined(told)
+            shape = (blocks, self._block_lanes, *action.shape[1:])
+            arrays, *_ = self._vector.step(action.reshape(shape))
+            return self._merged(arrays)
 
-    def picture(self, moment: str) -> Any:
-        """As `Block.picture`; only where there are no workers."""
+    def frame(self, when: str) -> Any:
+        """Frame of lane 0, as `EnvBlock.frame`; without workers only."""
         assert self._block is not None
-        return self._block.picture(moment)
+        return self._block.frame(when)
 
     @property
     def closed(self) -> bool:
-        """Whether it steps no more, as after a failure in a worker."""
+        """Whether the pool is closed, also by a failure in an environment or a worker."""
         return self._closed or (self._vector is not None and self._vector.closed)
 
     def close(self) -> None:
@@ -297,42 +301,44 @@ class LanePool:
 
     @contextmanager
     def _closing_on_failure(self) -> Iterator[None]:
-        """Whoever comes next starts afresh: some lanes have stepped, and a worker may be gone."""
+        """Closes the pool on an exception: some lanes have stepped, and a worker may have died."""
         try:
             yield
         except BaseException as error:
             self.close()
             if isinstance(error, Exception):
-                error.add_note(NOTE)
+                error.add_note(FAILURE_NOTE)
             raise
 
-    def _shared_out(self, values: Sequence[Any]) -> list[list[Any]]:
+    def _split(self, values: Sequence[Any]) -> list[list[Any]]:
         """[L] -> [W][l]; spare lanes repeat the last value."""
         blocks = 1 if self._vector is None else len(self._vector.env_fns)
-        filled = [*values, *[values[-1]] * (blocks * self._each - len(values))]
-        return [filled[at : at + self._each] for at in range(0, len(filled), self._each)]
+        length = self._block_lanes
+        filled = [*values, *[values[-1]] * (blocks * length - len(values))]
+        return [filled[at : at + length] for at in range(0, len(filled), length)]
 
-    def _joined(self, told: Any) -> dict[str, NDArray[Any]]:
+    def _merged(self, arrays: Any) -> dict[str, NDArray[Any]]:
         """[W, l, ...] -> [L, ...]."""
         return {
-            name: value.reshape(-1, *value.shape[2:])[: self.lanes] for name, value in told.items()
+            name: value.reshape(-1, *value.shape[2:])[: self.lanes]
+            for name, value in arrays.items()
         }
 
 
-def _started(makers: Sequence["_BlockMaker"]) -> AsyncVectorEnv:
-    """Workers that have answered."""
+def _start_workers(makers: Sequence["_BlockMaker"]) -> AsyncVectorEnv:
+    """Starts one worker for each block, and waits until they are ready."""
     remedy = (
         "Register the environment with entry_point='your_module:Class', in a module that can be "
-        "imported from where you start, with plain values as arguments; let a script of yours "
-        "start under `if __name__ == '__main__':`; or leave workers out."
+        "imported from the working directory, with plain values as arguments; guard the main code "
+        "of a script with `if __name__ == '__main__':`; or leave workers out."
     )
     try:
-        # NOTE: spawn everywhere: torch's threads do not survive a fork.
+        # NOTE: spawn on every platform, because torch's threads do not survive a fork.
         return AsyncVectorEnv(makers, context="spawn", copy=False)
     except (EOFError, ConnectionError) as error:
         raise ConfigError(
-            "The workers ended while they were starting; their own words are above. Most likely a "
-            f"fresh process cannot import what makes the environment. {remedy}"
+            "The workers ended during their start; their error messages are above. Most likely a "
+            f"new process cannot import the code that makes the environment. {remedy}"
         ) from error
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise ConfigError(
@@ -341,10 +347,10 @@ def _started(makers: Sequence["_BlockMaker"]) -> AsyncVectorEnv:
 
 
 class _BlockMaker:
-    """A function that pickles."""
+    """A picklable function that makes an `EnvBlock`."""
 
     def __init__(self, *arguments: Any) -> None:
         self._arguments = arguments
 
-    def __call__(self) -> Block:
-        return Block(*self._arguments)
+    def __call__(self) -> EnvBlock:
+        return EnvBlock(*self._arguments)

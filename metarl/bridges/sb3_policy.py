@@ -1,4 +1,4 @@
-"""Models of stable-baselines3 go in, policies come out that live where every other agent does.
+"""Policies of stable-baselines3 models, for rollouts and evaluations in task families.
 
 Axes: `L` lanes, `N` tasks, `B` copies of each, then features.
 NOTE: importing this module imports stable-baselines3, which takes seconds; the core does not.
@@ -25,57 +25,57 @@ from metarl.tasks.family import TaskDistribution
 from metarl.trajectory import Percept
 
 Normalise: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
-"""observations [L, D] as a model was shown them, such as `VecNormalize.normalize_obs`"""
+"""maps observations [L, D] to the model's inputs, such as `VecNormalize.normalize_obs`"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SB3Policy:
-    """Acts as a model of stable-baselines3 or sb3-contrib does; `sb3_policy` builds it.
+    """Policy that predicts with a stable-baselines3 or sb3-contrib model; see `sb3_policy`.
 
-    Log-probabilities are zeros: models of another library learn there.
+    Log-probabilities are zeros, because the model is trained by its own library.
     """
 
     model: BaseAlgorithm
     family: TaskDistribution
-    tasks: Tensor | None  # [N, ...] for who was trained informed
+    tasks: Tensor | None  # [N, ...] if trained with `informed`
     trial: bool
     deterministic: bool
     normalise: Normalise | None
 
     def initial_memory(self, num_tasks: int, copies: int) -> Memory:
-        """The model's own: None until it has acted."""
+        """None: the model creates its memory at the first step."""
         return None
 
     def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
-        """One prediction for all lanes; memory is cleared where it was in training."""
+        """One prediction for all lanes; memory is reset at the same steps as in training."""
         lead = percept.first_of_trial.shape
         inputs = self._inputs(percept)
-        opened = percept.first_of_trial if self.trial else percept.first_of_episode
+        starts = percept.first_of_trial if self.trial else percept.first_of_episode
         cuda = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
-            # Models draw from torch's global stream: here it is ours, and put back afterwards.
+            # Models draw from torch's global stream: seed it from `generator`, restore it after.
             number = torch.randint(2**62, (), generator=generator, device=generator.device)
             torch.manual_seed(int(number))
             action, memory = self.model.policy.predict(
                 inputs,
                 state=memory,
-                episode_start=opened.flatten().cpu().numpy(),
+                episode_start=starts.flatten().cpu().numpy(),
                 deterministic=self.deterministic,
             )
         discrete = isinstance(self.family.action_space, spaces.Discrete)
-        chosen = torch.tensor(action, dtype=torch.int64 if discrete else torch.float32)
-        chosen = chosen.to(percept.obs.device).view(*lead, *chosen.shape[1:])
-        return PolicyOutput(chosen, torch.zeros(lead, device=percept.obs.device), memory)
+        actions = torch.tensor(action, dtype=torch.int64 if discrete else torch.float32)
+        actions = actions.to(percept.obs.device).view(*lead, *actions.shape[1:])
+        return PolicyOutput(actions, torch.zeros(lead, device=percept.obs.device), memory)
 
     def _inputs(self, percept: Percept) -> NDArray[Any]:
-        """Observations [L, ...] as in training."""
+        """Observations [L, ...] in the form of training."""
         obs = percept.obs
         if self.trial:
             head = action_head(self.family.action_space).to(obs.device)
             obs = percept_features(head, percept)
         if self.tasks is not None:
-            known = task_features(self.family.task_space, self.tasks).to(obs.device)
-            obs = torch.cat((obs, known.unsqueeze(1).expand(*obs.shape[:2], -1)), -1)
+            features = task_features(self.family.task_space, self.tasks).to(obs.device)
+            obs = torch.cat((obs, features.unsqueeze(1).expand(*obs.shape[:2], -1)), -1)
         inputs: NDArray[Any] = obs.flatten(0, 1).cpu().numpy()
         return inputs if self.normalise is None else self.normalise(inputs)
 
@@ -90,20 +90,20 @@ def sb3_policy(
     normalise: Normalise | None = None,
     **options: Any,
 ) -> Callable[[Tensor], SB3Policy]:
-    """A model of stable-baselines3 for `metarl.evaluate_policy`: tasks in, policy out.
+    """A stable-baselines3 model for `metarl.evaluate_policy`: a function from tasks to a policy.
 
     Args:
-        model: trained in `to_sb3_vec_env` with the same `task`, `trial` and `informed`; flat, or
-            recurrent as those of sb3-contrib.
+        model: trained in `to_sb3_vec_env` with the same `task`, `trial` and `informed`;
+            feed-forward, or a recurrent model of sb3-contrib.
         task: id of a family, or a family.
-        trial: it was shown percepts, and remembers a whole trial.
-        informed: it was told the tasks.
+        trial: the model was trained on percepts, and keeps its memory for a whole trial.
+        informed: the model was trained on observations that include the task.
         deterministic: takes the most likely action instead of drawing one.
-        normalise: observations as it saw them, if not plain: `VecNormalize.normalize_obs`.
+        normalise: normalisation of observations in training, as `VecNormalize.normalize_obs`.
         options: fields of the family, where `task` is an id.
 
     Raises:
-        ConfigError: the model was trained on other observations.
+        ConfigError: the model was trained on observations of another shape.
     """
     family = task if isinstance(task, TaskDistribution) else make_family(task, **options)
     space = family.observation_space
@@ -114,8 +114,8 @@ def sb3_policy(
     if model.observation_space.shape != space.shape:
         raise ConfigError(
             f"The model was trained on observations of shape {model.observation_space.shape}; "
-            f"with trial={trial} and informed={informed} they have shape {space.shape}. Say trial "
-            "and informed as to to_sb3_vec_env, where it was trained."
+            f"with trial={trial} and informed={informed} they have shape {space.shape}. Pass the "
+            "same trial and informed as to to_sb3_vec_env in training."
         )
 
     def build(tasks: Tensor) -> SB3Policy:

@@ -1,4 +1,4 @@
-"""Stable-baselines3's place: a family goes in, its vector environment comes out.
+"""Vector environments of stable-baselines3 that step a task family in batches.
 
 Axes: `L` lanes, `N` tasks, `B` copies of each, then features (`D` observation, `F` of a task).
 NOTE: importing this module imports stable-baselines3, which takes seconds; the core does not.
@@ -19,7 +19,7 @@ from metarl.bridges.task_env import sampled_tasks
 from metarl.bridges.trial_env import TrialEnv, percept_space
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import action_head
-from metarl.registry import make_family
+from metarl.registry import resolve_family
 from metarl.seeding import Seeds
 from metarl.tasks.batched_env import BatchedEnv, Transition, select_lanes
 from metarl.tasks.family import (
@@ -33,7 +33,7 @@ from metarl.tasks.family import (
 from metarl.validation import require_positive
 
 LANE_ATTRIBUTES = ("task", "task_space", "family", "observation_space", "action_space", "spec")
-"""what `get_attr` knows of a lane, beside `render_mode`"""
+"""attributes of a lane that `get_attr` returns, in addition to `render_mode`"""
 
 
 def to_sb3_vec_env(
@@ -55,77 +55,71 @@ def to_sb3_vec_env(
             "MlpLstmPolicy", metarl.to_sb3_vec_env("metarl/BernoulliBandit-v0", 64, trial=True)
         )  # RL^2, with sb3-contrib
 
-    Every lane draws a new task wherever an episode opens (with `trial`, wherever a trial does), so
-    that a model without memory learns what serves all tasks. With `tasks`, lanes stay in theirs.
+    Every lane draws a new task for each episode (with `trial`, for each trial), so that a model
+    without memory learns one policy for all tasks. With `tasks`, the task of a lane is fixed.
 
     Args:
         task: id of a family, or a family.
         num_envs: L, lanes.
-        trial: whole trials are episodes, and percepts observations: see
-            `metarl.bridges.trial_env.TrialEnv`. A recurrent model then is RL^2.
-        episodes: of a trial; by default what the family says.
-        tasks: [N, ...] in which the lanes live for good; N divides L, and lane n * L/N + b is copy
-            b of task n.
-        seed: of tasks and noise, until `VecEnv.seed` or a model's `seed` says otherwise.
-        split: that tasks are drawn from.
-        informed: adds the task's parameters to the observation, one-hot where it is a number.
+        trial: makes an episode of each trial, and an observation of each percept: see
+            `metarl.bridges.trial_env.TrialEnv`. A recurrent model is then RL^2.
+        episodes: number of episodes of a trial; by default that of the family.
+        tasks: fixed tasks [N, ...] of the lanes; N divides L, and lane n * L/N + b is copy b of
+            task n.
+        seed: seed of tasks and noise, until `VecEnv.seed` or the `seed` of a model replaces it.
+        split: split from which tasks are drawn.
+        informed: appends the parameters of the task to the observation, a Discrete task one-hot.
         options: fields of the family, where `task` is an id.
 
     Raises:
-        UnknownNameError: nobody registered this id.
+        UnknownNameError: the id is not registered.
         ConfigError: an option is unknown, out of range, or contradicts another.
         TaskError: a task lies outside the family's task space.
     """
     require_positive("num_envs", num_envs)
     require_positive("episodes", episodes)
-    if isinstance(task, TaskFamily) and options:
-        raise ConfigError(
-            f"{', '.join(options)} would be options of a family, but the family was given itself; "
-            "build it with them."
-        )
-    family = task if isinstance(task, TaskFamily) else make_family(task, **options)
+    family = resolve_family(task, options)
     if not isinstance(family, TaskFamily):
         raise ConfigError(
-            f"{task} is an ordinary Gymnasium environment, not a batched family; "
-            "stable-baselines3 steps it itself: make_vec_env(task, num_envs), with "
-            "metarl.TrialWrapper as its wrapper_class for whole trials."
+            f"{task} is a Gymnasium environment, not a batched family; use make_vec_env(task, "
+            "num_envs) of stable-baselines3, with wrapper_class=metarl.TrialWrapper for whole "
+            "trials."
         )
     if episodes is not None and not trial:
-        raise ConfigError(f"episodes={episodes} is the length of a trial; say trial=True as well.")
-    lanes = None if tasks is None else _lanes(as_tasks(family, tasks), num_envs)
+        raise ConfigError(f"episodes={episodes} is the length of a trial; pass trial=True as well.")
+    fixed = None if tasks is None else _lane_tasks(as_tasks(family, tasks), num_envs)
     length = (episodes or family.trial_episodes) if trial else None
-    return FamilyVecEnv(family, num_envs, length, lanes, Seeds(seed), split, informed)
+    return FamilyVecEnv(family, num_envs, length, fixed, Seeds(seed), split, informed)
 
 
-def _lanes(tasks: Tensor, num_envs: int) -> Tensor:
-    """[N, ...] -> [L, ...], task by task."""
+def _lane_tasks(tasks: Tensor, num_envs: int) -> Tensor:
+    """[N, ...] -> [L, ...]; copies of a task are neighbours."""
     copies, rest = divmod(num_envs, len(tasks))
     if rest:
         raise ConfigError(
-            f"num_envs={num_envs} must be a multiple of the {len(tasks)} tasks given: each lives "
-            "in as many lanes as every other."
+            f"num_envs={num_envs} must be a multiple of the {len(tasks)} tasks given: every task "
+            "gets the same number of lanes."
         )
     return tasks.repeat_interleave(copies, 0)
 
 
-class TaskedWorld(BatchedEnv, Protocol):
-    """A world whose tasks can be exchanged; a lane is in its new one from its next reset on."""
+class TaskSettableEnv(BatchedEnv, Protocol):
+    """A batched env whose tasks can be set; a lane uses its new task from its next reset on."""
 
     tasks: Tensor
     """[L, ...]"""
 
 
 class FamilyVecEnv(VecEnv):
-    """Lanes of a family with the conventions of stable-baselines3; `to_sb3_vec_env` makes one.
+    """Lanes of a family as a `VecEnv`; `to_sb3_vec_env` makes one.
 
-    Where an episode ends, the lane opens the next one in the same step, and its info holds
-    `terminal_observation`, `TimeLimit.truncated` and, where the family defines success,
-    `is_success`: whether the task counted as solved at any step. Infos of other lanes are the same
-    dictionary at every step: read them, and copy what you want to write into. Statistics of
-    episodes are `VecMonitor`'s to add.
+    Where an episode ends, the lane starts the next one in the same step, and its info holds
+    `terminal_observation`, `TimeLimit.truncated` and, if the family defines success, `is_success`:
+    whether the task was solved at any step. The info of any other lane is the same dictionary
+    object at every step: copy it before you change it. `VecMonitor` adds episode statistics.
 
-    `seed(s)` holds from the next reset on; one stream of random numbers serves all lanes, so lane
-    i is not what it would be alone. Equal seeds and actions are equal lives.
+    `seed(s)` takes effect at the next reset. All lanes draw from one random stream, so a lane
+    differs from a single env with the same seed. Equal seeds and actions give equal transitions.
     """
 
     def __init__(
@@ -138,44 +132,44 @@ class FamilyVecEnv(VecEnv):
         split: Split,
         informed: bool,
     ) -> None:
-        """Makes lanes of trials of `episodes`, or of plain episodes; tasks [L, ...] if fixed."""
+        """`episodes` is the length of a trial, or None; `tasks` [L, ...] are fixed, or None."""
         self.family = family
         self.num_envs = num_envs
         self._fixed, self._split = tasks is not None, split
-        self._task_stream, self._world_stream = seeds.torch("tasks"), seeds.torch("world")
+        self._task_stream, self._noise_stream = seeds.torch("tasks"), seeds.torch("world")
         drawn = draw_tasks(family, num_envs, self._task_stream, split) if tasks is None else tasks
-        self._inner: TaskedWorld = TensorEnv(family, drawn, self._world_stream)
-        self._world: BatchedEnv = self._inner
+        self._task_env: TaskSettableEnv = TensorEnv(family, drawn, self._noise_stream)
+        self._env: BatchedEnv = self._task_env
         space = family.observation_space
         if episodes is not None:
-            self._world = TrialEnv(self._world, family.action_space, episodes)
+            self._env = TrialEnv(self._env, family.action_space, episodes)
             space = percept_space(space, action_head(family.action_space))
         if informed:
-            self._world = _InformedWorld(self._world, self._inner, family)
+            self._env = _InformedEnv(self._env, self._task_env, family)
             space = informed_space(space, family)
         discrete = isinstance(family.action_space, spaces.Discrete)
         self._action_type = torch.int64 if discrete else torch.float32
         self._actions: NDArray[Any] = np.zeros(0)
         self._solved = torch.zeros(num_envs, dtype=torch.bool)
-        self._silent: list[dict[str, Any]] = [
+        self._running_infos: list[dict[str, Any]] = [
             {"TimeLimit.truncated": False} for _ in range(num_envs)
         ]
         super().__init__(num_envs, space, family.action_space)
 
     def reset(self) -> NDArray[np.float32]:
-        """Opens an episode in every lane, in new tasks unless they are fixed; [L, D]."""
+        """Starts an episode in every lane, in new tasks unless they are fixed; [L, D]."""
         seed = self._seeds[0]
         if seed is not None:
-            for purpose, stream in (("tasks", self._task_stream), ("world", self._world_stream)):
+            for purpose, stream in (("tasks", self._task_stream), ("world", self._noise_stream)):
                 stream.manual_seed(Seeds(seed).torch(purpose).initial_seed())
         self._reset_seeds()
         every = torch.ones(self.num_envs, dtype=torch.bool)
-        self._draw(every)
+        self._draw_tasks(every)
         self._solved = ~every
-        return _numpy(self._world.reset())
+        return _numpy(self._env.reset())
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Takes actions [L] or [L, A].
+        """Stores actions [L] or [L, A] for `step_wait`.
 
         Raises:
             InvalidAction: they have another shape.
@@ -183,7 +177,7 @@ class FamilyVecEnv(VecEnv):
         expected = (self.num_envs, *(self.action_space.shape or ()))
         if np.shape(actions) != expected:
             raise InvalidAction(
-                f"Actions must have shape {list(expected)}, {self.action_space} in each of "
+                f"Actions must have shape {list(expected)}, {self.action_space} for each of "
                 f"{self.num_envs} lanes; got {list(np.shape(actions))}."
             )
         self._actions = actions
@@ -192,20 +186,22 @@ class FamilyVecEnv(VecEnv):
         self,
     ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any], list[dict[str, Any]]]:
         """One step in every lane: observations [L, D], rewards [L], ends [L], infos."""
-        last = self._world.step(torch.tensor(self._actions, dtype=self._action_type))
+        last = self._env.step(torch.tensor(self._actions, dtype=self._action_type))
         ended = last.terminated | last.truncated
         self._solved = self._solved | last.success
-        obs, infos = last.obs, self._silent.copy()
+        obs, infos = last.obs, self._running_infos.copy()
         if bool(ended.any()):
-            self._tell(infos, last, ended)
-            self._draw(ended)
-            obs = select_lanes(ended, self._world.reset(ended), obs)
+            self._write_final_infos(infos, last, ended)
+            self._draw_tasks(ended)
+            obs = select_lanes(ended, self._env.reset(ended), obs)
             self._solved = self._solved & ~ended
-        # A copy, because learners add to rewards in place, which a family may have kept.
+        # A copy, because learners change rewards in place, and a family may keep the tensor.
         return _numpy(obs), _numpy(last.reward).copy(), _numpy(ended), infos
 
-    def _tell(self, infos: list[dict[str, Any]], last: Transition, ended: Tensor) -> None:
-        """Puts a dictionary of its own into `infos` for each lane that has ended."""
+    def _write_final_infos(
+        self, infos: list[dict[str, Any]], last: Transition, ended: Tensor
+    ) -> None:
+        """Puts a new dictionary into `infos` for each lane whose episode has ended."""
         final = _numpy(last.obs)
         truncated, solved = last.truncated.tolist(), self._solved.tolist()
         for lane in ended.nonzero().flatten().tolist():
@@ -216,64 +212,64 @@ class FamilyVecEnv(VecEnv):
             if self.family.defines_success:
                 infos[lane]["is_success"] = solved[lane]
 
-    def _draw(self, lanes: Tensor) -> None:
-        """New tasks in the marked lanes [L]."""
+    def _draw_tasks(self, lanes: Tensor) -> None:
+        """Draws new tasks for the marked lanes [L], unless tasks are fixed."""
         if self._fixed:
             return
-        tasks = self._inner.tasks.clone()
+        tasks = self._task_env.tasks.clone()
         tasks[lanes] = self.family.sample_tasks(int(lanes.sum()), self._task_stream, self._split)
-        self._inner.tasks = tasks
+        self._task_env.tasks = tasks
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there are no resources to release."""
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
-        """There are none.
+        """Accepts no options.
 
         Raises:
-            ConfigError: some are given.
+            ConfigError: options are given.
         """
         if options:
             raise ConfigError(
-                f"A family's lanes have no reset options; got {options}. Give tasks where the "
-                "environment is made: to_sb3_vec_env(..., tasks=...)."
+                f"Lanes of a family have no reset options; got {options}. Pass tasks to "
+                "to_sb3_vec_env(..., tasks=...)."
             )
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Of each lane: its `task`, or what all have in common, such as the `family`."""
+        """The attribute of each lane: its `task`, or a shared one such as the `family`."""
         lanes = list(self._get_indices(indices))
         if attr_name == "task":
-            tasks = _numpy(self._inner.tasks)
+            tasks = _numpy(self._task_env.tasks)
             return [tasks[lane].copy() for lane in lanes]
-        common = {
+        shared = {
             "render_mode": None,
             "spec": None,
             "family": self.family,
             "task_space": self.family.task_space,
         }
         if attr_name in ("observation_space", "action_space"):
-            common[attr_name] = getattr(self, attr_name)
-        if attr_name not in common:
+            shared[attr_name] = getattr(self, attr_name)
+        if attr_name not in shared:
             raise AttributeError(
                 f"A lane has no attribute {attr_name!r}; it has {', '.join(LANE_ATTRIBUTES)}."
             )
-        return [common[attr_name] for _ in lanes]
+        return [shared[attr_name] for _ in lanes]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Nothing of a lane can be set.
+        """Not supported.
 
         Raises:
             AttributeError: always.
         """
         raise AttributeError(
-            f"{attr_name!r} of a lane cannot be set: lanes are one batch. Options and tasks are "
-            "given where the environment is made, to to_sb3_vec_env."
+            f"{attr_name!r} of a lane cannot be set, because all lanes are one batch. Pass options "
+            "and tasks to to_sb3_vec_env."
         )
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Of each lane `sample_task(np_random, split)`, as `gymnasium.make(id)` has it."""
+        """Calls `sample_task(np_random, split)`, the only method, once for each lane."""
         if method_name != "sample_task":
             raise AttributeError(f"A lane has no method {method_name!r}; it has sample_task.")
         return [
@@ -287,36 +283,36 @@ class FamilyVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Any = None
     ) -> list[bool]:
-        """No lane is: there is nothing to wrap."""
+        """False for each lane: a lane is no `gymnasium.Env` that could be wrapped."""
         return [False for _ in self._get_indices(indices)]
 
 
-class _InformedWorld:
-    """A world whose observation ends with the parameters of the task."""
+class _InformedEnv:
+    """Appends the parameters of the task, taken from `task_env`, to the observations of `env`."""
 
-    def __init__(self, world: BatchedEnv, inner: TaskedWorld, family: TaskFamily) -> None:
-        self._world, self._inner, self._space = world, inner, family.task_space
+    def __init__(self, env: BatchedEnv, task_env: TaskSettableEnv, family: TaskFamily) -> None:
+        self._env, self._task_env, self._space = env, task_env, family.task_space
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:
-        return self._informed(self._world.reset(lanes))
+        return self._informed(self._env.reset(lanes))
 
     def step(self, action: Tensor) -> Transition:
-        last = self._world.step(action)
+        last = self._env.step(action)
         return last._replace(obs=self._informed(last.obs))
 
     def _informed(self, obs: Tensor) -> Tensor:
-        return torch.cat((obs, task_features(self._space, self._inner.tasks)), -1)
+        return torch.cat((obs, task_features(self._space, self._task_env.tasks)), -1)
 
 
 def task_features(space: spaces.Box | spaces.Discrete, tasks: Tensor) -> Tensor:
-    """Tasks [N, ...] as vectors [N, F] float32: their numbers, one-hot where a task is one of n."""
+    """Tasks [N, ...] as vectors [N, F] float32; Discrete tasks are one-hot."""
     if isinstance(space, spaces.Discrete):
         return torch.nn.functional.one_hot(tasks - int(space.start), int(space.n)).float()
     return tasks.reshape(len(tasks), -1).float()
 
 
 def informed_space(space: spaces.Box, family: TaskDistribution) -> spaces.Box:
-    """Observations [D] with the task's features behind them, Box [D + F]."""
+    """Space of observations [D] followed by task features, Box [D + F]."""
     task = spaces.utils.flatten_space(family.task_space)
     assert isinstance(task, spaces.Box)
     low, high = np.concatenate((space.low, task.low)), np.concatenate((space.high, task.high))

@@ -1,4 +1,4 @@
-"""Task families as Gymnasium environments: NumPy actions go in, NumPy transitions come out.
+"""Task families as Gymnasium environments, single and vector, with NumPy arrays.
 
 Axes: `L` lanes, the environments of a vector environment, then features.
 """
@@ -28,10 +28,10 @@ Infos = dict[str, Any]
 class TaskEnv(gymnasium.Env[Any, Any]):
     """One lane of a task family.
 
-    `reset(options={"task": ...})` sets the task, which then stays over resets, seeded ones
-    included, until another is given. If none is given at the first reset, one is drawn from the
-    train split. Equal seeds and tasks are equal lives.
-    Pictures show what was lived since the last seeded reset or new task.
+    `reset(options={"task": ...})` sets the task, which persists over resets, seeded ones included,
+    until another is given. If none is given at the first reset, one is drawn from the train split.
+    Equal seeds, tasks and actions give equal transitions. A frame may show the steps since the last
+    seeded reset or new task.
     """
 
     metadata: dict[str, Any] = RENDERING
@@ -45,23 +45,23 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self.observation_space = self.family.observation_space
         self.action_space = self.family.action_space
         self.task_space = self.family.task_space
-        self._lanes = _Lanes(self.family, 1, drawn=render_mode is not None)
+        self._lanes = _Lanes(self.family, 1, rendered=render_mode is not None)
         self._running = False
 
     @property
     def task(self) -> NDArray[Any]:
-        """Parameters of the task that is being lived in."""
+        """Parameters of the current task."""
         return _numpy(self._lanes.tasks[0]).copy()
 
     def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
-        """Draws a task for `options["task"]`; the one lived in does not change."""
+        """Draws a task for `options["task"]`; the current task does not change."""
         (task,) = sampled_tasks(self.family, 1, np_random, split)
         return np.array(task)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], Infos]:
-        """Opens an episode.
+        """Starts an episode.
 
         Raises:
             TaskError: `options["task"]` lies outside the task space.
@@ -73,14 +73,14 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         return _numpy(obs[0]), {}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, Infos]:
-        """One transition; the info says `success` if the family defines it.
+        """One transition; the info holds `success` if the family defines it.
 
         Raises:
-            ResetNeeded: no episode is open.
+            ResetNeeded: no episode is running.
             InvalidAction: wrong shape, or not one of a discrete space.
         """
         if not self._running:
-            raise ResetNeeded("No episode is open; call reset() before step().")
+            raise ResetNeeded("No episode is running; call reset() before step().")
         last = self._lanes.step(np.asarray(action)[None])
         terminated, truncated = bool(last.terminated), bool(last.truncated)
         self._running = not (terminated or truncated)
@@ -88,20 +88,20 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         return _numpy(last.obs[0]), float(last.reward), terminated, truncated, info
 
     def render(self) -> NDArray[np.uint8] | None:
-        """Picture [H, W, 3] of the present moment; None without a render mode."""
+        """Current frame [H, W, 3]; None without a render mode."""
         return self._lanes.frame()
 
 
 class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
-    """`num_envs` lanes of a task family, each in a task of its own, moved by tensor operations.
+    """`num_envs` lanes of a task family, one task each, stepped by tensor operations.
 
-    `reset(options={"task": ...})` sets the tasks [L, ...], which then stay over resets, automatic
-    and seeded ones included, until others are given. If none are given at the first reset, they
-    are drawn from the train split.
+    `reset(options={"task": ...})` sets the tasks [L, ...], which persist over resets, automatic and
+    seeded ones included, until others are given. If none are given at the first reset, they are
+    drawn from the train split.
 
-    Autoreset: all three modes of Gymnasium. The default is SAME_STEP, not Gymnasium's NEXT_STEP:
-    that one ignores the action after the end of an episode, and where an episode is one pull of
-    a bandit, every second step would be lost.
+    Autoreset: all three modes of Gymnasium. The default is SAME_STEP, not Gymnasium's NEXT_STEP,
+    which ignores the action after the end of an episode: where an episode is one pull of a bandit,
+    every second step would be lost.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     ) -> None:
         """Builds the family, a class or `'module:Class'`, with its `options`.
 
-        `max_episode_steps` shortens episodes further than the family does.
+        `max_episode_steps` is a time limit in addition to that of the family.
         """
         refuse_rendering(render_mode)
         require_positive("num_envs", num_envs)
@@ -132,102 +132,102 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
         self._limit = max_episode_steps
         self._lanes = _Lanes(self.family, num_envs)
-        self._opened = False
-        self._age = torch.zeros(num_envs, dtype=torch.int64)
+        self._started = False
+        self._elapsed = torch.zeros(num_envs, dtype=torch.int64)
         self._ended = torch.zeros(num_envs, dtype=torch.bool)
 
     @property
     def task(self) -> NDArray[Any]:
-        """Parameters [L, ...] of the tasks that are being lived in."""
+        """Parameters [L, ...] of the current tasks."""
         return _numpy(self._lanes.tasks).copy()
 
     def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
-        """Draws tasks [L, ...] for `options["task"]`; those lived in do not change."""
+        """Draws tasks [L, ...] for `options["task"]`; the current tasks do not change."""
         return sampled_tasks(self.family, self.num_envs, np_random, split)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], Infos]:
-        """Opens an episode in every lane, or in those that `options["reset_mask"]` [L] marks.
+        """Starts an episode in every lane, or in those that `options["reset_mask"]` [L] marks.
 
-        With a mask, `options["task"]` still is [L, ...], but only marked lanes take theirs.
+        With a mask, `options["task"]` is still [L, ...], but only marked lanes use their entry.
 
         Raises:
             TaskError: `options["task"]` lies outside the task space, or is not one per lane.
             ShapeError: the mask is not [L] bool.
-            ResetNeeded: the very first reset has a mask that leaves lanes out.
+            ResetNeeded: the first reset has a mask that excludes lanes.
         """
         super().reset(seed=seed)
         options = options or {}
         mask = self._mask(options.get("reset_mask"))
         every = bool(mask.all())
-        if not (self._opened or every):
-            raise ResetNeeded("The first reset must open all lanes; call it without reset_mask.")
+        if not (self._started or every):
+            raise ResetNeeded("The first reset must start all lanes; call it without reset_mask.")
         some = None if every else mask
         obs = self._lanes.reset(options.get("task"), self.np_random, seed is not None, some)
-        self._opened = True
-        self._age = self._age.masked_fill(mask, 0)
+        self._started = True
+        self._elapsed = self._elapsed.masked_fill(mask, 0)
         self._ended = self._ended & ~mask
         return _numpy(obs), {}
 
     def step(
         self, actions: Any
     ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any], NDArray[Any], Infos]:
-        """One transition in every lane; infos say `success` if the family defines it.
+        """One transition in every lane; infos hold `success` if the family defines it.
 
         Raises:
-            ResetNeeded: an episode is not open (for one that has ended: in mode DISABLED only).
+            ResetNeeded: before the first reset; in mode DISABLED also if an episode has ended.
             InvalidAction: wrong shape, or not one of a discrete space.
         """
-        self._require_open()
-        reopening = self._ended  # any only in mode NEXT_STEP: their action is ignored
-        last = self._limited(self._lanes.step(np.asarray(actions)), reopening)
+        self._require_running()
+        restarting = self._ended  # non-empty only in mode NEXT_STEP; their action is ignored
+        last = self._limited(self._lanes.step(np.asarray(actions)), restarting)
         self._ended = last.terminated | last.truncated
-        infos = self._success(last, ~reopening)
+        infos = self._success(last, ~restarting)
         obs = last.obs
         if self._mode is AutoresetMode.SAME_STEP:
-            reopening, self._ended = self._ended, torch.zeros_like(self._ended)
-            if bool(reopening.any()):
-                infos = self._final(last, reopening)
-        if bool(reopening.any()):
-            obs = torch.where(reopening[:, None], self._lanes.reopen(reopening), obs)
-            self._age = self._age.masked_fill(reopening, 0)
+            restarting, self._ended = self._ended, torch.zeros_like(self._ended)
+            if bool(restarting.any()):
+                infos = self._final_infos(last, restarting)
+        if bool(restarting.any()):
+            obs = torch.where(restarting[:, None], self._lanes.restart(restarting), obs)
+            self._elapsed = self._elapsed.masked_fill(restarting, 0)
         reward = _numpy(last.reward).astype(np.float64)
         return _numpy(obs), reward, _numpy(last.terminated), _numpy(last.truncated), infos
 
-    def _require_open(self) -> None:
-        if not self._opened:
-            raise ResetNeeded("No episode is open; call reset() before step().")
+    def _require_running(self) -> None:
+        if not self._started:
+            raise ResetNeeded("No episode is running; call reset() before step().")
         if self._mode is AutoresetMode.DISABLED and bool(self._ended.any()):
             raise ResetNeeded(
                 f"The episodes of lanes {self._ended.nonzero().flatten().tolist()} have ended and "
                 "autoreset is disabled; call reset(options={'reset_mask': terminated | truncated})."
             )
 
-    def _limited(self, last: Transition, reopening: Tensor) -> Transition:
-        """`last` with the user's time limit, and nothing at all in lanes that reopen."""
-        self._age = self._age + 1
+    def _limited(self, last: Transition, restarting: Tensor) -> Transition:
+        """`last` with the user's time limit; reward and flags are zero in restarting lanes."""
+        self._elapsed = self._elapsed + 1
         truncated = last.truncated
         if self._limit is not None:
-            truncated = truncated | ((self._age >= self._limit) & ~last.terminated)
+            truncated = truncated | ((self._elapsed >= self._limit) & ~last.terminated)
         return last._replace(
-            reward=last.reward.masked_fill(reopening, 0.0),
-            terminated=last.terminated & ~reopening,
-            truncated=truncated & ~reopening,
+            reward=last.reward.masked_fill(restarting, 0.0),
+            terminated=last.terminated & ~restarting,
+            truncated=truncated & ~restarting,
         )
 
-    def _success(self, last: Transition, told: Tensor) -> Infos:
-        """Infos as Gymnasium writes them: values, and a mask of the lanes that they are about."""
-        if not self.family.defines_success or not bool(told.any()):
+    def _success(self, last: Transition, lanes: Tensor) -> Infos:
+        """Infos in Gymnasium's format: values, and a mask of the lanes that have them."""
+        if not self.family.defines_success or not bool(lanes.any()):
             return {}
-        return {"success": _numpy(last.success & told), "_success": _numpy(told).copy()}
+        return {"success": _numpy(last.success & lanes), "_success": _numpy(lanes).copy()}
 
-    def _final(self, last: Transition, ended: Tensor) -> Infos:
-        """Infos of SAME_STEP: how the ended episodes closed, how the others went on."""
+    def _final_infos(self, last: Transition, ended: Tensor) -> Infos:
+        """Infos of SAME_STEP: final observation and info of ended lanes, success of the others."""
         mask = _numpy(ended)
-        closing = _numpy(last.obs)[mask]
+        terminal = _numpy(last.obs)[mask]
         final_obs = np.full(self.num_envs, None, dtype=object)
-        final_obs[mask] = np.fromiter(closing, dtype=object, count=len(closing))
+        final_obs[mask] = np.fromiter(terminal, dtype=object, count=len(terminal))
         return {
             "final_obs": final_obs,
             "_final_obs": mask,
@@ -249,20 +249,20 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
 
 class _Lanes:
-    """A batched world with NumPy actions, its tasks, and its two random streams.
+    """A batched env with NumPy actions, its tasks, and its two random streams.
 
-    Tasks have a stream of their own, so that drawing them does not shift the world's noise.
+    Tasks have a separate stream, so that drawing them does not shift the environment noise.
     """
 
-    def __init__(self, family: TaskFamily, count: int, *, drawn: bool = False) -> None:
-        self._family, self._count, self._drawn = family, count, drawn
-        self._task_stream, self._world_stream = Generator(), Generator()
+    def __init__(self, family: TaskFamily, count: int, *, rendered: bool = False) -> None:
+        self._family, self._count, self._rendered = family, count, rendered
+        self._task_stream, self._noise_stream = Generator(), Generator()
         self._seeded = False
-        self._world: TensorEnv | RenderedEnv | None = None
+        self._env: TensorEnv | RenderedEnv | None = None
 
     @property
     def tasks(self) -> Tensor:
-        return self._open_world().tasks
+        return self._require_env().tasks
 
     def reset(
         self,
@@ -271,66 +271,66 @@ class _Lanes:
         reseed: bool,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Observations [L, D], after a new episode in the marked lanes, in `tasks` if given."""
+        """Starts an episode in the marked lanes, in `tasks` if given; observations [L, D]."""
         given = None if tasks is None else self._checked(tasks)
         self._seed(np_random, again=reseed)
-        if self._world is None:
+        if self._env is None:
             if given is None:
                 given = self._family.sample_tasks(self._count, self._task_stream, "train")
-            world = TensorEnv(self._family, given, self._world_stream)
-            self._world = RenderedEnv(world) if self._drawn else world
+            env = TensorEnv(self._family, given, self._noise_stream)
+            self._env = RenderedEnv(env) if self._rendered else env
         elif given is not None:
-            old = self._world.tasks
-            self._world.tasks = given if mask is None else select_lanes(mask, given, old)
-        if isinstance(self._world, RenderedEnv) and (reseed or given is not None):
-            self._world.forget()
-        return self._world.reset(mask)
+            old = self._env.tasks
+            self._env.tasks = given if mask is None else select_lanes(mask, given, old)
+        if isinstance(self._env, RenderedEnv) and (reseed or given is not None):
+            self._env.forget()
+        return self._env.reset(mask)
 
     def frame(self) -> NDArray[np.uint8] | None:
-        """Picture [H, W, 3] of lane 0, where it is drawn."""
-        world = self._open_world()
-        return world.frame() if isinstance(world, RenderedEnv) else None
+        """Current frame [H, W, 3] of lane 0; None unless rendered."""
+        env = self._require_env()
+        return env.frame() if isinstance(env, RenderedEnv) else None
 
-    def reopen(self, mask: Tensor) -> Tensor:
-        """Observations [L, D], after a new episode in the marked lanes, tasks unchanged."""
-        return self._open_world().reset(mask)
+    def restart(self, mask: Tensor) -> Tensor:
+        """Starts an episode in the marked lanes, tasks unchanged; observations [L, D]."""
+        return self._require_env().reset(mask)
 
     def step(self, action: NDArray[Any]) -> Transition:
-        """One step with actions [L] or [L, A], which are checked."""
+        """One step with actions [L] or [L, A], after checking them."""
         space = self._family.action_space
         shape = (self._count, *(space.shape or ()))
         dtype = torch.int64 if isinstance(space, spaces.Discrete) else torch.float32
         if action.shape != shape:
             raise InvalidAction(
-                f"Actions must have shape {list(shape)}, which is {space} in {self._count} "
+                f"Actions must have shape {list(shape)}, {space} for each of {self._count} "
                 f"lane(s); got {list(action.shape)}."
             )
         if isinstance(space, spaces.Discrete):
             inside = (action >= space.start) & (action < space.start + space.n)
             if not (inside.all() and np.issubdtype(action.dtype, np.integer)):
-                raise InvalidAction(f"Actions must be whole numbers in {space}; got {action}.")
-        return self._open_world().step(torch.tensor(action, dtype=dtype))
+                raise InvalidAction(f"Actions must be integers in {space}; got {action}.")
+        return self._require_env().step(torch.tensor(action, dtype=dtype))
 
     def _checked(self, tasks: Any) -> Tensor:
-        """`tasks` [L, ...] as a tensor of our own."""
+        """`tasks` [L, ...] as a new tensor, after checking them."""
         given = as_tasks(self._family, tasks).clone()
         if len(given) != self._count:
             raise TaskError(
                 f"options['task'] must hold one task for each of the {self._count} lanes; got "
-                f"{len(given)}. To live in one task in every lane, repeat it."
+                f"{len(given)}. To use one task in every lane, repeat it."
             )
         return given
 
     def _seed(self, np_random: np.random.Generator, again: bool) -> None:
         if again or not self._seeded:
-            for stream in (self._task_stream, self._world_stream):
+            for stream in (self._task_stream, self._noise_stream):
                 stream.manual_seed(int(np_random.integers(2**63)))
             self._seeded = True
 
-    def _open_world(self) -> TensorEnv | RenderedEnv:
-        if self._world is None:
+    def _require_env(self) -> TensorEnv | RenderedEnv:
+        if self._env is None:
             raise ResetNeeded("There is no task yet; call reset() first.")
-        return self._world
+        return self._env
 
 
 def sampled_tasks(

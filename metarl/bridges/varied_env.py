@@ -1,7 +1,7 @@
-"""Any Gymnasium environment becomes a task environment: ranges of its numbers go in.
+"""Task environments made of any Gymnasium environment by varying its parameters.
 
-The environment's source is not touched. What varies are arguments of its constructor, attributes
-of the environment, or whatever a function of yours does with the numbers drawn.
+The source of the environment does not change. A task sets arguments of its constructor, attributes
+of the environment, or parameters that a function of the user reads.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from metarl.registry import suggestion
 Range: TypeAlias = tuple[float, float]
 """lowest and highest value, drawn uniformly"""
 Configure: TypeAlias = Callable[[Any, Mapping[str, float]], None]
-"""is given the bare environment and the numbers of the task by name"""
+"""called with the unwrapped environment and the parameters of the task by name"""
 
 
 def register_varied_env(
@@ -34,22 +34,23 @@ def register_varied_env(
     max_episode_steps: int | None = None,
     **options: Any,
 ) -> None:
-    """Registers a task environment in which numbers of another environment vary.
+    """Registers a task environment in which parameters of another environment vary.
 
     Args:
         task_id: the new id, `namespace/Name-v0`.
         env_id: the environment that varies, such as `CartPole-v1`.
-        arguments: constructor arguments by name; the environment is made anew for each task.
-        attributes: attributes of the bare environment by name, dots allowed (`model.opt.timestep`).
-        others: numbers that nobody but `configure` reads.
-        configure: what else shall follow from the numbers, as a function or `'module:function'`;
-            called after the attributes were set, such as to compute what depends on them.
-        trial_episodes: how many episodes a trial lasts unless the user says otherwise.
+        arguments: constructor arguments by name; a new task makes a new environment.
+        attributes: attributes of the unwrapped environment by name; dots are allowed
+            (`model.opt.timestep`).
+        others: parameters that only `configure` reads.
+        configure: a function or `'module:function'` that is called after the attributes are set,
+            for example to compute quantities that depend on them.
+        trial_episodes: default number of episodes of a trial.
         max_episode_steps: time limit; by default that of `env_id`.
         options: constructor arguments that do not vary.
 
     Raises:
-        ConfigError: the id is taken, or a range is none.
+        ConfigError: the id is taken, or a range is invalid.
         gymnasium.error.Error: there is no environment `env_id`.
     """
     if task_id in gymnasium.registry:
@@ -71,7 +72,7 @@ def register_varied_env(
 
 
 class VariedEnv(gymnasium.Env[Any, Any]):
-    """An environment whose task is a few of its numbers."""
+    """An environment whose task is the values of some of its parameters."""
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012  (Gymnasium's)
 
@@ -82,9 +83,9 @@ class VariedEnv(gymnasium.Env[Any, Any]):
         render_mode: str | None = None,
         **options: Any,
     ) -> None:
-        """Makes the environment; `register_varied_env` says what a variation holds."""
+        """Makes the environment; `register_varied_env` builds `variation`."""
         self._env_id, self._options = variation["env_id"], dict(options)
-        if render_mode is not None:  # not every constructor knows it
+        if render_mode is not None:  # not every constructor takes it
             self._options["render_mode"] = render_mode
         self._arguments, self._attributes = variation["arguments"], variation["attributes"]
         self._configure = _function(variation["configure"])
@@ -100,13 +101,13 @@ class VariedEnv(gymnasium.Env[Any, Any]):
 
     @property
     def task(self) -> dict[str, float]:
-        """The numbers of the task that is being lived in."""
+        """The parameters of the current task."""
         return dict(self._task or {})
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Opens an episode, in `options["task"]` if it is given; the first time one is drawn."""
+        """Starts an episode, in `options["task"]` if given; the first reset draws a task if not."""
         super().reset(seed=seed)
         options = dict(options or {})
         task = options.pop("task", None)
@@ -115,9 +116,9 @@ class VariedEnv(gymnasium.Env[Any, Any]):
             task = self.task_space.sample()
         if task is not None:
             before = self._env
-            self._live_in({name: float(np.asarray(value).item()) for name, value in task.items()})
+            self._set_task({name: float(np.asarray(value).item()) for name, value in task.items()})
             if seed is None and self._env is not before:
-                # A new environment would start from the clock; its luck shall follow from ours.
+                # Without a seed, the noise of a new environment would not be reproducible.
                 seed = int(self.np_random.integers(2**31))
         return self._env.reset(seed=seed, options=options)
 
@@ -126,14 +127,14 @@ class VariedEnv(gymnasium.Env[Any, Any]):
         return self._env.step(action)
 
     def render(self) -> Any:
-        """As the environment does."""
+        """Frame of the environment."""
         return self._env.render()
 
     def close(self) -> None:
         """Closes the environment."""
         self._env.close()
 
-    def _live_in(self, task: dict[str, float]) -> None:
+    def _set_task(self, task: dict[str, float]) -> None:
         if self._arguments and task != self._task:
             self._env.close()
             self._env = self._make({name: task[name] for name in self._arguments})
@@ -146,7 +147,7 @@ class VariedEnv(gymnasium.Env[Any, Any]):
 
     def _make(self, arguments: Mapping[str, float]) -> gymnasium.Env[Any, Any]:
         try:
-            # Without its own time limit: ours is around us, and may be longer.
+            # No inner time limit: the limit of the new id applies, and may be longer.
             return gymnasium.make(
                 self._env_id,
                 max_episode_steps=-1,
@@ -156,12 +157,12 @@ class VariedEnv(gymnasium.Env[Any, Any]):
         except TypeError as error:
             raise ConfigError(
                 f"{self._env_id} cannot be made with {', '.join(self._arguments) or 'these'}: "
-                f"{error}. `arguments` are those of its constructor; what is only an attribute "
+                f"{error}. `arguments` are passed to its constructor; what is only an attribute "
                 "goes into `attributes`."
             ) from error
 
     def _require(self, name: str) -> None:
-        """Raises `ConfigError` unless there is such an attribute."""
+        """Raises `ConfigError` unless the environment has the attribute."""
         owner, _, last = name.rpartition(".")
         try:
             getattr(_walk(self._env.unwrapped, owner), last)
@@ -174,14 +175,16 @@ class VariedEnv(gymnasium.Env[Any, Any]):
 
 
 def _task_space(variation: Mapping[str, Any]) -> spaces.Dict:
-    """One number for each name."""
+    """The task space: one number for each varied name."""
     kinds = ("arguments", "attributes", "others")
     ranges = {name: ends for kind in kinds for name, ends in variation[kind].items()}
     if not ranges:
         raise ConfigError("Nothing varies: name constructor arguments, attributes, or others.")
     for name, given in ranges.items():
         if np.shape(given) != (2,) or not -np.inf < given[0] < given[1] < np.inf:
-            raise ConfigError(f"{name}={given!r} must be a range (lowest, highest) of numbers.")
+            raise ConfigError(
+                f"{name}={given!r} must be a range (lowest, highest) of finite numbers."
+            )
     return spaces.Dict(
         {name: spaces.Box(low, high, (), np.float64) for name, (low, high) in ranges.items()}
     )

@@ -1,1 +1,1 @@
-"""The conformance kit: what a task environment must keep."""
+"""Behavioural checks that decide whether adaptation can be measured in an environment."""

@@ -1,120 +1,126 @@
-"""What is promised about a life: an environment goes in, promises kept and broken come out."""
+"""Checks of single environments: seeding, observations, spaces, episode ends and step outputs."""
 
 import copy
 import random
 import re
 import warnings
+from itertools import cycle, islice
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from metarl.checks.framework import (
-    BrokenPromiseError,
-    Life,
-    Subject,
-    difference,
+    EnvOutput,
+    EnvUnderTest,
+    Rollout,
+    ViolationError,
+    check,
+    error_line,
+    first_difference,
+    flat_obs,
     global_generators,
-    live,
-    moment,
-    promise,
-    shown,
-    told,
+    record,
+    roll_out,
+    step_through,
+    task_text,
 )
-from metarl.checks.task_checks import OPENS, SEEDS
+from metarl.checks.interface_checks import reset_and_step_work
 from metarl.errors import MetaRLError
 
-MOST_LIMIT = 10_000
-"""steps that an end is waited for"""
+MAX_TIME_LIMIT = 10_000
+"""steps; episodes with a longer limit are not run to their end"""
 
 
-@promise(
-    "Gymnasium's own checker has no complaints.",
-    why="Tools that know Gymnasium, this one included, rely on its interface.",
-    mend="See the words of the checker, gymnasium.utils.env_checker.check_env.",
-    needs=[OPENS],
+@check(
+    "Gymnasium's own checker reports no errors.",
+    why="Tools that use Gymnasium environments, metarl included, rely on its interface.",
+    fix="See the message of the checker, gymnasium.utils.env_checker.check_env.",
+    needs=[reset_and_step_work],
 )
-def gymnasium(subject: Subject) -> str | None:
-    """Runs it on the bare environment. Its warnings are notes; rendering is not looked at."""
-    env = subject.make().unwrapped
+def the_gymnasium_checker_passes(env_under_test: EnvUnderTest) -> str | None:
+    """Checks the unwrapped environment, without rendering; warnings become a note."""
+    env = env_under_test.make_env().unwrapped
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        env.reset(seed=subject.seed)
+        env.reset(seed=env_under_test.seed)
         try:
             check_env(env, skip_render_check=True)
         except Exception as error:
-            raise BrokenPromiseError(f"It says: {told(error)}") from error
-    said = [re.sub(r"\x1b\[\d*m|WARN: ", "", str(one.message)).strip() for one in caught]
-    return " / ".join(dict.fromkeys(said))
+            raise ViolationError(f"check_env raised {error_line(error)}") from error
+    messages = [re.sub(r"\x1b\[\d*m|WARN: ", "", str(one.message)).strip() for one in caught]
+    return " / ".join(dict.fromkeys(messages))
 
 
-@promise(
-    "Equal seeds, tasks and actions are equal lives.",
-    why="Agents are compared in the same tasks under the same luck, and runs are repeated; "
-    "neither works where the seed does not decide.",
-    mend="Call super().reset(seed=seed) first in reset(), draw only from self.np_random, and let "
-    "reset() set everything anew that an episode changes.",
-    needs=[OPENS],
+@check(
+    "Equal seeds, tasks and actions give equal rollouts.",
+    why="Agents are compared in the same tasks under the same noise, and runs are repeated; "
+    "neither works if the seed does not determine the rollout.",
+    fix="Call super().reset(seed=seed) first in reset(), draw only from self.np_random, and let "
+    "reset() reset everything that an episode changes.",
+    needs=[reset_and_step_work],
 )
-def seeds_decide(subject: Subject) -> str | None:
-    """Compares lives in the same environment and in fresh ones.
+def seeds_determine_rollouts(env_under_test: EnvUnderTest) -> str | None:
+    """Compares rollouts in the same environment and in new ones.
 
-    The global generators start equal each time: whether they are used is another promise. If no
-    seed makes a difference, nothing random was seen, or the seed is not used.
+    The global generators start in equal states; another check tests whether they are used. If no
+    seed makes a difference, the environment is deterministic or ignores the seed.
     """
-    actions = subject.actions(0)
-    for seed, task in enumerate(subject.tasks[:3]):
-        env = subject.make()
-        first = subject.live(actions, env=env, task=task, seed=seed)
-        repeated = subject.live(actions, env=env, task=task, seed=seed)
-        fresh = subject.live(actions, task=task, seed=seed)
-        for where, life in (("the same environment", repeated), ("a fresh one", fresh)):
-            if found := difference(first, life):
-                raise BrokenPromiseError(
-                    f"reset(seed={seed}) in task {shown(task)} and the same actions were another "
-                    f"life in {where}: {found}."
-                )
-    one, two = (_two_tasks(subject, actions) for _ in range(2))
-    if found := difference(one, two):
-        raise BrokenPromiseError(
-            "A life in one task, and then, after a reset without a seed, in another, cannot be "
-            f"repeated: {found}.",
-            "Hand the random numbers on when the task changes: only the seed of an earlier reset "
-            "decides, not the clock.",
-        )
-    return None if subject.is_random else "no seed made a difference: nothing random was seen"
+    for actions in env_under_test.action_plans(0):
+        for seed, task in enumerate(env_under_test.tasks[:3]):
+            env = env_under_test.make_env()
+            first = env_under_test.roll_out(actions, env=env, task=task, seed=seed)
+            repeated = env_under_test.roll_out(actions, env=env, task=task, seed=seed)
+            new = env_under_test.roll_out(actions, task=task, seed=seed)
+            for where, rollout in (("the same environment", repeated), ("a new one", new)):
+                if found := first_difference(first, rollout):
+                    raise ViolationError(
+                        f"reset(seed={seed}) in task {task_text(task)} and the same actions gave "
+                        f"another rollout in {where}: {found}."
+                    )
+        one, two = (_roll_out_in_two_tasks(env_under_test, actions) for _ in range(2))
+        if found := first_difference(one, two):
+            raise ViolationError(
+                "A rollout in one task, followed by a reset without a seed into another task and a "
+                f"second rollout, cannot be repeated: {found}.",
+                "Keep the random generator when the task changes: without a new seed, random "
+                "numbers must follow from the last seed, not from the clock.",
+            )
+    return None if env_under_test.is_stochastic else "no seed made a difference"
 
 
-def _two_tasks(subject: Subject, actions: list[Any]) -> Life:
-    env = subject.make()
-    first = subject.live(actions, env=env, task=subject.tasks[0], seed=0)
-    return first + subject.live(actions, env=env, task=subject.tasks[-1])
+def _roll_out_in_two_tasks(env_under_test: EnvUnderTest, actions: list[Any]) -> Rollout:
+    env, tasks = env_under_test.make_env(), env_under_test.tasks
+    first = env_under_test.roll_out(actions, env=env, task=tasks[0], seed=0)
+    return first + env_under_test.roll_out(actions, env=env, task=tasks[-1])
 
 
-@promise(
+@check(
     "Random numbers come from the environment's own generator, never from global ones.",
-    why="Global generators are shared with everybody in the process: a life then depends on what "
-    "else runs there, and workers may all be equal.",
-    mend="Use self.np_random instead of np.random and random, and the generator that is handed in "
+    why="All code in the process shares the global generators: rollouts then depend on other code, "
+    "and all workers may draw equal numbers.",
+    fix="Use self.np_random instead of np.random and random, and the generator that is passed in "
     "instead of torch's global one.",
-    needs=[OPENS, SEEDS],
+    needs=[reset_and_step_work, seeds_determine_rollouts],
 )
-def no_global_randomness(subject: Subject) -> str | None:
-    """Looks at the states of the generators of Python, NumPy and torch, and at lives."""
-    actions, lives = subject.actions(0), []
-    for seed in (1, 2):
-        with global_generators(seed):
-            before = _global_states()
-            subject.drawn(8, "train")
-            env = subject.make()
-            lives.append(live(env, actions, task=subject.tasks[0], seed=0))
-            for name, state in _global_states().items():
-                if state != before[name]:
-                    raise BrokenPromiseError(f"It drew from, or seeded, the global {name}.")
-    if found := difference(*lives):
-        raise BrokenPromiseError(f"Lives under equal seeds depend on global generators: {found}.")
+def global_generators_are_not_used(env_under_test: EnvUnderTest) -> str | None:
+    """Compares the states of the global generators, and rollouts under different ones."""
+    for actions in env_under_test.action_plans(0):
+        rollouts = []
+        for seed in (1, 2):
+            with global_generators(seed):
+                before = _global_states()
+                env_under_test.sample_tasks(8, "train")
+                env = env_under_test.make_env()
+                rollouts.append(roll_out(env, actions, task=env_under_test.tasks[0], seed=0))
+                for name, state in _global_states().items():
+                    if state != before[name]:
+                        raise ViolationError(f"The global {name} was drawn from or seeded.")
+        if found := first_difference(*rollouts):
+            raise ViolationError(f"Rollouts with equal seeds depend on global generators: {found}.")
     return None
 
 
@@ -127,57 +133,48 @@ def _global_states() -> dict[str, Any]:
     }
 
 
-@promise(
-    "They never change later, and changing them changes nothing.",
-    why="Experience is kept and learnt from later. An observation that goes on changing shows "
-    "what came after it.",
-    mend="Return self.state.copy() (or np.array(..., dtype=np.float32)) instead of self.state or "
+@check(
+    "A returned observation never changes, and writing into it has no effect.",
+    why="Experience is stored and learned from later. An observation that keeps changing reveals "
+    "what followed it.",
+    fix="Return self.state.copy() (or np.array(..., dtype=np.float32)) instead of self.state or "
     "a slice of it.",
-    needs=[OPENS, SEEDS],
+    needs=[reset_and_step_work, seeds_determine_rollouts],
 )
-def observations_are_copies(subject: Subject) -> str | None:
-    """Keeps observations to the end, and writes into others."""
-    actions, task = subject.actions(0), subject.tasks[0]
-    env, kept = subject.make(), []
-    obs, _ = env.reset(seed=0, options={"task": copy.deepcopy(task)})
-    for action in actions:
-        kept.append((obs, copy.deepcopy(obs)))
-        obs, _, terminated, truncated, _ = env.step(copy.deepcopy(action))
-        if terminated or truncated:
-            kept.append((obs, copy.deepcopy(obs)))
-            obs, _ = env.reset()
-    for step, (now, then) in enumerate(kept):
-        one, two = (moment(env, value, 0.0, False, False).obs for value in (then, now))
-        if not np.array_equal(one, two, equal_nan=True):
-            raise BrokenPromiseError(
-                f"Observation {step} of a life was {one.tolist()} when it was returned, and at "
-                f"the end of the life it had become {two.tolist()}."
+def observations_are_copies(env_under_test: EnvUnderTest) -> str | None:
+    """Keeps observations until the end of one rollout, and overwrites those of another."""
+    task = env_under_test.tasks[0]
+    for actions in env_under_test.action_plans(0):
+        env = env_under_test.make_env()
+        outputs = step_through(env, actions, task=task, seed=0)
+        kept = [(output.obs, copy.deepcopy(output.obs)) for output in outputs]
+        for index, (now, then) in enumerate(kept):
+            returned, later = flat_obs(env, then), flat_obs(env, now)
+            if not np.array_equal(returned, later, equal_nan=True):
+                raise ViolationError(
+                    f"Observation {index} of a rollout was {returned.tolist()} when it was "
+                    f"returned, and {later.tolist()} at the end of the rollout."
+                )
+        with global_generators(0):
+            overwritten = _roll_out_overwriting_observations(env_under_test, actions)
+        expected = env_under_test.roll_out(actions, task=task, seed=0)
+        if found := first_difference(expected, overwritten):
+            raise ViolationError(
+                f"Writing into a returned observation changed the rollout: {found}."
             )
-    with global_generators(0):
-        scribbled = _scribbling_life(subject, actions)
-    if found := difference(subject.live(actions, task=task, seed=0), scribbled):
-        raise BrokenPromiseError(f"Writing into a returned observation changed the life: {found}.")
     return None
 
 
-def _scribbling_life(subject: Subject, actions: list[Any]) -> Life:
-    """A life in which whatever is returned is overwritten at once."""
-    env = subject.make()
-    obs, _ = env.reset(seed=0, options={"task": copy.deepcopy(subject.tasks[0])})
-    lived = [moment(env, obs, 0.0, False, False)]
-    for action in actions:
-        _overwrite(obs)
-        obs, reward, terminated, truncated, _ = env.step(copy.deepcopy(action))
-        lived.append(moment(env, obs, reward, terminated, truncated))
-        if terminated or truncated:
-            _overwrite(obs)
-            obs, _ = env.reset()
-            lived.append(moment(env, obs, 0.0, False, False))
-    return lived
+def _roll_out_overwriting_observations(env_under_test: EnvUnderTest, actions: list[Any]) -> Rollout:
+    env, rollout = env_under_test.make_env(), []
+    for output in step_through(env, actions, task=env_under_test.tasks[0], seed=0):
+        rollout.append(record(env, output))
+        _overwrite(output.obs)
+    return rollout
 
 
 def _overwrite(obs: Any) -> None:
-    """Changes every number of every array in it."""
+    """Changes every number of every array in `obs`."""
     if isinstance(obs, np.ndarray) and obs.flags.writeable:
         obs[...] = obs == 0
     elif isinstance(obs, dict):
@@ -188,126 +185,120 @@ def _overwrite(obs: Any) -> None:
             _overwrite(part)
 
 
-@promise(
-    "Observations lie in one observation_space, in every task.",
-    why="All tasks are lived side by side and read by one network.",
-    mend="Let the spaces follow from constructor arguments alone, wide enough for every task, and "
+@check(
+    "Observations of all tasks lie in the same observation_space.",
+    why="All tasks are stepped in one batch and read by one network.",
+    fix="Let the spaces depend on constructor arguments only, wide enough for every task, and "
     "return observations of their shape and dtype.",
-    needs=[OPENS],
+    needs=[reset_and_step_work],
 )
-def spaces_are_the_same(subject: Subject) -> str | None:
-    """Looks at the spaces after resets into each task, and at a life in each."""
-    first = subject.make()
-    for number, task in enumerate(subject.tasks):
-        env = subject.make()
-        obs, _ = env.reset(seed=number, options={"task": copy.deepcopy(task)})
-        for name in ("observation_space", "action_space"):
-            one, two = getattr(first, name), getattr(env, name)
-            if one != two:
-                raise BrokenPromiseError(f"The {name} is {one}, but {two} in task {shown(task)}.")
-        for action in subject.actions(number):
-            if not env.observation_space.contains(obs):
-                raise BrokenPromiseError(
-                    f"In task {shown(task)} the observation {obs!r} of "
-                    f"{getattr(obs, 'dtype', type(obs).__name__)} does not lie in "
-                    f"{env.observation_space}."
-                )
-            obs, _, terminated, truncated, _ = env.step(copy.deepcopy(action))
-            if terminated or truncated:
-                obs, _ = env.reset()
+def spaces_are_the_same_in_all_tasks(env_under_test: EnvUnderTest) -> str | None:
+    """Compares the spaces after a reset into each task, and checks a rollout in each.
+
+    Observations at the end of an episode are not checked.
+    """
+    first = env_under_test.make_env()
+    for number, task in enumerate(env_under_test.tasks):
+        for actions in env_under_test.action_plans(number):
+            env = env_under_test.make_env()
+            for index, output in enumerate(step_through(env, actions, task=task, seed=number)):
+                if index == 0:
+                    _require_equal_spaces(first, env, task)
+                if not output.ended and not env.observation_space.contains(output.obs):
+                    raise ViolationError(
+                        f"In task {task_text(task)} the observation {output.obs!r} of "
+                        f"{getattr(output.obs, 'dtype', type(output.obs).__name__)} is not in "
+                        f"{env.observation_space}."
+                    )
     return None
 
 
-@promise(
-    "An episode ends within its time limit, whatever the actions, and another can be opened.",
-    why="A trial is a number of episodes, and memory for it is set aside beforehand.",
-    mend="gymnasium.register(..., max_episode_steps=...), or an attribute episode_steps and "
+def _require_equal_spaces(
+    one: gymnasium.Env[Any, Any], two: gymnasium.Env[Any, Any], task: Any
+) -> None:
+    for name in ("observation_space", "action_space"):
+        a, b = getattr(one, name), getattr(two, name)
+        if a != b:
+            raise ViolationError(f"The {name} is {a}, but {b} in task {task_text(task)}.")
+
+
+@check(
+    "Every episode ends within its time limit, whatever the actions, and another can start.",
+    why="A trial is a fixed number of episodes, and its memory is allocated in advance.",
+    fix="gymnasium.register(..., max_episode_steps=...), or an attribute episode_steps and "
     "truncated = True when it is reached.",
-    needs=[OPENS],
+    needs=[reset_and_step_work],
 )
-def episodes_end(subject: Subject) -> str | None:
-    """Waits for the end of two episodes each, under random actions and under held ones."""
+def episodes_end(env_under_test: EnvUnderTest) -> str | None:
+    """Runs two episodes with random actions and two with held actions."""
     try:
-        limit = subject.family.episode_steps
+        limit = env_under_test.family.episode_steps
     except MetaRLError as error:
-        raise BrokenPromiseError(str(error)) from error
-    if limit > MOST_LIMIT:
-        return f"the limit of {limit} steps was not waited for"
-    for number, task in enumerate(subject.tasks[:2]):
-        env, actions = subject.make(), subject.actions(number)
-        env.reset(seed=number, options={"task": copy.deepcopy(task)})
-        for _ in range(2):
-            for step in range(limit):
-                _, _, terminated, truncated, _ = env.step(
-                    copy.deepcopy(actions[step % len(actions)])
+        raise ViolationError(str(error)) from error
+    if limit > MAX_TIME_LIMIT:
+        return f"not tested: the limit of {limit} steps is too long"
+    for number, task in enumerate(env_under_test.tasks[:2]):
+        env, actions = env_under_test.make_env(), env_under_test.action_plan(number)
+        for reset_task, seed in ((task, number), (None, None)):
+            outputs = step_through(env, islice(cycle(actions), limit), task=reset_task, seed=seed)
+            if not any(output.ended for output in outputs):
+                raise ViolationError(
+                    f"In task {task_text(task)} an episode had not ended after {limit} steps, "
+                    "the declared time limit."
                 )
-                if terminated or truncated:
-                    break
-            else:
-                raise BrokenPromiseError(
-                    f"In task {shown(task)} an episode was still running after {limit} steps, "
-                    "which are declared as the time limit."
-                )
-            env.reset()
+        env.reset()
     return None
 
 
-@promise(
-    "Observations and rewards are finite; a reward is one number, and an end True or False.",
-    why="One NaN is in every parameter after the next update.",
-    mend="Return float(reward) and bool(terminated), and keep the state within bounds where it "
-    "could overflow.",
-    needs=[OPENS],
+@check(
+    "Observations and rewards are finite; a reward is one number; end flags are True or False.",
+    why="One NaN makes every parameter NaN in the next update.",
+    fix="Return float(reward) and bool(terminated), and bound the state where it could overflow.",
+    needs=[reset_and_step_work],
 )
-def numbers_are_plain(subject: Subject) -> str | None:
-    """Lives in every task, with random actions, held ones, and those at the bounds."""
-    plans = [subject.actions(0), subject.actions(1), *_plans_at_bounds(subject)]
-    for task in subject.tasks:
+def step_outputs_are_valid(env_under_test: EnvUnderTest) -> str | None:
+    """Collects rollouts in every task, with random, held and extreme actions."""
+    plans = [env_under_test.action_plan(0), env_under_test.action_plan(1)]
+    plans += [*_plans_at_bounds(env_under_test), *env_under_test.user_plans(0)]
+    for task in env_under_test.tasks:
         for actions in plans:
-            env = subject.make()
-            obs, _ = env.reset(seed=0, options={"task": copy.deepcopy(task)})
-            _require_plain(env, task, obs, 0.0, False, False)
-            for action in actions:
-                last = env.step(copy.deepcopy(action))[:4]
-                _require_plain(env, task, *last)
-                if last[2] or last[3]:
-                    env.reset()
+            env = env_under_test.make_env()
+            for output in step_through(env, actions, task=task, seed=0):
+                _require_valid(env, task, output)
     return None
 
 
-def _plans_at_bounds(subject: Subject) -> list[list[Any]]:
-    space = subject.make().action_space
+def _plans_at_bounds(env_under_test: EnvUnderTest) -> list[list[Any]]:
+    space = env_under_test.make_env().action_space
     if not isinstance(space, spaces.Box) or not space.is_bounded():
         return []
-    return [[bound] * subject.life_steps for bound in (space.low, space.high)]
+    return [[bound] * env_under_test.rollout_steps for bound in (space.low, space.high)]
 
 
-def _require_plain(
-    env: Any, task: Any, obs: Any, reward: Any, terminated: Any, truncated: Any
-) -> None:
-    with np.errstate(over="ignore"):  # what is infinite in float32 is found below
-        flat = moment(env, obs, 0.0, False, False).obs.astype(np.float32)
-    if not np.isfinite(flat).all():
-        raise BrokenPromiseError(f"In task {shown(task)} the observation {obs!r} was not finite.")
+def _require_valid(env: gymnasium.Env[Any, Any], task: Any, output: EnvOutput) -> None:
+    where, reward = f"In task {task_text(task)}", output.reward
+    with np.errstate(over="ignore"):  # overflow in float32 is infinite, which is found below
+        obs = flat_obs(env, output.obs).astype(np.float32)
+    if not np.isfinite(obs).all():
+        raise ViolationError(f"{where} the observation {output.obs!r} was not finite.")
     if np.ndim(reward) or not np.issubdtype(np.asarray(reward).dtype, np.number):
-        raise BrokenPromiseError(f"In task {shown(task)} the reward {reward!r} was not one number.")
+        raise ViolationError(f"{where} the reward {reward!r} was not one number.")
     if not np.isfinite(float(reward)):
-        raise BrokenPromiseError(f"In task {shown(task)} the reward was {reward!r}.")
-    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        raise ViolationError(f"{where} the reward was {reward!r}.")
+    for name in ("terminated", "truncated"):
+        flag = getattr(output, name)
         if not isinstance(flag, bool | np.bool_):
-            raise BrokenPromiseError(
-                f"In task {shown(task)} {name} was {flag!r}, not True or False."
-            )
+            raise ViolationError(f"{where} {name} was {flag!r}, not True or False.")
 
 
-LIFE_PROMISES = (
-    gymnasium,
-    seeds_decide,
-    no_global_randomness,
+SEEDING_CHECKS = (
+    the_gymnasium_checker_passes,
+    seeds_determine_rollouts,
+    global_generators_are_not_used,
 )
-SAFETY_PROMISES = (
+EPISODE_CHECKS = (
     observations_are_copies,
-    spaces_are_the_same,
+    spaces_are_the_same_in_all_tasks,
     episodes_end,
-    numbers_are_plain,
+    step_outputs_are_valid,
 )

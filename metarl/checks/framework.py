@@ -1,18 +1,18 @@
-"""What a task environment is examined with: lives that are lived twice, and findings about them.
+"""The environment under test, repeatable rollouts in it, and the `Check` type.
 
-The environment is seen through Gymnasium, as anybody sees it. Everything is repeatable: equal
-seeds are equal examinations, and Python's, NumPy's and torch's global generators are left as they
-were.
+The environment is stepped through the Gymnasium interface. All checks are repeatable: equal seeds
+give equal findings, and the global generators of Python, NumPy and torch are restored afterwards.
 
-Axes: `N` tasks, `D` observation, `F` numbers that tell a task.
+Axes: `N` tasks, `D` observation.
 """
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import islice
 from textwrap import shorten
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -24,263 +24,365 @@ from numpy.typing import NDArray
 
 from metarl.bridges.gym_family import EnvFamily
 from metarl.bridges.task_env import TaskEnv
-from metarl.errors import TaskContractError
+from metarl.errors import ConfigError, TaskContractError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
 from metarl.tasks.family import Split, TaskDistribution, TaskFamily, draw_tasks
 
-MOST_TASKS = 4
-"""tasks that are lived in"""
-FEWEST_STEPS, MOST_STEPS = 24, 100
-"""of a life; shorter episodes follow each other"""
-MOST_SEARCHED = 20_000
-"""steps spent in search of an effect of the task"""
+MAX_TASKS = 4
+"""tasks in which rollouts are collected"""
+MIN_ROLLOUT_STEPS, MAX_ROLLOUT_STEPS = 24, 100
+"""of a built-in action plan; shorter episodes follow each other"""
+MAX_SEARCH_STEPS = 20_000
+"""steps spent in the search for an effect of the task"""
 
-Verdict: TypeAlias = Literal["ok", "noted", "broken", "unknown"]
-"""`noted`: kept, but something is worth knowing; `unknown`: another promise stands in the way"""
+Verdict: TypeAlias = Literal["passed", "noted", "failed", "skipped"]
+"""`noted`: passed, with a remark; `skipped`: a check that this one needs has not passed"""
+ActionFunction: TypeAlias = Callable[[np.random.Generator, spaces.Space[Any]], Iterable[Any]]
+"""(rng, action_space) -> the actions of one rollout"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What was found about one promise."""
+    """The result of one check."""
 
     name: str
-    """of the promise"""
-    promised: str
-    """the promise, as a sentence"""
+    """of the check"""
+    requirement: str
+    """what the check requires, as a sentence"""
     verdict: Verdict
-    """whether it is kept"""
-    seen: str = ""
-    """what was seen, unless it is simply kept"""
+    """whether the requirement is met"""
+    details: str = ""
+    """what was observed, or why the check was skipped; empty if it simply passed"""
     why: str = ""
-    """of a broken promise: why it matters where adaptation is measured"""
-    mend: str = ""
-    """of a broken promise: what to do"""
+    """of a failed check: why the requirement matters where adaptation is measured"""
+    fix: str = ""
+    """of a failed check: what to do"""
 
 
-class BrokenPromiseError(Exception):
-    """Raised by what examines a promise that is not kept; the message says what was seen."""
+class ViolationError(Exception):
+    """Raised by a check whose requirement is not met; the message describes what was observed."""
 
-    def __init__(self, seen: str, mend: str | None = None) -> None:
-        """`mend` replaces the promise's own advice."""
-        super().__init__(seen)
-        self.mend = mend
+    def __init__(self, details: str, fix: str | None = None) -> None:
+        """`fix` replaces the fix that the check suggests by default."""
+        super().__init__(details)
+        self.fix = fix
 
 
-@dataclass(frozen=True, kw_only=True)
-class Promise:
-    """One promise, and how it is examined."""
+class ActionFunctionError(ConfigError):
+    """The user's `actions` function failed or returned what is not in the action space."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Check:
+    """One requirement and the function that tests it."""
 
     name: str
-    promised: str
+    requirement: str
     why: str
-    mend: str
-    check: Callable[["Subject"], str | None]
-    """gives a note, or raises `BrokenPromiseError`"""
-    needs: tuple[str, ...]
-    """promises without which this one cannot be examined"""
+    fix: str
+    function: Callable[["EnvUnderTest"], str | None]
+    """returns a note or None, or raises `ViolationError`"""
+    needs: tuple["Check", ...]
+    """checks that must pass before this one can run"""
 
-    def examine(self, subject: "Subject", before: Sequence[Finding]) -> Finding:
-        """The finding, given those about the promises before."""
-        missing = [f for f in before if f.name in self.needs and f.verdict in ("broken", "unknown")]
-        if missing:
-            return self._found("unknown", f"not examined: first mend '{missing[0].name}'")
+    def run(self, env_under_test: "EnvUnderTest", earlier: Mapping["Check", Finding]) -> Finding:
+        """The finding of this check, given those of earlier checks.
+
+        Raises:
+            ActionFunctionError: the user's `actions` function is invalid.
+        """
+        for check, finding in earlier.items():
+            if check in self.needs and finding.verdict in ("failed", "skipped"):
+                return self._finding("skipped", f"first fix '{check.name}'")
         try:
             with global_generators(0):
-                note = self.check(subject)
-        except BrokenPromiseError as broken:
-            return self._found("broken", str(broken), self.why, broken.mend or self.mend)
-        except Exception as error:  # whatever a user's environment may raise
-            return self._found("broken", f"it raised {told(error)}", self.why, self.mend)
-        return self._found("noted" if note else "ok", note or "")
+                note = self.function(env_under_test)
+        except ViolationError as violation:
+            return self._finding("failed", str(violation), self.why, violation.fix or self.fix)
+        except ActionFunctionError:
+            raise
+        except Exception as error:  # a user's environment may raise anything
+            return self._finding("failed", f"raised {error_line(error)}", self.why, self.fix)
+        return self._finding("noted" if note else "passed", note or "")
 
-    def _found(self, verdict: Verdict, seen: str, why: str = "", mend: str = "") -> Finding:
+    def _finding(self, verdict: Verdict, details: str, why: str = "", fix: str = "") -> Finding:
         return Finding(
-            name=self.name, promised=self.promised, verdict=verdict, seen=seen, why=why, mend=mend
+            name=self.name,
+            requirement=self.requirement,
+            verdict=verdict,
+            details=details,
+            why=why,
+            fix=fix,
         )
 
 
-def promise(
-    promised: str, *, why: str, mend: str, needs: Sequence[str] = ()
-) -> Callable[[Callable[["Subject"], str | None]], Promise]:
-    """Makes a promise of the function that examines it, and takes its name from it."""
+def check(
+    requirement: str, *, why: str, fix: str, needs: Sequence[Check] = ()
+) -> Callable[[Callable[["EnvUnderTest"], str | None]], Check]:
+    """Decorator that turns a function into a `Check`, named after the function."""
 
-    def make(check: Callable[["Subject"], str | None]) -> Promise:
-        name = check.__name__.replace("_", " ")
-        return Promise(
-            name=name, promised=promised, why=why, mend=mend, check=check, needs=tuple(needs)
+    def decorate(function: Callable[["EnvUnderTest"], str | None]) -> Check:
+        return Check(
+            name=function.__name__.replace("_", " "),
+            requirement=requirement,
+            why=why,
+            fix=fix,
+            function=function,
+            needs=tuple(needs),
         )
 
-    return make
+    return decorate
 
 
-class Moment(NamedTuple):
-    """What an opening or a step brought."""
+class EnvOutput(NamedTuple):
+    """What `reset` or `step` returned, without the info."""
+
+    obs: Any
+    reward: Any = 0.0
+    terminated: Any = False
+    truncated: Any = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the episode ended with this step."""
+        return bool(self.terminated or self.truncated)
+
+
+class StepRecord(NamedTuple):
+    """A flattened copy of an `EnvOutput`."""
 
     obs: NDArray[np.float64]  # [D]
-    reward: NDArray[np.float64]  # [1] where it is a number
+    reward: NDArray[np.float64]  # [1] if it is a number
     ended: tuple[bool, bool]  # terminated, truncated
 
     def __str__(self) -> str:
         return f"observation {_short(self.obs)}, reward {_short(self.reward)}, ended {self.ended}"
 
 
-Life: TypeAlias = list[Moment]
-"""openings included"""
+Rollout: TypeAlias = list[StepRecord]
+"""one record per reset and per step"""
 
 
-class Subject:
-    """The environment under examination: its tasks, and lives in them."""
+class EnvUnderTest:
+    """The environment under test: its tasks, action plans and rollouts."""
 
-    def __init__(self, family: TaskDistribution, *, workers: int, seed: int) -> None:
-        """Makes nothing yet.
+    def __init__(
+        self,
+        family: TaskDistribution,
+        *,
+        workers: int,
+        seed: int,
+        actions: ActionFunction | None = None,
+    ) -> None:
+        """Creates no environment yet.
 
         Args:
-            family: the tasks; `EnvFamily` or `TaskFamily`.
-            workers: processes to try; 0 tries none.
-            seed: of the tasks and of everything else that is drawn.
+            family: an `EnvFamily` or a `TaskFamily`.
+            workers: worker processes to test; 0 tests none.
+            seed: of the tasks and of all other random draws.
+            actions: the user's action plans, in addition to the built-in ones.
         """
         self.family, self.workers, self.seed = family, workers, seed
+        self._actions = actions
 
-    def make(self) -> gymnasium.Env[Any, Any]:
-        """A fresh environment with all options."""
+    def make_env(self) -> gymnasium.Env[Any, Any]:
+        """A new environment with the family's options."""
         if isinstance(self.family, EnvFamily):
             return self.family.make_env()
         assert isinstance(self.family, TaskFamily)
         return TaskEnv(type(self.family), **asdict(self.family))  # type: ignore[call-overload]
 
-    def drawn(self, num_tasks: int, split: Split) -> torch.Tensor:
-        """Tasks [N, ...] of a split; each split has a stream of its own."""
+    def sample_tasks(self, num_tasks: int, split: Split) -> torch.Tensor:
+        """Tasks [N, ...] of a split; each split has its own random stream."""
         return draw_tasks(self.family, num_tasks, Seeds(self.seed).torch(split), split)
 
     @cached_property
-    def rows(self) -> torch.Tensor:
-        """Up to `MOST_TASKS` different tasks [N, ...], of both splits."""
-        drawn = [self.drawn(32, split) for split in ("train", "test")]
-        mixed = torch.stack(drawn, 1).flatten(0, 1)
-        different = {tuple(row.reshape(-1).tolist()): row for row in mixed}
-        return torch.stack(list(different.values())[:MOST_TASKS])
+    def task_tensor(self) -> torch.Tensor:
+        """Up to `MAX_TASKS` different tasks [N, ...], from both splits."""
+        sampled = [self.sample_tasks(32, split) for split in ("train", "test")]
+        alternating = torch.stack(sampled, 1).flatten(0, 1)
+        different = {tuple(row.reshape(-1).tolist()): row for row in alternating}
+        return torch.stack(list(different.values())[:MAX_TASKS])
 
     @cached_property
     def tasks(self) -> list[Any]:
-        """The same as the environment takes them."""
+        """The tasks of `task_tensor` in the form that `reset` takes."""
         if isinstance(self.family, EnvFamily):
-            return self.family.own_tasks(self.rows)
-        return list(self.rows.numpy())
+            return self.family.env_tasks(self.task_tensor)
+        return list(self.task_tensor.numpy())
 
     @cached_property
-    def limit(self) -> int | None:
-        """The declared time limit, if there is one."""
+    def time_limit(self) -> int | None:
+        """The declared time limit; None if there is none."""
         try:
             return self.family.episode_steps
         except TaskContractError:
             return None
 
     @cached_property
-    def life_steps(self) -> int:
-        """Steps of a life: a whole episode, or several, but not too many."""
-        return min(max(self.limit or MOST_STEPS, FEWEST_STEPS), MOST_STEPS)
+    def rollout_steps(self) -> int:
+        """Steps of a built-in action plan: one or more episodes, within the bounds above."""
+        return min(max(self.time_limit or MAX_ROLLOUT_STEPS, MIN_ROLLOUT_STEPS), MAX_ROLLOUT_STEPS)
 
-    def actions(self, number: int) -> list[Any]:
-        """A plan for a life: drawn anew at each step, or held for the whole life, or for a while.
+    def action_plan(self, number: int) -> list[Any]:
+        """A built-in plan: each random action lasts one step, five steps, or the whole rollout.
 
-        Only who holds a direction gets anywhere in places where random moves cancel.
+        Held actions reach states that a random walk does not reach.
         """
-        space = copy.deepcopy(self.make().action_space)
+        space = copy.deepcopy(self.make_env().action_space)
         space.seed(self.seed + number)
-        held = (1, self.life_steps, 5)[number % 3]
-        chosen: list[Any] = []
-        while len(chosen) < self.life_steps:
-            chosen += [space.sample()] * held
-        return chosen[: self.life_steps]
+        held_steps = (1, self.rollout_steps, 5)[number % 3]
+        plan: list[Any] = []
+        while len(plan) < self.rollout_steps:
+            plan += [space.sample()] * held_steps
+        return plan[: self.rollout_steps]
 
-    def live(
+    def action_plans(self, number: int) -> list[list[Any]]:
+        """The built-in plan and, if there is an `actions` function, the user's."""
+        return [self.action_plan(number), *self.user_plans(number)]
+
+    def user_plans(self, number: int) -> list[list[Any]]:
+        """The user's plan; empty without an `actions` function.
+
+        Raises:
+            ActionFunctionError: the user's `actions` function is invalid.
+        """
+        if self._actions is None:
+            return []
+        space = copy.deepcopy(self.make_env().action_space)
+        max_steps = max(self.time_limit or MAX_ROLLOUT_STEPS, MIN_ROLLOUT_STEPS)
+        rng = np.random.default_rng((self.seed, number))
+        try:
+            plan = list(islice(self._actions(rng, space), max_steps))
+        except Exception as error:
+            raise ActionFunctionError(
+                f"actions(rng, action_space) raised {error_line(error)}"
+            ) from error
+        if isinstance(space, spaces.Box):
+            plan = [np.asarray(action, space.dtype) for action in plan]
+        for action in plan:
+            if not space.contains(action):
+                raise ActionFunctionError(
+                    f"actions(rng, action_space) returned the action {action!r}, which is not in "
+                    f"{space}; return or yield the actions of one rollout."
+                )
+        return [plan]
+
+    def roll_out(
         self,
-        actions: Sequence[Any],
+        actions: Iterable[Any],
         *,
         task: Any = None,
         seed: int | None = None,
         env: gymnasium.Env[Any, Any] | None = None,
-    ) -> Life:
-        """Opens an episode and takes the actions; where an episode ends the next is opened."""
-        fresh = env or self.make()
+    ) -> Rollout:
+        """A rollout in `env`, or in a new environment."""
+        used = env or self.make_env()
         with global_generators(0):
-            lived = live(fresh, actions, task=task, seed=seed)
+            rollout = roll_out(used, actions, task=task, seed=seed)
         if env is None:
-            fresh.close()
-        return lived
+            used.close()
+        return rollout
 
     @cached_property
-    def is_random(self) -> bool:
-        """Whether other seeds are other lives."""
-        actions = self.actions(0)
-        lives = [self.live(actions, task=self.tasks[0], seed=seed) for seed in range(8)]
-        return any(difference(lives[0], life) for life in lives[1:])
+    def is_stochastic(self) -> bool:
+        """Whether different seeds give different rollouts."""
+        actions = self.action_plan(0)
+        rollouts = [self.roll_out(actions, task=self.tasks[0], seed=seed) for seed in range(8)]
+        return any(first_difference(rollouts[0], rollout) for rollout in rollouts[1:])
 
     @cached_property
-    def telling_actions(self) -> list[Any] | None:
-        """Actions whose outcome depends on the task, if such were found."""
+    def revealing_actions(self) -> list[Any] | None:
+        """An action plan whose rollout depends on the task; None if none was found."""
         searched, number = 0, 0
-        while searched < MOST_SEARCHED:
-            actions = self.actions(number)
-            if self._tell(actions, seed=number):
-                return actions
-            searched += len(self.tasks) * len(actions)
+        while searched < MAX_SEARCH_STEPS:
+            for actions in self.action_plans(number):
+                if self._reveals_task(actions, seed=number):
+                    return actions
+                searched += len(self.tasks) * len(actions)
             number += 1
-        return next((a for a in self._plans_of_ceilings() if self._tell(a, seed=0)), None)
+        return next((a for a in self._ceiling_plans() if self._reveals_task(a, seed=0)), None)
 
-    def _tell(self, actions: Sequence[Any], seed: int) -> bool:
-        first = self.live(actions, task=self.tasks[0], seed=seed)
+    @cached_property
+    def task_plans(self) -> list[list[Any]]:
+        """Action plans for checks of the task: one that reveals the task, and the user's."""
+        return [self.revealing_actions or self.action_plan(0), *self.user_plans(0)]
+
+    def _reveals_task(self, actions: Sequence[Any], seed: int) -> bool:
+        first = self.roll_out(actions, task=self.tasks[0], seed=seed)
         return any(
-            difference(first, self.live(actions, task=task, seed=seed)) for task in self.tasks[1:]
+            first_difference(first, self.roll_out(actions, task=task, seed=seed))
+            for task in self.tasks[1:]
         )
 
-    def _plans_of_ceilings(self) -> Iterator[list[Any]]:
-        """What those do who know the first task, where the family has such."""
+    def _ceiling_plans(self) -> Iterator[list[Any]]:
+        """The actions of the family's ceilings, if any, in the first task."""
         for reference in self.family.references(1).values():
             if reference.role == "ceiling":
-                policy = reference.build(self.rows[:1])
-                lived = collect(self.family, self.rows[:1], policy, episodes=1, seeds=Seeds(0))
-                yield list(lived.action[:, 0, 0].numpy())
+                tasks = self.task_tensor[:1]
+                policy = reference.build(tasks)
+                collected = collect(self.family, tasks, policy, episodes=1, seeds=Seeds(0))
+                yield list(collected.action[:, 0, 0].numpy())
 
 
-def live(
-    env: gymnasium.Env[Any, Any], actions: Sequence[Any], *, task: Any = None, seed: int | None
-) -> Life:
-    """Opens an episode, in `task` if there is one, and takes the actions."""
+def step_through(
+    env: gymnasium.Env[Any, Any],
+    actions: Iterable[Any],
+    *,
+    task: Any = None,
+    seed: int | None = None,
+) -> Iterator[EnvOutput]:
+    """Resets the environment, in `task` if given, and yields the output of every reset and step.
+
+    After each episode end the environment is reset without a seed or a task.
+    """
     options = {} if task is None else {"task": copy.deepcopy(task)}
     obs, _ = env.reset(seed=seed, options=options)
-    lived = [moment(env, obs, 0.0, False, False)]
+    yield EnvOutput(obs)
     for action in actions:
         obs, reward, terminated, truncated, _ = env.step(copy.deepcopy(action))
-        lived.append(moment(env, obs, reward, terminated, truncated))
+        yield EnvOutput(obs, reward, terminated, truncated)
         if terminated or truncated:
             obs, _ = env.reset()
-            lived.append(moment(env, obs, 0.0, False, False))
-    return lived
+            yield EnvOutput(obs)
 
 
-def moment(
-    env: gymnasium.Env[Any, Any], obs: Any, reward: Any, terminated: Any, truncated: Any
-) -> Moment:
-    """All of it copied and flattened."""
-    flat = np.array(spaces.flatten(env.observation_space, obs), dtype=np.float64).reshape(-1)
-    number = np.array(reward, dtype=np.float64).reshape(-1)
-    return Moment(flat, number, (bool(terminated), bool(truncated)))
+def roll_out(
+    env: gymnasium.Env[Any, Any],
+    actions: Iterable[Any],
+    *,
+    task: Any = None,
+    seed: int | None = None,
+) -> Rollout:
+    """The records of `step_through`."""
+    return [record(env, output) for output in step_through(env, actions, task=task, seed=seed)]
 
 
-def difference(one: Life, two: Life) -> str | None:
-    """The first difference of two lives, in words; None if they are equal in every number."""
-    for step, (a, b) in enumerate(zip(one, two, strict=False)):
+def record(env: gymnasium.Env[Any, Any], output: EnvOutput) -> StepRecord:
+    """A copy of the output with all numbers flattened."""
+    reward = np.array(output.reward, dtype=np.float64).reshape(-1)
+    ended = bool(output.terminated), bool(output.truncated)
+    return StepRecord(flat_obs(env, output.obs), reward, ended)
+
+
+def flat_obs(env: gymnasium.Env[Any, Any], obs: Any) -> NDArray[np.float64]:
+    """A flattened copy [D] of an observation."""
+    return np.array(spaces.flatten(env.observation_space, obs), dtype=np.float64).reshape(-1)
+
+
+def first_difference(one: Rollout, two: Rollout) -> str | None:
+    """Describes the first difference; None if all numbers of both rollouts are equal."""
+    for index, (a, b) in enumerate(zip(one, two, strict=False)):
         same = a.ended == b.ended and _equal(a.obs, b.obs) and _equal(a.reward, b.reward)
         if not same:
-            return f"moment {step} (the opening is 0) was: {a}; and then: {b}"
-    return None if len(one) == len(two) else "one went on longer"
+            return f"record {index} (0 is the first reset) was {a} in one and {b} in the other"
+    return None if len(one) == len(two) else f"{len(one)} and {len(two)} records"
 
 
 @contextmanager
 def global_generators(seed: int) -> Iterator[None]:
-    """Within it the global generators start from `seed`; afterwards they are as before."""
+    """Seeds the global generators, and restores their states afterwards."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
@@ -293,15 +395,15 @@ def global_generators(seed: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
-def told(error: BaseException) -> str:
-    """An error in one line."""
+def error_line(error: BaseException) -> str:
+    """An error as one line of text."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def shown(task: Any) -> str:
-    """A task as one would type it."""
+def task_text(task: Any) -> str:
+    """A task as Python source, shortened."""
     if isinstance(task, dict):
-        return "{" + ", ".join(f"{name!r}: {shown(part)}" for name, part in task.items()) + "}"
+        return "{" + ", ".join(f"{name!r}: {task_text(part)}" for name, part in task.items()) + "}"
     return shorten(repr(task.tolist() if isinstance(task, np.ndarray | np.generic) else task), 100)
 
 
@@ -310,5 +412,5 @@ def _equal(one: NDArray[Any], two: NDArray[Any]) -> bool:
 
 
 def _short(values: NDArray[np.float64]) -> str:
-    shown = [f"{value:.6g}" for value in values[:6]]
-    return f"[{', '.join(shown)}{', ...' if len(values) > 6 else ''}]"
+    numbers = [f"{value:.6g}" for value in values[:6]]
+    return f"[{', '.join(numbers)}{', ...' if len(values) > 6 else ''}]"

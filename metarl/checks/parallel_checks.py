@@ -1,9 +1,11 @@
-"""What is promised of lives side by side: an environment goes in, promises kept or not come out.
+"""Checks of several environments at a time: independent lanes, and equal worker processes.
 
 Axes: `S` steps, `L` lanes, `D` observation.
 """
 
 import copy
+from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -11,124 +13,140 @@ import torch
 from torch import Generator, Tensor
 
 from metarl.bridges.gym_family import EnvFamily
-from metarl.checks.framework import (
-    BrokenPromiseError,
-    Life,
-    Subject,
-    difference,
-    global_generators,
-    moment,
-    promise,
-    told,
+from metarl.checks.episode_checks import (
+    global_generators_are_not_used,
+    seeds_determine_rollouts,
+    step_outputs_are_valid,
 )
-from metarl.checks.task_checks import OPENS, OWN_LUCK, PLAIN, SEEDS
+from metarl.checks.framework import (
+    EnvUnderTest,
+    ViolationError,
+    check,
+    error_line,
+    first_difference,
+    step_through,
+)
+from metarl.checks.interface_checks import reset_and_step_work
 from metarl.tasks.batched_env import BatchedEnv
 
-WORLD_LANES, WORLD_STEPS = 3, 30
+NEEDED = [
+    reset_and_step_work,
+    seeds_determine_rollouts,
+    global_generators_are_not_used,
+    step_outputs_are_valid,
+]
+WORKER_LANES, BATCHED_STEPS = 3, 30
 
 
-@promise(
-    "Environments side by side do not touch each other, and have luck of their own.",
-    why="Many lanes are lived at once. Where they share something, a trial depends on who lives "
-    "beside it; where they share their luck, many lanes teach no more than one.",
-    mend="Keep all state in attributes of self that __init__ and reset() set, none in the class "
-    "or the module; let the seed decide what is random.",
-    needs=[OPENS, SEEDS, OWN_LUCK, PLAIN],
+@check(
+    "Environments in the same process are independent, and each has its own noise.",
+    why="Many lanes are stepped in one batch. If they share state, a trial depends on the other "
+    "trials of the batch; if they share noise, many lanes give no more data than one.",
+    fix="Keep all state in attributes of self that __init__ and reset() set, none in the class "
+    "or the module; let the seed determine all randomness.",
+    needs=NEEDED,
 )
-def lanes_are_separate(subject: Subject) -> str | None:
-    """Steps an environment alone, and beside another that lives in another task."""
-    actions = subject.actions(0)
-    with global_generators(0):
-        beside = _life_beside_another(subject, actions)
-    alone = subject.live(actions, task=subject.tasks[0], seed=0)
-    if found := difference(alone, beside):
-        raise BrokenPromiseError(
-            f"A life was another while a second environment was lived in beside it: {found}."
-        )
-    if subject.is_random:
-        world = _world(subject, subject.rows[:1].repeat(8, *[1] * (subject.rows.ndim - 1)), None)
-        lanes = _transitions(subject, world, lanes=8, same=True).transpose(0, 1)
-        if all(torch.equal(lanes[0], lane) for lane in lanes[1:]):
-            raise BrokenPromiseError(
-                "Eight lanes in one task lived exactly the same life under the same actions, "
-                "although other seeds are other lives."
+def lanes_are_independent(env_under_test: EnvUnderTest) -> str | None:
+    """Steps an environment alone, and alternately with another one in another task."""
+    task = env_under_test.tasks[0]
+    for plan in env_under_test.action_plans(0):
+        env, other = env_under_test.make_env(), env_under_test.make_env()
+        actions = _with_steps_of_another(env_under_test, plan, other)
+        alternating = env_under_test.roll_out(actions, env=env, task=task, seed=0)
+        alone = env_under_test.roll_out(plan, task=task, seed=0)
+        if found := first_difference(alone, alternating):
+            raise ViolationError(
+                "The rollout changed when a second environment was stepped at the same time: "
+                f"{found}."
+            )
+    if env_under_test.is_stochastic:
+        row = env_under_test.task_tensor[:1]
+        env_of_equal_lanes = _batched_env(env_under_test, row.repeat(8, *[1] * (row.ndim - 1)))
+        lanes = _transitions(env_under_test, env_of_equal_lanes, lanes=8, same_actions=True)
+        if all(torch.equal(lanes[:, 0], lanes[:, lane]) for lane in range(1, 8)):
+            raise ViolationError(
+                "Eight lanes in one task gave exactly equal rollouts under equal actions, "
+                "although different seeds give different rollouts."
             )
     return None
 
 
-def _life_beside_another(subject: Subject, actions: list[Any]) -> Life:
-    env, other = subject.make(), subject.make()
-    obs, _ = env.reset(seed=0, options={"task": copy.deepcopy(subject.tasks[0])})
-    other.reset(seed=1, options={"task": copy.deepcopy(subject.tasks[-1])})
-    lived = [moment(env, obs, 0.0, False, False)]
-    for action, others in zip(actions, subject.actions(3), strict=True):
-        *_, terminated, truncated, _ = other.step(copy.deepcopy(others))
-        if terminated or truncated:
-            other.reset()
-        obs, reward, terminated, truncated, _ = env.step(copy.deepcopy(action))
-        lived.append(moment(env, obs, reward, terminated, truncated))
-        if terminated or truncated:
-            obs, _ = env.reset()
-            lived.append(moment(env, obs, 0.0, False, False))
-    return lived
+def _with_steps_of_another(
+    env_under_test: EnvUnderTest, actions: list[Any], other: Any
+) -> Iterator[Any]:
+    """The actions; before each of them, `other` takes a step in another task."""
+    other_actions = cycle(env_under_test.action_plan(3))
+    outputs = step_through(other, other_actions, task=env_under_test.tasks[-1], seed=1)
+    next(outputs)  # the reset
+    for action in actions:
+        next(output for output in outputs if not output.ended)
+        yield action
 
 
-@promise(
-    "Worker processes live exactly what this process lives.",
-    why="How many workers step the lanes is a matter of speed and must not be one of results.",
-    mend="Put the environment into a module that can be imported from where you start, register "
-    "it with entry_point='your_module:Class', give its constructor plain values, and use nothing "
-    "that another part of the program has set beforehand.",
-    needs=[OPENS, SEEDS, OWN_LUCK, PLAIN],
+@check(
+    "Worker processes give the same transitions as this process.",
+    why="The number of workers must change the speed only, not the results.",
+    fix="Put the environment into a module that can be imported from the working directory, "
+    "register it with entry_point='your_module:Class', pass only plain values to its constructor, "
+    "and use nothing that other parts of the program must set first.",
+    needs=NEEDED,
 )
-def workers_agree(subject: Subject) -> str | None:
-    """Opens the same world with and without processes, which are started afresh (spawn)."""
-    family = subject.family
+def workers_agree(env_under_test: EnvUnderTest) -> str | None:
+    """Steps the same lanes in this process and in new (spawned) ones."""
+    family, workers = env_under_test.family, env_under_test.workers
     if not isinstance(family, EnvFamily):
-        return "tensors are moved in one process"
-    if not subject.workers:
-        return "not examined: workers=0"
-    tasks = subject.rows[torch.arange(WORLD_LANES) % len(subject.rows)]
-    here = _transitions(subject, _world(subject, tasks, None), WORLD_LANES)
+        return "task families are stepped in one process"
+    if not workers:
+        return "not tested: workers=0"
+    rows = env_under_test.task_tensor
+    tasks = rows[torch.arange(WORKER_LANES) % len(rows)]
+    here = _transitions(env_under_test, _batched_env(env_under_test, tasks), WORKER_LANES)
     try:
-        there = _transitions(subject, _world(subject, tasks, subject.workers), WORLD_LANES)
+        there = _transitions(
+            env_under_test, _batched_env(env_under_test, tasks, workers), WORKER_LANES
+        )
     except Exception as error:
-        raise BrokenPromiseError(
-            "In this process it works, but in a fresh one it cannot be made or stepped: "
-            f"{told(error)}"
+        raise ViolationError(
+            "The environment works in this process, but a new process cannot create or step it: "
+            f"{error_line(error)}"
         ) from error
     finally:
         family.close()
     if not torch.equal(here, there):
-        moved = (here != there).flatten(1).any(1).nonzero()
-        raise BrokenPromiseError(
-            f"With workers={subject.workers} the transitions are others from step {int(moved[0])} "
-            "on, under equal seeds, tasks and actions."
+        steps = (here != there).flatten(1).any(1).nonzero()
+        raise ViolationError(
+            f"With workers={workers} the transitions differ from step {int(steps[0])} on, under "
+            "equal seeds, tasks and actions."
         )
     return None
 
 
-def _world(subject: Subject, tasks: Tensor, workers: int | None) -> BatchedEnv:
-    return subject.family.open_env(tasks, Generator().manual_seed(subject.seed), workers)
+def _batched_env(
+    env_under_test: EnvUnderTest, tasks: Tensor, workers: int | None = None
+) -> BatchedEnv:
+    generator = Generator().manual_seed(env_under_test.seed)
+    return env_under_test.family.open_env(tasks, generator, workers)
 
 
-def _transitions(subject: Subject, world: BatchedEnv, lanes: int, *, same: bool = False) -> Tensor:
-    """Openings and transitions [S, L, D + 4] under random actions, the same in all lanes or not."""
-    space = copy.deepcopy(subject.family.action_space)
-    space.seed(subject.seed)
-    obs, told_so_far = world.reset(), []
-    for _ in range(WORLD_STEPS):
+def _transitions(
+    env_under_test: EnvUnderTest, env: BatchedEnv, lanes: int, *, same_actions: bool = False
+) -> Tensor:
+    """Transitions [S, L, 2 * D + 4] under random actions, optionally the same in all lanes."""
+    space = copy.deepcopy(env_under_test.family.action_space)
+    space.seed(env_under_test.seed)
+    obs, transitions = env.reset(), []
+    for _ in range(BATCHED_STEPS):
         actions = np.stack([space.sample() for _ in range(lanes)])
-        last = world.step(torch.as_tensor(actions[:1].repeat(lanes, 0) if same else actions))
+        actions = actions[:1].repeat(lanes, 0) if same_actions else actions
+        last = env.step(torch.as_tensor(actions))
         ended = last.terminated | last.truncated
-        told_so_far.append(
-            torch.cat([obs, last.obs, torch.stack([last.reward, *last[2:]], 1).float()], 1)
-        )
-        obs = world.reset(ended) if bool(ended.any()) else last.obs
-    return torch.stack(told_so_far).nan_to_num(nan=-1.2345e30)
+        numbers = torch.stack([last.reward, *last[2:]], 1).float()
+        transitions.append(torch.cat([obs, last.obs, numbers], 1))
+        obs = env.reset(ended) if bool(ended.any()) else last.obs
+    return torch.stack(transitions).nan_to_num(nan=-1.2345e30)
 
 
-LANE_PROMISES = (
-    lanes_are_separate,
+LANE_CHECKS = (
+    lanes_are_independent,
     workers_agree,
 )

@@ -1,126 +1,150 @@
-"""A task goes in, what it keeps and breaks comes out as a report."""
+"""Runs all checks on a task environment and reports the findings."""
 
 import textwrap
 from dataclasses import dataclass
 from typing import Any
 
 from metarl.bridges.gym_family import EnvFamily
-from metarl.checks.batched_checks import FAMILY_PROMISES
-from metarl.checks.episode_checks import LIFE_PROMISES, SAFETY_PROMISES
-from metarl.checks.framework import Finding, Subject
-from metarl.checks.parallel_checks import LANE_PROMISES
-from metarl.checks.task_checks import ADAPTATION_PROMISES, TASK_PROMISES
+from metarl.checks.batched_checks import BATCHED_CHECKS
+from metarl.checks.episode_checks import EPISODE_CHECKS, SEEDING_CHECKS
+from metarl.checks.framework import ActionFunction, Check, EnvUnderTest, Finding
+from metarl.checks.interface_checks import (
+    reset_and_step_work,
+    spaces_are_supported,
+    tasks_lie_in_the_task_space,
+)
+from metarl.checks.parallel_checks import LANE_CHECKS
+from metarl.checks.task_checks import TASK_CHECKS
 from metarl.errors import ConfigError, TaskContractError
-from metarl.registry import make_family
+from metarl.registry import resolve_family
 from metarl.tasks.family import TaskDistribution, TaskFamily
 
 WIDTH = 96
 
 
-class BrokenPromisesError(TaskContractError):
-    """A task environment breaks promises; the message is the report on these."""
+class FailedChecksError(TaskContractError):
+    """A task environment fails checks; the message is the report on these."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was found about every promise."""
+    """The findings of all checks."""
 
     task: str
     """id or class"""
     findings: tuple[Finding, ...]
-    """one for each promise, in the order in which they were examined"""
+    """one per check, in the order in which the checks ran"""
 
     @property
-    def broken(self) -> tuple[Finding, ...]:
-        """Those that need mending."""
-        return tuple(finding for finding in self.findings if finding.verdict == "broken")
+    def failed(self) -> tuple[Finding, ...]:
+        """The findings of the failed checks."""
+        return tuple(finding for finding in self.findings if finding.verdict == "failed")
 
     def __str__(self) -> str:
-        """One line per promise, with an explanation where it is broken."""
-        return "\n".join([self.task, *map(_paragraph, self.findings), _verdict(self)])
+        """One line per check, with an explanation if it failed."""
+        return "\n".join([self.task, *map(_paragraph, self.findings), _counts(self)])
 
 
 def check_task(
-    task: str | TaskDistribution, *, workers: int = 2, seed: int = 0, **options: Any
+    task: str | TaskDistribution,
+    *,
+    workers: int = 2,
+    seed: int = 0,
+    actions: ActionFunction | None = None,
+    **options: Any,
 ) -> Report:
-    """Raises an error unless the task environment keeps all promises; for your own tests.
+    """Runs all checks and raises an error if one fails; for tests of your own environments.
 
     Args:
         task: id of an ordinary Gymnasium environment or of a task family, or the family itself.
-        workers: processes that are tried beside this one; 0 saves the seconds that they cost.
-        seed: of all that is drawn; equal seeds are equal examinations.
-        options: options of the task, where `task` is an id.
+        workers: worker processes to test; 0 tests none and saves a few seconds.
+        seed: of all random draws; equal seeds give equal reports.
+        actions: a function `(rng, action_space) -> actions` for environments in which random
+            actions do not reach the states that matter. It returns or yields the actions of one
+            rollout, which continues over episode ends and is cut after the time limit, or after 24
+            steps if that is longer. Checks collect rollouts with these actions in addition to the
+            built-in random ones. `rng` is a seeded `numpy.random.Generator`.
+        options: options of the task, if `task` is an id.
 
     Returns:
-        The report, in which nothing is broken.
+        The report, in which no check failed.
 
     Raises:
-        BrokenPromisesError: promises are broken; all of them are explained.
+        FailedChecksError: checks failed; the message explains all of them.
         UnknownNameError: there is no such task.
-        ConfigError: an option does not exist or is out of range.
+        ConfigError: an option does not exist or is out of range, or `actions` raised an error or
+            returned what is not in the action space.
     """
-    report = examine_task(task, workers=workers, seed=seed, **options)
-    if report.broken:
-        broken = Report(task=report.task, findings=report.broken)
-        raise BrokenPromisesError(str(broken))
+    report = run_checks(task, workers=workers, seed=seed, actions=actions, **options)
+    if report.failed:
+        failed = Report(task=report.task, findings=report.failed)
+        raise FailedChecksError(str(failed))
     return report
 
 
-def examine_task(
-    task: str | TaskDistribution, *, workers: int = 2, seed: int = 0, **options: Any
+def run_checks(
+    task: str | TaskDistribution,
+    *,
+    workers: int = 2,
+    seed: int = 0,
+    actions: ActionFunction | None = None,
+    **options: Any,
 ) -> Report:
-    """The findings about every promise; `check_task` explains the arguments.
+    """The findings of all checks, failed ones included; for the arguments see `check_task`.
 
     Raises:
         UnknownNameError: there is no such task.
-        ConfigError: an option does not exist or is out of range.
+        ConfigError: an option does not exist or is out of range, or `actions` raised an error or
+            returned what is not in the action space.
     """
     if workers < 0:
-        raise ConfigError(f"workers={workers} must be 0 (try none) or more.")
-    if isinstance(task, str):
-        family, name = make_family(task, **options), task
-    else:
-        if options:
-            raise ConfigError(
-                f"Options {', '.join(options)} go with the id of a task, but the task was given "
-                "itself; build it with these options."
-            )
-        family, name = task, getattr(task, "task_id", type(task).__name__)
+        raise ConfigError(f"workers={workers} must be 0 (test none) or more.")
+    family = resolve_family(task, options)
+    name = task if isinstance(task, str) else getattr(task, "task_id", type(task).__name__)
     if not isinstance(family, EnvFamily | TaskFamily):
         raise ConfigError(
-            f"{type(family).__name__} is neither a Gymnasium environment nor a TaskFamily, and "
-            "only these can be examined."
+            f"{type(family).__name__} is neither a Gymnasium environment nor a TaskFamily; only "
+            "these can be checked."
         )
-    first, *others = TASK_PROMISES
-    batched = FAMILY_PROMISES if isinstance(family, TaskFamily) else ()
-    promises = [first, *batched, *others, *LIFE_PROMISES, *ADAPTATION_PROMISES]
-    promises += [*SAFETY_PROMISES, *LANE_PROMISES]
-    subject, findings = Subject(family, workers=workers, seed=seed), list[Finding]()
-    for promise in promises:
-        findings.append(promise.examine(subject, findings))
-    return Report(task=name, findings=tuple(findings))
+    env_under_test = EnvUnderTest(family, workers=workers, seed=seed, actions=actions)
+    findings: dict[Check, Finding] = {}
+    for check in all_checks(batched=isinstance(family, TaskFamily)):
+        findings[check] = check.run(env_under_test, findings)
+    return Report(task=name, findings=tuple(findings.values()))
+
+
+def all_checks(*, batched: bool) -> tuple[Check, ...]:
+    """All checks, each after those that it needs; `batched` includes those of a task family."""
+    return (
+        tasks_lie_in_the_task_space,
+        *(BATCHED_CHECKS if batched else ()),
+        spaces_are_supported,
+        reset_and_step_work,
+        *SEEDING_CHECKS,
+        *TASK_CHECKS,
+        *EPISODE_CHECKS,
+        *LANE_CHECKS,
+    )
 
 
 def _paragraph(finding: Finding) -> str:
-    head = f"  {finding.verdict:8} {finding.name}"
-    if finding.verdict != "broken":
-        note = f" ({finding.seen})" if finding.seen else ""
-        return f"{head}: {finding.promised}{note}"
-    parts = [("seen", finding.seen), ("why", finding.why), ("mend", finding.mend)]
-    lines = [f"{head}: {finding.promised}"]
-    for name, text in parts:
+    head = f"  {finding.verdict:8} {finding.name}: {finding.requirement}"
+    if finding.verdict != "failed":
+        return f"{head} ({finding.details})" if finding.details else head
+    lines = [head]
+    for label, text in (("details", finding.details), ("why", finding.why), ("fix", finding.fix)):
         lines += textwrap.wrap(
-            f"{name + ':':6}{text}",
+            f"{label + ':':9}{text}",
             WIDTH,
             initial_indent=" " * 11,
-            subsequent_indent=" " * 17,
+            subsequent_indent=" " * 20,
             break_long_words=False,
             break_on_hyphens=False,
         )
     return "\n".join(lines)
 
 
-def _verdict(report: Report) -> str:
-    kinds = [finding.verdict for finding in report.findings]
-    counted = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
-    return f"{len(kinds)} promises: {', '.join(counted)}."
+def _counts(report: Report) -> str:
+    verdicts = [finding.verdict for finding in report.findings]
+    counts = [f"{verdicts.count(one)} {one}" for one in dict.fromkeys(verdicts)]
+    return f"{len(verdicts)} checks: {', '.join(counts)}."

@@ -1,9 +1,9 @@
-"""What is promised about tasks: an environment goes in, the promises kept and broken come out.
+"""Checks of the task distribution: tasks are set, persist, matter, are hidden, and are new at test.
 
-Axes: `N` tasks, `S` steps, `D` observation, `F` numbers that tell a task.
+Axes: `N` tasks, `S` steps, `D` observation, `F` numbers of a task.
 """
 
-import copy
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,283 +11,224 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.bridges.gym_family import EnvFamily
+from metarl.checks.episode_checks import seeds_determine_rollouts
 from metarl.checks.framework import (
-    BrokenPromiseError,
-    Subject,
-    difference,
-    moment,
-    promise,
-    shown,
-    told,
+    EnvUnderTest,
+    ViolationError,
+    check,
+    first_difference,
+    flat_obs,
+    step_through,
+    task_text,
 )
-from metarl.errors import MetaRLError
-
-DRAWN = 500
-"""tasks of each split that are compared"""
-COINCIDENCES = 2
-"""so many test tasks among the training tasks are no accident, even of numbers in float32"""
-FEWEST_VALUES = 3
-"""a component that equals the task in fewer different tasks may do so by accident"""
-LATER_STEPS = 4
-"""steps over which a component must stay what it is, if it is to be the task"""
-
-OPENS = "it opens and steps"
-SEEDS = "seeds decide"
-OWN_LUCK = "no global randomness"
-PLAIN = "numbers are plain"
-
-
-@promise(
-    "There is a task_space, and sampled tasks lie in it.",
-    why="An agent that learns to adapt is trained on many tasks, drawn from here.",
-    mend="Give the environment a Gymnasium space `task_space` of fixed size and, if the space's "
-    "own sample() will not do, a method sample_task(np_random, split).",
+from metarl.checks.interface_checks import (
+    SAMPLED_TASKS,
+    reset_and_step_work,
+    tasks_lie_in_the_task_space,
 )
-def task_space(subject: Subject) -> str | None:
-    """Draws tasks of both splits; what float32 rounds over a bound is put back."""
-    try:
-        subject.family.task_space  # noqa: B018
-        subject.drawn(DRAWN, "train"), subject.drawn(DRAWN, "test")
-        tasks = subject.tasks
-    except MetaRLError as error:
-        raise BrokenPromiseError(str(error)) from error
-    space = (
-        subject.family.own_task_space
-        if isinstance(subject.family, EnvFamily)
-        else subject.family.task_space
-    )
-    for task in tasks:
-        if not space.contains(task):
-            raise BrokenPromiseError(f"The task {shown(task)} is not in {space}.")
-    return None
+
+MIN_SHARED_TASKS = 2
+"""test tasks found among the training tasks; fewer may be a coincidence, even in float32"""
+MIN_DIFFERENT_VALUES = 3
+"""of a task number, among the tasks; with fewer, an equal observation may be a coincidence"""
+MAX_SHOWN_STEPS = 4
+"""steps over which an observation must equal the task to count as showing it"""
 
 
-@promise(
-    "Observations are of fixed size, actions Discrete or a Box of floats.",
-    why="All lanes are stepped together and read by one network.",
-    mend="Wrap the environment, for example with gymnasium.wrappers.",
+@check(
+    "reset() sets the given task immediately, whatever happened before.",
+    why="Lanes are reused for other tasks: state left over from an earlier task makes the later "
+    "task differ from its label.",
+    fix="Let reset() compute everything that depends on the task from the task alone, before it "
+    "draws the initial state.",
+    needs=[reset_and_step_work, seeds_determine_rollouts],
 )
-def spaces_of_a_network(subject: Subject) -> str | None:
-    """Asks for the spaces that the engine would work with."""
-    try:
-        subject.family.observation_space  # noqa: B018
-        subject.family.action_space  # noqa: B018
-    except MetaRLError as error:
-        raise BrokenPromiseError(str(error)) from error
-    return None
-
-
-@promise(
-    "reset(seed=..., options={'task': ...}) opens an episode, and step goes on.",
-    why="This is how the engine puts a lane into its task.",
-    mend="def reset(self, *, seed=None, options=None): super().reset(seed=seed); take "
-    "(options or {}).get('task') if it is there; return observation, {}. step(action) returns "
-    "observation, reward, terminated, truncated, {}.",
-    needs=["task space", "batched types", "spaces of a network"],
-)
-def it_opens_and_steps(subject: Subject) -> str | None:
-    """Lives a few steps in every task."""
-    for task in subject.tasks:
-        try:
-            subject.live(subject.actions(0)[:3], task=task, seed=0)
-        except Exception as error:
-            raise BrokenPromiseError(f"In task {shown(task)} it raised {told(error)}") from error
-    return None
-
-
-@promise(
-    "The task given to reset() is lived in at once, whatever was lived before.",
-    why="Lanes are used again for other tasks: what is left of an earlier task makes the later "
-    "one another than it is called.",
-    mend="Let reset() compute everything that depends on the task from the task alone, before it "
-    "draws the opening state.",
-    needs=[OPENS, SEEDS],
-)
-def task_is_taken(subject: Subject) -> str | None:
-    """Compares with a fresh environment after lives in other tasks, under equal seeds."""
-    actions = subject.telling_actions or subject.actions(0)
-    for seed, task in enumerate(subject.tasks):
-        env = subject.make()
-        for earlier in (task, subject.tasks[seed - 1]):
-            subject.live(actions, env=env, task=earlier, seed=100)
-        used = subject.live(actions, env=env, task=task, seed=seed)
-        if found := difference(subject.live(actions, task=task, seed=seed), used):
-            raise BrokenPromiseError(
-                f"The life in task {shown(task)} differs between a fresh environment and one that "
-                f"had lived in others before: {found}."
-            )
-    return None
-
-
-@promise(
-    "The task stays over resets, seeded ones included, until another is given.",
-    why="A trial is several episodes in one task. Where each has a task of its own there is "
-    "nothing to adapt to, and a curve of adaptation shows noise.",
-    mend="Keep the task in an attribute that reset() changes only where options hold a 'task'; "
-    "draw one only if there has never been one, and draw nothing to set one.",
-    needs=[OPENS, SEEDS],
-)
-def task_stays(subject: Subject) -> str | None:
-    """Compares later lives with those of a fresh environment that is given the task again."""
-    actions = subject.telling_actions or subject.actions(0)
-    for seed, task in enumerate(subject.tasks):
-        env = subject.make()
-        subject.live(actions, env=env, task=task, seed=100)
-        env.reset()
-        later = subject.live(actions, env=env, seed=seed)
-        if found := difference(subject.live(actions, task=task, seed=seed), later):
-            raise BrokenPromiseError(
-                f"After reset(seed={seed}) without a task the life was no longer that of task "
-                f"{shown(task)}: {found}."
-            )
-        again, silent = subject.make(), subject.make()
-        for one in (again, silent):
-            subject.live(actions, env=one, task=task, seed=seed)
-        told_again = subject.live(actions, env=again, task=task)
-        if found := difference(told_again, subject.live(actions, env=silent)):
-            raise BrokenPromiseError(
-                "After reset() the life was not the one after "
-                f"reset(options={{'task': {shown(task)}}}) with the same task again: {found}."
-            )
-    return None
-
-
-@promise(
-    "The task makes a difference to rewards or observations.",
-    why="Where all tasks are the same an agent that adapts is no better than one that does not, "
-    "and nobody sees why.",
-    mend="Use the task that reset() was given: set the numbers that reward and dynamics are "
-    "computed from, and what depends on these (an inertia after a new mass).",
-    needs=[OPENS, SEEDS],
-)
-def task_matters(subject: Subject) -> str | None:
-    """Looks for two tasks whose lives differ under equal seeds and actions.
-
-    Random actions and held ones are tried, then those of the family's ceilings. A reward that
-    none of these find is taken for missing.
-    """
-    if len(subject.tasks) == 1:
-        raise BrokenPromiseError(
-            f"Every task drawn was {shown(subject.tasks[0])}.", "Let sample_task draw many tasks."
-        )
-    if subject.telling_actions is None:
-        raise BrokenPromiseError(
-            f"Lives in {len(subject.tasks)} tasks were equal in every number under equal seeds and "
-            "actions, random and held; the first two tasks are "
-            f"{shown(subject.tasks[0])} and {shown(subject.tasks[1])}."
-        )
-    return None
-
-
-@promise(
-    "The observation does not show the task, or task_is_observable is declared.",
-    why="Where the task can be read off, nothing need be found out: agents that do not adapt "
-    "score as well as those that do.",
-    mend="Leave the task out of the observation, and draw the opening state without it; or "
-    "declare task_is_observable = True, if that is what you want to measure.",
-    needs=[OPENS, SEEDS],
-)
-def task_is_hidden(subject: Subject) -> str | None:
-    """Compares openings of different tasks under equal seeds, and components with the task.
-
-    A component that shows one of the task's numbers as it is, and stays, is found later in the
-    episode too. What is not found: the task in other units, in noise or in parts, once the episode
-    has begun; there transitions may differ between tasks by right.
-    """
-    if subject.family.task_is_observable:
-        return "declared as observable"
-    for seed in range(3):
-        openings = [subject.live([], task=task, seed=seed)[0].obs for task in subject.tasks]
-        for task, obs in zip(subject.tasks[1:], openings[1:], strict=True):
-            if not np.array_equal(openings[0], obs, equal_nan=True):
-                raise BrokenPromiseError(
-                    f"Under equal seeds the first observation is {shown(openings[0])} in task "
-                    f"{shown(subject.tasks[0])} and {shown(obs)} in task {shown(task)}."
+def reset_sets_the_task(env_under_test: EnvUnderTest) -> str | None:
+    """Compares a new environment with one used in other tasks before, under equal seeds."""
+    tasks = env_under_test.tasks
+    for actions in env_under_test.task_plans:
+        for seed, task in enumerate(tasks):
+            env = env_under_test.make_env()
+            for earlier in (task, tasks[seed - 1]):
+                env_under_test.roll_out(actions, env=env, task=earlier, seed=100)
+            used = env_under_test.roll_out(actions, env=env, task=task, seed=seed)
+            new = env_under_test.roll_out(actions, task=task, seed=seed)
+            if found := first_difference(new, used):
+                raise ViolationError(
+                    f"The rollout in task {task_text(task)} differs between a new environment and "
+                    f"one used in other tasks before: {found}."
                 )
-    flat = subject.rows.reshape(len(subject.rows), -1).numpy().astype(np.float64)
-    for component, number in _showing(_later_observations(subject), flat):
-        raise BrokenPromiseError(
-            f"After the first step, component {component} of the flattened observation is number "
-            f"{number} of the task, in every task."
+    return None
+
+
+@check(
+    "The task persists over resets, seeded ones included, until another is given.",
+    why="A trial is several episodes in one task. If each episode has its own task, there is "
+    "nothing to adapt to, and an adaptation curve shows noise.",
+    fix="Keep the task in an attribute that reset() changes only if the options hold a 'task'; "
+    "sample a task only if there is none yet, and draw no random number to set one.",
+    needs=[reset_and_step_work, seeds_determine_rollouts],
+)
+def the_task_persists(env_under_test: EnvUnderTest) -> str | None:
+    """Compares later rollouts with those of an environment that is given the task again."""
+    for actions in env_under_test.task_plans:
+        for seed, task in enumerate(env_under_test.tasks):
+            env = env_under_test.make_env()
+            env_under_test.roll_out(actions, env=env, task=task, seed=100)
+            env.reset()
+            later = env_under_test.roll_out(actions, env=env, seed=seed)
+            expected = env_under_test.roll_out(actions, task=task, seed=seed)
+            if found := first_difference(expected, later):
+                raise ViolationError(
+                    f"After reset(seed={seed}) without a task, the rollout was no longer that of "
+                    f"task {task_text(task)}: {found}."
+                )
+            with_task, without_task = env_under_test.make_env(), env_under_test.make_env()
+            for one in (with_task, without_task):
+                env_under_test.roll_out(actions, env=one, task=task, seed=seed)
+            expected = env_under_test.roll_out(actions, env=with_task, task=task)
+            later = env_under_test.roll_out(actions, env=without_task)
+            if found := first_difference(expected, later):
+                raise ViolationError(
+                    "reset() gave another rollout than "
+                    f"reset(options={{'task': {task_text(task)}}}) with the same task: {found}."
+                )
+    return None
+
+
+@check(
+    "The task makes a difference to rewards or observations.",
+    why="If all tasks are the same, an agent that adapts is no better than one that does not, and "
+    "the results do not show the reason.",
+    fix="Use the task that reset() was given: set the numbers that determine rewards and dynamics, "
+    "and what depends on these (an inertia after a new mass). If only rare states depend on the "
+    "task, pass `actions` that reach them to metarl.testing.check_task.",
+    needs=[reset_and_step_work, seeds_determine_rollouts],
+)
+def the_task_matters(env_under_test: EnvUnderTest) -> str | None:
+    """Searches for two tasks whose rollouts differ under equal seeds and actions.
+
+    The action plans are tried first, then the actions of the family's ceilings. An effect that
+    none of these reaches counts as missing.
+    """
+    tasks = env_under_test.tasks
+    if len(tasks) == 1:
+        raise ViolationError(
+            f"Every sampled task was {task_text(tasks[0])}.", "Let sample_task draw many tasks."
+        )
+    if env_under_test.revealing_actions is None:
+        raise ViolationError(
+            f"Rollouts in {len(tasks)} tasks were equal in every number under equal seeds and "
+            "actions, random and held; the first two tasks are "
+            f"{task_text(tasks[0])} and {task_text(tasks[1])}."
         )
     return None
 
 
-def _later_observations(subject: Subject) -> NDArray[np.float64]:
-    """Observations [N, S, D] after the first steps, as far as all episodes last."""
-    actions, lives = subject.actions(0)[:LATER_STEPS], []
-    for task in subject.tasks:
-        env, seen = subject.make(), []
-        env.reset(seed=0, options={"task": copy.deepcopy(task)})
-        for action in actions:
-            obs, _, terminated, truncated, _ = env.step(action)
-            seen.append(moment(env, obs, 0.0, terminated, truncated).obs)
-            if terminated or truncated:
+@check(
+    "The observation does not show the task, or task_is_observable is declared.",
+    why="If the observation shows the task, there is nothing to find out: agents that do not adapt "
+    "score as well as those that do.",
+    fix="Leave the task out of the observation, and draw the initial state independently of it; or "
+    "declare task_is_observable = True, if that is what you want to measure.",
+    needs=[reset_and_step_work, seeds_determine_rollouts],
+)
+def the_task_is_hidden(env_under_test: EnvUnderTest) -> str | None:
+    """Compares initial observations of different tasks, and observed numbers with the task.
+
+    A component of later observations that always equals a number of the task is found too. Not
+    found: the task in other units, with noise, or in parts, after the first step; there,
+    observations may legitimately differ between tasks.
+    """
+    if env_under_test.family.task_is_observable:
+        return "declared as observable"
+    tasks = env_under_test.tasks
+    for seed in range(3):
+        initial = [env_under_test.roll_out([], task=task, seed=seed)[0].obs for task in tasks]
+        for task, obs in zip(tasks[1:], initial[1:], strict=True):
+            if not np.array_equal(initial[0], obs, equal_nan=True):
+                raise ViolationError(
+                    f"Under equal seeds the initial observation is {task_text(initial[0])} in task "
+                    f"{task_text(tasks[0])} and {task_text(obs)} in task {task_text(task)}."
+                )
+    task_rows = env_under_test.task_tensor
+    task_numbers = task_rows.reshape(len(task_rows), -1).numpy().astype(np.float64)
+    for component, number in _shown_numbers(_later_observations(env_under_test), task_numbers):
+        raise ViolationError(
+            f"After the first step, component {component} of the flattened observation equals "
+            f"number {number} of the task, in every task."
+        )
+    return None
+
+
+def _later_observations(env_under_test: EnvUnderTest) -> NDArray[np.float64]:
+    """Observations [N, S, D] after the first steps, cut to the shortest first episode."""
+    actions, episodes = env_under_test.action_plan(0)[:MAX_SHOWN_STEPS], []
+    for task in env_under_test.tasks:
+        env, observations = env_under_test.make_env(), []
+        for output in islice(step_through(env, actions, task=task, seed=0), 1, None):
+            observations.append(flat_obs(env, output.obs))
+            if output.ended:
                 break
-        lives.append(seen)
-    steps = min(map(len, lives))
-    return np.array([seen[:steps] for seen in lives])
+        episodes.append(observations)
+    steps = min(map(len, episodes))
+    return np.array([observations[:steps] for observations in episodes])
 
 
-def _showing(obs: NDArray[np.float64], tasks: NDArray[np.float64]) -> list[tuple[int, int]]:
+def _shown_numbers(obs: NDArray[np.float64], tasks: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Pairs (d, f) such that component d of [N, S, D] always is number f of the tasks [N, F]."""
-    if obs.shape[1] < 2:  # one step need not be a constant
+    if obs.shape[1] < 2:  # a single step does not show that the component is constant
         return []
     equal = np.isclose(obs[:, :, :, None], tasks[:, None, None, :], rtol=1e-5, atol=1e-8)
-    values = [len(np.unique(column)) for column in tasks.T]
+    num_values = [len(np.unique(column)) for column in tasks.T]
     pairs = np.argwhere(equal.all((0, 1)))
-    return [(int(d), int(f)) for d, f in pairs if values[f] >= FEWEST_VALUES]
+    return [(int(d), int(f)) for d, f in pairs if num_values[f] >= MIN_DIFFERENT_VALUES]
 
 
-@promise(
-    "Test tasks are not met in training, or splits_share_tasks is declared.",
-    why="On tasks that it has been trained on an agent need not adapt but only recognise them: "
-    "what is measured is memory, not adaptation to something new.",
-    mend="Give the environment a method sample_task(np_random, split) that draws other tasks "
-    "where split is 'test' than where it is 'train'; or declare splits_share_tasks = True, if the "
-    "tasks are so few by design.",
-    needs=["task space"],
+@check(
+    "Test tasks do not occur in training, or splits_share_tasks is declared.",
+    why="In tasks it was trained on, an agent need not adapt but only recognise them: the "
+    "result measures memory, not adaptation to something new.",
+    fix="Give the environment a method sample_task(np_random, split) that draws other tasks for "
+    "the split 'test' than for 'train'; or declare splits_share_tasks = True, if there are few "
+    "tasks by design.",
+    needs=[tasks_lie_in_the_task_space],
 )
-def splits_are_disjoint(subject: Subject) -> str | None:
-    """Looks for tasks that were drawn in both splits; needs no environment."""
-    if subject.family.splits_share_tasks:
+def splits_are_disjoint(env_under_test: EnvUnderTest) -> str | None:
+    """Samples tasks of both splits and looks for equal ones; takes no steps."""
+    family = env_under_test.family
+    if family.splits_share_tasks:
         return "declared as shared by both splits"
     train, test = (
-        [tuple(row.reshape(-1).tolist()) for row in subject.drawn(DRAWN, split)]
-        for split in ("train", "test")
+        [tuple(row.reshape(-1).tolist()) for row in env_under_test.sample_tasks(SAMPLED_TASKS, s)]
+        for s in ("train", "test")
     )
     known = set(train)
     shared = [task for task in test if task in known]
-    if len(shared) < COINCIDENCES:
+    if len(shared) < MIN_SHARED_TASKS:
         return None
     example: Any = shared[0] if len(shared[0]) > 1 else shared[0][0]
     reason = ""
-    if isinstance(subject.family.task_space, spaces.Discrete) and not _samples(subject):
-        reason = " There is no sample_task, so both splits draw from the whole task_space."
-    raise BrokenPromiseError(
-        f"Of {DRAWN} test tasks {len(shared)} were also among {DRAWN} training tasks, for example "
-        f"{example}.{reason}"
+    if isinstance(family.task_space, spaces.Discrete) and not _has_sample_task(env_under_test):
+        reason = " There is no sample_task, so both splits sample the whole task_space."
+    raise ViolationError(
+        f"Of {SAMPLED_TASKS} test tasks, {len(shared)} were also among {SAMPLED_TASKS} training "
+        f"tasks, for example {example}.{reason}"
     )
 
 
-def _samples(subject: Subject) -> bool:
-    if not isinstance(subject.family, EnvFamily):
+def _has_sample_task(env_under_test: EnvUnderTest) -> bool:
+    if not isinstance(env_under_test.family, EnvFamily):
         return True
-    env = subject.make()
+    env = env_under_test.make_env()
     has = env.has_wrapper_attr("sample_task")
     return has and env.get_wrapper_attr("sample_task") is not None
 
 
-TASK_PROMISES = (
-    task_space,
-    spaces_of_a_network,
-    it_opens_and_steps,
-)
-"""without these nothing else can be examined"""
-ADAPTATION_PROMISES = (
-    task_is_taken,
-    task_stays,
-    task_matters,
-    task_is_hidden,
+TASK_CHECKS = (
+    reset_sets_the_task,
+    the_task_persists,
+    the_task_matters,
+    the_task_is_hidden,
     splits_are_disjoint,
 )

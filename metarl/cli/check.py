@@ -1,60 +1,59 @@
-"""The command `metarl check`: the name of a task goes in, what it keeps and breaks is said."""
+"""The command `metarl check`: runs all checks on a task environment."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from metarl import registry
-from metarl.cli.terminal import FAILURE, SUCCESS, parse, say
+from metarl.cli.terminal import FAILURE, SUCCESS, parse, print_text
 from metarl.errors import ConfigError
 
-# NOTE: what examines is imported when it is needed: help comes fast.
+# NOTE: the checks are imported when they run, so that --help is fast.
 
 _USAGE = """\
 usage: metarl check TASK [--workers INT] [--seed INT] [--task.NAME VALUE ...]
 
-Examines whether adaptation can be measured in TASK: whether the task stays over resets, makes a
-difference, is hidden from the agent, and much more. TASK is the id of any Gymnasium environment
-or task family; for one of your own write your_module:namespace/Name-v0. Exit code 0 if nothing is
-broken, else 1.
+Checks whether adaptation can be measured in TASK: whether the task persists over resets, makes a
+difference, is hidden from the agent, and more. TASK is the id of any Gymnasium environment or task
+family; for your own, write your_module:namespace/Name-v0. Exit code 0 if no check fails, else 1.
 """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckOptions:
-    """Examines whether a task environment keeps what adaptation is measured by."""
+    """Checks whether adaptation can be measured in a task environment."""
 
     workers: int = 2
-    """processes that are tried beside this one; 0 saves the seconds that they cost"""
+    """worker processes to test; 0 tests none and saves a few seconds"""
     seed: int = 0
-    """of all that is drawn"""
+    """of all random draws"""
 
 
 def check(words: Sequence[str]) -> int:
-    """Runs the command; exit code 0 if nothing is broken."""
+    """Runs the command; exit code 0 if no check fails."""
     if not words or words[0].startswith("-"):
         if not {"-h", "--help"} & set(words):
             raise ConfigError(
-                "TASK is missing: metarl check TASK [--options], the name first. Known: "
+                "TASK is missing: metarl check TASK [--options], with TASK first. Known: "
                 f"{', '.join(registry.task_ids())}."
             )
         print(_USAGE, end="")
         return SUCCESS
     options = parse(_options(words[0]), words[1:], f"check {words[0]}")
-    from metarl.testing import examine_task
+    from metarl.testing import run_checks
 
-    report = examine_task(
+    report = run_checks(
         words[0],
         workers=options.workers,
         seed=options.seed,
         **dataclasses.asdict(options.task),
     )
-    say(str(report))
-    return FAILURE if report.broken else SUCCESS
+    print_text(str(report))
+    return FAILURE if report.failed else SUCCESS
 
 
 def _options(task: str) -> type[Any]:
-    """`CheckOptions` and the field `task`, the family's options."""
+    """`CheckOptions` with an additional field `task`: the family's options."""
     cls, registered = registry.family_class(task)
     default = dataclasses.field(default=registry.build_family(cls, registered))
     made = dataclasses.make_dataclass(

@@ -1,4 +1,4 @@
-"""The command `metarl`: words from a terminal go in, runs, tables and pictures come out.
+"""The command `metarl`.
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
 """
@@ -17,29 +17,38 @@ import tyro
 from metarl import __version__, registry
 from metarl.cli.check import check
 from metarl.cli.results import RESULTS
-from metarl.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, USAGE, complain, in_shell, parse, say
+from metarl.cli.terminal import (
+    FAILURE,
+    INTERRUPTED,
+    SUCCESS,
+    USAGE,
+    parse,
+    print_error,
+    print_text,
+    shell_command,
+)
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
 
 if TYPE_CHECKING:
     from metarl.training.run_folder import Run
 
-# NOTE: what trains, evaluates and draws is imported by the command that needs it: help comes fast.
+# NOTE: each command imports the modules that it needs when it runs, so that --help is fast.
 
-MOST_SPACE = 200
-"""characters of a space in a list"""
+MAX_SPACE_LENGTH = 200
+"""characters that `metarl list` shows of a space"""
 
 _OVERVIEW = """\
 usage: metarl COMMAND ...
 
-Agents that learn to adapt to a new task, trained and measured on families of tasks.
+Trains and evaluates agents that adapt to a new task, on families of tasks.
 
-  metarl list                             the task families and agents there are
-  metarl check TASK [--options]           can adaptation be measured in it? for your own tasks
-  metarl train AGENT TASK [--options]     meta-train an agent; makes a run folder
-  metarl evaluate RUN [--options]         live it in test tasks; writes adaptation.csv
-  metarl compare RUN [RUN ...]            agents and seeds side by side; may write CSV
-  metarl plot RUN [RUN ...] [--options]   draw how fast it adapts, and more; writes PNG and SVG
-  metarl record RUN [--options]           film one trial in a test task; writes a GIF
+  metarl list                             list the task families and agents
+  metarl check TASK [--options]           check that adaptation can be measured in a task
+  metarl train AGENT TASK [--options]     meta-train an agent; creates a run folder
+  metarl evaluate RUN [--options]         evaluate it in test tasks; writes adaptation.csv
+  metarl compare RUN [RUN ...]            compare agents and seeds in a table; can write CSV
+  metarl plot RUN [RUN ...] [--options]   plot adaptation curves and more; writes PNG and SVG
+  metarl record RUN [--options]           record one trial in a test task; writes a GIF
 
 `metarl COMMAND --help` explains every option.
 """
@@ -47,11 +56,11 @@ Agents that learn to adapt to a new task, trained and measured on families of ta
 _TRAIN_USAGE = """\
 usage: metarl train AGENT TASK [--options]
 
-Meta-trains AGENT on the training tasks of TASK and keeps everything in a run folder. Options of
-the agent and of the run are written --name VALUE, those of the task family --task.name VALUE;
-`metarl train AGENT TASK --help` explains all of them with their defaults. For a family of your
-own write your_module:namespace/Name-v0: your_module is imported first, from the folder where you
-stand if it is not installed.
+Meta-trains AGENT on the training tasks of TASK and writes a run folder. Options of the agent and
+of the run are written --name VALUE, those of the task family --task.name VALUE; `metarl train AGENT
+TASK --help` explains all of them with their defaults. For a family of your own write
+your_module:namespace/Name-v0: your_module is imported first, from the current folder if it is not
+installed.
 """
 
 
@@ -59,65 +68,66 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code.
 
     Args:
-        argv: the words after `metarl`; by default those of this process.
+        argv: the arguments after `metarl`; by default those of this process.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    # A console script does not look for modules where the user stands; last, so that a file
-    # there hides nothing that is installed.
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # A console script does not search the current folder for modules. It is added last, so that a
+    # file in it hides no installed package.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        return _run_command(words)
-    except SystemExit as stop:  # from the option parser, which has said everything
+        return _run_command(arguments)
+    except SystemExit as stop:  # from the option parser, which has printed its message
         return stop.code if isinstance(stop.code, int) else FAILURE
     except KeyboardInterrupt:
-        complain("Interrupted; nothing new was kept.")
+        print_error("Interrupted; nothing new was saved.")
         return INTERRUPTED
     except MetaRLError as error:
-        complain(error)
+        print_error(error)
         return USAGE if isinstance(error, ConfigError | UnknownNameError) else FAILURE
 
 
-def _run_command(words: Sequence[str]) -> int:
-    if not words or words[0] in ("-h", "--help"):
+def _run_command(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(_OVERVIEW, end="")
-        return SUCCESS if words else USAGE
-    if words[0] == "--version":
+        return SUCCESS if arguments else USAGE
+    command, *rest = arguments
+    if command == "--version":
         print(f"metarl {__version__}")
         return SUCCESS
-    if words[0] not in COMMANDS:
+    if command not in COMMANDS:
         raise UnknownNameError(
-            f"There is no command {words[0]!r}.{registry.suggestion(words[0], COMMANDS)} Commands: "
+            f"There is no command {command!r}.{registry.suggestion(command, COMMANDS)} Commands: "
             f"{', '.join(COMMANDS)}."
         )
-    return COMMANDS[words[0]](words[1:])
+    return COMMANDS[command](rest)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    """Lists the task families and the agents that are installed, with their options."""
+    """Lists the installed task families and agents, with the options of the families."""
 
 
-def _list(words: Sequence[str]) -> int:
-    parse(ListOptions, words, "list")
-    _say_task_families(detailed=True)
-    _say_agents()
+def _list(arguments: Sequence[str]) -> int:
+    parse(ListOptions, arguments, "list")
+    _print_task_families(detailed=True)
+    _print_agents()
     return SUCCESS
 
 
-def _say_task_families(*, detailed: bool) -> None:
-    say("Task families:")
+def _print_task_families(*, detailed: bool) -> None:
+    print_text("Task families:")
     for task_id in registry.task_ids():
         try:
             lines = _description(task_id, detailed=detailed)
         except Exception as error:  # one broken package must not hide the others
             reason = str(error) if isinstance(error, MetaRLError) else repr(error)
             lines = [f"cannot be made: {reason}"]
-        say("\n    ".join([f"  {task_id}", *lines]))
+        print_text("\n    ".join([f"  {task_id}", *lines]))
 
 
 def _description(task_id: str, *, detailed: bool) -> list[str]:
-    """What a family is, its spaces and options."""
+    """The first line of a family's docstring, its spaces and its options."""
     cls, registered = registry.family_class(task_id)
     lines = [_first_line(cls)]
     if detailed:
@@ -125,51 +135,51 @@ def _description(task_id: str, *, detailed: bool) -> list[str]:
         values = dataclasses.asdict(family)  # type: ignore[call-overload]
         options = [f"--task.{name.replace('_', '-')} {v}" for name, v in values.items()]
         for name in ("observation", "action", "task"):
-            space = textwrap.shorten(str(getattr(family, f"{name}_space")), MOST_SPACE)
+            space = textwrap.shorten(str(getattr(family, f"{name}_space")), MAX_SPACE_LENGTH)
             lines.append(f"{name:12} {space}")
         lines.append(f"options      {'  '.join(options) or 'none'}")
     return lines
 
 
-def _say_agents() -> None:
-    say("Agents:")
+def _print_agents() -> None:
+    print_text("Agents:")
     for name in registry.agent_names():
         try:
-            say(f"  {name}\n    {_first_line(registry.agent_config(name))}")
+            print_text(f"  {name}\n    {_first_line(registry.agent_config(name))}")
         except Exception as error:  # as above
-            say(f"  {name}\n    cannot be imported: {error!r}")
+            print_text(f"  {name}\n    cannot be imported: {error!r}")
 
 
 def _first_line(cls: type) -> str:
     return (cls.__doc__ or "").strip().partition("\n")[0]
 
 
-def _train(words: Sequence[str]) -> int:
-    names = list(itertools.takewhile(lambda word: not word.startswith("-"), words[:2]))
+def _train(arguments: Sequence[str]) -> int:
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments[:2]))
     if len(names) < 2:
-        return _train_without_task(names, words)
+        return _train_without_task(names, arguments)
     agent, task = names
-    preset, rest = _take_preset(agent, task, words[2:])
+    preset, rest = _take_preset(agent, task, arguments[2:])
     options = parse(_train_options(agent, task, preset), rest, f"train {agent} {task}")
-    return _live(agent, task, options, words)
+    return _run_training(agent, task, options, arguments)
 
 
 def _take_preset(
-    agent: str, task: str, words: Sequence[str]
+    agent: str, task: str, arguments: Sequence[str]
 ) -> tuple[registry.Preset | None, list[str]]:
-    """The preset named among the words, whose values become defaults, and the other words."""
+    """The preset named by --preset, whose values become defaults, and the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset")
     try:
-        found, rest = parser.parse_known_args(list(words))
+        found, rest = parser.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise ConfigError(f"--preset needs the name of a preset: {error}.") from error
     return found.preset and registry.find_preset(agent, task, found.preset), rest
 
 
-def _train_without_task(names: Sequence[str], words: Sequence[str]) -> int:
+def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
     config = registry.agent_config(names[0]) if names else None
-    if not {"-h", "--help"} & set(words):
+    if not {"-h", "--help"} & set(arguments):
         known = registry.task_ids() if names else registry.agent_names()
         raise ConfigError(
             f"{'TASK' if names else 'AGENT'} is missing: metarl train "
@@ -177,9 +187,9 @@ def _train_without_task(names: Sequence[str], words: Sequence[str]) -> int:
             f"{', '.join(known)}."
         )
     print(_TRAIN_USAGE)
-    _say_task_families(detailed=False)
+    _print_task_families(detailed=False)
     if config is None:
-        _say_agents()
+        _print_agents()
         return SUCCESS
     print(flush=True)
     parse(config, ["--help"], f"train {names[0]} TASK")
@@ -187,16 +197,16 @@ def _train_without_task(names: Sequence[str], words: Sequence[str]) -> int:
 
 
 def _train_options(agent: str, task: str, preset: registry.Preset | None) -> type[Any]:
-    """A dataclass with the fields `agent`, `run` and `task`, all of whose fields are options."""
+    """A dataclass with the fields `agent`, `run` and `task`, whose own fields are the options."""
     from metarl.training.loop import RunOptions
 
     config = registry.agent_config(agent)
     cls, registered = registry.family_class(task)
-    of_agent, of_run = ({f.name for f in dataclasses.fields(c)} for c in (config, RunOptions))
-    if of_agent & of_run:
+    agent_names, run_names = ({f.name for f in dataclasses.fields(c)} for c in (config, RunOptions))
+    if both := sorted(agent_names & run_names):
         raise ConfigError(
-            f"{config.__name__} has options that every run has already: "
-            f"{', '.join(sorted(of_agent & of_run))}; rename them there."
+            f"{config.__name__} has options that every run has already: {', '.join(both)}. Rename "
+            "them in that class."
         )
     defaults = config(**preset.agent_options) if preset else config()
     options = {**registered, **preset.task_options} if preset else registered
@@ -210,13 +220,12 @@ def _train_options(agent: str, task: str, preset: registry.Preset | None) -> typ
     made.__doc__ = f"Meta-trains {agent} on the training tasks of {task}."
     if known := registry.presets(agent, task):
         lines = [f"  --preset {name}: {known[name].note}" for name in known]
-        made.__doc__ += "\n\nPresets, whose values other options may change:\n\n" + "\n\n".join(
-            lines
-        )
+        made.__doc__ += "\n\nPresets, whose values other options override:\n\n"
+        made.__doc__ += "\n\n".join(lines)
     return made
 
 
-def _live(agent: str, task: str, options: Any, words: Sequence[str]) -> int:
+def _run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) -> int:
     from metarl.training.loop import train
     from metarl.training.run_folder import Run, RunConfig
 
@@ -228,18 +237,19 @@ def _live(agent: str, task: str, options: Any, words: Sequence[str]) -> int:
         task_options=chosen["task"],
         seed=options.run.seed,
     )
-    # Settled here, so that the folder is known should the run be interrupted.
+    # The folder is chosen here, so that it is known if the run is interrupted.
     folder = options.run.out or config.default_path
-    settled = dataclasses.replace(options.run, out=folder)
+    run_options = dataclasses.replace(options.run, out=folder)
     try:
-        run = train(agent, task, task_options=chosen["task"], config=options.agent, run=settled)
+        run = train(agent, task, task_options=chosen["task"], config=options.agent, run=run_options)
     except KeyboardInterrupt:
         if not Run(path=folder, config=config).checkpoint.exists():
             raise
-        again = in_shell("train", *(word for word in words if word != "--resume"), "--resume")
-        complain(f"Interrupted. What was learnt is kept in {folder}; go on with\n  {again}")
+        others = (word for word in arguments if word != "--resume")
+        command = shell_command("train", *others, "--resume")
+        print_error(f"Interrupted. The run is saved in {folder}; continue it with\n  {command}")
         return INTERRUPTED
-    say(_training_summary(run))
+    print_text(_training_summary(run))
     return SUCCESS
 
 
@@ -252,8 +262,8 @@ def _training_summary(run: "Run") -> str:
         f"{int(last['env_steps']):,} steps, {float(last['seconds']):.0f} s; return in training "
         f"{float(last['first_episode_return']):.3f} in the first episode of a task, "
         f"{float(last['last_episode_return']):.3f} in the last.\n"
-        f"The run is in {run.path}. See how it does in test tasks:\n"
-        f"  {in_shell('evaluate', run.path)}"
+        f"The run is in {run.path}. Evaluate it in test tasks:\n"
+        f"  {shell_command('evaluate', run.path)}"
     )
 
 

@@ -1,9 +1,9 @@
-"""The commands that look at what was learnt: runs go in, tables and pictures come out."""
+"""The commands that read runs: evaluate, compare, plot and record."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich import box
@@ -11,153 +11,131 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metarl.cli.terminal import SUCCESS, in_shell, parse, say
+from metarl.cli.terminal import SUCCESS, parse, print_text, shell_command
 from metarl.errors import ConfigError
-from metarl.tasks.family import Split
+from metarl.evaluation.options import EvaluationOptions
+from metarl.plots.options import PlotOptions, reference_names
+from metarl.video.options import VideoOptions
 
 if TYPE_CHECKING:
     from metarl.results.bootstrap import Estimate
     from metarl.results.comparison import Comparison
 
-# NOTE: what evaluates and draws is imported by the command that needs it: help comes fast.
+# NOTE: each command imports the modules that it needs when it runs, so that --help is fast.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """Lives the agent of a run, and its floors and ceilings, in test tasks.
+class EvaluateCommand:
+    """Evaluates the agent of a run, and its floors and ceilings, in test tasks.
 
-    Training has not met them, but for the few families that have too few tasks for two splits.
+    Test tasks do not occur in training, except in a few families with too few tasks for two splits.
 
-    Agent and tasks have the options of the training, unless --agent.NAME VALUE or --task.NAME VALUE
-    says otherwise; `metarl evaluate RUN --help` lists them with what they were.
+    Agent and tasks have the options of training, unless --agent.NAME VALUE or --task.NAME VALUE
+    changes them; `metarl evaluate RUN --help` lists them with their values.
     """
 
     run: tyro.conf.Positional[Path]
-    """folder of the run, as `metarl train` printed it"""
-    num_tasks: int = 1000
-    """tasks to live in"""
-    seed: int = 0
-    """of the tasks and their noise: equal seeds make runs comparable task by task"""
-    episodes: int | None = None
-    """episodes in a row, of each phase; by default as many as in training"""
-    split: Split = "test"
-    """test, or train to look for a generalisation gap"""
-    references: tuple[str, ...] = ("default",)
-    """floors, baselines and ceilings to live beside the agent; default, all, none, or names"""
-    label: str | None = None
-    """how pictures and tables call the agent; runs of one label are taken for its seeds"""
-    device: str = "cpu"
-    """torch device to live on, such as cpu or cuda"""
-    workers: int | None = None
-    """processes that step ordinary Gymnasium environments; by default this one does"""
-    progress: bool = True
-    """show a progress bar"""
+    """run folder, as printed by `metarl train`"""
     csv: Path | None = None
-    """write the table there, too"""
+    """also write the table to this file"""
+    evaluation: Annotated[EvaluationOptions, tyro.conf.OmitArgPrefixes] = EvaluationOptions(
+        progress=True
+    )
 
 
-def _evaluate(words: Sequence[str]) -> int:
-    trained = _trained(words)
-    options = parse(_evaluate_options(trained), words, "evaluate")
+def _evaluate(arguments: Sequence[str]) -> int:
+    trained = _trained_options(arguments)
+    options = parse(_evaluate_command(trained), arguments, "evaluate")
     from metarl.evaluation.agents import evaluate
     from metarl.results.comparison import compare_curves, write_comparison
-    from metarl.results.curves import FILE_NAME
+    from metarl.results.curves import ADAPTATION_FILE
 
-    names = [name for name in options.references if name != "none"]
-    chosen = _fields(options)
-    del chosen["csv"]
-    chosen["references"] = names == ["default"] or names
-    for part, before in trained.items():
-        now = _fields(chosen.pop(part))
-        chosen[f"{part}_options"] = {
-            name: value for name, value in now.items() if value != getattr(before, name)
-        }
-    comparison = compare_curves(evaluate(**chosen))
-    _say_table(comparison, differences=False)
+    changed = {
+        f"{part}_options": _changed_fields(before, getattr(options, part))
+        for part, before in trained.items()
+    }
+    comparison = compare_curves(evaluate(options.run, options=options.evaluation, **changed))
+    _print_table(comparison, differences=False)
     if options.csv:
         write_comparison(options.csv, comparison)
-        say(f"The table is in {options.csv}.")
-    rows = options.run / FILE_NAME
-    say(f"The rows are in {rows}. Draw them:\n  {in_shell('plot', options.run)}")
+        print_text(f"The table is in {options.csv}.")
+    rows = options.run / ADAPTATION_FILE
+    print_text(f"The rows are in {rows}. Plot them:\n  {shell_command('plot', options.run)}")
     return SUCCESS
 
 
-def _trained(words: Sequence[str]) -> Mapping[str, Any]:
-    """`agent` and `task` as the run among the words was trained; nothing where there is no run."""
-    folder = next((word for word in words if (Path(word) / "config.json").is_file()), None)
-    option = next((word for word in words if word.startswith(("--agent.", "--task."))), None)
+def _trained_options(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """The configs `agent` and `task` of the run among the arguments; empty if there is no run."""
+    folder = next((word for word in arguments if (Path(word) / "config.json").is_file()), None)
+    option = next((word for word in arguments if word.startswith(("--agent.", "--task."))), None)
     if folder is None and option is None:
         return {}
     from metarl.training.run_folder import load_run
 
-    if folder is None and words[0].startswith("-"):
+    if folder is None and arguments[0].startswith("-"):
         raise ConfigError(
-            f"{option} is an option of what a run was trained with, and no run is named: metarl "
-            f"evaluate RUN {option} VALUE, where RUN is the folder that `metarl train` printed."
+            f"{option} changes an option with which a run was trained, but no run is named: metarl "
+            f"evaluate RUN {option} VALUE, where RUN is the folder printed by `metarl train`."
         )
-    config = load_run(folder or words[0]).config
+    config = load_run(folder or arguments[0]).config
     return {"agent": config.make_agent_config(), "task": config.make_family()}
 
 
-def _evaluate_options(trained: Mapping[str, Any]) -> type[Any]:
-    """`EvaluateOptions`, with fields for agent and task where it is known what these may be."""
+def _evaluate_command(trained: Mapping[str, Any]) -> type[Any]:
+    """`EvaluateCommand`, with fields for the options of agent and task where these are known."""
     if not trained:
-        return EvaluateOptions
+        return EvaluateCommand
     fields = [
         (part, type(value), dataclasses.field(default=value)) for part, value in trained.items()
     ]
     made = dataclasses.make_dataclass(
-        "EvaluateOptions", fields, bases=(EvaluateOptions,), frozen=True, kw_only=True
+        "EvaluateCommand", fields, bases=(EvaluateCommand,), frozen=True, kw_only=True
     )
-    made.__doc__ = EvaluateOptions.__doc__
+    made.__doc__ = EvaluateCommand.__doc__
     return made
 
 
-def _fields(options: Any) -> dict[str, Any]:
-    """The values of a dataclass, as they are."""
-    return {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-
-
-def _names(chosen: Sequence[str]) -> list[str] | None:
-    """None for all of them."""
-    return None if list(chosen) == ["all"] else [name for name in chosen if name != "none"]
+def _changed_fields(before: Any, after: Any) -> dict[str, Any]:
+    """The fields in which two dataclasses differ, with the values of the second."""
+    values = {field.name: getattr(after, field.name) for field in dataclasses.fields(after)}
+    return {name: value for name, value in values.items() if value != getattr(before, name)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareOptions:
-    """Puts evaluated runs into one table: returns, scores, and differences in the same tasks.
+class CompareCommand:
+    """Compares evaluated runs in one table: returns, scores, and differences in the same tasks.
 
-    Runs of one agent are taken as its seeds and joined into one row. Differences are to the agent
-    of the first run named.
+    Runs of one agent count as its seeds and are joined into one row. Differences are to the agent
+    of the first run.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """folders of runs that `metarl evaluate` has been through, with the same tasks and seed"""
+    """folders of runs that were evaluated in the same tasks with the same seed"""
     by_seed: bool = False
-    """show each run in a row of its own"""
+    """show each run in a separate row"""
     references: tuple[str, ...] = ("all",)
-    """names of floors and ceilings to show; all, none, or names"""
+    """floors, baselines and ceilings to show; all, none, or names"""
     csv: Path | None = None
-    """write the table there, too, with cumulative regret"""
+    """also write the table to this file, with cumulative regret"""
 
 
-def _compare(words: Sequence[str]) -> int:
-    options = parse(CompareOptions, words, "compare")
+def _compare(arguments: Sequence[str]) -> int:
+    options = parse(CompareCommand, arguments, "compare")
     from metarl.results.comparison import compare, write_comparison
 
-    reference = _names(options.references)
+    reference = reference_names(options.references)
     comparison = compare(options.runs, reference=reference, by_seed=options.by_seed)
-    _say_table(comparison, differences=True)
+    _print_table(comparison, differences=True)
     if options.csv:
         write_comparison(options.csv, comparison)
-        say(f"The table is in {options.csv}.")
+        print_text(f"The table is in {options.csv}.")
     return SUCCESS
 
 
-def _say_table(comparison: "Comparison", *, differences: bool) -> None:
+def _print_table(comparison: "Comparison", *, differences: bool) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 200  # a log file has no edge to break lines at
+        console.width = 200  # a log file has no line width
     title = (
         f"{comparison.family}, {comparison.num_tasks:,} {comparison.split} tasks, "
         f"seed {comparison.seed}"
@@ -202,87 +180,54 @@ def _number(estimate: "Estimate | None") -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PlotOptions:
-    """Draws evaluated runs: how fast their agents adapt, unless another kind is asked for.
+class PlotCommand:
+    """Plots evaluated runs, by default the adaptation curves of their agents.
 
-    Runs of one agent are taken as its seeds and joined into one line.
+    Runs of one agent count as its seeds and are joined into one line.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """folders of runs that `metarl evaluate` has been through"""
-    kind: Literal["adaptation", "regret", "learning", "pulls", "paths"] | None = None
-    """adaptation, the default: return over episodes of experience; regret: what was lost against
-    the ceiling; learning: a metric of training over steps and time; pulls: arms pulled in a few
-    bandits; paths: ways of each episode to a few goals"""
+    """folders of evaluated runs"""
     paths: bool = False
     """short for --kind paths"""
-    out: Path | None = None
-    """where to, such as curve or curve.pdf; by default named after its kind, beside the runs"""
-    references: tuple[str, ...] | None = None
-    """floors and ceilings to draw; all, none, or names; by default all beside curves, and none
-    beside pulls and paths"""
-    formats: tuple[str, ...] = ("png", "svg")
-    """any of png, svg, pdf"""
-    metric: str = "last_episode_return"
-    """of learning: a column of metrics.csv"""
-    smooth: int | None = None
-    """of learning: iterations in each running mean; by default a fiftieth of the run, 1 for none"""
-    tasks: int | None = None
-    """of pulls and paths: how many tasks to show"""
+    figure: Annotated[PlotOptions, tyro.conf.OmitArgPrefixes] = PlotOptions()
 
 
-def _plot(words: Sequence[str]) -> int:
-    options = parse(PlotOptions, words, "plot")
+def _plot(arguments: Sequence[str]) -> int:
+    command = parse(PlotCommand, arguments, "plot")
+    options = command.figure
+    if command.paths:
+        has_kind = any(word.partition("=")[0] == "--kind" for word in arguments)
+        if has_kind and options.kind != "paths":
+            raise ConfigError(
+                f"Got --kind {options.kind} and --paths, which is short for --kind paths, but one "
+                "figure has one kind. Omit one of them."
+            )
+        options = dataclasses.replace(options, kind="paths")
     from metarl.plots.plot import plot
 
-    chosen = _fields(options)
-    if chosen.pop("paths"):
-        if options.kind not in (None, "paths"):
-            raise ConfigError(
-                f"--paths is short for --kind paths, but --kind {options.kind} was given, too; one "
-                "picture is of one kind, so leave one of them out."
-            )
-        chosen["kind"] = "paths"
-    chosen["kind"] = chosen["kind"] or "adaptation"
-    wanted = chosen.pop("references")
-    reference = None if wanted is None else _names(wanted)
-    say("\n".join(map(str, plot(**chosen, reference=reference))))
+    print_text("\n".join(map(str, plot(command.runs, options=options))))
     return SUCCESS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecordOptions:
-    """Films one trial of a run's agent in a test task.
+class RecordCommand:
+    """Records a video of one trial of a run's agent in a test task.
 
-    Above each picture stand episode, step and return. An agent that adapts its parameters is shown
-    before and after each adaptation step.
+    The caption of a frame shows episode, step and return. An agent that adapts its parameters is
+    shown before and after each adaptation step.
     """
 
     run: tyro.conf.Positional[Path]
-    """folder of the run, as `metarl train` printed it"""
-    out: Path | None = None
-    """where to, such as film.gif or film.mp4; by default trial.gif beside the run"""
-    num: int = 0
-    """which task of the test split; equal numbers and seeds are equal tasks in an evaluation"""
-    seed: int = 0
-    """of the task and the trial"""
-    episodes: int | None = None
-    """episodes in a row, of each phase; by default as many as in training"""
-    fps: float = 10.0
-    """pictures per second"""
-    size: int = 400
-    """pixels of the longer side of what is drawn"""
-    device: str = "cpu"
-    """torch device to live on, such as cpu or cuda"""
-    progress: bool = True
-    """show a progress bar"""
+    """run folder, as printed by `metarl train`"""
+    video: Annotated[VideoOptions, tyro.conf.OmitArgPrefixes] = VideoOptions(progress=True)
 
 
-def _record(words: Sequence[str]) -> int:
-    options = parse(RecordOptions, words, "record")
+def _record(arguments: Sequence[str]) -> int:
+    command = parse(RecordCommand, arguments, "record")
     from metarl.video.record import record
 
-    say(str(record(**_fields(options))))
+    print_text(str(record(command.run, options=command.video)))
     return SUCCESS
 
 

@@ -1,4 +1,4 @@
-"""What all commands share at a terminal: words are parsed here, and said."""
+"""Parsing of options and printing of text, shared by all commands."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -9,28 +9,28 @@ from rich.console import Console
 from rich.text import Text
 
 SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""exit codes; interrupted by Ctrl-C"""
+"""exit codes; 130 after Ctrl-C"""
 
 Options = TypeVar("Options")
 
 
-def parse(kind: Callable[..., Options], words: Sequence[str], command: str) -> Options:
-    """The options of a command, a dataclass, from its words."""
-    return tyro.cli(kind, args=list(words), prog=f"metarl {command}")
+def parse(options: Callable[..., Options], arguments: Sequence[str], command: str) -> Options:
+    """The options of a command, a dataclass, from its arguments."""
+    return tyro.cli(options, args=list(arguments), prog=f"metarl {command}")
 
 
-def say(text: str) -> None:
-    """Plain text, not broken into lines, so that paths and commands can be copied."""
+def print_text(text: str) -> None:
+    """Prints plain text without line breaks, so that paths and commands can be copied."""
     Console(highlight=False, soft_wrap=True).print(Text(text))
 
 
-def complain(problem: object) -> None:
-    """The same in red on stderr, with the name of the program."""
+def print_error(problem: object) -> None:
+    """Prints a message in red on stderr, after the name of the program."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(
         Text.assemble(("metarl: ", "bold red"), (str(problem), "red"))
     )
 
 
-def in_shell(*words: object) -> str:
-    """A command of metarl as one types it, quoted where needed."""
-    return shlex.join(["metarl", *map(str, words)])
+def shell_command(*arguments: object) -> str:
+    """A command of metarl as typed in a shell, quoted where needed."""
+    return shlex.join(["metarl", *map(str, arguments)])

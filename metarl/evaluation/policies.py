@@ -1,11 +1,11 @@
-"""Anybody's policy goes in, its curve comes out, in the tasks in which `evaluate` measures agents.
+"""Evaluation of any policy in the tasks in which `evaluate` measures agents.
 
-Axes: `P` points of experience, `N` tasks; `E` episodes in a row.
+Axes: `P` points of experience, `N` tasks; `E` consecutive episodes.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,201 +16,196 @@ from torch import Tensor
 
 from metarl.agent import Policy
 from metarl.errors import ConfigError, RunFolderError
-from metarl.evaluation.agents import require_measurable, select_references
+from metarl.evaluation.agents import select_references
+from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.protocol import Measured, Points, Schedule, Trials
-from metarl.registry import make_family, name_of
-from metarl.results.curves import FILE_NAME, Curve, describe_family, write_curves
-from metarl.results.step_log import FILE_NAME as TRIALS_FILE_NAME
-from metarl.results.step_log import TrialLog, write_trials
-from metarl.tasks.family import Reference, Split, TaskDistribution
+from metarl.registry import name_of, resolve_family
+from metarl.results.curves import ADAPTATION_FILE, Curve, describe_family, write_curves
+from metarl.results.step_log import STEPS_FILE, StepLog, write_step_logs
+from metarl.tasks.family import Reference, TaskDistribution
 from metarl.training.progress import tracked
+from metarl.validation import as_device
 
-Build: TypeAlias = Callable[[Tensor], Policy]
-"""makes the policy for the tasks [N, ...] that it will live in"""
+PolicyBuilder: TypeAlias = Callable[[Tensor], Policy]
+"""makes the policy for the tasks [N, ...] in which it acts"""
+
+DEFAULTS = EvaluationOptions(references=("none",))
 
 
 def evaluate_policy(
-    policy: Build | Mapping[int, Build],
+    policy: PolicyBuilder | Mapping[int, PolicyBuilder],
     task: str | TaskDistribution,
     *,
     agent: str,
-    label: str | None = None,
-    episodes: int | None = None,
-    num_tasks: int = 1000,
-    seed: int = 0,
-    split: Split = "test",
-    references: bool | Sequence[str] = False,
     out: str | os.PathLike[str] | None = None,
-    device: str = "cpu",
-    progress: bool = False,
-    **options: Any,
+    options: EvaluationOptions | None = None,
+    **overrides: Any,
 ) -> list[Curve]:
-    """Lives with any policy in unseen tasks, the very ones in which `evaluate` measures agents.
+    """Evaluates any policy in unseen tasks, the same in which `evaluate` measures agents.
 
-    A policy is handed over as a function that makes it for given tasks [N, ...]: it may hold
-    parameters of its own for each of them, and be told them or not. Who learns in a task outside
-    the engine, such as PPO started anew in each, is measured at several amounts of experience:
-    `{0: before, 100: after_100, 1000: after_1000}` are functions by the episodes of experience that
-    came before, called in this order with the same tasks, so that the next one can go on from
-    where the one before stopped. (Of more than 2500 tasks each lives in 2500 at a time.)
+    The policy is given as a function that builds it for tasks [N, ...]; it may hold parameters for
+    each of them, and may depend on the task or not. A learner that trains in each task outside the
+    engine, such as PPO from scratch, is measured at several amounts of experience:
+    `{0: before, 100: after_100, 1000: after_1000}` maps the episodes of experience to functions,
+    which are called in this order with the same tasks, so each can continue from the one before.
+    (More than 2500 tasks are evaluated in batches of 2500.)
 
     Args:
-        policy: makes the policy, or several that do by the experience that each has.
+        policy: builds the policy, or one policy for each amount of experience.
         task: id of a family, or a family.
-        agent: name of the agent in the rows, such as `ppo`.
-        label: how legends call it; by default its name.
-        episodes: E, that are lived in a row and measured; by default what the family says.
-        num_tasks: tasks drawn from `split`.
-        seed: of tasks and trials; with equal `seed` and `num_tasks` they are those of `evaluate`.
-        split: "test", or "train" to look for a generalisation gap.
-        references: as in `evaluate`; measured at the same episodes.
+        agent: name of the agent in the rows, such as `ppo`; also its default label.
         out: folder for `adaptation.csv` and `trials.csv`, which `metarl.plot` and `metarl.compare`
-            take like a run's. By default nothing is written.
-        device: torch device to live on.
-        progress: show a progress bar.
-        options: fields of the family, where `task` is an id.
+            accept like that of a run. By default nothing is written.
+        options: tasks, references and device, as in `evaluate`, but by default without references
+            and with `trial_episodes` of the family as `episodes`.
+        overrides: fields of `EvaluationOptions`, and of the family where `task` is an id.
 
     Returns:
         The policy's curve, then one for each reference. Experience before a point counts as whole
         episodes of the family's full length in `env_steps`.
 
     Raises:
-        ConfigError: a number is not positive, an option unknown, or amounts of experience are
-            negative or nearer to each other than the episodes measured at each.
-        RunFolderError: `out` is the folder of a run, whose own agent is measured there.
+        ConfigError: a number is not positive, an option is unknown, or amounts of experience are
+            negative or closer to each other than the number of episodes measured at each.
+        RunFolderError: `out` is the folder of a run, whose agent is evaluated there.
         UnknownNameError: unknown id or reference.
     """
-    require_measurable(num_tasks, episodes, device, split)
-    family, folder = _family(task, options), None if out is None else _folder(Path(out))
-    each = episodes or family.trial_episodes
-    stages = dict(policy) if isinstance(policy, Mapping) else {0: policy}
-    _require_apart(list(stages), each)
+    options, family_options = _split(options or DEFAULTS, overrides)
+    as_device(options.device)
+    family = resolve_family(task, family_options)
+    folder = None if out is None else _result_folder(Path(out))
+    episodes = options.episodes or family.trial_episodes
+    builders = dict(policy) if isinstance(policy, Mapping) else {0: policy}
+    _require_spacing(list(builders), episodes)
 
-    own = Trials(
+    trials = Trials(
         family=family,
-        schedule=Schedule(steps=0, rollouts_per_task=1, episodes=each),
-        num_tasks=num_tasks,
-        seed=seed,
-        split=split,
-        device=device,
+        schedule=Schedule(steps=0, rollouts_per_task=1, episodes=episodes),
+        num_tasks=options.num_tasks,
+        seed=options.seed,
+        split=options.split,
+        device=options.device,
+        workers=options.workers,
     )
-    points = np.concatenate([before + np.arange(1, each + 1) for before in stages])
-    beside = _as_long(own, int(points[-1]))
-    chosen = select_references(family, beside.schedule, references)
-    names: dict[str, Any] = {
+    points = np.concatenate([before + np.arange(1, episodes + 1) for before in builders])
+    of_references = _with_length(trials, int(points[-1]))
+    references = select_references(family, of_references.schedule, options.references)
+    columns: dict[str, Any] = {
         "run": folder.name if folder else agent,
         "agent": agent,
         "role": "agent",
-        "label": label or agent,
+        "label": options.label or agent,
         "family": describe_family(*name_of(family)),
-        "split": split,
-        "seed": seed,
+        "split": options.split,
+        "seed": options.seed,
     }
-    measured = _stages(own, stages, progress)
-    curves, logs = [_curve(names, measured)], [_log(names, measured)]
-    for name, reference in chosen.items():
-        of_reference = {"run": "", "agent": name, "role": reference.role, "label": reference.label}
-        shown = [_at(beside.measured(beside.of_reference(reference)), points)]
-        curves.append(_curve(names | of_reference, shown))
-        logs.append(_log(names | of_reference, shown))
+    measured = _measure_stages(trials, builders, options.progress)
+    curves, logs = [_curve(columns, measured)], [_log(columns, measured)]
+    for name, reference in references.items():
+        identity = {"run": "", "agent": name, "role": reference.role, "label": reference.label}
+        found = of_references.measured(of_references.of_reference(reference))
+        selected = [_at_episodes(found, points)]
+        curves.append(_curve(columns | identity, selected))
+        logs.append(_log(columns | identity, selected))
     if folder:
         _write(folder, curves, logs)
     return curves
 
 
-def _family(task: str | TaskDistribution, options: Mapping[str, Any]) -> TaskDistribution:
-    if isinstance(task, str):
-        return make_family(task, **options)
-    if options:
-        raise ConfigError(
-            f"{', '.join(options)} would be options of a family, but the family was given itself; "
-            "build it with them."
-        )
-    return task
+def _split(
+    options: EvaluationOptions, overrides: Mapping[str, Any]
+) -> tuple[EvaluationOptions, dict[str, Any]]:
+    """The options with the overrides among their fields, and the other overrides."""
+    known = {field.name for field in fields(EvaluationOptions)}
+    changed = {name: value for name, value in overrides.items() if name in known}
+    others = {name: value for name, value in overrides.items() if name not in known}
+    return replace(options, **changed), others
 
 
-def _folder(path: Path) -> Path:
+def _result_folder(path: Path) -> Path:
     if (path / "config.json").exists():
         raise RunFolderError(
-            f"{path} is the folder of a run, and its adaptation.csv is that of its own agent; give "
-            "this policy a folder of its own."
+            f"{path} is the folder of a run, and its adaptation.csv is that of the run's agent. "
+            "Choose another folder for this policy with `out`."
         )
     return path
 
 
-def _require_apart(before: Sequence[int], episodes: int) -> None:
-    """Raises `ConfigError` unless no episode of experience would be measured twice."""
-    apart = all(one + episodes <= two for one, two in pairwise(before))
-    if not before or before[0] < 0 or not apart:
+def _require_spacing(experience: Sequence[int], episodes: int) -> None:
+    """Raises `ConfigError` if an episode of experience would be measured twice."""
+    apart = all(one + episodes <= two for one, two in pairwise(experience))
+    if not experience or experience[0] < 0 or not apart:
         raise ConfigError(
             f"Amounts of experience must not be negative and rise by at least the {episodes} "
-            f"episode(s) that are measured at each; got {list(before)}."
+            f"episode(s) that are measured at each; got {list(experience)}."
         )
 
 
-def _as_long(trials: Trials, episodes: int) -> Trials:
-    """In which references live so many episodes in a row, and are measured at each."""
+def _with_length(trials: Trials, episodes: int) -> Trials:
+    """The same trials for references: `episodes` consecutive episodes, each of them measured."""
     if episodes == trials.schedule.episodes:
-        return trials  # as beside any agent without adaptation steps
+        return trials  # as for any agent without adaptation steps
     return replace(trials, schedule=Schedule(steps=episodes - 1, rollouts_per_task=1, episodes=1))
 
 
-def _stages(trials: Trials, stages: Mapping[int, Build], progress: bool) -> list[Measured]:
-    """What is lived after each amount of experience, in order."""
+def _measure_stages(
+    trials: Trials, builders: Mapping[int, PolicyBuilder], progress: bool
+) -> list[Measured]:
+    """The results at each amount of experience, in order."""
     measured = []
-    for number, before in enumerate(tracked(list(stages), "evaluating", enabled=progress)):
-        # A reference lives in one lane for each task, and is built when it is told which.
-        stage = Reference(role="baseline", label="", build=stages[before])
-        found = trials.measured(trials.of_reference(stage))
-        measured.append(_later(found, before, number, trials.family.episode_steps))
+    for stage, before in enumerate(tracked(list(builders), "evaluating", enabled=progress)):
+        # Like a reference: one lane for each task, and a policy that is built from the tasks.
+        policy = Reference(role="baseline", label="", build=builders[before])
+        found = trials.measured(trials.of_reference(policy))
+        measured.append(_after_experience(found, before, stage, trials.family.episode_steps))
     return measured
 
 
-def _write(folder: Path, curves: Sequence[Curve], logs: Sequence[TrialLog]) -> None:
+def _write(folder: Path, curves: Sequence[Curve], logs: Sequence[StepLog]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_curves(folder / FILE_NAME, curves)
-    write_trials(folder / TRIALS_FILE_NAME, logs)
+    write_curves(folder / ADAPTATION_FILE, curves)
+    write_step_logs(folder / STEPS_FILE, logs)
 
 
-def _later(found: Measured, before: int, number: int, episode_steps: int) -> Measured:
-    """The same with so much experience before; `number` counts such measurements."""
+def _after_experience(found: Measured, before: int, stage: int, episode_steps: int) -> Measured:
+    """The same results, counted from `before` episodes of experience on, as phase `stage`."""
     points, log = found.curve, dict(found.log)
     log["episode"] = log["episode"] + before
-    log["phase"] = np.full_like(log["phase"], number)
-    moved = Points(
+    log["phase"] = np.full_like(log["phase"], stage)
+    shifted = Points(
         points.episode + before,
         points.env_steps + before * episode_steps,
         points.returns,
         points.success,
     )
-    return Measured(moved, log)
+    return Measured(shifted, log)
 
 
-def _at(found: Measured, episodes: NDArray[np.int64]) -> Measured:
-    """Some of the episodes measured."""
-    points, shown = found.curve, np.isin(found.curve.episode, episodes)
-    some = Points(*(part[shown] for part in vars(points).values()))
+def _at_episodes(found: Measured, episodes: NDArray[np.int64]) -> Measured:
+    """The results at some of the measured episodes."""
+    points, selected = found.curve, np.isin(found.curve.episode, episodes)
+    curve = Points(*(part[selected] for part in vars(points).values()))
     steps = np.isin(found.log["episode"], episodes)
     log = {
         name: part[steps] if isinstance(part, np.ndarray) else part
         for name, part in found.log.items()
     }
-    return Measured(some, log)
+    return Measured(curve, log)
 
 
-def _curve(names: Mapping[str, Any], parts: Sequence[Measured]) -> Curve:
+def _curve(columns: Mapping[str, Any], parts: Sequence[Measured]) -> Curve:
     joined: dict[str, Any] = {
         name: np.concatenate([getattr(part.curve, name) for part in parts])
         for name in vars(parts[0].curve)
     }
-    return Curve(**names, **joined)
+    return Curve(**columns, **joined)
 
 
-def _log(names: Mapping[str, Any], parts: Sequence[Measured]) -> TrialLog:
+def _log(columns: Mapping[str, Any], parts: Sequence[Measured]) -> StepLog:
     joined: dict[str, Any] = {
         name: np.concatenate([part.log[name] for part in parts])
         if isinstance(column, np.ndarray)
         else column
         for name, column in parts[0].log.items()
     }
-    return TrialLog(**names, **joined)
+    return StepLog(**columns, **joined)

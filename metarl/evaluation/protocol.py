@@ -18,9 +18,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.agent import Agent, Policy
-from metarl.results.step_log import MOST_COMPONENTS
-from metarl.rollout import adaptation_phases, collect
+from metarl.agent import Agent
+from metarl.results.step_log import MAX_COMPONENTS
+from metarl.rollout import RolloutSpec, collect, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import Reference, Split, TaskDistribution, draw_tasks
 from metarl.trajectory import Trajectory, opening
@@ -105,19 +105,16 @@ class Trials:
         schedule = self.schedule
         transitions = schedule.rollouts_per_task * schedule.episodes * self.family.episode_steps
 
-        def live(tasks: Tensor, seeds: Seeds) -> list[Trajectory]:
-            def live_phase(policy: Policy, step: int) -> Trajectory:
-                return collect(
-                    self.family,
-                    tasks,
-                    policy,
-                    episodes=schedule.episodes,
-                    rollouts_per_task=schedule.rollouts_per_task,
-                    seeds=seeds.child("phase", step),
-                    workers=self.workers,
-                )
+        spec = RolloutSpec(
+            episodes=schedule.episodes,
+            rollouts_per_task=schedule.rollouts_per_task,
+            workers=self.workers,
+        )
 
-            return adaptation_phases(agent, len(tasks), live_phase, schedule.steps)
+        def live(tasks: Tensor, seeds: Seeds) -> list[Trajectory]:
+            return rollout_phases(
+                agent, self.family, tasks, steps=schedule.steps, spec=spec, seeds=seeds
+            ).trajectories
 
         return Life(
             live=live,
@@ -170,7 +167,7 @@ class Trials:
 
     def _at_once(self, most: int, copies: int) -> int:
         """Tasks of a batch; `most` counts only where there are adaptation steps."""
-        lanes = self.family.lanes_at_once
+        lanes = self.family.max_lanes
         at_once = TASKS_PER_BATCH if lanes is None else max(1, lanes // copies)
         return min(at_once, max(1, most)) if self.schedule.steps else at_once
 
@@ -199,7 +196,7 @@ class Trials:
         )
 
     def _log(self, phases: Sequence[Trajectory], episodes: int, tasks: Tensor) -> dict[str, Any]:
-        """Every step of the first tasks and copies, at the points: the columns of a `TrialLog`."""
+        """Every step of the first tasks and copies, at the points: the columns of a `StepLog`."""
         lived, parts = 0, []
         for number, phase in enumerate(phases):
             columns = _columns(phase)
@@ -265,4 +262,4 @@ def _vectors(values: Tensor) -> NDArray[np.float64]:
 
 def _narrow(vectors: Tensor) -> Tensor:
     """[..., F]; of too many components none is kept."""
-    return vectors if vectors.shape[-1] <= MOST_COMPONENTS else vectors[..., :0]
+    return vectors if vectors.shape[-1] <= MAX_COMPONENTS else vectors[..., :0]

@@ -1,4 +1,4 @@
-"""Rewards and values in, returns and advantages out.
+"""Generalised advantage estimation.
 
 Axes: `T` steps first, any lane axes after it.
 """
@@ -22,17 +22,16 @@ def gae(
         delta[t] = reward[t] + gamma * (1 - terminated[t]) * next_value[t] - value[t]
         adv[t]   = delta[t] + gamma * gae_lambda * (1 - last[t]) * adv[t + 1],   adv[T] = 0
 
-    where `last = terminated | truncated`. Termination removes the bootstrap value; truncation
-    keeps it; both cut the sum, so nothing leaks over the edge. What ends is the caller's to say:
-    the return of a recurrent agent runs on over the episodes of a trial, so it passes the end of
-    the *trial* as `terminated`.
+    where `last = terminated | truncated`. Termination removes the bootstrap value, truncation keeps
+    it, and both end the sum. The return of a recurrent agent continues across the episodes of a
+    trial, so such an agent passes the end of the *trial* as `terminated`.
 
     Args:
-        reward: [T, ...] float, received on leaving obs[t].
+        reward: [T, ...] float, received for the action at obs[t].
         value: [T, ...] float, V(obs[t]).
         next_value: [T, ...] float, V(next_obs[t]), taken before any reset.
-        terminated: [T, ...] bool, nothing follows transition t.
-        truncated: [T, ...] bool, the life was cut at next_obs[t] but would have gone on.
+        terminated: [T, ...] bool, next_obs[t] has no future reward.
+        truncated: [T, ...] bool, cut off at next_obs[t] by a limit, not by the task.
         gamma: discount per step, in [0, 1].
         gae_lambda: 0 gives one-step TD errors, 1 gives Monte-Carlo returns minus `value`.
 

@@ -1,4 +1,7 @@
-"""Log-probabilities, values and advantages in, scalar losses out. Axes: anything, all alike."""
+"""Policy losses: the clipped surrogate of PPO and the inner losses of gradient agents.
+
+Axes: `T` steps, `N` tasks, `B` copies; where a docstring gives no shape, any equal shapes.
+"""
 
 from typing import NamedTuple
 
@@ -9,16 +12,16 @@ from metarl.trajectory import opening
 
 
 def masked_mean(value: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the transitions that were lived: `valid` is float, 1 where they count."""
+    """Mean over the valid transitions; `valid` is float, 1 for valid and 0 for padding."""
     return (value * valid).sum() / valid.sum()
 
 
 class ClippedLoss(NamedTuple):
-    """The surrogate loss of PPO and what it says about the size of the step."""
+    """The surrogate loss of PPO and diagnostics of the step size."""
 
-    loss: Tensor  # [] to be minimised
+    loss: Tensor  # [] minimised
     approximate_kl: Tensor  # [] KL(old || new), estimator (ratio - 1) - log(ratio)
-    clip_fraction: Tensor  # [] share of transitions whose ratio left the trust interval
+    clip_fraction: Tensor  # [] share of transitions whose ratio is outside [1 - c, 1 + c]
 
 
 def clipped_surrogate(
@@ -42,7 +45,7 @@ def clipped_surrogate(
 
 
 def clipped_gain(ratio: Tensor, advantage: Tensor, *, clip_range: float) -> Tensor:
-    """min(r A, clamp(r, 1 - clip_range, 1 + clip_range) A), transition by transition."""
+    """min(r A, clamp(r, 1 - clip_range, 1 + clip_range) A), for each transition."""
     return torch.minimum(
         ratio * advantage, ratio.clamp(1.0 - clip_range, 1.0 + clip_range) * advantage
     )
@@ -57,17 +60,17 @@ def normalised(advantage: Tensor, valid: Tensor) -> Tensor:
 
 
 def score_function(log_prob: Tensor, advantage: Tensor, valid: Tensor) -> Tensor:
-    """The policy gradient's plain loss, for each task.
+    """The score-function loss (REINFORCE) of each task.
 
         loss[n] = - mean over t, b of log_prob A
 
-    Its gradient is right; differentiated once more it ignores how the parameters change what is
-    met later, which is the bias that the estimators below mend.
+    Its gradient is an unbiased estimate. Its Hessian is biased, because it ignores the effect of
+    the parameters on later states; the estimators below correct this.
 
     Args:
-        log_prob: [T, N, B] of the actions taken, with the gradient of the parameters.
+        log_prob: [T, N, B] of the actions taken, differentiable by the parameters.
         advantage: [T, N, B].
-        valid: [T, N, B] float, 1 where a lane was alive.
+        valid: [T, N, B] float, 1 where a lane is active.
 
     Returns:
         [N].
@@ -80,15 +83,15 @@ def score_function(log_prob: Tensor, advantage: Tensor, valid: Tensor) -> Tensor
 def low_variance_curvature(
     log_prob: Tensor, acting_log_prob: Tensor, advantage: Tensor, valid: Tensor
 ) -> Tensor:
-    """The loss of low-variance curvature (LVC), for each task.
+    """The low-variance curvature (LVC) loss of each task.
 
         loss[n] = - mean over t, b of exp(log_prob - acting_log_prob) A
 
-    At the acting parameters its gradient is that of `score_function`, and its Hessian has the term
-    that this lacks: less biased, and of lower variance than that of DiCE.
+    At the acting parameters its gradient equals that of `score_function`. Its Hessian has one term
+    more, so it is less biased; its variance is lower than that of DiCE.
 
     Args:
-        log_prob: [T, N, B] of the actions taken, with the gradient of the parameters.
+        log_prob: [T, N, B] of the actions taken, differentiable by the parameters.
         acting_log_prob: [T, N, B] under the policy that took them.
         advantage: [T, N, B].
         valid: [T, N, B] float.
@@ -102,16 +105,16 @@ def low_variance_curvature(
 
 
 def dice(log_prob: Tensor, reward: Tensor, value: Tensor, first: Tensor, valid: Tensor) -> Tensor:
-    """DiCE: derivatives of any order are unbiased estimates of those of the return.
+    """The DiCE loss of each task: unbiased derivatives of any order.
 
         loss[n] = - mean over t, b of magic(w[t]) r[t] + (1 - magic(log_prob[t])) v[t]
         magic(x) = exp(x - stop(x)),   w[t] = sum of log_prob over the episode, up to t
 
     Args:
-        log_prob: [T, N, B] of the actions taken, with the gradient of the parameters.
+        log_prob: [T, N, B] of the actions taken, differentiable by the parameters.
         reward: [T, N, B], discounted to the start of its episode.
-        value: [T, N, B], a baseline in the same units; it changes no expectation of the gradient.
-        first: [T, N, B] bool, an episode opens.
+        value: [T, N, B], a baseline in the same units; it does not bias the derivatives.
+        first: [T, N, B] bool, an episode starts.
         valid: [T, N, B] float.
 
     Returns:
@@ -124,23 +127,23 @@ def dice(log_prob: Tensor, reward: Tensor, value: Tensor, first: Tensor, valid: 
 
 
 def loaded_dice(log_prob: Tensor, advantage: Tensor, first: Tensor, valid: Tensor) -> Tensor:
-    """Loaded DiCE: DiCE on any estimate of the advantage, of far lower variance.
+    """The Loaded DiCE loss of each task: DiCE with advantages, which has far lower variance.
 
         loss[n] = - mean over t, b of (magic(w[t]) - magic(w[t] - log_prob[t])) A[t]
 
-    with `magic` and `w` of `dice`. Its gradient is that of `score_function`.
+    with `magic` and `w` of `dice`. Its gradient equals that of `score_function`.
 
     Args:
-        log_prob: [T, N, B] of the actions taken, with the gradient of the parameters.
+        log_prob: [T, N, B] of the actions taken, differentiable by the parameters.
         advantage: [T, N, B].
-        first: [T, N, B] bool, an episode opens.
+        first: [T, N, B] bool, an episode starts.
         valid: [T, N, B] float.
 
     Returns:
         [N].
 
-    Source: Farquhar et al. 2019, arXiv:1909.10549, with their lambda at 1 and, as usual in policy
-    gradients, without discounting by the time at which a state is met.
+    Source: Farquhar et al. 2019, arXiv:1909.10549, with lambda 1 and, as usual in policy gradients,
+    without discounting states by their time step.
     """
     whole = _sum_over_episode(log_prob, first)
     return -_mean_by_task((_magic(whole) - _magic(whole - log_prob)) * advantage, valid)
@@ -157,6 +160,6 @@ def _magic(value: Tensor) -> Tensor:
 
 
 def _sum_over_episode(value: Tensor, first: Tensor) -> Tensor:
-    """Running sum over the steps, from anew where an episode opens; [T, N, B]."""
+    """Running sum over the steps, which restarts at each episode start; [T, N, B]."""
     running = value.cumsum(0)
     return running - (running - value).gather(0, opening(first))

@@ -1,4 +1,4 @@
-"""A network and its optimiser in, one flat dictionary of tensors out, and back."""
+"""Learners as flat dictionaries of tensors: parameters, buffers and optimiser moments."""
 
 from collections.abc import Mapping
 
@@ -9,40 +9,35 @@ from torch.optim import Optimizer
 from metarl.errors import CheckpointError
 
 
-def save_learner(network: nn.Module, optimiser: Optimizer, updates: int) -> dict[str, Tensor]:
+def save_learner(module: nn.Module, optimiser: Optimizer, updates: int) -> dict[str, Tensor]:
     """Copies of all parameters, buffers and optimiser moments, and the count of updates."""
-    parts = {f"network.{name}": value for name, value in network.state_dict().items()}
+    parts = module.state_dict()
     copies = {name: value.detach().clone().contiguous() for name, value in parts.items()}
     return {**copies, **save_moments(optimiser), "updates": torch.tensor(updates)}
 
 
-def load_learner(network: nn.Module, optimiser: Optimizer, state: Mapping[str, Tensor]) -> int:
-    """Puts back what `save_learner` returned; returns the count of updates.
+def load_learner(module: nn.Module, optimiser: Optimizer, state: Mapping[str, Tensor]) -> int:
+    """Restores what `save_learner` returned; returns the count of updates.
 
     Raises:
-        CheckpointError: names or shapes are not those of this network; nothing was changed.
+        CheckpointError: names or shapes are not those of this module; nothing was changed.
     """
-    expected = network.state_dict()
-    given = {
-        name.removeprefix("network."): value
-        for name, value in state.items()
-        if name.startswith("network.")
-    }
+    expected = module.state_dict()
     for name, value in expected.items():
-        if name not in given or given[name].shape != value.shape:
-            got = list(given[name].shape) if name in given else "nothing"
+        if name not in state or state[name].shape != value.shape:
+            got = list(state[name].shape) if name in state else "nothing"
             raise CheckpointError(
                 f"The checkpoint does not fit this agent: {name} should have shape "
                 f"{list(value.shape)} and has {got}. It was written by an agent with other "
                 "options, or for another task family."
             )
-    network.load_state_dict({name: given[name] for name in expected})
+    module.load_state_dict({name: state[name] for name in expected})
     load_moments(optimiser, state)
     return int(state["updates"])
 
 
 def save_moments(optimiser: Optimizer) -> dict[str, Tensor]:
-    """Copies of what an optimiser has gathered about its parameters."""
+    """Copies of the state of an optimiser for its parameters."""
     return {
         f"optimiser.{index}.{name}": torch.as_tensor(value).detach().clone().contiguous()
         for index, moments in optimiser.state_dict()["state"].items()
@@ -51,7 +46,7 @@ def save_moments(optimiser: Optimizer) -> dict[str, Tensor]:
 
 
 def load_moments(optimiser: Optimizer, state: Mapping[str, Tensor]) -> None:
-    """Puts back what `save_moments` returned, alone or among other tensors."""
+    """Restores the state of `save_moments`; `state` may have other entries, too."""
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
         if key.startswith("optimiser."):

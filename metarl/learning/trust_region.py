@@ -1,4 +1,4 @@
-"""A gradient and products with a curvature go in, a step that may be trusted comes out.
+"""Trust-region steps: conjugate gradient and a backtracking line search.
 
 Axes: `Q` parameters.
 """
@@ -22,12 +22,12 @@ class Solution(NamedTuple):
 def conjugate_gradient(
     multiply: Callable[[Tensor], Tensor], b: Tensor, *, steps: int, tolerance: float = 1e-6
 ) -> Solution:
-    """Solves `A x = b` for a symmetric positive definite `A` that is known by its products.
+    """Solves `A x = b` for a symmetric positive definite `A`, given as a matrix-vector product.
 
     Args:
         multiply: v [Q] -> A v [Q].
         b: [Q].
-        steps: products at most.
+        steps: maximal number of products.
         tolerance: stops when ||A x - b|| <= tolerance ||b||.
 
     Source: Hestenes and Stiefel 1952; Schulman et al. 2015, arXiv:1502.05477, appendix C.
@@ -36,13 +36,13 @@ def conjugate_gradient(
     residual, direction = b.clone(), b.clone()
     size = start = float(b @ b)
     for _ in range(steps):
-        if not size > tolerance**2 * start:  # NaN ends it, too
+        if not size > tolerance**2 * start:  # also stops at NaN
             break
         product = multiply(direction)
-        bend = float(direction @ product)
-        if bend == 0.0:  # lost to rounding
+        curvature = float(direction @ product)
+        if curvature == 0.0:  # zero or underflow
             break
-        rate = size / bend
+        rate = size / curvature
         x = x + rate * direction
         residual = residual - rate * product
         before, size = size, float(residual @ residual)
@@ -50,47 +50,47 @@ def conjugate_gradient(
     return Solution(x, b - residual, (size / start) ** 0.5 if start else 0.0)
 
 
-class Trial(NamedTuple):
-    """What a candidate would bring."""
+class Candidate(NamedTuple):
+    """Loss and divergence at a candidate of a line search."""
 
     loss: float
     divergence: float
 
 
-class Accepted(NamedTuple):
-    """Where a line search ended."""
+class LineSearchResult(NamedTuple):
+    """The step that a line search accepted."""
 
-    share: float  # of the full step; 0 where no candidate was good enough
-    trial: Trial
-    tried: int  # candidates
+    share: float  # of the full step; 0 if no candidate was accepted
+    candidate: Candidate
+    tried: int  # number of candidates
 
 
 def backtrack(
-    evaluate: Callable[[float], Trial],
+    evaluate: Callable[[float], Candidate],
     *,
     loss: float,
     max_divergence: float,
     steps: int,
     shrink: float,
-) -> Accepted:
+) -> LineSearchResult:
     """The longest step among 1, shrink, shrink^2, ... that lowers the loss within the bound.
 
-    A candidate that is not finite is not good enough.
+    A candidate with a loss or divergence that is not finite is rejected.
 
     Args:
         evaluate: share of the full step -> its loss and divergence.
-        loss: where no step is taken.
-        max_divergence: most that is allowed.
-        steps: candidates at most.
-        shrink: between two candidates.
+        loss: loss at the current parameters.
+        max_divergence: bound on the divergence.
+        steps: maximal number of candidates.
+        shrink: ratio of successive candidates.
 
     Source: Schulman et al. 2015, arXiv:1502.05477, appendix C.
     """
     share = 1.0
     for tried in range(1, steps + 1):
-        trial = evaluate(share)
-        finite = math.isfinite(trial.loss) and math.isfinite(trial.divergence)
-        if finite and trial.loss < loss and trial.divergence <= max_divergence:
-            return Accepted(share, trial, tried)
+        candidate = evaluate(share)
+        finite = math.isfinite(candidate.loss) and math.isfinite(candidate.divergence)
+        if finite and candidate.loss < loss and candidate.divergence <= max_divergence:
+            return LineSearchResult(share, candidate, tried)
         share *= shrink
-    return Accepted(0.0, Trial(loss, 0.0), steps)
+    return LineSearchResult(0.0, Candidate(loss, 0.0), steps)

@@ -1,140 +1,140 @@
-"""The recurrent actor-critic: percepts go in, what action heads read and values come out.
+"""The recurrent actor-critic network: a memory, a policy head and a value head.
 
 Axes: `T` steps, `L` lanes, then features (`F` inputs, `H` features, `R` raw numbers, `A` action).
 """
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Space
 from torch import Generator, Tensor, nn
 
-from metarl.errors import ConfigError
 from metarl.networks.action_heads import ActionHead, action_head, append_constants
-from metarl.networks.layers import RunningScale, ScaledValue, linear, mlp
-from metarl.networks.memory import CORES, CoreState, MemoryName
+from metarl.networks.layers import RunningScale, ScaledValue, mlp
+from metarl.networks.memory import (
+    InputSizes,
+    MemoryOptions,
+    MemoryState,
+    PolicyInputs,
+    encode_percept,
+)
 from metarl.trajectory import Percept
-
-HISTORY = 5
-"""numbers of a percept beside the observation and the previous action: the reward and four flags"""
+from metarl.validation import vector_size
 
 
 def percept_features(head: ActionHead, percept: Percept) -> Tensor:
-    """All of a percept as one vector, [..., D + A + 5]; any leading axes.
+    """A whole percept as one vector, [..., D + A + 5]; any leading axes.
 
-    The observation, then what the previous step was: its action as the head encodes it (one-hot,
-    or in units of the bounds), reward, terminated, truncated; then first of episode, first of
-    trial. So Duan et al. 2016, arXiv:1611.02779, with a flag for each way in which an episode ends.
+    The observation, then the previous step: its action as the head encodes it (one-hot, or in
+    units of the bounds), reward, terminated, truncated; then first of episode, first of trial. As
+    in Duan et al. 2016, arXiv:1611.02779, with a flag for each way in which an episode ends.
     """
-    obs = percept.obs.to(torch.float32)
-    action = head.encode(percept.previous_action)
-    flags = torch.stack(
-        (
-            percept.previous_reward,
-            percept.previous_terminated.to(obs.dtype),
-            percept.previous_truncated.to(obs.dtype),
-            percept.first_of_episode.to(obs.dtype),
-            percept.first_of_trial.to(obs.dtype),
-        ),
-        -1,
+    flags = (
+        percept.previous_terminated,
+        percept.previous_truncated,
+        percept.first_of_episode,
+        percept.first_of_trial,
     )
-    # At the start of a trial there is no previous action, not "action 0".
-    return torch.cat((obs, action * ~percept.first_of_trial.unsqueeze(-1), flags), -1)
+    action = head.encode(percept.previous_action)
+    return encode_percept(percept.obs.to(torch.float32), action, percept.previous_reward, flags)
 
 
-class RecurrentActorCritic(nn.Module):
-    """Embedding, memory core, policy and value heads; the value may have a network of its own.
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """The shape of an actor-critic network."""
 
-    With the memory "none" each step is met as if it were the first: no memory, and no previous
-    action, reward or flags either, since they would be a memory of one step.
+    memory: MemoryOptions
+    hidden_size: int
+    separate_value: bool = False
+    """the value has a memory of its own"""
+    normalise_inputs: bool = False
+    """observations and previous rewards are read in units of their running mean and deviation"""
+    initial_std: float = 1.0
+    """of Box actions, in units of half their range"""
 
-    With `normalise_inputs`, observations and previous rewards are read in units of the running mean
-    and deviation of all that `observe` was given.
-    """
+
+class ActorCriticOutput(NamedTuple):
+    """What the network computes for each step."""
+
+    raw: Tensor  # [..., R] parameters of the action distribution
+    value: Tensor  # [...] in the units of the value head
+    features: Tensor  # [..., H] of the policy's memory
+
+
+class ActorCritic(nn.Module):
+    """Memory, policy head and value head."""
 
     def __init__(
         self,
         observation_space: Space[Any],
         action_space: Space[Any],
-        *,
-        memory: MemoryName,
-        hidden_size: int,
-        separate_value: bool,
-        normalise_inputs: bool,
-        initial_std: float,
+        options: NetworkOptions,
         generator: Generator,
     ) -> None:
         super().__init__()
-        if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
-            raise ConfigError(f"Observations must be a Box vector [D]; got {observation_space}.")
-        self.head = action_head(action_space, initial_std=initial_std)
-        self._sees_history = memory != "none"
-        inputs = observation_space.shape[0]
-        self.scale = RunningScale(inputs + 1) if normalise_inputs else None
-        if self._sees_history:
-            inputs += self.head.outputs + HISTORY
-        self.trunk = _Trunk(inputs, hidden_size, memory, generator)
-        self.value_trunk = (
-            _Trunk(inputs, hidden_size, memory, generator) if separate_value else None
-        )
-        self.policy = mlp(
-            [hidden_size, hidden_size, self.head.outputs], last_gain=0.01, generator=generator
-        )
+        self.head = action_head(action_space, initial_std=options.initial_std)
+        observation, hidden = vector_size(observation_space), options.hidden_size
+        self.sizes = InputSizes(observation, self.head.outputs)
+        self.scale = RunningScale(observation + 1) if options.normalise_inputs else None
+        self.trunk = options.memory.build(self.sizes, hidden, generator)
+        self.value_trunk = None
+        if options.separate_value:
+            self.value_trunk = options.memory.build(self.sizes, hidden, generator)
+        self.policy = mlp([hidden, hidden, self.head.outputs], last_gain=0.01, generator=generator)
         self.constants = (
             nn.Parameter(self.head.initial_constants()) if self.head.constants else None
         )
-        self.value = ScaledValue(hidden_size, hidden_size, generator=generator)
+        self.value = ScaledValue(hidden, hidden, generator=generator)
 
     def encode(self, percept: Percept) -> Tensor:
-        """What the networks read, [..., F]; any leading axes."""
+        """Inputs of the memory, [..., F]; any leading axes."""
         if self.scale is not None:
             scaled = self.scale(_measured(percept))
             percept = replace(percept, obs=scaled[..., :-1], previous_reward=scaled[..., -1])
-        if not self._sees_history:
-            return percept.obs.to(torch.float32)
         return percept_features(self.head, percept)
 
     def observe(self, percept: Percept, valid: Tensor) -> None:
-        """From now on inputs are scaled by what was seen where `valid` [...], too."""
-        assert self.scale is not None
-        self.scale.observe(_measured(percept)[valid])
+        """Updates the running scale of the inputs by percepts [...] where `valid` [...]."""
+        if self.scale is not None:
+            self.scale.observe(_measured(percept)[valid])
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole trials [T, L, F] -> what the head reads [T, L, ...], scaled values [T, L]."""
-        features = self.trunk.sequence(inputs)
-        value_features = features if self.value_trunk is None else self.value_trunk.sequence(inputs)
-        return self.decide(features), self.value(value_features)
+    def forward(self, inputs: Tensor) -> ActorCriticOutput:
+        """Whole trials from their start, encoded, [T, L, F]."""
+        features = self._features(self.trunk, inputs)
+        value_features = (
+            features if self.value_trunk is None else self._features(self.value_trunk, inputs)
+        )
+        return ActorCriticOutput(self.decide(features), self.value(value_features), features)
+
+    def values(self, inputs: Tensor) -> Tensor:
+        """Values of whole trials [T, L, F], in units of the rewards, [T, L]."""
+        trunk = self.trunk if self.value_trunk is None else self.value_trunk
+        return self.value.unscaled(self.value(self._features(trunk, inputs)))
+
+    def initial_state(self, lanes: int, horizon: int) -> MemoryState:
+        """State of the policy's memory at the start of a trial."""
+        return self.trunk.initial_state(lanes, horizon)
+
+    def step(self, inputs: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
+        """One step of the policy: encoded inputs [L, F] -> raw [L, R] and the next state."""
+        features, state = self.trunk.step(PolicyInputs(inputs, self.sizes), state)
+        return self.decide(features), state
 
     def decide(self, features: Tensor) -> Tensor:
-        """Features of the memory, [..., H] -> what the head reads, [..., R]."""
+        """Features of the memory [..., H] -> parameters of the action distribution [..., R]."""
         outputs: Tensor = self.policy(features)
         return outputs if self.constants is None else append_constants(outputs, self.constants)
 
-    def values(self, inputs: Tensor) -> Tensor:
-        """Whole trials [T, L, F] -> values in units of the rewards [T, L]."""
-        trunk = self.trunk if self.value_trunk is None else self.value_trunk
-        return self.value.unscaled(self.value(trunk.sequence(inputs)))
+    def _features(self, trunk: Any, inputs: Tensor) -> Tensor:
+        steps, lanes = inputs.shape[:2]
+        state = trunk.initial_state(lanes, steps)
+        features: Tensor
+        features, _ = trunk.sequence(PolicyInputs(inputs, self.sizes), state)
+        return features
 
 
 def _measured(percept: Percept) -> Tensor:
     """Observation and previous reward, [..., D + 1]."""
     obs = percept.obs.to(torch.float32)
     return torch.cat((obs, percept.previous_reward.to(obs.dtype).unsqueeze(-1)), -1)
-
-
-class _Trunk(nn.Module):
-    """Linear embedding, ReLU, memory core."""
-
-    def __init__(
-        self, inputs: int, hidden_size: int, memory: MemoryName, generator: Generator
-    ) -> None:
-        super().__init__()
-        self.embedding = linear(inputs, hidden_size, gain=2**0.5, generator=generator)
-        self.core = CORES[memory](hidden_size, hidden_size, generator=generator)
-
-    def step(self, inputs: Tensor, state: CoreState) -> tuple[Tensor, CoreState]:
-        return self.core.step(torch.relu(self.embedding(inputs)), state)
-
-    def sequence(self, inputs: Tensor) -> Tensor:
-        return self.core.sequence(torch.relu(self.embedding(inputs)))

@@ -1,11 +1,11 @@
-"""Whole sequences through a GRU on a CPU: the equations of `torch.nn.GRU` with a lean backward.
+"""A GRU over whole sequences on a CPU: the equations of `torch.nn.GRU` with a lean backward.
 
     r, z = sigmoid(W_r x + b_r + U_r h + c_r),  sigmoid(W_z x + b_z + U_z h + c_z)
     n    = tanh(W_n x + b_n + r * (U_n h + c_n))
     h'   = n + z * (h - n)
 
 Source: Cho et al. 2014, arXiv:1406.1078, in the form of the PyTorch manual. On a CPU autograd's
-generic loop spends its time in small kernels and fresh memory; here each step is eight kernels
+generic loop spends its time in small kernels and memory allocation; here each step is eight kernels
 forward and a dozen backward, and the weights' gradients are two matrix products over all steps.
 
 Axes: `T` steps, `L` lanes, `F` inputs, `H` hidden.
@@ -22,27 +22,33 @@ _tanh_backward = torch.ops.aten.tanh_backward
 
 
 def gru_sequence(
-    features: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+    features: Tensor,
+    initial: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor,
+    bias_hh: Tensor,
 ) -> Tensor:
-    """Hidden states [T, L, H] of a GRU that starts at zero, given features [T, L, F].
+    """Hidden states [T, L, H] of a GRU that starts at `initial` [L, H], given features [T, L, F].
 
     The weights are those of `torch.nn.GRU`: [3H, F], [3H, H], [3H], [3H]. First derivatives only.
     """
     hidden = weight_hh.shape[1]
-    # The recurrent bias of the gates r and z may as well be added outside the loop.
+    # The recurrent bias of the gates r and z can be added outside the loop.
     bias = bias_ih + torch.cat((bias_hh[: 2 * hidden], bias_hh.new_zeros(hidden)))
     gates = torch.nn.functional.linear(features, weight_ih, bias)
-    output: Tensor = _GRU.apply(gates, weight_hh, bias_hh[2 * hidden :])  # type: ignore[no-untyped-call]
+    output: Tensor = _GRU.apply(gates, initial, weight_hh, bias_hh[2 * hidden :])  # type: ignore[no-untyped-call]
     return output
 
 
 class _GRU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, gates: Tensor, initial: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """[T, L, 3H] input part of the gates -> [T, L, H] hidden states."""
         steps, lanes, width = gates.shape
         size = width // 3
-        state = gates.new_zeros(steps + 1, lanes, size)
+        state = gates.new_empty(steps + 1, lanes, size)
+        state[0] = initial
         rz = gates.new_empty(steps, lanes, 2 * size)
         new = gates.new_empty(steps, lanes, size)
         inner = gates.new_empty(steps, lanes, size)
@@ -60,8 +66,8 @@ class _GRU(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of the input gates, the recurrent weight, the bias of the gate n."""
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gradients of the input gates, the initial state, the recurrent weight, the bias of n."""
         state, rz, new, inner, weight = ctx.saved_tensors
         steps, lanes, size = new.shape
         grad_gates = grad.new_empty(steps, lanes, 3 * size)
@@ -87,4 +93,4 @@ class _GRU(torch.autograd.Function):
             grad_gates.view(-1, 3 * size)[:, : 2 * size].t(), before, out=grad_weight[: 2 * size]
         )
         torch.mm(flat_inner.t(), before, out=grad_weight[2 * size :])
-        return grad_gates, grad_weight, flat_inner.sum(0)
+        return grad_gates, grad_h, grad_weight, flat_inner.sum(0)

@@ -13,26 +13,25 @@ from torch import Generator, Tensor
 from metarl.agent import Memory, PolicyOutput
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import ActionHead
-from metarl.networks.actor_critic import RecurrentActorCritic
+from metarl.networks.actor_critic import ActorCritic
 from metarl.networks.stacked_mlp import StackedMLP
 from metarl.trajectory import Percept
 
 
 @dataclass(frozen=True)
 class RecurrentPolicy:
-    """Acts with the memory of the whole trial."""
+    """Acts with a memory of the whole trial."""
 
-    network: RecurrentActorCritic
+    network: ActorCritic
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Memory:
-        """The core's initial state in every lane."""
-        return self.network.trunk.core.initial_state(num_tasks * copies)
+    def initial_memory(self, num_tasks: int, copies: int, horizon: int = 1000) -> Memory:
+        """The initial state of the network's memory in every lane."""
+        return self.network.initial_state(num_tasks * copies, horizon)
 
     def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
         """One step of the network."""
         inputs = self.network.encode(percept)
-        features, memory = self.network.trunk.step(inputs.flatten(0, 1), memory)
-        raw = self.network.decide(features)
+        raw, memory = self.network.step(inputs.flatten(0, 1), memory)
         raw = raw.view(*inputs.shape[:2], -1)
         action, log_prob = self.network.head.sample(raw, generator)
         return PolicyOutput(action, log_prob, memory)
@@ -69,13 +68,15 @@ class UniformPolicy:
 
 @dataclass(frozen=True)
 class StackedPolicy:
-    """Acts in every task with parameters of its own; sees the observation alone."""
+    """Acts with separate parameters in every task; reads the observation alone."""
 
     network: StackedMLP
     head: ActionHead
     params: Tensor  # [N, P]
-    adaptations: int = 0
-    """steps that changed the parameters since the trial began"""
+    rule_state: tuple[Tensor, ...] = ()
+    """what the inner rule carries from step to step, each [N, ...]"""
+    inner_steps: int = 0
+    """adaptation steps taken since the trial began"""
 
     def initial_memory(self, num_tasks: int, copies: int) -> Memory:
         """None is needed."""

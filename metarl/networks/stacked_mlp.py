@@ -1,15 +1,14 @@
-"""Networks with parameters of their own for every task: vectors in, outputs and derivatives out.
+"""A multilayer perceptron with separate parameters for every task, and its derivatives.
 
-A multilayer perceptron and its first and second derivatives, all tasks in one batch of matrix
-products:
+All tasks are computed in one batch of matrix products:
 
     h[0] = inputs,   z[l] = h[l-1] W[l] + b[l],   h[l] = act(z[l]),   raw = (z[last], constants)
 
-What an agent learns by gradient steps needs products with the Hessian of a loss over many
-thousands of decisions. The loss is a function of the few numbers `raw`, so autograd does that part;
-the network's part is written out here (Pearlmutter 1994, doi:10.1162/neco.1994.6.1.147: the
-derivative of the backward pass along a direction), because nothing is then computed twice for the
-many products with one Hessian.
+Meta-gradients through inner steps need Hessian-vector products of a loss over many thousands of
+decisions. The loss is a function of the few numbers `raw`, so autograd differentiates that part.
+The network's part is written out here (Pearlmutter 1994, doi:10.1162/neco.1994.6.1.147: the
+derivative of the backward pass along a direction), so that the many products with one Hessian
+share everything that does not depend on the direction.
 
 Axes: `M` decisions of each task, `N` tasks, `P` parameters, `F` features, `R` raw numbers.
 """
@@ -27,18 +26,18 @@ from metarl.networks.action_heads import append_constants
 Activation: TypeAlias = Literal["tanh", "relu"]
 
 PART = 2**20
-"""numbers per layer that are worked on at once on a CPU, which bounds the memory of a pass"""
+"""numbers per layer in one part of a pass on a CPU, which bounds its memory"""
 
 FEW = 4
-"""features at most whose products are written out"""
+"""most features for which products are written out"""
 
 
 def times(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Products of every task's inputs with its own matrix: [M, N, F] x [N, F, G] -> [M, N, G].
 
-    Large ones on a CPU in single precision are taken as a convolution by one point, grouped by
-    task: so they are oneDNN's, two to three times faster than the library behind `bmm` on some
-    processors. Of few features the sum is written out.
+    On a CPU in single precision, large products are computed as a 1x1 convolution grouped by task:
+    oneDNN is two to three times faster than the library behind `bmm` on some processors. For few
+    features the sum is written out.
     """
     decisions, tasks, size = inputs.shape
     if inputs.is_cuda or inputs.dtype != torch.float32 or decisions * tasks < 1024:
@@ -71,23 +70,25 @@ class _Layer(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """A pass through the network, with what its derivatives need."""
+    """A forward pass, with what its derivatives need."""
 
     features: list[list[Tensor]]  # part by part: inputs of every layer, [m, N, F]
     raw: Tensor  # [M, N, R]
 
 
 class Backward(NamedTuple):
-    """A pass back, with what its derivative needs."""
+    """A backward pass, with what its derivative needs."""
 
     gradient: Tensor  # [N, P]
     deltas: list[list[Tensor]]  # part by part: derivative of the loss by every z, [m, N, F]
-    bends: list[list[Tensor]]  # part by part, of hidden layers: act''(z) / act'(z) times that by h
+    curvatures: list[
+        list[Tensor]
+    ]  # part by part, of hidden layers: act''(z) / act'(z) times that by h
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackedMLP:
-    """The shape of a network; its parameters come from outside, a flat vector for each task."""
+    """The shape of a network; its parameters are passed in, a flat vector for each task."""
 
     sizes: tuple[int, ...]
     """inputs, hidden widths, outputs"""
@@ -135,9 +136,9 @@ class StackedMLP:
         """From the derivative of a loss by raw, [M, N, R], to its gradient [N, P]."""
         layers, _ = self._parts(params)
         slots, constants, outputs = self._begin(params, cotangent)
-        parts, all_bends = [], []
+        parts, all_curvatures = [], []
         for features, delta in zip(forward.features, outputs, strict=True):
-            deltas, bends = [delta], []
+            deltas, curvatures = [delta], []
             for number in reversed(range(len(layers))):
                 _add(slots[number], features[number], delta)
                 if number:
@@ -145,13 +146,13 @@ class StackedMLP:
                     delta = self._through(by_feature, features[number])
                     deltas.append(delta)
                     if self.activation == "tanh":  # tanh'' = -2 tanh tanh'; of ReLU it is zero
-                        bends.append(by_feature.mul_(features[number]).mul_(-2))
+                        curvatures.append(by_feature.mul_(features[number]).mul_(-2))
             parts.append(deltas[::-1])
-            all_bends.append(bends[::-1])
-        return Backward(_joined(slots, constants), parts, all_bends)
+            all_curvatures.append(curvatures[::-1])
+        return Backward(_joined(slots, constants), parts, all_curvatures)
 
     def gradient(self, params: Tensor, forward: Forward, cotangent: Tensor) -> Tensor:
-        """As `backward`, but nothing is kept for a derivative of it: the gradient [N, P]."""
+        """As `backward`, but keeps nothing for a second derivative: the gradient [N, P]."""
         layers, _ = self._parts(params)
         slots, constants, outputs = self._begin(params, cotangent)
         for features, delta in zip(forward.features, outputs, strict=True):
@@ -166,41 +167,46 @@ class StackedMLP:
         """Derivative of raw along a direction [N, P] of the parameters: [M, N, R]."""
         return self._tangents(params, forward, direction)[0]
 
-    def curvature(
+    def hvp(
         self,
         params: Tensor,
         forward: Forward,
         backward: Backward,
         direction: Tensor,
-        bend_loss: Callable[[Tensor], Tensor],
+        raw_hvp: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Derivative of the gradient along a direction: the Hessian times `direction`, [N, P].
 
         Args:
             params: [N, P].
-            forward: the pass at `params`.
-            backward: the pass back from the loss's derivative by raw.
+            forward: the forward pass at `params`.
+            backward: the backward pass from the loss's derivative by raw.
             direction: [N, P].
-            bend_loss: the Hessian of the loss by raw times a tangent of raw, [M, N, R] each.
+            raw_hvp: the Hessian of the loss by raw times a tangent of raw, [M, N, R] each.
         """
         layers, _ = self._parts(params)
-        ways, _ = self._parts(direction)
-        raw, tangents = self._tangents(params, forward, direction)
-        slots, constants, outputs = self._begin(params, bend_loss(raw))
+        directions, _ = self._parts(direction)
+        raw, hidden_tangents = self._tangents(params, forward, direction)
+        slots, constants, outputs = self._begin(params, raw_hvp(raw))
         parts = zip(
-            forward.features, backward.deltas, backward.bends, tangents, outputs, strict=True
+            forward.features,
+            backward.deltas,
+            backward.curvatures,
+            hidden_tangents,
+            outputs,
+            strict=True,
         )
-        for features, deltas, bends, moved, delta in parts:
+        for features, deltas, curvatures, tangents, delta in parts:
             for number in reversed(range(len(layers))):
                 _add(slots[number], features[number], delta)
                 if number:
-                    feature, change = features[number], moved[number - 1]
+                    feature, change = features[number], tangents[number - 1]
                     add_outer(slots[number].weight, change, deltas[number])
                     delta = times(delta, layers[number].weight.mT)
-                    delta += times(deltas[number], ways[number].weight.mT)
+                    delta += times(deltas[number], directions[number].weight.mT)
                     delta = self._through(delta, feature, out=delta)
-                    if bends:
-                        delta.addcmul_(bends[number - 1], change)
+                    if curvatures:
+                        delta.addcmul_(curvatures[number - 1], change)
         return _joined(slots, constants)
 
     def _tangents(
@@ -208,17 +214,17 @@ class StackedMLP:
     ) -> tuple[Tensor, list[list[Tensor]]]:
         """Of raw, and part by part of the hidden features."""
         layers, _ = self._parts(params)
-        ways, constants = self._parts(direction)
+        directions, constants = self._parts(direction)
         parts, outputs = [], []
         for features in forward.features:
-            change = times(features[0], *ways[0])
-            moved: list[Tensor] = []
+            change = times(features[0], *directions[0])
+            tangents: list[Tensor] = []
             for number in range(1, len(layers)):
-                moved.append(self._through(change, features[number], out=change))
-                change = times(features[number], *ways[number])
-                change += times(moved[-1], layers[number].weight)
+                tangents.append(self._through(change, features[number], out=change))
+                change = times(features[number], *directions[number])
+                change += times(tangents[-1], layers[number].weight)
             outputs.append(change)
-            parts.append(moved)
+            parts.append(tangents)
         if not self.learn_constants:
             constants = torch.zeros_like(constants)
         return append_constants(torch.cat(outputs), constants), parts
@@ -234,7 +240,7 @@ class StackedMLP:
         return layers, params[:, start:]
 
     def _rows(self, inputs: Tensor) -> int:
-        """Decisions of one part: as many as memory is granted for."""
+        """Decisions in one part of a pass."""
         if inputs.is_cuda:
             return len(inputs)
         return max(1, PART // (inputs.shape[1] * max(self.sizes)))
@@ -243,7 +249,7 @@ class StackedMLP:
         self, params: Tensor, cotangent: Tensor
     ) -> tuple[list[_Layer], Tensor, tuple[Tensor, ...]]:
         """Layers of zeros, derivatives by the constants, and part by part by the outputs."""
-        # NOTE: each matrix by itself, because torch adds into views of one matrix after the other.
+        # NOTE: one tensor per matrix, because torch adds into views of one tensor serially.
         slots = [_Layer(*map(_zeros_like, layer)) for layer in self._parts(params)[0]]
         constants = params.new_zeros(len(params), self.constants)
         outputs = cotangent
@@ -260,7 +266,7 @@ class StackedMLP:
         return value.mul_(2).sigmoid_().mul_(2).sub_(1)
 
     def _through(self, value: Tensor, feature: Tensor, out: Tensor | None = None) -> Tensor:
-        """Times the activation's derivative, which its output tells; into `out` or fresh memory."""
+        """Times the activation's derivative, a function of its output; into `out` or new memory."""
         out = torch.empty_like(value) if out is None else out
         aten = torch.ops.aten
         if self.activation == "relu":

@@ -1,1 +1,1 @@
-"""Pictures, drawn from rows alone; nothing here imports torch."""
+"""Figures drawn from the rows of results; nothing here imports torch."""

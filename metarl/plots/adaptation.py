@@ -1,4 +1,4 @@
-"""Adaptation and regret as pictures: curves go in, figures of lines over episodes come out.
+"""Figures of adaptation curves and of cumulative regret over episodes.
 
 Axes: `R` runs (the seeds of one agent), `P` points, `N` tasks.
 """
@@ -17,124 +17,129 @@ from numpy.typing import NDArray
 from metarl.plots.style import (
     COLOURS,
     DASHES,
-    GREYS,
     MARKERS,
-    QUIET,
+    MUTED,
+    REFERENCE_STYLES,
     add_note,
     new_figure,
     reference_dashes,
-    sources,
+    tasks_text,
 )
-from metarl.results.bootstrap import ROLES, Line, bootstrap_mean, choose_references, join_curves
+from metarl.results.bootstrap import (
+    ROLES,
+    JoinedCurve,
+    bootstrap_mean,
+    choose_references,
+    join_curves,
+)
 from metarl.results.curves import Curve
 from metarl.results.scores import cumulative_regret, regret_reference
 
-Numbers: TypeAlias = Callable[[Any], NDArray[np.float64]]
-"""from numbers to as many others, one by one"""
+Elementwise: TypeAlias = Callable[[Any], NDArray[np.float64]]
 
-TITLE_LETTERS = 48
-"""of a title that fit above the axes, beside a legend"""
+TITLE_CHARS = 48
+"""of a title that fit above the axes, left of the legend"""
 FEW_POINTS = 12
-"""up to here each point is worth a marker of its own"""
-SQUEEZED = 0.2
-"""share of the axis below which a line cannot be read, so that the axis becomes logarithmic"""
+"""up to this number, points are drawn with markers and error bars, not as a band"""
+MIN_WIDTH_SHARE = 0.2
+"""if a curve covers a smaller share of the axis, the axis is logarithmic"""
 
 
 def adaptation_figure(curves: Iterable[Curve], *, reference: Sequence[str] | None = None) -> Figure:
-    """The adaptation curve of each agent over its floors and ceilings."""
+    """The adaptation curve of each agent, with its floors and ceilings."""
     curves = list(curves)
-    lines = join_curves(choose_references(curves, reference))
-    return _figure(curves[0], lines, "Return of the episode")
+    joined = join_curves(choose_references(curves, reference))
+    return _figure(curves[0], joined, "Return of the episode")
 
 
 def regret_figure(curves: Iterable[Curve], *, reference: Sequence[str] | None = None) -> Figure:
-    """What each agent has lost against the highest ceiling by the end of each episode.
+    """The cumulative regret of each agent against the highest ceiling.
 
     Raises:
         ConfigError: there is no ceiling, or episodes are missing from a curve.
     """
     curves = list(curves)
     ceiling = regret_reference(join_curves(curves))
-    lines = [
-        replace(line, returns=cumulative_regret(line, ceiling))
-        for line in join_curves(choose_references(curves, reference))
-        if line.label != ceiling.label
+    joined = [
+        replace(curve, returns=cumulative_regret(curve, ceiling))
+        for curve in join_curves(choose_references(curves, reference))
+        if curve.label != ceiling.label
     ]
-    return _figure(curves[0], lines, f"Cumulative regret against\n{ceiling.label}")
+    return _figure(curves[0], joined, f"Cumulative regret against\n{ceiling.label}")
 
 
-def _figure(one: Curve, lines: Sequence[Line], label: str) -> Figure:
+def _figure(one: Curve, curves: Sequence[JoinedCurve], label: str) -> Figure:
     figure = new_figure(6.4, 3.4)
     axes = figure.add_subplot()
-    _draw(axes, lines)
-    axes.set_title(textwrap.fill(one.family, TITLE_LETTERS), loc="left", color=QUIET)
+    _draw(axes, curves)
+    axes.set_title(textwrap.fill(one.family, TITLE_CHARS), loc="left", color=MUTED)
     axes.set_xlabel("Episodes of experience in the task")
     axes.set_ylabel(label)
     axes.grid(color="0.92", linewidth=0.8)
-    _add_legend(figure, axes, lines)
-    add_note(figure, _note(one, lines))
+    _add_legend(figure, axes, curves)
+    add_note(figure, _note(one, curves))
     return figure
 
 
-def _drawing_order(lines: Sequence[Line]) -> list[Line]:
-    """References first, so that agents lie on top."""
-    return sorted(lines, key=lambda line: line.role == "agent")
+def _drawing_order(curves: Sequence[JoinedCurve]) -> list[JoinedCurve]:
+    """References first, so that agents are drawn on top."""
+    return sorted(curves, key=lambda curve: curve.role == "agent")
 
 
-def _draw(axes: Axes, lines: Sequence[Line]) -> None:
-    few = all(len(line.episode) <= FEW_POINTS for line in lines)
-    agents = sum(line.role == "agent" for line in lines)
+def _draw(axes: Axes, curves: Sequence[JoinedCurve]) -> None:
+    few = all(len(curve.episode) <= FEW_POINTS for curve in curves)
+    agents = sum(curve.role == "agent" for curve in curves)
     drawn: dict[str, int] = dict.fromkeys(ROLES, 0)
     dashes = {
-        role: reference_dashes(role, [line.agent for line in lines if line.role == role])
-        for role in GREYS
+        role: reference_dashes(role, [curve.agent for curve in curves if curve.role == role])
+        for role in REFERENCE_STYLES
     }
-    bottom = _bottom(lines)
-    axes.set_xscale("log" if _is_squeezed(lines) else "linear")
-    for line in _drawing_order(lines):
-        index = drawn[line.role]
-        drawn[line.role] += 1
-        if line.role != "agent":
-            _draw_reference(axes, line, dashes[line.role][index], bottom)
-        elif len(line.episode) <= FEW_POINTS:
-            # Side by side, so that the intervals of equally good agents stay legible.
-            shift = min(0.015, 0.06 / agents) * (index - (agents - 1) / 2) * few
-            _draw_points(axes, line, index, _moved(axes, lines, line.episode, shift))
+    bottom = _lowest_drawn(curves)
+    axes.set_xscale("log" if _needs_log_scale(curves) else "linear")
+    for curve in _drawing_order(curves):
+        index = drawn[curve.role]
+        drawn[curve.role] += 1
+        if curve.role != "agent":
+            _draw_reference(axes, curve, dashes[curve.role][index], bottom)
+        elif len(curve.episode) <= FEW_POINTS:
+            # Small horizontal offsets keep the error bars of similar agents legible.
+            offset = min(0.015, 0.06 / agents) * (index - (agents - 1) / 2) * few
+            _draw_points(axes, curve, index, _shifted(axes, curves, curve.episode, offset))
         else:
-            _draw_band(axes, line, index)
+            _draw_band(axes, curve, index)
     axes.margins(x=0.06 if few else 0.02)
-    _set_ticks(axes, lines, few)
+    _set_ticks(axes, curves, few)
 
 
-def _is_squeezed(lines: Sequence[Line]) -> bool:
-    """Whether some line would be pressed into a small part of an axis without logarithm."""
-    longest = max(line.last_episode for line in lines)
-    widths = [int(np.ptp(line.episode)) for line in lines if len(line.episode) > 1]
-    return bool(widths) and min(widths) < SQUEEZED * longest
+def _needs_log_scale(curves: Sequence[JoinedCurve]) -> bool:
+    """Whether a linear axis would squeeze some curve into less than `MIN_WIDTH_SHARE` of it."""
+    longest = max(curve.last_episode for curve in curves)
+    widths = [int(np.ptp(curve.episode)) for curve in curves if len(curve.episode) > 1]
+    return bool(widths) and min(widths) < MIN_WIDTH_SHARE * longest
 
 
-def _scale(axes: Axes) -> tuple[Numbers, Numbers]:
-    """From episodes to places on the axis, and back; whose unit does not matter."""
+def _scale(axes: Axes) -> tuple[Elementwise, Elementwise]:
+    """Maps episodes to positions on the axis, in any unit, and positions to episodes."""
     return (np.log, np.exp) if axes.get_xscale() == "log" else (np.asarray, np.asarray)
 
 
-def _moved(
-    axes: Axes, lines: Sequence[Line], episode: NDArray[np.int64], share: float
+def _shifted(
+    axes: Axes, curves: Sequence[JoinedCurve], episode: NDArray[np.int64], share: float
 ) -> NDArray[np.float64]:
-    """[P] a little to the right, by a share of the width that all lines take together."""
-    place, back = _scale(axes)
-    width = np.ptp(place(np.concatenate([line.episode for line in lines])))
-    moved: NDArray[np.float64] = back(place(episode) + share * width)
-    return moved
+    """[P] episodes, shifted right by a share of the width of all curves."""
+    position, inverse = _scale(axes)
+    width = np.ptp(position(np.concatenate([curve.episode for curve in curves])))
+    shifted: NDArray[np.float64] = inverse(position(episode) + share * width)
+    return shifted
 
 
-def _set_ticks(axes: Axes, lines: Sequence[Line], few: bool) -> None:
-    """Plain numbers: of the points themselves where there are few, else round ones."""
+def _set_ticks(axes: Axes, curves: Sequence[JoinedCurve], few: bool) -> None:
+    """Ticks at the measured episodes where there are few, else at round numbers."""
     logarithmic = axes.get_xscale() == "log"
     if few:
-        points = np.unique(np.concatenate([line.episode for line in lines]))
-        ends = np.concatenate([line.episode[[0, -1]] for line in lines])
-        axes.set_xticks(_apart(points, _scale(axes)[0](points), ends))
+        points = np.unique(np.concatenate([curve.episode for curve in curves]))
+        ends = np.concatenate([curve.episode[[0, -1]] for curve in curves])
+        axes.set_xticks(_legible_ticks(points, _scale(axes)[0](points), ends))
     elif logarithmic:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     else:
@@ -144,24 +149,24 @@ def _set_ticks(axes: Axes, lines: Sequence[Line], few: bool) -> None:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
 
 
-def _apart(
-    points: NDArray[np.int64], places: NDArray[np.float64], ends: NDArray[np.int64]
+def _legible_ticks(
+    points: NDArray[np.int64], positions: NDArray[np.float64], ends: NDArray[np.int64]
 ) -> list[int]:
-    """The points whose numbers have room beside each other where they stand, `ends` first."""
+    """The points whose tick labels do not overlap; `ends` have priority."""
     kept: list[int] = []
     for i in np.argsort(~np.isin(points, ends), kind="stable").tolist():
-        room = [abs(places[i] - places[k]) / np.ptp(places) for k in kept]
+        gaps = [abs(positions[i] - positions[k]) / np.ptp(positions) for k in kept]
         digits = [len(str(max(points[i], points[k]))) for k in kept]
-        if all(r >= 0.03 + 0.025 * d for r, d in zip(room, digits, strict=True)):
+        if all(gap >= 0.03 + 0.025 * d for gap, d in zip(gaps, digits, strict=True)):
             kept.append(i)
     return [int(points[i]) for i in sorted(kept)]
 
 
-def _add_legend(figure: Figure, axes: Axes, lines: Sequence[Line]) -> None:
-    """Beside the axes, in the order in which the eye meets the lines at the right edge."""
+def _add_legend(figure: Figure, axes: Axes, curves: Sequence[JoinedCurve]) -> None:
+    """Right of the axes, in the vertical order of the curves at the right edge."""
     handles, labels = axes.get_legend_handles_labels()
-    # Some points, not one: the last alone may be noisier than the gap between two lines.
-    height = [line.mean[-1 - len(line.mean) // 10 :].mean() for line in _drawing_order(lines)]
+    # Mean of the last tenth: the last point alone may be noisier than the gap between two curves.
+    height = [curve.mean[-1 - len(curve.mean) // 10 :].mean() for curve in _drawing_order(curves)]
     order = np.argsort(height, kind="stable")[::-1]
     figure.legend(
         [handles[i] for i in order],
@@ -172,34 +177,34 @@ def _add_legend(figure: Figure, axes: Axes, lines: Sequence[Line]) -> None:
     )
 
 
-def _bottom(lines: Sequence[Line]) -> float:
-    """Below this a floor would press everything else flat, so it is only named in the legend."""
-    above = [line.mean for line in lines if line.role != "floor"]
-    if not above:
+def _lowest_drawn(curves: Sequence[JoinedCurve]) -> float:
+    """Floors below this return would flatten all other curves, so only the legend lists them."""
+    others = [curve.mean for curve in curves if curve.role != "floor"]
+    if not others:
         return -np.inf
-    low, high = min(mean.min() for mean in above), max(mean.max() for mean in above)
+    low, high = min(mean.min() for mean in others), max(mean.max() for mean in others)
     return float(low - 5 * (high - low)) if high > low else -np.inf
 
 
-def _draw_reference(axes: Axes, line: Line, dashes: Any, bottom: float) -> None:
-    colour, _ = GREYS[line.role]
-    far = bool(line.mean.max() < bottom)
-    name = line.label if line.role == "baseline" else f"{line.role}: {line.label}"
+def _draw_reference(axes: Axes, curve: JoinedCurve, dashes: Any, bottom: float) -> None:
+    colour, _ = REFERENCE_STYLES[curve.role]
+    hidden = bool(curve.mean.max() < bottom)
+    name = curve.label if curve.role == "baseline" else f"{curve.role}: {curve.label}"
     axes.plot(
-        [] if far else line.episode,
-        [] if far else line.mean,
+        [] if hidden else curve.episode,
+        [] if hidden else curve.mean,
         color=colour,
         linestyle=dashes,
-        linewidth=1.0 if line.role == "baseline" else 1.4,
-        marker="_" if len(line.episode) == 1 else "",  # a line of one point is not seen
-        label=f"{name} (at {line.mean.mean():.3g})" if far else name,
+        linewidth=1.0 if curve.role == "baseline" else 1.4,
+        marker="_" if len(curve.episode) == 1 else "",  # a line of one point is invisible
+        label=f"{name} (at {curve.mean.mean():.3g})" if hidden else name,
     )
 
 
-def _draw_points(axes: Axes, line: Line, index: int, places: NDArray[np.float64]) -> None:
-    mean, low, high = bootstrap_mean(line.returns)
+def _draw_points(axes: Axes, curve: JoinedCurve, index: int, x: NDArray[np.float64]) -> None:
+    mean, low, high = bootstrap_mean(curve.returns)
     axes.errorbar(
-        places,
+        x,
         mean,
         yerr=[mean - low, high - mean],
         color=COLOURS[index % len(COLOURS)],
@@ -208,32 +213,32 @@ def _draw_points(axes: Axes, line: Line, index: int, places: NDArray[np.float64]
         marker=MARKERS[index % len(MARKERS)],
         markersize=5,
         capsize=2.5,
-        label=line.label,
+        label=curve.label,
     )
 
 
-def _draw_band(axes: Axes, line: Line, index: int) -> None:
-    """Broken where episodes were not measured, with a thin line across the gap."""
-    gaps = np.flatnonzero(np.diff(line.episode) > 1) + 1
-    episode = np.insert(line.episode.astype(np.float64), gaps, np.nan)
-    mean, low, high = (np.insert(part, gaps, np.nan) for part in bootstrap_mean(line.returns))
+def _draw_band(axes: Axes, curve: JoinedCurve, index: int) -> None:
+    """A band with gaps where episodes were not measured; a thin line spans the gaps."""
+    gaps = np.flatnonzero(np.diff(curve.episode) > 1) + 1
+    episode = np.insert(curve.episode.astype(np.float64), gaps, np.nan)
+    mean, low, high = (np.insert(part, gaps, np.nan) for part in bootstrap_mean(curve.returns))
     colour = COLOURS[index % len(COLOURS)]
     axes.fill_between(episode, low, high, color=colour, alpha=0.22, linewidth=0)
     if len(gaps):
-        axes.plot(line.episode, line.mean, color=colour, linewidth=0.6)
+        axes.plot(curve.episode, curve.mean, color=colour, linewidth=0.6)
     axes.plot(
         episode,
         mean,
         color=colour,
         linestyle=DASHES[index % len(DASHES)],
         linewidth=1.8,
-        label=line.label,
+        label=curve.label,
     )
 
 
-def _note(one: Curve, lines: Sequence[Line]) -> str:
-    text = f"Mean and 95% bootstrap interval over {sources(one.split, one.num_tasks)}"
-    runs = sorted({line.num_runs for line in lines if line.role == "agent"})
+def _note(one: Curve, curves: Sequence[JoinedCurve]) -> str:
+    text = f"Mean and 95% bootstrap interval over {tasks_text(one.split, one.num_tasks)}"
+    runs = sorted({curve.num_runs for curve in curves if curve.role == "agent"})
     if not runs:
         return text
     if runs[-1] == 1:

@@ -1,4 +1,4 @@
-"""Learning as a picture: a metric of training goes in, its curve over steps and time comes out.
+"""Figures of a training metric over environment steps and wall time.
 
 Axes: `R` runs (the seeds of one agent), `I` meta-iterations.
 """
@@ -18,15 +18,15 @@ from metarl.plots.style import COLOURS, DASHES, add_note, new_figure
 from metarl.results.learning_curves import LearningCurve
 
 SMOOTHED_SHARE = 1 / 50
-"""of the iterations go into one smoothed value, unless the user says otherwise"""
+"""default width of the running mean, as a share of all iterations"""
 
 
-Points: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+MetricSeries: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """x and values of one run, [I] each"""
 
 
-class Band(NamedTuple):
-    """Several runs as one line: mean, lowest and highest, each [I]."""
+class MetricBand(NamedTuple):
+    """Mean, minimum and maximum over several runs, each [I]."""
 
     x: NDArray[np.float64]
     mean: NDArray[np.float64]
@@ -35,27 +35,24 @@ class Band(NamedTuple):
 
 
 def learning_figure(curves: Sequence[LearningCurve], *, smooth: int | None = None) -> Figure:
-    """A metric over environment steps and over wall time, side by side.
+    """A metric over environment steps and over wall time, in two panels.
 
     Args:
-        curves: of one family and one metric; runs that differ in the seed only are one line.
-        smooth: meta-iterations that go into each drawn value, 1 for none; by default a fiftieth of
-            the run.
+        curves: of one family and one metric; runs that differ in the seed only are joined.
+        smooth: meta-iterations in each running mean, 1 for none; by default a fiftieth of the run.
 
     Raises:
         ConfigError: the families differ, or `smooth` is not positive.
     """
     _require_one_family(curves)
     if smooth is not None and smooth < 1:
-        raise ConfigError(
-            f"smooth={smooth} must be at least 1, which leaves the curves as they are."
-        )
-    groups = _groups(curves)
+        raise ConfigError(f"smooth={smooth} must be at least 1, which leaves the curves unchanged.")
+    groups = _by_agent(curves)
     longest = max(len(curve.values) for curve in curves)
     window = smooth or max(1, round(longest * SMOOTHED_SHARE))
     figure = new_figure(6.8, 3.2)
     axes = figure.subplots(1, 2, sharey=True)
-    name, unit = _clock(max(curve.seconds[-1] for curve in curves))
+    name, unit = _time_unit(max(curve.seconds[-1] for curve in curves))
     for index, (label, runs) in enumerate(groups.items()):
         _draw(axes[0], label, [(run.env_steps, run.values) for run in runs], window, index)
         _draw(axes[1], label, [(run.seconds / unit, run.values) for run in runs], window, index)
@@ -75,49 +72,49 @@ def learning_figure(curves: Sequence[LearningCurve], *, smooth: int | None = Non
 
 
 def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Mean of the values around each, [I]; at the ends, of those that there are.
+    """Centred running mean, [I]; the window is cut off at both ends.
 
     out[i] = mean(values[max(0, i - h) : i + h + 1]),   h = window // 2
     """
-    place, half = np.arange(len(values)), window // 2
-    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
+    index, half = np.arange(len(values)), window // 2
+    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
     total = np.concatenate([[0.0], values.cumsum()])
     mean: NDArray[np.float64] = (total[high] - total[low]) / (high - low)
     return mean
 
 
-def joined(runs: Sequence[Points]) -> Band:
-    """Runs as one band, iteration by iteration, as long as all of them last.
+def join_runs(runs: Sequence[MetricSeries]) -> MetricBand:
+    """Mean and range over runs at each iteration, up to the end of the shortest run.
 
     Args:
-        runs: of each x [I] and values [I]; where x differs, its mean is drawn.
+        runs: x [I] and values [I] of each; where x differs, its mean is taken.
     """
     length = min(len(values) for _, values in runs)
     x, values = (np.stack([run[part][:length] for run in runs]) for part in (0, 1))
-    return Band(x.mean(0), values.mean(0), values.min(0), values.max(0))
+    return MetricBand(x.mean(0), values.mean(0), values.min(0), values.max(0))
 
 
-def _clock(seconds: float) -> tuple[str, float]:
-    """The unit in which a time is read best, and how many seconds it has."""
+def _time_unit(seconds: float) -> tuple[str, float]:
+    """A suitable unit for a duration, and its length in seconds."""
     if seconds < 120:
         return "Seconds", 1.0
     return ("Minutes", 60.0) if seconds < 3 * 3600 else ("Hours", 3600.0)
 
 
-def _draw(axes: Axes, label: str, lines: Sequence[Points], window: int, index: int) -> None:
-    """The runs [(x, values), ...] of one agent."""
+def _draw(axes: Axes, label: str, runs: Sequence[MetricSeries], window: int, index: int) -> None:
+    """Draws the runs of one agent as a line with a band."""
     colour = COLOURS[index % len(COLOURS)]
-    band = joined([(x, running_mean(values, window)) for x, values in lines])
+    band = join_runs([(x, running_mean(values, window)) for x, values in runs])
     style: dict[str, Any] = {"color": colour, "linestyle": DASHES[index % len(DASHES)]}
-    if len(lines) > 1:
+    if len(runs) > 1:
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.22, linewidth=0)
     elif window > 1:
-        axes.plot(*lines[0], color=colour, alpha=0.28, linewidth=0.7)
+        axes.plot(*runs[0], color=colour, alpha=0.28, linewidth=0.7)
     axes.plot(band.x, band.mean, linewidth=1.8, label=label, **style)
 
 
-def _groups(curves: Sequence[LearningCurve]) -> dict[str, list[LearningCurve]]:
-    """Runs by agent: those that differ in nothing but the seed are one."""
+def _by_agent(curves: Sequence[LearningCurve]) -> dict[str, list[LearningCurve]]:
+    """Runs grouped by label; runs of one group differ in the seed only."""
     groups: dict[str, list[LearningCurve]] = {}
     for curve in curves:
         key = json.dumps([curve.agent, curve.label, dict(curve.options)], sort_keys=True)
@@ -125,20 +122,24 @@ def _groups(curves: Sequence[LearningCurve]) -> dict[str, list[LearningCurve]]:
     members = list(groups.values())
     names = [group[0].label or group[0].agent for group in members]
     labels = [
-        name if len(alike) == 1 else f"{name} ({_what_differs(group, alike)})"
+        name if len(namesakes) == 1 else f"{name} ({_differing_options(group, namesakes)})"
         for name, group in zip(names, members, strict=True)
-        for alike in [[one for one, other in zip(members, names, strict=True) if other == name]]
+        for namesakes in [[one for one, other in zip(members, names, strict=True) if other == name]]
     ]
     return dict(zip(labels, members, strict=True))
 
 
-def _what_differs(group: Sequence[LearningCurve], alike: Sequence[Sequence[LearningCurve]]) -> str:
-    """The options of a group in which groups of its name differ."""
-    mine = group[0].options
+def _differing_options(
+    group: Sequence[LearningCurve], namesakes: Sequence[Sequence[LearningCurve]]
+) -> str:
+    """The options of a group in which it differs from groups of the same name."""
+    options = group[0].options
     differing = [
-        name for name in mine if any(other[0].options.get(name) != mine[name] for other in alike)
+        name
+        for name in options
+        if any(other[0].options.get(name) != options[name] for other in namesakes)
     ]
-    return ", ".join(f"{name}={mine[name]}" for name in differing) or group[0].run
+    return ", ".join(f"{name}={options[name]}" for name in differing) or group[0].run
 
 
 def _note(groups: dict[str, list[LearningCurve]], window: int) -> str:
@@ -156,6 +157,6 @@ def _require_one_family(curves: Sequence[LearningCurve]) -> None:
     for curve in curves:
         if curve.family != curves[0].family:
             raise ConfigError(
-                f"{curves[0].run!r} learnt {curves[0].family} and {curve.run!r} {curve.family}; "
-                "one picture shows one family, so plot them separately."
+                f"{curves[0].run!r} was trained on {curves[0].family} and {curve.run!r} on "
+                f"{curve.family}; one figure shows one family, so plot them separately."
             )

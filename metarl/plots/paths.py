@@ -1,6 +1,6 @@
-"""Ways through the plane as a picture: steps of a few trials go in, a path per episode comes out.
+"""Figures of trajectories in the plane: one path per episode in a few tasks.
 
-Axes: `S` steps. What can be drawn is decided by the shape of what was lived.
+Axes: `S` steps. A log can be drawn if its observations are points [S, 2].
 """
 
 import textwrap
@@ -15,37 +15,37 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
-from metarl.plots.style import QUIET, add_note, new_figure, sources
-from metarl.results.step_log import TrialLog, common_tasks
+from metarl.plots.style import MUTED, add_note, new_figure, tasks_text
+from metarl.results.step_log import StepLog, common_tasks
 
 
 class Stage(NamedTuple):
-    """How far adaptation had come when a path was walked."""
+    """The progress of adaptation at an episode."""
 
-    phase: int  # adaptation steps before
+    phase: int  # number of adaptation steps before
     episode: int  # of experience in the task, from 1 on
 
 
-def paths_figure(logs: Sequence[TrialLog], *, tasks: int = 6) -> Figure:
-    """Where an agent went in each of its episodes, from the first (light) to the last (dark).
+def paths_figure(logs: Sequence[StepLog], *, tasks: int = 6) -> Figure:
+    """The path of each episode, from the first (light) to the last (dark).
 
     Args:
-        logs: of agents and references, lived in the same tasks.
-        tasks: how many of them to draw.
+        logs: of agents and references, in the same tasks.
+        tasks: number of tasks to draw.
 
     Raises:
-        ConfigError: observations are not points of a plane, or there are no common tasks.
+        ConfigError: observations are not points of a plane, or the logs are of different tasks.
     """
     for log in logs:
         _require_paths(log)
     chosen = common_tasks(logs, tasks)
     columns = len(chosen) if len(logs) > 1 else min(3, len(chosen))
     rows = len(logs) if len(logs) > 1 else -(-len(chosen) // columns)
-    low, high = window(logs, chosen)
+    low, high = axis_limits(logs, chosen)
     width = 2.2 if columns <= 3 else 1.6
     height = width * float(np.clip((high[1] - low[1]) / (high[0] - low[0]), 0.4, 2.0))
     figure = new_figure(0.6 + width * columns, 0.95 + (height + 0.2) * rows)
-    figure.set_layout_engine("compressed")  # panels of equal aspect stand close together
+    figure.set_layout_engine("compressed")  # removes the space around panels of equal aspect
     grid = figure.subplots(
         rows,
         columns,
@@ -55,85 +55,85 @@ def paths_figure(logs: Sequence[TrialLog], *, tasks: int = 6) -> Figure:
         subplot_kw={"xlim": (low[0], high[0]), "ylim": (low[1], high[1]), "aspect": "equal"},
     )
     shown = stages(logs)
-    places = [(log, task) for log in logs for task in chosen]
-    for axes, (log, task) in zip(grid.flat, places, strict=False):
+    panels = [(log, task) for log in logs for task in chosen]
+    for axes, (log, task) in zip(grid.flat, panels, strict=False):
         _draw_paths(axes, log.where(log.task == task), shown)
     for axes, task in zip(grid.flat, chosen, strict=False):
-        axes.set_title(f"task {task}", loc="left", fontsize=8, color=QUIET, pad=3)
-    for axes in grid.flat[len(places) :]:
+        axes.set_title(f"task {task}", loc="left", fontsize=8, color=MUTED, pad=3)
+    for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     if len(logs) > 1:
         for axes, log in zip(grid[:, 0], logs, strict=True):
             axes.set_ylabel(textwrap.fill(log.label, 18), fontsize=9)
-    _explain_paths(figure, logs, shown)
-    whose = f"{logs[0].label} in " if len(logs) == 1 else ""
-    cut = "; paths of references are cut at the frame" * _leaves(logs, chosen, low, high)
-    many = sources(logs[0].split, len(chosen))
-    add_note(figure, f"{whose}{logs[0].family}: {_copies(logs)} in each of {many}{cut}")
+    _add_legend(figure, logs, shown)
+    agent = f"{logs[0].label} in " if len(logs) == 1 else ""
+    cut = "; paths of references are cut at the frame" * _exceeds(logs, chosen, low, high)
+    many = tasks_text(logs[0].split, len(chosen))
+    add_note(figure, f"{agent}{logs[0].family}: {_trials_text(logs)} in each of {many}{cut}")
     return figure
 
 
-def stages(logs: Sequence[TrialLog]) -> list[Stage]:
-    """Every stage that somebody lived, in order; one for all who had as much experience then."""
+def stages(logs: Sequence[StepLog]) -> list[Stage]:
+    """The stages of all logs, in order, one for each amount of experience."""
     phases: dict[int, int] = {}
     for log in logs:
         for phase, episode in np.unique(np.stack([log.phase, log.episode], 1), axis=0).tolist():
-            # References take no adaptation steps; agents that do say how many there were.
+            # References take no adaptation steps, so the number of steps comes from the agents.
             phases[episode] = max(phase, phases.get(episode, 0))
     return [Stage(phases[episode], episode) for episode in sorted(phases)]
 
 
-def path(log: TrialLog, episode: int, copy: int = 0) -> NDArray[np.float64]:
-    """[S + 1, 2] the points of one episode, its last included, of a log of one task.
+def episode_path(log: StepLog, episode: int, copy: int = 0) -> NDArray[np.float64]:
+    """[S + 1, 2] all points of one episode, including the last, from a log of one task.
 
-    Empty where the episode was not lived.
+    Empty where the log lacks the episode.
     """
-    life = log.where((log.episode == episode) & (log.copy == copy))
-    return np.concatenate([life.observation, life.next_observation[-1:]])
+    steps = log.where((log.episode == episode) & (log.copy == copy))
+    return np.concatenate([steps.observation, steps.next_observation[-1:]])
 
 
-def window(
-    logs: Sequence[TrialLog], tasks: Sequence[int]
+def axis_limits(
+    logs: Sequence[StepLog], tasks: Sequence[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower left and upper right corner, [2] each, of what all panels show.
+    """Lower left and upper right corner of all panels, [2] each.
 
-    That is the goals and the paths of agents; references that wander far off are cut, or nothing
-    else could be seen.
+    They contain the goals and the paths of agents. Paths of references may leave the panel, so
+    that distant references do not shrink the rest.
     """
-    whose = [log for log in logs if log.role == "agent"] or logs
-    parts = [log.where(np.isin(log.task, tasks)) for log in whose]
+    agents = [log for log in logs if log.role == "agent"] or logs
+    parts = [log.where(np.isin(log.task, tasks)) for log in agents]
     points = [part.observation for part in parts] + [part.next_observation for part in parts]
     if logs[0].parameter.shape[1] == 2:
         points += [part.parameter for part in parts]
     low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
-    # A path along an axis is not squeezed into a line.
+    # A minimum extent keeps panels of paths along one axis from collapsing.
     middle, half = (low + high) / 2, np.maximum(high - low, 0.2 * (high - low).max() + 1e-9) / 2
     return middle - 1.2 * half, middle + 1.2 * half
 
 
-def _copies(logs: Sequence[TrialLog]) -> str:
-    """How often each task was lived in at once, as far as it was written down."""
+def _trials_text(logs: Sequence[StepLog]) -> str:
+    """The number of logged trials in each task, as text."""
     counts = sorted({len(np.unique(log.copy)) for log in logs})
     if counts[-1] == 1:
         return "one trial"
     return f"{' or '.join(map(str, counts))} trials at once"
 
 
-def _leaves(
-    logs: Sequence[TrialLog],
+def _exceeds(
+    logs: Sequence[StepLog],
     tasks: Sequence[int],
     low: NDArray[np.float64],
     high: NDArray[np.float64],
 ) -> bool:
-    """Whether anybody was outside the window."""
+    """Whether some path leaves the axis limits."""
     points = [log.next_observation[np.isin(log.task, tasks)] for log in logs]
     return any(bool(((point < low) | (point > high)).any()) for point in points)
 
 
-def _draw_paths(axes: Axes, log: TrialLog, shown: Sequence[Stage]) -> None:
-    for stage, colour, width in _looks(shown):
+def _draw_paths(axes: Axes, log: StepLog, shown: Sequence[Stage]) -> None:
+    for stage, colour, width in _line_styles(shown):
         for copy in np.unique(log.copy):
-            points = path(log, stage.episode, int(copy))
+            points = episode_path(log, stage.episode, int(copy))
             if not len(points):
                 continue
             axes.plot(*points.T, color=colour, linewidth=width, solid_joinstyle="round", zorder=3)
@@ -157,15 +157,18 @@ _GOAL: dict[str, Any] = {
     "marker": "*",
     "markersize": 13,
     "clip_on": False,
-    "markerfacecolor": "#F7C9A960",  # what happens at the goal is what one wants to see
+    "markerfacecolor": "#F7C9A960",  # translucent, so that paths near the goal stay visible
     "markeredgecolor": "#D55E00",
     "linestyle": "none",
     "zorder": 5,
 }
 
 
-def _looks(shown: Sequence[Stage]) -> list[tuple[Stage, str, float]]:
-    """Light and broad first, dark and narrow last: told apart in print, and nothing is hidden."""
+def _line_styles(shown: Sequence[Stage]) -> list[tuple[Stage, str, float]]:
+    """Colour and width of each stage: from light and broad to dark and narrow.
+
+    Distinguishable in print, and later paths do not hide earlier ones.
+    """
     share = np.linspace(0, 1, len(shown)) if len(shown) > 1 else np.ones(1)
     scale = matplotlib.colormaps["viridis"]
     return [
@@ -174,7 +177,7 @@ def _looks(shown: Sequence[Stage]) -> list[tuple[Stage, str, float]]:
     ]
 
 
-def _name(stage: Stage, shown: Sequence[Stage]) -> str:
+def _stage_name(stage: Stage, shown: Sequence[Stage]) -> str:
     phases = {other.phase for other in shown}
     episode = f"episode {stage.episode}"
     steps = f"after {stage.phase} step{'s' * (stage.phase != 1)}"
@@ -183,10 +186,10 @@ def _name(stage: Stage, shown: Sequence[Stage]) -> str:
     return steps if stage.phase else "before adapting"
 
 
-def _explain_paths(figure: Figure, logs: Sequence[TrialLog], shown: Sequence[Stage]) -> None:
+def _add_legend(figure: Figure, logs: Sequence[StepLog], shown: Sequence[Stage]) -> None:
     handles = [
-        Line2D([], [], color=colour, linewidth=width, label=_name(stage, shown))
-        for stage, colour, width in _looks(shown)
+        Line2D([], [], color=colour, linewidth=width, label=_stage_name(stage, shown))
+        for stage, colour, width in _line_styles(shown)
     ]
     handles.append(Line2D([], [], label="start", **_START))
     if logs[0].parameter.shape[1] == 2:
@@ -200,11 +203,11 @@ def _explain_paths(figure: Figure, logs: Sequence[TrialLog], shown: Sequence[Sta
         legend.remove()
 
 
-def _require_paths(log: TrialLog) -> None:
+def _require_paths(log: StepLog) -> None:
     if log.observation.shape[1] != 2:
         raise ConfigError(
             f"{log.family} cannot be drawn as paths: its observations have "
-            f"{log.observation.shape[1] or 'too many'} components. A picture of paths takes "
-            "observations of two components for points of a plane, and tasks of two parameters for "
-            "goals; see the adaptation."
+            f"{log.observation.shape[1] or 'too many'} components. A figure of paths needs "
+            "observations of two components as points, and takes tasks of two parameters as "
+            "goals; plot the adaptation instead."
         )

@@ -1,12 +1,13 @@
-"""The door to all pictures: folders of runs go in, files of figures come out.
+"""`plot`: every kind of figure, from the rows in run folders.
 
-Nothing here knows agents or environments; whatever wrote the rows can be drawn, without torch.
+Agents and environments are never imported: any folder with such rows can be plotted, without torch.
 """
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from metarl.errors import ConfigError
 from metarl.plots.adaptation import adaptation_figure, regret_figure
 from metarl.plots.learning import learning_figure
+from metarl.plots.options import FigureKind, PlotOptions
 from metarl.plots.paths import paths_figure
 from metarl.plots.pulls import pulls_figure
 from metarl.plots.style import METADATA, STYLE, save
@@ -21,108 +23,93 @@ from metarl.results.bootstrap import choose_references
 from metarl.results.comparison import unique_folders
 from metarl.results.learning_curves import read_learning
 from metarl.results.run_curves import read_run_curves
-from metarl.results.step_log import FILE_NAME as TRIALS
-from metarl.results.step_log import TrialLog, read_trials
-
-PictureKind: TypeAlias = Literal["adaptation", "regret", "learning", "pulls", "paths"]
+from metarl.results.step_log import STEPS_FILE, StepLog, read_step_logs
 
 
 def plot(
     runs: Sequence[str | os.PathLike[str]],
     *,
-    kind: PictureKind = "adaptation",
-    out: str | os.PathLike[str] | None = None,
+    options: PlotOptions | None = None,
     reference: Sequence[str] | None = None,
-    formats: Sequence[str] = ("png", "svg"),
-    metric: str = "last_episode_return",
-    smooth: int | None = None,
-    tasks: int | None = None,
+    **overrides: Any,
 ) -> list[Path]:
-    """Draws some runs into one picture: how fast their agents adapt, unless asked for another.
+    """Plots runs in one figure, by default the adaptation curves of their agents.
 
-    adaptation  return of the first, second, ... episode in a task never seen
-    regret      what has been lost against the highest ceiling, episode by episode
+    adaptation  return of the first, second, ... episode in unseen tasks
+    regret      cumulative regret against the highest ceiling, episode by episode
     learning    a metric of training over environment steps and over wall time
-    pulls       of bandits: the arms pulled in a few tasks beside what they pay
-    paths       in the plane: the way of each episode in a few tasks
+    pulls       of bandits: the arms pulled in a few tasks, next to their expected rewards
+    paths       in the plane: the trajectory of each episode in a few tasks
 
-    Runs of the same agent are taken as its training seeds and joined into one line: the mean,
-    with a 95% bootstrap interval over tasks and, where there are several, over runs; of learning
-    the mean and the range. Pulls and paths show single trials, of the first seed of each agent.
+    Runs of the same agent count as its training seeds and are joined into one line: the mean, with
+    a 95% bootstrap interval over tasks and, where there are several, over runs; for learning the
+    mean and the range. Pulls and paths show single trials, of the first seed of each agent.
 
     Args:
-        runs: folders of runs that `evaluate` has been through; for learning, trained is enough.
-        kind: what to draw.
-        out: the picture's path; an ending such as `.pdf` asks for that format alone. By default
-            the kind's name in the run's folder, or in the folder that the runs have in common.
-        reference: names of the floors, baselines and ceilings to draw. By default all of them
-            stand beside curves, and none beside pulls and paths.
-        formats: any of png, svg, pdf.
-        metric: of learning, a column of `metrics.csv`.
-        smooth: of learning, the iterations that each drawn value is the mean of; by default a
-            fiftieth of them all, and 1 for none.
-        tasks: of pulls and paths, how many tasks to show.
+        runs: folders of evaluated runs; for learning, trained is enough.
+        options: what is plotted; by default made from `overrides`.
+        reference: another name for the option `references`.
+        overrides: fields of `PlotOptions`, such as `kind="regret", out="regret.pdf"`. An `out`
+            with an ending such as `.pdf` selects that format alone; without `out`, the figure is
+            written into the run's folder, or the folder that the runs have in common.
 
     Returns:
         The files written.
 
     Raises:
-        RunFolderError: a run has not been evaluated, or the picture cannot be written.
+        RunFolderError: a run has not been evaluated, or the figure cannot be written.
         ConfigError: the runs cannot be compared, the kind does not fit them, or an option is
             unknown.
         UnknownNameError: there is no such reference or metric.
     """
+    if reference is not None:
+        overrides["references"] = reference
+    options = replace(options or PlotOptions(), **overrides)
+    kind = options.kind
     folders = unique_folders(runs)
-    if kind not in get_args(PictureKind):
+    if kind not in get_args(FigureKind):
         raise ConfigError(
-            f"{kind!r} is no kind of picture; use one of {', '.join(get_args(PictureKind))}."
+            f"{kind!r} is no kind of figure; use one of {', '.join(get_args(FigureKind))}."
         )
-    stem, formats = _target(folders, kind, out, formats)
+    stem, formats = _target(folders, options)
     with matplotlib.rc_context(STYLE):
         if kind == "learning":
-            curves = [read_learning(folder, metric) for folder in folders]
-            figure = learning_figure(curves, smooth=smooth)
+            curves = [read_learning(folder, options.metric) for folder in folders]
+            figure = learning_figure(curves, smooth=options.smooth)
         elif kind in ("pulls", "paths"):
-            figure = _trials_figure(kind, folders, reference or (), tasks)
+            figure = _trials_figure(folders, options)
         else:
             draw = adaptation_figure if kind == "adaptation" else regret_figure
-            figure = draw(read_run_curves(folders), reference=reference)
+            figure = draw(read_run_curves(folders), reference=options.shown_references)
         return [save(figure, stem, ending) for ending in formats]
 
 
-def _trials_figure(
-    kind: str, folders: Sequence[Path], reference: Sequence[str], tasks: int | None
-) -> Figure:
-    """One trial log of each agent, and of the references named."""
-    logs = [log for folder in folders for log in read_trials(folder / TRIALS)]
-    chosen: dict[tuple[str, str], TrialLog] = {}
-    for log in choose_references(logs, reference):
+def _trials_figure(folders: Sequence[Path], options: PlotOptions) -> Figure:
+    """One trial log of each agent and of each chosen reference."""
+    logs = [log for folder in folders for log in read_step_logs(folder / STEPS_FILE)]
+    chosen: dict[tuple[str, str], StepLog] = {}
+    for log in choose_references(logs, options.shown_references):
         chosen.setdefault((log.agent, log.label), log)
-    draw = pulls_figure if kind == "pulls" else paths_figure
-    few = {} if tasks is None else {"tasks": tasks}
-    return draw(sorted(chosen.values(), key=lambda log: log.role != "agent"), **few)
+    draw = pulls_figure if options.kind == "pulls" else paths_figure
+    limit = {} if options.tasks is None else {"tasks": options.tasks}
+    return draw(sorted(chosen.values(), key=lambda log: log.role != "agent"), **limit)
 
 
-def _target(
-    folders: Sequence[Path],
-    kind: str,
-    out: str | os.PathLike[str] | None,
-    formats: Sequence[str],
-) -> tuple[str, Sequence[str]]:
-    """Path of the picture without its ending, and the endings wanted."""
-    for ending in formats:
+def _target(folders: Sequence[Path], options: PlotOptions) -> tuple[str, Sequence[str]]:
+    """Path of the figure without its ending, and the endings."""
+    for ending in options.formats:
         if ending not in METADATA:
             raise ConfigError(
-                f"{ending!r} is no format of a picture here; use {', '.join(METADATA)}."
+                f"{ending!r} is no format of a figure here; use {', '.join(METADATA)}."
             )
-    if out is None:
+    if options.out is None:
         common = (
             folders[0]
             if len(folders) == 1
             else Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
         )
-        return str(common / kind), formats
-    path = Path(out)
+        return str(common / options.kind), options.formats
+    path = Path(options.out)
     if path.suffix.removeprefix(".") in METADATA:
         return str(path.with_suffix("")), [path.suffix.removeprefix(".")]
-    return str(path), formats
+    return str(path), options.formats

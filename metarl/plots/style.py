@@ -1,4 +1,4 @@
-"""What all pictures share: colours, dashes, type and the way a figure becomes a file."""
+"""Style shared by all figures, and saving them to files."""
 
 import textwrap
 import zlib
@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from metarl.errors import RunFolderError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-"""of agents: Okabe and Ito 2008, told apart by the colour-blind too"""
+"""of agents: Okabe and Ito 2008, distinguishable by colour-blind readers"""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-"""one more than there are colours, so that the two together repeat late"""
+"""one more than there are colours, so that combinations of both repeat late"""
 DASHES: tuple[Any, ...] = ("-", (0, (7, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (3, 1)))
-GREYS: dict[str, tuple[str, tuple[Any, ...]]] = {
+REFERENCE_STYLES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "ceiling": ("black", ((0, (5, 2)), (0, (5, 2, 1, 2)), (0, (5, 2, 1, 2, 1, 2)))),
     "baseline": (
         "0.35",
@@ -33,13 +33,13 @@ GREYS: dict[str, tuple[str, tuple[Any, ...]]] = {
     ),
     "floor": ("0.55", ((0, (1, 1.2)), (0, (1, 3)), (0, (1, 1.2, 4, 1.2)))),
 }
-"""of references: colour and dashes"""
+"""colour and dashes of references, by role"""
 DASHES_SALT = 2767
-"""a number under which the built-in references of no family want the same dashes"""
-NOTE_LETTERS = 16
-"""of a note that fit into an inch"""
-QUIET = "0.35"
-"""colour of what is not data: titles and notes"""
+"""hash salt, found by search, with which the built-in references of each family get distinct
+dashes"""
+NOTE_CHARS_PER_INCH = 16
+MUTED = "0.35"
+"""colour of titles and notes"""
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -50,52 +50,53 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "pdf.fonttype": 42,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "metarl",  # equal rows give equal files
+    "svg.fonttype": "none",  # text is stored as text, not as paths
+    "svg.hashsalt": "metarl",  # equal figures give equal files
 }
 METADATA: dict[str, dict[str, None]] = {
     "png": {},
     "svg": {"Date": None},
     "pdf": {"CreationDate": None},
 }
-"""the formats there are; what would make equal pictures differ is left out"""
+"""of the supported formats; without dates, so that equal figures give equal files"""
 
 
 def reference_dashes(role: str, names: Sequence[str]) -> list[Any]:
-    """Dashes for all references of one role in a picture, none alike while there are enough.
+    """Dashes for all references of one role in a figure, distinct as far as there are enough.
 
-    A reference looks the same in every picture, because its name alone says which dashes it wants.
-    Where several want the same, the first of the alphabet gets them, the others what is left.
+    The preferred dashes are a hash of the reference's name, so a reference looks the same in all
+    figures. Of references with equal hashes, the alphabetically first gets the preferred dashes
+    and the others get unused ones.
     """
-    _, dashes = GREYS[role]
-    wanted = [zlib.crc32(f"{DASHES_SALT}{name}".encode()) % len(dashes) for name in names]
-    in_order = sorted(range(len(names)), key=names.__getitem__)
-    given: dict[int, int] = {}
-    for index in in_order:
-        if wanted[index] not in given.values():
-            given[index] = wanted[index]
-    left = [number for number in range(len(dashes)) if number not in given.values()]
-    for index in in_order:
-        if index not in given:
-            given[index] = left.pop(0) if left else wanted[index]
-    return [dashes[given[index]] for index in range(len(names))]
+    _, dashes = REFERENCE_STYLES[role]
+    preferred = [zlib.crc32(f"{DASHES_SALT}{name}".encode()) % len(dashes) for name in names]
+    alphabetical = sorted(range(len(names)), key=names.__getitem__)
+    assigned: dict[int, int] = {}
+    for index in alphabetical:
+        if preferred[index] not in assigned.values():
+            assigned[index] = preferred[index]
+    unused = [number for number in range(len(dashes)) if number not in assigned.values()]
+    for index in alphabetical:
+        if index not in assigned:
+            assigned[index] = unused.pop(0) if unused else preferred[index]
+    return [dashes[assigned[index]] for index in range(len(names))]
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches, that keeps its parts from lying on each other."""
+    """An empty figure with constrained layout; width and height in inches."""
     figure = Figure(figsize=(width, height), dpi=300, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def add_note(figure: Figure, text: str) -> None:
-    """What the picture shows, in small type below it."""
-    lines = textwrap.fill(text, int(NOTE_LETTERS * figure.get_figwidth()))
-    figure.supxlabel(lines, fontsize=8, color=QUIET)
+    """Adds a note in small type below the figure."""
+    lines = textwrap.fill(text, int(NOTE_CHARS_PER_INCH * figure.get_figwidth()))
+    figure.supxlabel(lines, fontsize=8, color=MUTED)
 
 
-def sources(split: str, count: int) -> str:
-    """Such as '1,000 test tasks': unseen in training, if the family has tasks enough."""
+def tasks_text(split: str, count: int) -> str:
+    """The evaluated tasks, such as '1,000 test tasks'."""
     return f"{count:,} {split if split == 'test' else f'{split}ing'} task{'s' * (count != 1)}"
 
 
@@ -103,7 +104,7 @@ def save(figure: Figure, stem: str, ending: str) -> Path:
     """Writes the figure as `stem.ending`.
 
     Raises:
-        RunFolderError: it cannot be written there.
+        RunFolderError: the file cannot be written.
     """
     path = Path(f"{stem}.{ending}")
     try:
@@ -111,7 +112,7 @@ def save(figure: Figure, stem: str, ending: str) -> Path:
         figure.savefig(path, metadata=METADATA[ending])
     except OSError as error:
         raise RunFolderError(
-            f"The picture cannot be written to {path}: {error.strerror}. Choose another place "
-            "with `out`."
+            f"The figure cannot be written to {path}: {error.strerror}. Choose another path with "
+            "`out`."
         ) from error
     return path

@@ -1,1 +1,1 @@
-"""Rows on disk and the numbers made from them; nothing here imports torch."""
+"""Results as files of rows, and statistics computed from them; nothing here imports torch."""

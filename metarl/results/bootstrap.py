@@ -1,4 +1,4 @@
-"""Means and their uncertainty: curves of several runs go in, joined lines and estimates come out.
+"""Curves of several runs joined by agent, and means with bootstrap confidence intervals.
 
 Axes: `R` runs (the seeds of one agent), `P` points, `N` tasks.
 """
@@ -14,18 +14,18 @@ from scipy import stats
 
 from metarl.errors import ConfigError, ShapeError, UnknownNameError
 from metarl.results.curves import Curve
-from metarl.results.step_log import TrialLog
+from metarl.results.step_log import StepLog
 
 RESAMPLES = 2000
 """the ends of a 95% interval are then off by about 3% of its width"""
 
-MOST_DRAWS = 2_000_000
-"""of tasks at once: 16 MB"""
+MAX_DRAWS = 2_000_000
+"""task indices drawn in one batch of resamples: 16 MB"""
 
-Rows = TypeVar("Rows", Curve, TrialLog)
+CurveOrLog = TypeVar("CurveOrLog", Curve, StepLog)
 
 ROLES = ("floor", "baseline", "agent", "ceiling")
-"""from what anybody reaches to what nobody exceeds"""
+"""in the order of tables and legends"""
 
 
 class Estimate(NamedTuple):
@@ -37,7 +37,7 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class JoinedCurve:
     """All curves of one agent (its runs differ in the training seed) or of one reference."""
 
     agent: str
@@ -49,12 +49,12 @@ class Line:
 
     @property
     def num_runs(self) -> int:
-        """R, the runs that were joined."""
+        """R, the number of joined runs."""
         return len(self.returns)
 
     @property
     def last_episode(self) -> int:
-        """Of experience in the task, that was measured."""
+        """Number of the last measured episode in the task, from 1 on."""
         return int(self.episode[-1])
 
     @property
@@ -88,25 +88,25 @@ def estimate_from_means(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """What can be computed from means over runs and tasks, and its bootstrap percentile interval.
+    """A function of means over runs and tasks, and its bootstrap percentile interval.
 
-    Runs and tasks are crossed factors: every run lives in the same tasks. So each resample draws
-    R runs and, independently, N tasks, both with replacement, and takes the mean over the R x N
-    cells (the pigeonhole bootstrap). One resample serves all points, whose intervals are
-    therefore as dependent as the curve is; and it serves all `values`: tasks are drawn once for
-    all of them, because they are the same tasks, runs for each apart, because seed 0 of one agent
-    has nothing to do with seed 0 of another. A factor with a single level cannot be resampled:
-    with one run the interval speaks of tasks only, and of one run in one task there is no
-    interval, only `low = mean = high`.
+    Runs and tasks are crossed factors, because all runs are evaluated in the same tasks. Each
+    resample draws R runs and, independently, N tasks, both with replacement, and takes the mean
+    over the R x N cells (the pigeonhole bootstrap). All points use the same resamples, so their
+    intervals are as dependent as the curve is. All `values` use the same drawn tasks, because
+    their tasks are the same; runs are drawn separately for each of `values`, because seed 0 of
+    one agent is unrelated to seed 0 of another. A factor with a single level cannot be resampled:
+    with one run the interval covers variation between tasks only, and with one run in one task
+    `low = mean = high`.
 
-    With few runs, the variance between them comes out too small by the factor (R - 1) / R, as in
-    every bootstrap; what is peculiar to single cells is counted up to three times, so where that
-    is most of the variance the interval is wider than it need be.
+    With few runs, the variance between them is underestimated by the factor (R - 1) / R, as in
+    every bootstrap. The variance of single cells is counted up to three times; where it dominates,
+    the interval is too wide.
 
     Args:
-        statistic: takes the means of each of `values`, [P, S] for S resamples, and gives [Q, S].
+        statistic: maps the means of each of `values`, [P, S] for S resamples, to [Q, S].
         values: [R, P, N] each; R and P may differ among them, the N tasks are the same.
-        confidence: probability that the interval covers the truth, in (0, 1).
+        confidence: probability that the interval covers the true value, in (0, 1).
         seed: of the resampling.
 
     Returns:
@@ -121,37 +121,37 @@ def estimate_from_means(
     runs, tasks = [len(value) for value in values], values[0].shape[2]
 
     def resampled(*drawn: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
-        """[Q, S], from the runs [S, R] of each of `values` and the tasks [S, N] that were drawn."""
+        """[Q, S], from the drawn runs [S, R] of each of `values` and the drawn tasks [S, N]."""
         del axis  # always the last
         task = _shares(drawn[-1], tasks)
         pairs = zip(values, map(_shares, drawn[:-1], runs), strict=True)
         return statistic(*(np.einsum("rps,sr->ps", value @ task.T, run) for value, run in pairs))
 
     with warnings.catch_warnings():
-        # A statistic that is undefined in some resample is NaN, as promised above.
+        # A statistic that is undefined in some resample gives NaN, as documented.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         interval = stats.bootstrap(
             [*map(_levels, runs), _levels(tasks)],
             resampled,
             n_resamples=RESAMPLES,
-            batch=max(1, MOST_DRAWS // tasks),
+            batch=max(1, MAX_DRAWS // tasks),
             vectorized=True,
             confidence_level=confidence,
             method="percentile",
             rng=np.random.default_rng(seed),
         ).confidence_interval
     point = statistic(*(value.mean((0, 2))[:, None] for value in values))[:, 0]
-    # Rounding must not push the mean of constants out of its own interval.
+    # Rounding errors must not place the mean of constants outside its interval.
     return Estimate(point, np.minimum(interval.low, point), np.maximum(interval.high, point))
 
 
 def _levels(count: int) -> NDArray[np.int64]:
-    """What is drawn from: 0 to count - 1; a single level twice, as scipy wants two at least."""
+    """The levels to draw from: 0 to count - 1; a single level twice, as scipy needs two."""
     return np.arange(count) if count > 1 else np.zeros(2, np.int64)
 
 
 def _shares(drawn: NDArray[np.int64], levels: int) -> NDArray[np.float64]:
-    """Of the draws [S, n] of each resample, the share that fell on each level, [S, levels]."""
+    """[S, levels] share of the draws [S, n] of each resample that fell on each level."""
     resamples, draws = drawn.shape
     cell = drawn + levels * np.arange(resamples)[:, None]
     counts = np.bincount(cell.ravel(), minlength=resamples * levels)
@@ -170,18 +170,20 @@ def _require_same_tasks(values: Sequence[NDArray[np.floating]]) -> None:
             )
 
 
-def join_curves(curves: Sequence[Curve]) -> list[Line]:
-    """One line per agent and reference, in the order of `ROLES`, else as they come."""
+def join_curves(curves: Sequence[Curve]) -> list[JoinedCurve]:
+    """One joined curve per agent and reference, in the order of `ROLES`, else of the input."""
     _require_comparable(curves)
     groups: dict[tuple[str, str], list[Curve]] = {}
     for curve in curves:
         groups.setdefault((curve.agent, curve.label), []).append(curve)
-    lines = [_line(group) for group in groups.values()]
-    return sorted(lines, key=lambda line: ROLES.index(line.role))
+    joined = [_join(group) for group in groups.values()]
+    return sorted(joined, key=lambda curve: ROLES.index(curve.role))
 
 
-def choose_references(curves: Sequence[Rows], reference: Sequence[str] | None) -> list[Rows]:
-    """The agents, and of floors, baselines and ceilings those named; None keeps all.
+def choose_references(
+    curves: Sequence[CurveOrLog], reference: Sequence[str] | None
+) -> list[CurveOrLog]:
+    """All agents, and the floors, baselines and ceilings with these names; None keeps all.
 
     Raises:
         UnknownNameError: the curves hold no such reference.
@@ -199,9 +201,9 @@ def choose_references(curves: Sequence[Rows], reference: Sequence[str] | None) -
     ]
 
 
-def _line(group: Sequence[Curve]) -> Line:
+def _join(group: Sequence[Curve]) -> JoinedCurve:
     if group[0].role != "agent":
-        # Each run brings the same references along; one that lived longer shows more.
+        # Each run's file repeats the references; the copy that covers the most episodes is kept.
         group = [max(group, key=lambda curve: (curve.episode[-1], len(curve.episode)))]
     for curve in group:
         if not np.array_equal(curve.episode, group[0].episode):
@@ -210,7 +212,7 @@ def _line(group: Sequence[Curve]) -> Line:
                 f"different episodes, up to {group[0].episode[-1]} and {curve.episode[-1]}; "
                 "evaluate both with the same number of episodes, adaptation steps and copies."
             )
-    return Line(
+    return JoinedCurve(
         agent=group[0].agent,
         label=group[0].label,
         role=group[0].role,
@@ -221,27 +223,27 @@ def _line(group: Sequence[Curve]) -> Line:
 
 
 def _require_comparable(curves: Sequence[Curve]) -> None:
-    """One family, and the very same tasks for everybody."""
+    """Raises `ConfigError` unless all curves are of one family and the same tasks."""
     if not curves:
         raise ConfigError("There are no curves to show.")
     one = curves[0]
     for other in curves:
         if other.role not in ROLES:
-            raise ConfigError(f"{other.role!r} is no role of a curve; use one of {ROLES}.")
+            raise ConfigError(f"{other.role!r} is not a role of a curve; use one of {ROLES}.")
         if other.family != one.family:
             raise ConfigError(
-                f"{_whose(one)} lived in {one.family} and {_whose(other)} in {other.family}; "
-                "one picture shows one family, so plot them separately."
+                f"{_source(one)} was evaluated on {one.family} and {_source(other)} on "
+                f"{other.family}; one figure shows one family, so plot them separately."
             )
         if (other.split, other.seed, other.num_tasks) != (one.split, one.seed, one.num_tasks):
             raise ConfigError(
-                f"{_whose(one)} was evaluated in {_tasks(one)}, {_whose(other)} in "
+                f"{_source(one)} was evaluated in {_tasks(one)}, {_source(other)} in "
                 f"{_tasks(other)}; only curves from the same tasks can be compared. Evaluate "
                 "all runs with the same --num-tasks, --seed and --split."
             )
 
 
-def _whose(curve: Curve) -> str:
+def _source(curve: Curve) -> str:
     return f"{curve.label} of {curve.run!r}" if curve.run else curve.label
 
 

@@ -1,4 +1,4 @@
-"""Evaluated runs side by side: their rows go in, one table of agents and references comes out.
+"""A comparison of evaluated runs: one table of agents and references.
 
 Axes: `R` runs (the seeds of one agent), `P` points, `N` tasks.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from metarl.errors import ConfigError
 from metarl.results.bootstrap import (
     Estimate,
-    Line,
+    JoinedCurve,
     choose_references,
     estimate_from_means,
     join_curves,
@@ -24,27 +24,27 @@ from metarl.results.bootstrap import (
 from metarl.results.csv_files import write_table
 from metarl.results.curves import Curve
 from metarl.results.run_curves import read_run_curves
-from metarl.results.scores import bracket, share_of_span
+from metarl.results.scores import normalised_score, score_references
 
 FIRST, LAST, TOTAL, FIRST_SUCCESS, LAST_SUCCESS = range(5)
 
-NUMBERS = (
+ESTIMATES = (
     *("first", "last", "total", "score", "difference", "regret"),
     *("first_success", "last_success"),
 )
-"""the estimates of a row, each with its 95% interval"""
+"""columns of a row, each with its 95% interval"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonRow:
-    """What one agent or reference earned; each number with its 95% interval, shape []."""
+    """Returns of one agent or reference; each estimate with its 95% interval, shape []."""
 
     agent: str
     label: str
     role: str
     num_runs: int
     episodes: int
-    """of experience in the task by the end of the last episode measured, that one included"""
+    """of experience in the task, up to and including the last measured episode"""
     first: Estimate
     """return of the first episode"""
     last: Estimate
@@ -52,16 +52,17 @@ class ComparisonRow:
     total: Estimate | None
     """return of the whole trial; None where not every episode was measured"""
     score: Estimate | None
-    """0 for the floor, 1 for the ceiling; None where one of them is missing, or lived shorter than
-    some agent"""
+    """0 for the floor, 1 for the ceiling; None where one of them is missing, or was measured for
+    fewer episodes than some agent"""
     difference: Estimate | None
-    """how much more than the first agent, in the same tasks; None for itself"""
+    """return minus that of the first agent, in the same tasks; None for the first agent"""
     regret: Estimate | None
-    """what the whole trial cost against the highest ceiling; None where that has no sum"""
+    """return of the whole trial lost against the highest ceiling; None where episodes are
+    missing"""
     first_success: Estimate | None
     """share of tasks solved in the first episode; None where the family does not define success"""
     last_success: Estimate | None
-    """the same for the last"""
+    """share of tasks solved in the last episode; None likewise"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +74,14 @@ class Comparison:
     seed: int
     num_tasks: int
     measure: Literal["total", "last"]
-    """what score and difference speak of: the whole trial if everybody's was measured, of equal
-    length, else the last episode, however much experience came before it"""
+    """return that score and difference compare: of the whole trial if all curves are complete and
+    equally long, else of the last episode, whatever its number"""
     floor: str | None
-    """label of who scores 0"""
+    """label of the reference with score 0"""
     ceiling: str | None
-    """label of who scores 1"""
+    """label of the reference with score 1"""
     base: str | None
-    """label of the agent that differences are to"""
+    """label of the agent that is subtracted in differences"""
     rows: tuple[ComparisonRow, ...]
 
     @property
@@ -100,10 +101,9 @@ def compare(
     Runs of the same agent are taken as its training seeds and joined into one row.
 
     Args:
-        runs: folders of runs that `evaluate` has been through. Differences are to the agent of
-            the first one.
-        reference: names of the floors, baselines and ceilings to show; None shows all. Scores are
-            measured on all of them.
+        runs: folders of evaluated runs. Differences are to the agent of the first one.
+        reference: names of the floors, baselines and ceilings to show; None shows all. Scores
+            consider all of them, shown or not.
         by_seed: one row for each run instead.
 
     Raises:
@@ -118,7 +118,7 @@ def compare(
 def compare_curves(
     curves: Iterable[Curve], *, reference: Sequence[str] | None = None, by_seed: bool = False
 ) -> Comparison:
-    """The same for curves at hand, such as `evaluate` returns them.
+    """Like `compare`, for curves in memory, such as those that `evaluate` returns.
 
     Raises:
         ConfigError: the curves are not from the same tasks.
@@ -126,37 +126,40 @@ def compare_curves(
     """
     curves = list(curves)
     shown = {curve.agent for curve in choose_references(curves, reference)}
-    lines = join_curves(_set_apart(curves) if by_seed else curves)
-    plan = _plan(lines)
-    estimate = estimate_from_means(plan.numbers, *map(_measured, lines))
-    of_lines = (part.reshape(len(lines), len(NUMBERS)) for part in estimate)
+    joined = join_curves(_label_by_run(curves) if by_seed else curves)
+    plan = _plan(joined)
+    estimate = estimate_from_means(plan.estimates, *map(_measures, joined))
+    per_curve = (part.reshape(len(joined), len(ESTIMATES)) for part in estimate)
     rows = [
-        _row(line, list(map(Estimate, *parts)))
-        for line, *parts in zip(lines, *of_lines, strict=True)
-        if line.agent in shown
+        _row(curve, list(map(Estimate, *parts)))
+        for curve, *parts in zip(joined, *per_curve, strict=True)
+        if curve.agent in shown
     ]
-    names = [None if place is None else lines[place].label for place in plan.places]
+    labels = [
+        None if index is None else joined[index].label
+        for index in (plan.floor, plan.ceiling, plan.base)
+    ]
     return Comparison(
         family=curves[0].family,
         split=curves[0].split,
         seed=curves[0].seed,
         num_tasks=curves[0].num_tasks,
         measure="total" if plan.measure == TOTAL else "last",
-        floor=names[0],
-        ceiling=names[1],
-        base=names[2],
+        floor=labels[0],
+        ceiling=labels[1],
+        base=labels[2],
         rows=tuple(rows),
     )
 
 
 def write_comparison(path: str | os.PathLike[str], comparison: Comparison) -> None:
-    """Writes the table as a CSV file; the ends of intervals are columns of their own.
+    """Writes the table as a CSV file; the ends of intervals are separate columns.
 
     Raises:
-        RunFolderError: it cannot be written there.
+        RunFolderError: the file cannot be written.
     """
     common = ("family", "split", "seed", "num_tasks", "measure", "floor", "ceiling", "base")
-    ends = [f"{name}{end}" for name in NUMBERS for end in ("", "_low", "_high")]
+    ends = [f"{name}{end}" for name in ESTIMATES for end in ("", "_low", "_high")]
     write_table(
         Path(path),
         ["agent", "label", "role", "num_runs", *ends, "episodes", *common],
@@ -173,10 +176,10 @@ def write_comparison(path: str | os.PathLike[str], comparison: Comparison) -> No
 
 
 def unique_folders(runs: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Each folder once, in order; a single path is taken as a list of one.
+    """Each folder once, in order; a single path counts as a list of one.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the list is empty.
     """
     if isinstance(runs, str | os.PathLike):
         runs = [runs]
@@ -186,99 +189,95 @@ def unique_folders(runs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return folders
 
 
-def _set_apart(curves: Sequence[Curve]) -> list[Curve]:
-    """Labels that name the run, so that each agent's run stays a line of its own."""
-    named = [
+def _label_by_run(curves: Sequence[Curve]) -> list[Curve]:
+    """Adds the run's name to each agent's label, so that runs are not joined."""
+    labelled = [
         replace(curve, label=f"{curve.label}, {curve.run}") if curve.role == "agent" else curve
         for curve in curves
     ]
     seen: Counter[tuple[str, str]] = Counter()
-    for place, curve in enumerate(named):
+    for index, curve in enumerate(labelled):
         if curve.role == "agent":
             seen[curve.agent, curve.label] += 1
-            if (again := seen[curve.agent, curve.label]) > 1:  # folders of one name
-                named[place] = replace(curve, label=f"{curve.label} ({again})")
-    return named
+            if (count := seen[curve.agent, curve.label]) > 1:  # folders of one name
+                labelled[index] = replace(curve, label=f"{curve.label} ({count})")
+    return labelled
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """Who is compared with whom, by places among the lines; None where there is nobody."""
+    """Which joined curves are compared, as indices; None where no curve has the role."""
 
-    measure: int  # place of what score and difference speak of, among first, last and total
+    measure: int  # index into `_measures` of the return that score and difference compare
     floor: int | None
     ceiling: int | None
     base: int | None
-    best: int | None  # whom regret is measured against
-    complete: tuple[bool, ...]  # for each line, whether its total is one
+    regret_ceiling: int | None
+    complete: tuple[bool, ...]  # for each curve, whether its total covers the whole trial
 
-    @property
-    def places(self) -> tuple[int | None, int | None, int | None]:
-        return self.floor, self.ceiling, self.base
-
-    def numbers(self, *means: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Everything about every line from what was measured, [5, S] each.
+    def estimates(self, *means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """All columns of all C rows, from the means of `_measures`, [5, S] each.
 
         Returns:
-            [L * 8, S], line by line in the order of `NUMBERS`; NaN where there is no such number.
+            [C * 8, S], curve by curve in the order of `ESTIMATES`; NaN where undefined.
         """
-        nothing = np.full_like(means[0][0], np.nan)
-        of_line = []
-        for place, (first, last, total, *success) in enumerate(means):
-            chosen = means[place][self.measure]
-            score = difference = regret = nothing
+        undefined = np.full_like(means[0][0], np.nan)
+        columns = []
+        for index, (first, last, total, *success) in enumerate(means):
+            measured = means[index][self.measure]
+            score = difference = regret = undefined
             if self.floor is not None and self.ceiling is not None:
                 ends = (means[end][self.measure] for end in (self.floor, self.ceiling))
-                score = share_of_span(chosen, *ends)
-            if self.base not in (None, place):
-                difference = chosen - means[self.base][self.measure]
-            if self.best is not None and self.measure == TOTAL:
-                regret = means[self.best][TOTAL] - total
-            summed = total if self.complete[place] else nothing
-            of_line += [first, last, summed, score, difference, regret, *success]
-        return np.stack(of_line)
+                score = normalised_score(measured, *ends)
+            if self.base not in (None, index):
+                difference = measured - means[self.base][self.measure]
+            if self.regret_ceiling is not None and self.measure == TOTAL:
+                regret = means[self.regret_ceiling][TOTAL] - total
+            trial_return = total if self.complete[index] else undefined
+            columns += [first, last, trial_return, score, difference, regret, *success]
+        return np.stack(columns)
 
 
-def _plan(lines: Sequence[Line]) -> _Plan:
-    same = len({len(line.episode) for line in lines}) == 1
-    measure = TOTAL if same and all(line.is_complete for line in lines) else LAST
-    worth = [float(_measured(line)[:, measure].mean()) for line in lines]
-    floor, ceiling = bracket(lines, worth) or (None, None)
-    ceilings = [i for i, line in enumerate(lines) if line.role == "ceiling"]
+def _plan(curves: Sequence[JoinedCurve]) -> _Plan:
+    same = len({len(curve.episode) for curve in curves}) == 1
+    measure = TOTAL if same and all(curve.is_complete for curve in curves) else LAST
+    mean_returns = [float(_measures(curve)[:, measure].mean()) for curve in curves]
+    floor, ceiling = score_references(curves, mean_returns) or (None, None)
+    ceilings = [i for i, curve in enumerate(curves) if curve.role == "ceiling"]
     return _Plan(
         measure=measure,
         floor=floor,
         ceiling=ceiling,
-        base=next((i for i, line in enumerate(lines) if line.role == "agent"), None),
-        best=max(ceilings, key=worth.__getitem__, default=None),
-        complete=tuple(line.is_complete for line in lines),
+        base=next((i for i, curve in enumerate(curves) if curve.role == "agent"), None),
+        regret_ceiling=max(ceilings, key=mean_returns.__getitem__, default=None),
+        complete=tuple(curve.is_complete for curve in curves),
     )
 
 
-def _measured(line: Line) -> NDArray[np.float64]:
+def _measures(curve: JoinedCurve) -> NDArray[np.float64]:
     """[R, 5, N]: return of the first and last episode and of all, success in the first and last.
 
-    The interval of a sum is no sum of intervals: each task's total is one number.
+    Totals are taken per task, because the interval of a sum is not the sum of intervals.
     """
-    ends = (values[:, place] for values in (line.returns, line.success) for place in (0, -1))
+    ends = (values[:, end] for values in (curve.returns, curve.success) for end in (0, -1))
     first, last, *success = ends
-    return np.stack([first, last, line.returns.sum(1), *success], axis=1)
+    return np.stack([first, last, curve.returns.sum(1), *success], axis=1)
 
 
-def _row(line: Line, estimates: Sequence[Estimate]) -> ComparisonRow:
-    found = (None if np.isnan(estimate).any() else estimate for estimate in estimates)
-    numbers: dict[str, Any] = dict(zip(NUMBERS, found, strict=True))
+def _row(curve: JoinedCurve, estimates: Sequence[Estimate]) -> ComparisonRow:
+    defined = (None if np.isnan(estimate).any() else estimate for estimate in estimates)
+    columns: dict[str, Any] = dict(zip(ESTIMATES, defined, strict=True))
     return ComparisonRow(
-        agent=line.agent,
-        label=line.label,
-        role=line.role,
-        num_runs=line.num_runs,
-        episodes=line.last_episode,
-        **numbers,
+        agent=curve.agent,
+        label=curve.label,
+        role=curve.role,
+        num_runs=curve.num_runs,
+        episodes=curve.last_episode,
+        **columns,
     )
 
 
 def _cells(row: ComparisonRow) -> Iterator[float | str]:
-    for name in NUMBERS:
+    for name in ESTIMATES:
         estimate: Estimate | None = getattr(row, name)
         yield from ("", "", "") if estimate is None else map(float, estimate)

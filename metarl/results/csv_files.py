@@ -1,4 +1,4 @@
-"""CSV files: rows go in and out, whole or not at all, and what is broken is named."""
+"""Reading and writing CSV tables; writes are atomic, and errors name the file and line."""
 
 import csv
 import os
@@ -11,41 +11,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError
-from metarl.results.files import written_whole
+from metarl.results.files import atomic_write
 
-WHOLE = frozenset(("task", "copy", "phase", "episode", "step", "iteration"))
-"""columns that count or number something"""
+INTEGER_COLUMNS = frozenset(("task", "copy", "phase", "episode", "step", "iteration"))
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One row of a file that is being read."""
 
-    line: int  # on which it ends, counted from 1
+    line: int  # on which the row ends, counted from 1
     cells: list[str]  # in the order of the header
 
 
-class Kind(NamedTuple):
-    """What a file should be, so that errors can say it."""
+class TableKind(NamedTuple):
+    """The expected content of a file, for error messages."""
 
     content: str  # such as "an adaptation curve"
-    columns: Sequence[str]  # what its header must name, in any order, others beside them
-    command: str  # of metarl, that writes it into a run folder
+    columns: Sequence[str]  # required in the header, in any order; more are allowed
+    command: str  # `metarl` command that writes the file into a run folder
 
     def remedy(self, path: Path) -> str:
-        """What the user can do."""
-        return f"write it anew with `metarl {self.command} {path.parent}`."
+        """The end of an error message: how to get a valid file."""
+        return f"write it again with `metarl {self.command} {path.parent}`."
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes one CSV file; numbers come back bit for bit.
-
-    The file appears whole or not at all: an interrupted call leaves the old one as it was.
+    """Writes one CSV file atomically; floats are read back bit for bit.
 
     Raises:
-        RunFolderError: the folder is missing, or cannot be written to.
+        RunFolderError: the folder is missing or not writable.
     """
     try:
-        with written_whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
             writer.writerows(rows)
@@ -54,11 +51,11 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 @contextmanager
-def open_table(path: Path, kind: Kind) -> Iterator[tuple[list[str], Iterator[Row]]]:
+def open_table(path: Path, kind: TableKind) -> Iterator[tuple[list[str], Iterator[TableRow]]]:
     """The header of a CSV file and its rows, to be read within the context.
 
     Raises:
-        RunFolderError: the file is missing, cut off, or not such a file; the line is named.
+        RunFolderError: the file is missing, truncated or of another kind; gives the line.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -84,38 +81,38 @@ def open_table(path: Path, kind: Kind) -> Iterator[tuple[list[str], Iterator[Row
 
 def to_numbers(
     path: Path,
-    kind: Kind,
+    kind: TableKind,
     name: str,
     lines: Sequence[int],
     cells: Sequence[str],
     gaps: bool = False,
 ) -> NDArray[np.float64]:
-    """A column of finite numbers, from its cells and the lines where they stand.
+    """Parses a column of finite numbers.
 
     Args:
         path: of the file.
         kind: of the file.
-        name: of the column; those in `WHOLE` hold whole numbers only.
-        lines: of each cell.
+        name: of the column; those in `INTEGER_COLUMNS` hold whole numbers only.
+        lines: line number of each cell.
         cells: as read.
-        gaps: an empty cell is allowed, and is NaN.
+        gaps: empty cells are allowed and become NaN.
 
     Raises:
-        RunFolderError: a cell is no such number; its line is named.
+        RunFolderError: a cell is not such a number; gives the line.
     """
-    wanted = "whole number" if name in WHOLE else "number"
+    wanted = "whole number" if name in INTEGER_COLUMNS else "number"
     try:
         numbers = np.array([float(cell or "nan") if gaps else float(cell) for cell in cells])
     except ValueError:
         numbers = np.full(len(cells), np.inf)
-    if _are_sound(numbers, name, gaps):
+    if _are_valid(numbers, name, gaps):
         return numbers
     for line, cell in zip(lines, cells, strict=True):
         try:
-            sound = (gaps and not cell) or _are_sound(np.array(float(cell)), name, False)
+            valid = (gaps and not cell) or _are_valid(np.array(float(cell)), name, False)
         except ValueError:
-            sound = False
-        if not sound:
+            valid = False
+        if not valid:
             raise RunFolderError(
                 f"Line {line} of {path} has {cell!r} in column {name!r}, where a {wanted} is "
                 f"expected; {kind.remedy(path)}"
@@ -123,25 +120,25 @@ def to_numbers(
     return numbers
 
 
-def _are_sound(numbers: NDArray[np.float64], name: str, gaps: bool) -> bool:
-    sound = np.isfinite(numbers) | (gaps & np.isnan(numbers))
-    if name in WHOLE:
-        sound &= numbers == np.floor(numbers)
-    return bool(sound.all())
+def _are_valid(numbers: NDArray[np.float64], name: str, gaps: bool) -> bool:
+    valid = np.isfinite(numbers) | (gaps & np.isnan(numbers))
+    if name in INTEGER_COLUMNS:
+        valid &= numbers == np.floor(numbers)
+    return bool(valid.all())
 
 
-def _rows(path: Path, kind: Kind, reader: Any, columns: int) -> Iterator[Row]:
+def _rows(path: Path, kind: TableKind, reader: Any, columns: int) -> Iterator[TableRow]:
     for cells in reader:
         if len(cells) != columns:
             raise RunFolderError(
                 f"Line {reader.line_num} of {path} has {len(cells)} cells where the header has "
                 f"{columns}: the file was cut off or edited; {kind.remedy(path)}"
             )
-        yield Row(reader.line_num, cells)
+        yield TableRow(reader.line_num, cells)
 
 
-def _require_last_newline(path: Path, kind: Kind) -> None:
-    """A last number may have lost digits and still be a number: only the line's end proves it."""
+def _require_last_newline(path: Path, kind: TableKind) -> None:
+    """Detects truncation within the last number, which may parse even if digits are missing."""
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return

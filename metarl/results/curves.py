@@ -1,4 +1,4 @@
-"""Adaptation curves in and out of `adaptation.csv`: tidy rows that plots and tables read.
+"""Adaptation curves, and reading and writing them as the tidy rows of `adaptation.csv`.
 
 Axes: `P` points of experience, `N` tasks.
 """
@@ -15,35 +15,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError, ShapeError
-from metarl.results.csv_files import Kind, open_table, to_numbers, write_table
+from metarl.results.csv_files import TableKind, open_table, to_numbers, write_table
 
-FILE_NAME = "adaptation.csv"
-"""what evaluation calls its file inside a run folder"""
+ADAPTATION_FILE = "adaptation.csv"
+"""name inside a run folder; written by evaluation"""
 
 NAME_COLUMNS = ("run", "agent", "role", "label", "family", "split", "seed")
 NUMBER_COLUMNS = ("task", "episode", "env_steps", "return", "success")
 COLUMNS = NAME_COLUMNS + NUMBER_COLUMNS
 """one row per curve, point and task; `success` is empty where the family does not define it"""
 
-_KIND = Kind("an adaptation curve", COLUMNS, "evaluate")
+_KIND = TableKind("an adaptation curve", COLUMNS, "evaluate")
 
 _Row: TypeAlias = tuple[int, tuple[str, ...]]
-"""the line a row ends on, and its cells in the order of `COLUMNS`"""
+"""the line on which a row ends, and its cells in the order of `COLUMNS`"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """How one agent adapted in N tasks, measured at P points of experience."""
+    """Adaptation of one agent in N tasks, measured at P points of experience."""
 
     run: str  # name of the run folder; "" for a reference
     agent: str  # name of the agent or reference
     role: str  # "agent", "floor", "baseline" or "ceiling"
-    label: str  # how a legend calls it
+    label: str  # name in legends
     family: str  # task id
     split: str  # "train" or "test"
-    seed: int  # of the tasks and trials: equal seeds are the same tasks and world noise
-    episode: NDArray[np.int64]  # [P] the k in "the k-th episode in a task never seen"
-    env_steps: NDArray[np.float64]  # [P, N] environment steps lived in the task by its end
+    seed: int  # of the tasks and trials: equal seeds give the same tasks and environment noise
+    episode: NDArray[np.int64]  # [P] the k in "the k-th episode in an unseen task"
+    env_steps: NDArray[np.float64]  # [P, N] environment steps in the task by the episode's end
     returns: NDArray[np.float64]  # [P, N] mean over copies where there are several
     success: NDArray[np.float64]  # [P, N] likewise; NaN where the family does not define it
 
@@ -67,7 +67,7 @@ class Curve:
 
     @property
     def num_tasks(self) -> int:
-        """N, the tasks it was measured in."""
+        """N, the number of evaluated tasks."""
         return len(self.returns[0])
 
 
@@ -78,19 +78,19 @@ def describe_family(task: str, options: Mapping[str, object]) -> str:
 
 
 def write_curves(path: str | os.PathLike[str], curves: Iterable[Curve]) -> None:
-    """Writes curves as one CSV file, whole or not at all; numbers come back bit for bit.
+    """Writes curves as one CSV file, atomically; floats are read back bit for bit.
 
     Raises:
-        RunFolderError: the folder is missing, or cannot be written to.
+        RunFolderError: the folder is missing or not writable.
     """
     write_table(Path(path), COLUMNS, (row for curve in curves for row in _rows(curve)))
 
 
 def read_curves(path: str | os.PathLike[str]) -> list[Curve]:
-    """Reads curves in the order of their first rows; the rows themselves may come in any order.
+    """Reads curves in the order of their first rows; rows may be in any order.
 
     Raises:
-        RunFolderError: the file is missing, cut off, or not such a file; the line is named.
+        RunFolderError: the file is missing, truncated or of another kind; gives the line.
     """
     path = Path(path)
     with open_table(path, _KIND) as (header, rows):
@@ -115,15 +115,15 @@ def _rows(curve: Curve) -> Iterator[tuple[object, ...]]:
             curve.env_steps[point].tolist(),
             curve.returns[point].tolist(),
             cells,
-            # The names and the episode repeat for ever; the tasks end the rows.
+            # The names and the episode repeat endlessly; the tasks end the rows.
             strict=False,
         )
 
 
 def _tables(path: Path, rows: Iterable[_Row]) -> dict[tuple[str, ...], NDArray[np.float64]]:
-    """For each combination of names its numbers, [5, rows], in the order of `NUMBER_COLUMNS`."""
+    """The numbers [5, rows] of each combination of names, in the order of `NUMBER_COLUMNS`."""
     tables: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
-    # Rows of a curve stand together in our own files, so this is a handful of large groups.
+    # `write_curves` keeps the rows of a curve together, so there are few large groups.
     for names, group in groupby(rows, key=lambda row: row[1][: len(NAME_COLUMNS)]):
         tables.setdefault(names, []).append(_numbers(path, list(group)))
     return {names: np.concatenate(parts, axis=1) for names, parts in tables.items()}
@@ -140,7 +140,7 @@ def _numbers(path: Path, rows: Sequence[_Row]) -> NDArray[np.float64]:
 
 
 def _curve(path: Path, names: tuple[str, ...], numbers: NDArray[np.float64]) -> Curve:
-    """Rows in any order become arrays [P, N]; every task must have every episode once."""
+    """Sorts rows into arrays [P, N]; every task must have every episode once."""
     numbers = numbers[:, np.lexsort((numbers[0], numbers[1]))]
     tasks, episodes = np.unique(numbers[0]), np.unique(numbers[1])
     shape = len(episodes), len(tasks)

@@ -1,6 +1,6 @@
-"""Learning curves: rows of `metrics.csv`, written in training, read as columns over it.
+"""Learning curves: `metrics.csv`, written row by row in training and read as columns.
 
-Axes: `I` meta-iterations. Nothing here needs torch, so a picture can be drawn where none is.
+Axes: `I` meta-iterations.
 """
 
 import csv
@@ -13,23 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError, UnknownNameError
-from metarl.results.csv_files import Kind, open_table, to_numbers
-from metarl.results.curves import FILE_NAME as ADAPTATION
-from metarl.results.curves import describe_family
+from metarl.results.csv_files import TableKind, open_table, to_numbers
+from metarl.results.curves import ADAPTATION_FILE, describe_family
 from metarl.results.files import as_folder_error
-from metarl.results.run_config import present_metric, read_config
+from metarl.results.run_config import current_metric_name, read_config
 
-FILE_NAME = "metrics.csv"
-"""what training calls its file inside a run folder"""
+METRICS_FILE = "metrics.csv"
+"""name inside a run folder; written by training"""
 
-AXES = ("env_steps", "seconds")
-"""what learning is drawn over: experience and wall time"""
+X_COLUMNS = ("env_steps", "seconds")
+"""the horizontal axes of learning curves: experience and wall time"""
 
-_KIND = Kind("the metrics of a training", ("iteration", *AXES), "train AGENT TASK --out")
+_KIND = TableKind("the metrics of a training", ("iteration", *X_COLUMNS), "train AGENT TASK --out")
 
 
 class MetricsFile:
-    """`metrics.csv`: one row per meta-iteration, flushed at once."""
+    """Writer of `metrics.csv`: one row per meta-iteration, flushed at once."""
 
     def __init__(self, path: Path, *, keep: int) -> None:
         """Opens the file, keeping the rows of the first `keep` iterations of an earlier session."""
@@ -42,7 +41,7 @@ class MetricsFile:
             self.write(row)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends one row; the first decides the columns."""
+        """Appends one row; the first row sets the columns."""
         if self._writer is None:
             self._writer = csv.DictWriter(self._file, list(row), lineterminator="\n")
             self._writer.writeheader()
@@ -63,35 +62,35 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     """Rows of a `metrics.csv`."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{present_metric(name): cell for name, cell in row.items()} for row in rows]
+    return [{current_metric_name(name): cell for name, cell in row.items()} for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningCurve:
-    """How one metric went in the training of one run."""
+    """One metric over the training of one run."""
 
     run: str  # name of the run folder
     agent: str  # name of the agent
-    label: str | None  # how a legend calls it; None where the run was not evaluated
+    label: str | None  # name in legends; None where the run was not evaluated
     family: str  # task id and options
     seed: int  # of the training
     options: Mapping[str, Any]  # of the agent
     metric: str  # name of the column
-    env_steps: NDArray[np.float64]  # [I] lived since the training began
+    env_steps: NDArray[np.float64]  # [I] since the start of training
     seconds: NDArray[np.float64]  # [I] likewise
     values: NDArray[np.float64]  # [I]
 
 
 def read_learning(folder: Path, metric: str) -> LearningCurve:
-    """One column of a run's `metrics.csv`, with what `config.json` says about the run.
+    """One column of a run's `metrics.csv`, with the settings in its `config.json`.
 
     Raises:
-        RunFolderError: a file is missing, cut off, or not such a file.
-        UnknownNameError: there is no such metric; those there are are named.
+        RunFolderError: a file is missing, truncated or of another kind.
+        UnknownNameError: there is no such metric; lists the existing ones.
     """
-    path = folder / FILE_NAME
+    path = folder / METRICS_FILE
     with open_table(path, _KIND) as (columns, rows):
-        header = [present_metric(name) for name in columns]
+        header = [current_metric_name(name) for name in columns]
         if metric not in header:
             raise UnknownNameError(f"{path} has no metric {metric!r}; it has {', '.join(header)}.")
         read = list(rows)
@@ -100,13 +99,13 @@ def read_learning(folder: Path, metric: str) -> LearningCurve:
     lines = [row.line for row in read]
     env_steps, seconds, values = (
         to_numbers(path, _KIND, name, lines, [row.cells[header.index(name)] for row in read])
-        for name in (*AXES, metric)
+        for name in (*X_COLUMNS, metric)
     )
     config = read_config(folder)
     return LearningCurve(
         run=folder.name,
         agent=config["agent"],
-        label=_label(folder / ADAPTATION),
+        label=_label(folder / ADAPTATION_FILE),
         family=describe_family(config["task"], config["task_options"]),
         seed=config["seed"],
         options=config["agent_options"],
@@ -118,7 +117,7 @@ def read_learning(folder: Path, metric: str) -> LearningCurve:
 
 
 def _label(path: Path) -> str | None:
-    """How the evaluation called the agent, which its first row says; None without one."""
+    """The agent's label, from the first row of an evaluation; None without an evaluation."""
     if not path.exists():
         return None
     with path.open(newline="", encoding="utf-8") as file:

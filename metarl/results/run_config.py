@@ -1,4 +1,4 @@
-"""What `config.json` says of a run; options of older formats get the names that they have now."""
+"""Reading `config.json` of a run; options of older formats are renamed to the current names."""
 
 import json
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from typing import Any
 from metarl.errors import RunFolderError
 
 FORMAT = "metarl-run-2"
-"""of run folders and checkpoints that are written now"""
+"""current format of run folders and checkpoints"""
 FORMATS = ("metarl-run-1", FORMAT)
-"""that can be read"""
+"""readable formats"""
 
 FIELDS = ("agent", "agent_options", "task", "task_options", "seed")
 
-_SINCE_FORMAT_2 = {
+_RENAMED_IN_FORMAT_2 = {
     "copies": "rollouts_per_task",
     "core": "memory",
     "lam": "gae_lambda",
@@ -36,36 +36,38 @@ _SINCE_FORMAT_2 = {
     "common_scale": "shared_advantage_scale",
     "curvature_copies": "curvature_rollouts",
 }
-_OF_EVERY_AGENT = {"copies": "rollouts_per_task"}
+_RENAMED_FOR_ALL_AGENTS = {"copies": "rollouts_per_task"}
 _BUILT_IN = ("rl2", "maml", "fomaml", "emaml", "promp", "meta_sgd", "reptile", "pretrained")
-"""agents of format 1 whose options were renamed; others may use these names for something else"""
+"""agents of format 1 whose options were renamed; other agents may use the old names differently"""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What `config.json` says about the run: agent, task, the options of both, and the seed.
+    """Agent, task, the options of both, and the seed, from a run's `config.json`.
 
     Raises:
-        RunFolderError: it is missing, broken, of an unknown format, or does not say all of that.
+        RunFolderError: the file is missing, broken, incomplete or of an unknown format.
     """
     path = folder / "config.json"
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        written_in = config.get("format")
+        run_format = config.get("format")
         missing = sorted(set(FIELDS) - config.keys())
     except (OSError, ValueError, AttributeError) as error:
         raise RunFolderError(f"{path} is not a run's config.json: {error}.") from error
-    if written_in not in FORMATS:
+    if run_format not in FORMATS:
         raise RunFolderError(
-            f"{path} has format {written_in!r}; this version reads "
+            f"{path} has format {run_format!r}; this version reads "
             f"{' and '.join(map(repr, FORMATS))}."
         )
     if missing:
-        raise RunFolderError(f"{path} does not say {', '.join(missing)} of the run.")
-    return with_present_names({name: config[name] for name in (*FIELDS, "format")})
+        raise RunFolderError(
+            f"{path} lacks {', '.join(missing)}; a run's config.json holds {', '.join(FIELDS)}."
+        )
+    return with_current_names({name: config[name] for name in (*FIELDS, "format")})
 
 
-def with_present_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings in the present format."""
+def with_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings in the current format."""
     options = config["agent_options"]
     if config.get("format") == FORMATS[0]:
         options = _renamed(config["agent"], options)
@@ -73,7 +75,7 @@ def with_present_names(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(agent: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    names = _SINCE_FORMAT_2 if agent in _BUILT_IN else _OF_EVERY_AGENT
+    names = _RENAMED_IN_FORMAT_2 if agent in _BUILT_IN else _RENAMED_FOR_ALL_AGENTS
     renamed = {names.get(name, name): value for name, value in options.items()}
     if agent in _BUILT_IN and "hidden" in renamed:
         value = renamed.pop("hidden")
@@ -81,11 +83,11 @@ def _renamed(agent: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-_METRICS = {"gradient_norm": "grad_norm", "entropy_bonus": "entropy_coef"}
+_RENAMED_METRICS = {"gradient_norm": "grad_norm", "entropy_bonus": "entropy_coef"}
 
 
-def present_metric(name: str) -> str:
-    """The present name of a column of an older `metrics.csv`."""
+def current_metric_name(name: str) -> str:
+    """The current name of a column of an older `metrics.csv`."""
     if name.startswith("first_policy_price_"):
         return name.replace("price", "kl_coef")
-    return _METRICS.get(name, name)
+    return _RENAMED_METRICS.get(name, name)

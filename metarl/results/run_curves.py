@@ -1,4 +1,4 @@
-"""Evaluated run folders go in, curves come out whose labels tell different agents apart."""
+"""Curves of evaluated run folders, with labels that distinguish agents by their options."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,21 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from metarl.errors import ConfigError
-from metarl.results.curves import FILE_NAME, Curve, read_curves
+from metarl.results.curves import ADAPTATION_FILE, Curve, read_curves
 from metarl.results.run_config import read_config
 
 
 def read_run_curves(folders: Sequence[Path]) -> list[Curve]:
-    """The curves of all folders; runs of one label and one set of options are seeds of one agent.
+    """The curves of all folders; runs with equal label and options are seeds of one agent.
 
-    Where runs of one label have different options, such as two learning rates, the options that
-    differ are added to their labels: they are not seeds of each other.
+    Where runs of one label differ in their options, such as the learning rate, these options are
+    added to their labels, so that the runs are not joined.
 
     Raises:
         RunFolderError: a folder was not evaluated, or its files are broken.
         ConfigError: two folders hold the same training: same options, same seed.
     """
-    curves = [(folder, curve) for folder in folders for curve in read_curves(folder / FILE_NAME)]
+    curves = [
+        (folder, curve) for folder in folders for curve in read_curves(folder / ADAPTATION_FILE)
+    ]
     agents: dict[tuple[str, str], list[Path]] = {}
     for folder, curve in curves:
         if curve.role == "agent":
@@ -36,19 +38,19 @@ def read_run_curves(folders: Sequence[Path]) -> list[Curve]:
 
 
 def _training(folder: Path) -> Mapping[str, Any]:
-    """The agent's options and the seed; nothing for rows that came without their run."""
+    """The run's settings; empty for a folder with rows but no `config.json`."""
     return read_config(folder) if (folder / "config.json").exists() else {}
 
 
 def _suffixes(trainings: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
-    """For each folder, the options in which it differs from others of its label."""
+    """For each folder, the options in which it differs from other runs of its label."""
     seen: dict[str, Path] = {}
     for folder, config in trainings.items():
         same = json.dumps([config.get("agent_options"), config.get("seed")], sort_keys=True)
         if config and same in seen:
             raise ConfigError(
                 f"{seen[same]} and {folder} are the same training: equal options and equal seed. "
-                "Two of it say no more than one; train another with another --seed."
+                "A repeated run adds no information; train again with another --seed."
             )
         seen[same] = folder
     options = {folder: config.get("agent_options", {}) for folder, config in trainings.items()}

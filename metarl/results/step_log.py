@@ -1,6 +1,6 @@
-"""A few lived trials in and out of `trials.csv`: tidy rows, one per step, that pictures read.
+"""Logs of single steps, and reading and writing them as the tidy rows of `trials.csv`.
 
-Axes: `S` steps, of whatever task, copy, phase and episode; `F` parameters of a task, `D`
+Axes: `S` steps of all logged tasks, copies, phases and episodes; `F` parameters of a task, `D`
 components of an observation, `A` of an action.
 """
 
@@ -14,48 +14,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError, RunFolderError, ShapeError
-from metarl.results.csv_files import Kind, open_table, to_numbers, write_table
+from metarl.results.csv_files import TableKind, open_table, to_numbers, write_table
 
-FILE_NAME = "trials.csv"
-"""what evaluation calls its file inside a run folder"""
+STEPS_FILE = "trials.csv"
+"""name inside a run folder; written by evaluation"""
 
-MOST_COMPONENTS = 64
-"""wider tasks, observations and actions are left out: pictures of single trials cannot show them"""
+MAX_COMPONENTS = 64
+"""wider tasks, observations and actions are not logged: figures of single trials cannot show
+them"""
 
 NAME_COLUMNS = ("run", "agent", "role", "label", "family", "split", "seed")
 STEP_COLUMNS = ("task", "copy", "phase", "episode", "step", "reward", "success")
 VECTORS = ("parameter", "expected_reward", "observation", "action", "next_observation")
 COLUMNS = (*NAME_COLUMNS, "num_actions", *STEP_COLUMNS)
-"""beside these, numbered from 0, the components of `VECTORS`; `num_actions` is empty where actions
+"""followed by the components of `VECTORS`, numbered from 0; `num_actions` is empty where actions
 are continuous, `success` where the family does not define it"""
 
-_KIND = Kind("trials", COLUMNS, "evaluate")
+_KIND = TableKind("trials", COLUMNS, "evaluate")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialLog:
-    """What one agent lived in a few tasks, step by step, in the order in which it was lived."""
+class StepLog:
+    """Every step of one agent in a few tasks, in the order in which the steps were taken."""
 
     run: str  # name of the run folder; "" for a reference
     agent: str  # name of the agent or reference
     role: str  # "agent", "floor", "baseline" or "ceiling"
-    label: str  # how a legend calls it
+    label: str  # name in legends
     family: str  # task id
     split: str  # "train" or "test"
     seed: int  # of the tasks and trials
     num_actions: int | None  # of a discrete action; None where actions are continuous
     task: NDArray[np.int64]  # [S] the same number as in the adaptation curve
-    copy: NDArray[np.int64]  # [S] which of the environments that lived in the task at once
-    phase: NDArray[np.int64]  # [S] adaptation steps before; 0 where there are none
+    copy: NDArray[np.int64]  # [S] which of the parallel copies of the task
+    phase: NDArray[np.int64]  # [S] number of adaptation steps before; 0 where there are none
     episode: NDArray[np.int64]  # [S] the same number as in the adaptation curve, from 1 on
     step: NDArray[np.int64]  # [S] within the episode, from 1 on
     reward: NDArray[np.float64]  # [S]
     success: NDArray[np.float64]  # [S] 1 where the task counts as solved; NaN where undefined
-    parameter: NDArray[np.float64]  # [S, F] what makes the task this task
+    parameter: NDArray[np.float64]  # [S, F] task parameters
     expected_reward: NDArray[np.float64]  # [S, num_actions] of each action; [S, 0] where undefined
-    observation: NDArray[np.float64]  # [S, D] seen before acting
+    observation: NDArray[np.float64]  # [S, D] before the action
     action: NDArray[np.float64]  # [S, A]; [S, 1] where actions are discrete
-    next_observation: NDArray[np.float64]  # [S, D] seen after acting, before any reset
+    next_observation: NDArray[np.float64]  # [S, D] after the action, before any reset
 
     def __post_init__(self) -> None:
         steps = len(self.task)
@@ -64,29 +65,29 @@ class TrialLog:
             axes = 2 if field.name in VECTORS else 1
             if isinstance(value, np.ndarray) and (value.ndim != axes or len(value) != steps):
                 raise ShapeError(
-                    f"TrialLog.{field.name} must have {axes} axes, the first of S = {steps} steps "
-                    f"as in TrialLog.task; got {list(value.shape)}."
+                    f"StepLog.{field.name} must have {axes} axes, the first of S = {steps} steps "
+                    f"as in StepLog.task; got {list(value.shape)}."
                 )
 
     @property
     def tasks(self) -> list[int]:
-        """The tasks that were lived in, by number."""
+        """Sorted numbers of the logged tasks."""
         return [int(task) for task in np.unique(self.task)]
 
-    def where(self, chosen: NDArray[np.bool_]) -> "TrialLog":
-        """Some of the steps, [S] bool."""
+    def where(self, chosen: NDArray[np.bool_]) -> "StepLog":
+        """The log of the chosen steps, [S] bool."""
         parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in parts.items():
             if isinstance(value, np.ndarray):
                 parts[name] = value[chosen]
-        return TrialLog(**parts)
+        return StepLog(**parts)
 
 
-def write_trials(path: str | os.PathLike[str], logs: Sequence[TrialLog]) -> None:
-    """Writes trials as one CSV file, whole or not at all; numbers come back bit for bit.
+def write_step_logs(path: str | os.PathLike[str], logs: Sequence[StepLog]) -> None:
+    """Writes logs as one CSV file, atomically; floats are read back bit for bit.
 
     Raises:
-        RunFolderError: the folder is missing, or cannot be written to.
+        RunFolderError: the folder is missing or not writable.
     """
     widths = {
         name: min((getattr(log, name).shape[1] for log in logs), default=0) for name in VECTORS
@@ -96,11 +97,11 @@ def write_trials(path: str | os.PathLike[str], logs: Sequence[TrialLog]) -> None
     write_table(Path(path), [*COLUMNS, *numbered], rows)
 
 
-def read_trials(path: str | os.PathLike[str]) -> list[TrialLog]:
-    """Reads trials, agent by agent, in the order of their first rows.
+def read_step_logs(path: str | os.PathLike[str]) -> list[StepLog]:
+    """Reads one log per agent or reference, in the order of their first rows.
 
     Raises:
-        RunFolderError: the file is missing, cut off, or not such a file; the line is named.
+        RunFolderError: the file is missing, truncated or of another kind; gives the line.
     """
     path = Path(path)
     groups: dict[tuple[str, ...], tuple[list[int], list[list[str]]]] = {}
@@ -115,28 +116,28 @@ def read_trials(path: str | os.PathLike[str]) -> list[TrialLog]:
     return [_log(path, header, key, *group) for key, group in groups.items()]
 
 
-def common_tasks(logs: Sequence[TrialLog], count: int) -> list[int]:
-    """The first tasks that all have lived in, at most `count`.
+def common_tasks(logs: Sequence[StepLog], count: int) -> list[int]:
+    """The first tasks that are in all logs, at most `count`.
 
     Raises:
-        ConfigError: there are none, because families, splits or seeds differ.
+        ConfigError: `count` is not positive, or families, splits or seeds differ.
     """
     if count < 1:
-        raise ConfigError(f"tasks={count} must be at least 1: a picture shows something.")
+        raise ConfigError(f"tasks={count} must be at least 1: a figure shows at least one task.")
     one = logs[0]
     for other in logs:
         if (other.family, other.split, other.seed) != (one.family, one.split, one.seed):
             raise ConfigError(
-                f"{one.label} lived in {one.split} tasks of {one.family}, seed {one.seed}, and "
-                f"{other.label} in {other.split} tasks of {other.family}, seed {other.seed}; one "
-                "picture shows the same tasks for all. Evaluate all runs with the same --seed and "
+                f"{one.label} has {one.split} tasks of {one.family}, seed {one.seed}, and "
+                f"{other.label} has {other.split} tasks of {other.family}, seed {other.seed}; one "
+                "figure shows the same tasks for all. Evaluate all runs with the same --seed and "
                 "--split."
             )
     common = sorted(set.intersection(*(set(log.tasks) for log in logs)))
     return common[:count]
 
 
-def _rows(log: TrialLog) -> Iterator[Sequence[object]]:
+def _rows(log: StepLog) -> Iterator[Sequence[object]]:
     names = [*(getattr(log, name) for name in NAME_COLUMNS), log.num_actions]
     columns = [_cells(getattr(log, name)) for name in STEP_COLUMNS]
     vectors = [_cells(part) for name in VECTORS for part in getattr(log, name).T]
@@ -145,14 +146,14 @@ def _rows(log: TrialLog) -> Iterator[Sequence[object]]:
 
 
 def _cells(column: NDArray[np.float64] | NDArray[np.int64]) -> Iterable[object]:
-    """An empty cell for NaN; whole numbers without a decimal point."""
+    """Cells of a column: empty for NaN, whole numbers without a decimal point."""
     whole = [int(x) if x == x and x == int(x) else x for x in column.tolist()]
     return ["" if x != x else x for x in whole]
 
 
 def _log(
     path: Path, header: list[str], key: tuple[str, ...], lines: list[int], rows: list[list[str]]
-) -> TrialLog:
+) -> StepLog:
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
 
     def numbers(name: str) -> NDArray[np.float64]:
@@ -170,7 +171,7 @@ def _log(
             f"whole numbers are expected; {_KIND.remedy(path)}"
         )
     run, agent, role, label, family, split = texts
-    return TrialLog(
+    return StepLog(
         run=run,
         agent=agent,
         role=role,

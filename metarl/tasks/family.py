@@ -109,7 +109,7 @@ class TaskDistribution(ABC):
         return False
 
     @property
-    def lanes_at_once(self) -> int | None:
+    def max_lanes(self) -> int | None:
         """Lanes that an evaluation opens together, where many are costly."""
         return None
 

@@ -1,6 +1,6 @@
-"""A world and what one of its lanes has lived go in, pictures come out.
+"""Rendering of one lane of a batched env, for families and envs that render frames.
 
-Axes: `L` lanes, then features; a picture is [H, W, 3] uint8.
+Axes: `L` lanes, then features; a frame is [H, W, 3] uint8.
 """
 
 from collections import deque
@@ -14,126 +14,135 @@ from metarl.errors import ConfigError, TaskContractError
 from metarl.tasks.batched_env import BatchedEnv, State, Transition
 from metarl.tasks.family import RenderFrame, TaskDistribution, TaskFamily, TensorEnv
 
-MOST_REMEMBERED = 5000
-"""moments that are kept of a life, so that one without end does not fill the memory"""
+MAX_HISTORY = 5000
+"""steps kept for rendering; bounds the memory of endless trials"""
 
 
 class RenderableEnv(BatchedEnv, Protocol):
-    """A world whose first lane can be seen.
+    """A batched env that renders its first lane.
 
-    This is all that a recording asks for, so that a world which is no task family can be recorded,
-    too, if it has pictures of its own.
+    Recording needs no more than this, so an env without a task family can be recorded if it
+    renders itself.
     """
 
     def frame(self) -> NDArray[np.uint8]:
-        """Picture [H, W, 3] of lane 0 as it is now."""
+        """Frame [H, W, 3] of the current state of lane 0."""
 
 
 class RenderedEnv:
-    """A batched world that remembers what lane 0 lives, and draws it. Nothing else is changed."""
+    """Wraps a batched env, keeps the history of lane 0 and renders it; changes nothing else."""
 
-    def __init__(self, world: TensorEnv) -> None:
-        """Films a world whose first episodes are not open yet.
+    def __init__(self, env: TensorEnv) -> None:
+        """Wraps an env before its first reset.
 
         Raises:
-            ConfigError: its family draws no pictures.
+            ConfigError: the env's family does not render.
         """
-        require_rendering(world.family)
-        self._world = world
-        self._life: deque[RenderFrame] = deque(maxlen=MOST_REMEMBERED)
+        require_rendering(env.family)
+        self._env = env
+        self._history: deque[RenderFrame] = deque(maxlen=MAX_HISTORY)
 
     @property
     def tasks(self) -> Tensor:
-        """Those of the world, [L, ...]."""
-        return self._world.tasks
+        """Tasks of the wrapped env, [L, ...]."""
+        return self._env.tasks
 
     @tasks.setter
     def tasks(self, tasks: Tensor) -> None:
-        self._world.tasks = tasks
+        self._env.tasks = tasks
 
     def forget(self) -> None:
-        """Begins a new life: what was lived so far is shown no more."""
-        self._life.clear()
+        """Clears the history; to be called before a new trial."""
+        self._history.clear()
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:
-        """As that of the world."""
-        obs = self._world.reset(lanes)
+        """Resets the wrapped env."""
+        obs = self._env.reset(lanes)
         if lanes is None or bool(lanes[0]):
-            self._life.append(RenderFrame(_first_lane(self._world.state), None, 0.0))
+            self._history.append(RenderFrame(_first_lane(self._env.state), None, 0.0))
         return obs
 
     def step(self, action: Tensor) -> Transition:
-        """As that of the world."""
-        last = self._world.step(action)
-        state = _first_lane(self._world.state)
-        self._life.append(RenderFrame(state, _first_lane(action), float(last.reward[0])))
+        """Steps the wrapped env."""
+        last = self._env.step(action)
+        state = _first_lane(self._env.state)
+        self._history.append(RenderFrame(state, _first_lane(action), float(last.reward[0])))
         return last
 
     def frame(self) -> NDArray[np.uint8]:
-        """Picture [H, W, 3] of lane 0 as it is now.
+        """Frame [H, W, 3] of the current state of lane 0.
 
         Raises:
-            TaskContractError: the family drew something else.
+            TaskContractError: the family's `render` returned something else.
         """
-        family = self._world.family
-        picture: Any = family.render(self._world.tasks[:1].cpu(), tuple(self._life))
-        shape, dtype = np.shape(picture), getattr(picture, "dtype", type(picture).__name__)
-        if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8:
-            raise TaskContractError(
-                f"{type(family).__name__}.render gave {dtype} of shape {list(shape)}; a picture is "
-                "uint8 of shape [height, width, 3]."
-            )
-        drawn: NDArray[np.uint8] = picture
-        return drawn
+        family = self._env.family
+        frame = family.render(self._env.tasks[:1].cpu(), tuple(self._history))
+        return checked_frame(frame, f"{type(family).__name__}.render")
 
 
-def filmed(world: BatchedEnv) -> RenderableEnv:
-    """The world, if it has pictures of its own, or around it one that draws it."""
-    return RenderedEnv(world) if isinstance(world, TensorEnv) else cast(RenderableEnv, world)
+def checked_frame(frame: Any, source: str) -> NDArray[np.uint8]:
+    """`frame`, checked to be [H, W, 3] uint8; `source` is what rendered it, for the message.
+
+    Raises:
+        TaskContractError: it has another type or shape.
+    """
+    shape, dtype = np.shape(frame), getattr(frame, "dtype", type(frame).__name__)
+    if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8:
+        raise TaskContractError(
+            f"{source} returned {dtype} of shape {list(shape)}; a frame must be uint8 of shape "
+            "[height, width, 3]."
+        )
+    image: NDArray[np.uint8] = frame
+    return image
+
+
+def filmed(env: BatchedEnv) -> RenderableEnv:
+    """Wraps a task family's env in `RenderedEnv`; other envs must render themselves."""
+    return RenderedEnv(env) if isinstance(env, TensorEnv) else cast(RenderableEnv, env)
 
 
 def require_rendering(family: TaskDistribution) -> None:
-    """Raises `ConfigError` unless the family draws."""
+    """Raises `ConfigError` unless the family renders frames."""
     if not family.can_render:
         raise ConfigError(
-            f"{type(family).__name__} draws no pictures, so there is nothing to look at. A family "
-            "that can be seen sets `can_render = True` and has a method `render`; an environment "
-            "has 'rgb_array' among the `render_modes` of its metadata."
+            f"{type(family).__name__} does not render. A family that renders sets `can_render = "
+            "True` and defines a method `render`; an environment lists 'rgb_array' in the "
+            "`render_modes` of its metadata."
         )
 
 
 RENDERING: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
-"""how Gymnasium is told what an environment of ours can draw"""
+"""Gymnasium metadata of an environment that renders"""
 
 
 def rendering(family: TaskFamily, render_mode: str | None) -> dict[str, Any]:
-    """`RENDERING`, without modes where the family draws nothing.
+    """`RENDERING`, without modes where the family does not render.
 
     Raises:
-        ConfigError: `render_mode` is none of them.
+        ConfigError: `render_mode` is not one of the modes.
     """
     modes = RENDERING["render_modes"] if family.can_render else []
     if render_mode is not None:
         require_rendering(family)
         if render_mode not in modes:
             raise ConfigError(
-                f"render_mode={render_mode!r} must be 'rgb_array': {type(family).__name__} makes "
-                "pictures, and opens no windows."
+                f"render_mode={render_mode!r} must be 'rgb_array': {type(family).__name__} renders "
+                "arrays, not windows."
             )
     return {**RENDERING, "render_modes": modes}
 
 
 def refuse_rendering(render_mode: str | None) -> None:
-    """Raises `ConfigError` if a vector environment is asked for pictures."""
+    """Raises `ConfigError` if a vector environment gets a render mode."""
     if render_mode is not None:
         raise ConfigError(
-            f"Vector environments draw no pictures; got render_mode={render_mode!r}. Make a single "
-            "one: gymnasium.make(id, render_mode='rgb_array')."
+            f"Vector environments do not render; got render_mode={render_mode!r}. Make a single "
+            "environment: gymnasium.make(id, render_mode='rgb_array')."
         )
 
 
 def _first_lane(state: State) -> State:
-    """That of lane 0, its axis kept, on the CPU; of a tensor or named tuples of them."""
+    """[1, ...] state of lane 0 on the CPU; of a tensor or nested named tuples of tensors."""
     if isinstance(state, Tensor):
         # A copy, because a view would keep the other lanes in memory.
         return state[:1].detach().to("cpu", copy=True)

@@ -1,4 +1,4 @@
-"""An agent and a family go in, a run folder comes out: the meta-training loop."""
+"""The meta-training loop: trains an agent on a task family and writes a run folder."""
 
 import signal
 import threading
@@ -12,11 +12,18 @@ from typing import Any
 
 import torch
 
-from metarl.agent import Agent, AgentConfig, Policy
-from metarl.errors import ConfigError, MetaRLError
-from metarl.registry import agent_config, find_preset, make_family, name_of, require_known
+from metarl.agent import Agent, AgentConfig, MetaBatch
+from metarl.errors import MetaRLError
+from metarl.registry import (
+    agent_config,
+    find_preset,
+    make_family,
+    name_of,
+    require_known,
+    resolve_family,
+)
 from metarl.results.learning_curves import MetricsFile
-from metarl.rollout import adaptation_phases, collect
+from metarl.rollout import RolloutSpec, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
@@ -29,13 +36,12 @@ from metarl.training.run_folder import (
     load_run,
     require_same,
 )
-from metarl.trajectory import Trajectory
 from metarl.validation import as_device, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Where and how a run is lived. Equal seeds on the same device and threads are equal runs."""
+    """Where and how to run. Equal seeds on the same device and threads give equal runs."""
 
     seed: int = 0
     """root of all randomness of the run"""
@@ -44,7 +50,7 @@ class RunOptions:
     resume: bool = False
     """go on with the run folder if it exists, exactly as if it had never stopped"""
     device: str = "cpu"
-    """torch device to live and learn on, such as cpu or cuda"""
+    """torch device, such as cpu or cuda"""
     threads: int | None = None
     """CPU threads for torch; by default torch's own choice"""
     workers: int | None = None
@@ -92,13 +98,8 @@ def train(
         NonFiniteError: the world or the learner produced NaN; the last checkpoint stays.
         KeyboardInterrupt: Ctrl-C, after the iteration at hand was finished and saved.
     """
-    if isinstance(task, TaskDistribution):
-        if task_options:
-            raise ConfigError(
-                f"task_options={dict(task_options)} go with the id of a family, but the family "
-                "was given itself; build it with these options."
-            )
-        task, task_options = name_of(task)
+    if not isinstance(task, str):
+        task, task_options = name_of(resolve_family(task, task_options))
     if preset is not None:
         found = find_preset(agent, task, preset)
         options = {**found.agent_options, **options}
@@ -124,10 +125,10 @@ def train(
         # The agent is built first: an option that does not fit leaves no empty folder behind.
         Run(path=path, config=description).make_agent(family, run.device)
         folder = create_run(path, description)
-    with folder.held():
+    with folder.locked():
         learner = folder.make_agent(family, run.device)
         start = folder.load(learner) if folder.checkpoint.exists() else Progress()
-        _Training(family, config, learner, folder, run).live(start)
+        _Training(family, config, learner, folder, run).run(start)
     return folder
 
 
@@ -148,14 +149,13 @@ class _Training:
         self._run = run
         self._options = options
         self._seeds = Seeds(options.seed).child("training")
-        self._learning = False  # while True, the agent is half way between two iterations
+        self._learning = False  # while True, the agent may be half-way through an update
 
-    def live(self, progress: Progress) -> None:
-        """From `progress` to the last iteration.
+    def run(self, progress: Progress) -> None:
+        """Trains from `progress` to the last iteration.
 
-        Whatever happens in a world or a learner, all completed iterations are kept; only who
-        breaks off in the middle of an update, such as by a second Ctrl-C, is left with the last
-        checkpoint.
+        Whatever fails in an environment or a learner, all completed iterations are kept. An update
+        interrupted half-way (second Ctrl-C) falls back to the last checkpoint.
         """
         from torch.utils.tensorboard import SummaryWriter  # NOTE: takes seconds to import
 
@@ -187,17 +187,18 @@ class _Training:
 
     def _iteration(self, progress: Progress) -> tuple[Progress, dict[str, float]]:
         started = time.perf_counter()
-        phases = self._collect_phases(progress.iteration)
-        lived = time.perf_counter()
+        batch = self._collect_phases(progress.iteration)
+        collected = time.perf_counter()
         self._learning = True
         try:
-            learnt = self._agent.update(phases)
-        except MetaRLError:  # an update that fails by its own account has changed nothing
+            learned = self._agent.update(batch)
+        except MetaRLError:  # by contract the agent is unchanged
             self._learning = False
             raise
         self._learning = False
         ended = time.perf_counter()
 
+        phases = batch.trajectories
         steps = sum(phase.steps for phase in phases)
         after = Progress(
             iteration=progress.iteration + 1,
@@ -213,27 +214,26 @@ class _Training:
             "last_episode_return": float(returns[-1][-1]),
             "trial_return": float(returns[-1].sum()),
             "steps_per_second": steps / (ended - started),
-            "rollout_steps_per_second": steps / (lived - started),
+            "rollout_steps_per_second": steps / (collected - started),
         }
-        return after, row | dict(learnt)
+        return after, row | dict(learned)
 
-    def _collect_phases(self, iteration: int) -> list[Trajectory]:
+    def _collect_phases(self, iteration: int) -> MetaBatch:
         seeds = self._seeds.child("iteration", iteration)
         drawn = draw_tasks(self._family, self._config.num_tasks, seeds.torch("tasks"), "train")
-        tasks = drawn.to(self._options.device)
-
-        def live(policy: Policy, step: int) -> Trajectory:
-            return collect(
-                self._family,
-                tasks,
-                policy,
-                episodes=self.episodes,
-                rollouts_per_task=self._config.rollouts_per_task,
-                seeds=seeds.child("phase", step),
-                workers=self._options.workers,
-            )
-
-        return adaptation_phases(self._agent, len(tasks), live, self._agent.adaptation_steps)
+        spec = RolloutSpec(
+            episodes=self.episodes,
+            rollouts_per_task=self._config.rollouts_per_task,
+            workers=self._options.workers,
+        )
+        return rollout_phases(
+            self._agent,
+            self._family,
+            drawn.to(self._options.device),
+            steps=self._agent.adaptation_steps,
+            spec=spec,
+            seeds=seeds,
+        )
 
     @property
     def episodes(self) -> int:

@@ -1,12 +1,12 @@
-"""Settings of the process that make many small tensor operations fast on a CPU.
+"""Process settings that speed up many small tensor operations on a CPU.
 
 Both were measured on two cores, with RL^2 on 2048 lanes:
 
-* GNU OpenMP lets a waiting thread spin for milliseconds. That is fast on an idle machine, but where
-  another job shares the cores it cost a factor of ten and more, at times. Spinning for about a
-  tenth of that keeps all but 8% of the speed on an idle machine and sleeps out the rest.
-* glibc gives freed tensors back to the system at once and pays page faults for the next ones,
-  a tenth of an update. Keeping freed memory for reuse avoids that.
+* GNU OpenMP lets a waiting thread spin for milliseconds. That is fast on an idle machine, but was
+  at times more than ten times slower where another job shared the cores. Spinning for about a tenth
+  of that time costs 8% of the speed on an idle machine.
+* glibc returns freed tensors to the system at once, and the page faults of the next ones take a
+  tenth of an update. Keeping freed memory for reuse avoids them.
 """
 
 import ctypes
@@ -16,18 +16,18 @@ import sys
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 
 
-def spin_briefly() -> None:
-    """Bounds the spinning of OpenMP threads, unless the user has chosen; before torch is loaded."""
-    if "torch" not in sys.modules and not _user_has_chosen():
+def limit_openmp_spinning() -> None:
+    """Limits the spinning of OpenMP threads unless it is set already; call before torch loads."""
+    if "torch" not in sys.modules and not _spinning_is_set():
         os.environ["GOMP_SPINCOUNT"] = "30000"
 
 
-def spins_long() -> bool:
-    """Whether torch was loaded before `spin_briefly` could help, and nobody else has chosen."""
-    return not _user_has_chosen()
+def openmp_spins_unlimited() -> bool:
+    """Whether torch was loaded before `limit_openmp_spinning`, without a setting by the user."""
+    return not _spinning_is_set()
 
 
-def _user_has_chosen() -> bool:
+def _spinning_is_set() -> bool:
     return not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}.isdisjoint(os.environ)
 
 

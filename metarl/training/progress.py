@@ -1,4 +1,4 @@
-"""Metrics in, a live line for a person out."""
+"""Progress bars on the terminal, and log lines where there is no terminal."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,13 +20,13 @@ from metarl.training import process
 
 T = TypeVar("T")
 LOG_SECONDS = 60.0
-"""between two lines where there is no terminal"""
+"""seconds between two log lines"""
 
 
 class TrainingProgress:
-    """Iteration, first- and last-episode return, steps per second, time left.
+    """Shows iteration, first- and last-episode return, steps per second and time left.
 
-    Without a terminal (a cluster's log) it is a line every minute, and a last one.
+    Without a terminal (as in a cluster's log) it prints a line every minute, and a last one.
     """
 
     def __init__(self, title: str, iterations: int, *, enabled: bool) -> None:
@@ -49,7 +49,7 @@ class TrainingProgress:
 
     def __enter__(self) -> Self:
         self._bar.start()
-        if process.spins_long():
+        if process.openmp_spins_unlimited():
             self._bar.console.print(
                 "torch was imported before metarl. Where other jobs share the cores, import metarl "
                 "first or set GOMP_SPINCOUNT=30000: training can be ten times faster.",
@@ -66,11 +66,11 @@ class TrainingProgress:
         self._bar.stop()
 
     def show_iteration(self, iteration: int) -> None:
-        """Starts the bar where a resumed run goes on."""
+        """Sets the bar to the iteration from which a run continues."""
         self._bar.update(self._task, completed=iteration)
 
     def show(self, row: Mapping[str, float]) -> None:
-        """Brings the line up to date with a row of metrics."""
+        """Updates the bar with a row of metrics."""
         numbers = (
             f"episode return {row['first_episode_return']:.3g} first, "
             f"{row['last_episode_return']:.3g} last; "
@@ -85,14 +85,14 @@ class TrainingProgress:
 
 
 def tracked(items: Iterable[T], title: str, *, enabled: bool) -> Iterable[T]:
-    """`items`, with a progress bar on the terminal."""
+    """`items`, with a progress bar on the terminal while they are iterated."""
     return track(items, title, console=Console(stderr=True), disable=not enabled, transient=True)
 
 
 @contextmanager
-def counted(title: str, most: int, *, enabled: bool) -> Iterator[Callable[[], None]]:
-    """A progress bar for what happens `most` times at most; the block calls what it is given."""
+def progress_counter(title: str, total: int, *, enabled: bool) -> Iterator[Callable[[], None]]:
+    """A context with a progress bar; yields a function that advances it by one of `total`."""
     bar = Progress(console=Console(stderr=True), disable=not enabled, transient=True)
     with bar:
-        task = bar.add_task(title, total=most)
+        task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)

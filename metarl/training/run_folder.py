@@ -1,11 +1,11 @@
-"""A run folder: settings, metrics and checkpoints in and out. Loading one never executes code.
+"""Run folders: settings, metrics and checkpoints on disk. Loading one never executes code.
 
 config.json              every setting, seed, versions, git state
 metrics.csv              one row per meta-iteration
 events.out.tfevents.*    the same for TensorBoard
-checkpoint.safetensors   the latest state of the agent, with its place in the run
-adaptation.csv           written by evaluation
-training.lock            empty; held while somebody trains here
+checkpoint.safetensors   the latest state of the agent, with the progress of the run
+adaptation.csv           written by an evaluation
+training.lock            empty; locked while a process trains in this folder
 """
 
 import json
@@ -29,8 +29,8 @@ from metarl.agent import Agent, AgentConfig, AgentContext
 from metarl.errors import CheckpointError, MetaRLError, RunFolderError
 from metarl.registry import agent_config, make_family
 from metarl.results.curves import describe_family
-from metarl.results.files import as_folder_error, write_json, written_whole
-from metarl.results.run_config import FORMAT, FORMATS, read_config, with_present_names
+from metarl.results.files import as_folder_error, atomic_write, write_json
+from metarl.results.run_config import FORMAT, FORMATS, read_config, with_current_names
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution
 
@@ -57,7 +57,7 @@ class RunConfig:
         return describe_family(self.task, self.task_options)
 
     def make_family(self) -> TaskDistribution:
-        """The family that the run learns."""
+        """The family that the agent is trained on."""
         return make_family(self.task, **self.task_options)
 
     def make_agent_config(self) -> AgentConfig:
@@ -66,7 +66,7 @@ class RunConfig:
         Raises:
             RunFolderError: the agent no longer has one of the options.
         """
-        options: dict[str, Any] = {  # JSON knows no tuples
+        options: dict[str, Any] = {  # JSON has no tuples
             name: tuple(value) if isinstance(value, list) else value
             for name, value in self.agent_options.items()
         }
@@ -75,18 +75,18 @@ class RunConfig:
         except TypeError as error:
             raise RunFolderError(
                 f"The settings of this run do not fit the agent {self.agent!r} of this version of "
-                f"metarl: {error}. Use the version that config.json names."
+                f"metarl: {error}. Use the version named in config.json."
             ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run has come."""
+    """How far a run has been trained."""
 
     iteration: int = 0
     """meta-iterations completed"""
     env_steps: int = 0
-    """environment steps lived in training"""
+    """environment steps of training"""
     seconds: float = 0.0
     """wall time of training"""
 
@@ -103,15 +103,15 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the latest state of the agent is kept."""
+        """The file with the latest state of the agent."""
         return self.path / "checkpoint.safetensors"
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Within it no other process can train in this folder.
+    def locked(self) -> Iterator[None]:
+        """A context in which no other process can train in this folder.
 
         Raises:
-            RunFolderError: another one does.
+            RunFolderError: another process is training in it.
         """
         lock = FileLock(self.path / "training.lock", timeout=0)
         with as_folder_error(self.path):
@@ -137,25 +137,26 @@ class Run:
         return self.config.make_agent_config().build(setting)
 
     def save(self, agent: Agent, progress: Progress) -> None:
-        """Writes the checkpoint whole or not at all."""
+        """Writes the checkpoint atomically."""
         metadata = {
             "format": FORMAT,
             "config": json.dumps(asdict(self.config), sort_keys=True),
             "progress": json.dumps(asdict(progress)),
         }
         state = {name: value.cpu() for name, value in agent.state().items()}
-        with as_folder_error(self.checkpoint), written_whole(self.checkpoint) as draft:
+        with as_folder_error(self.checkpoint), atomic_write(self.checkpoint) as draft:
             save_file(state, draft, metadata)
 
     def load(self, agent: Agent) -> Progress:
-        """Puts the checkpoint's state into `agent`; how far it had come.
+        """Loads the checkpoint into `agent` and returns its progress.
 
         Raises:
-            CheckpointError: missing, truncated, not ours, or of a run with other settings.
+            CheckpointError: missing, truncated, of another program, or of a run with other
+                settings.
         """
         state, metadata = _read_checkpoint(self.checkpoint)
-        wrote = RunConfig(**with_present_names(json.loads(metadata["config"])))
-        if difference := _difference(wrote, self.config):
+        saved = RunConfig(**with_current_names(json.loads(metadata["config"])))
+        if difference := _difference(saved, self.config):
             raise CheckpointError(
                 f"The checkpoint {self.checkpoint} was written by a run with {difference}. A "
                 "checkpoint can only be loaded into a run with the settings that wrote it."
@@ -165,10 +166,10 @@ class Run:
 
 
 def create_run(path: Path, config: RunConfig) -> Run:
-    """A new run folder with its `config.json`.
+    """Creates a run folder with its `config.json`.
 
     Raises:
-        RunFolderError: the folder exists; nothing is ever overwritten in silence.
+        RunFolderError: the folder exists; nothing is overwritten silently.
     """
     if path.exists():
         raise RunFolderError(
@@ -183,23 +184,25 @@ def create_run(path: Path, config: RunConfig) -> Run:
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:
-    """A run folder that exists.
+    """Opens an existing run folder.
 
     Raises:
-        RunFolderError: there is none here, or its `config.json` is not readable.
+        RunFolderError: this is no run folder, or its `config.json` cannot be read.
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise RunFolderError(
-            f"{folder} is not a run folder: it has no config.json. Give the folder that "
-            "`metarl train` printed."
+            f"{folder} is not a run folder: it has no config.json. Give the folder printed by "
+            "`metarl train`."
         )
     return Run(path=folder, config=RunConfig(**read_config(folder)))
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
-        raise CheckpointError(f"There is no checkpoint at {path}: the run has not learnt yet.")
+        raise CheckpointError(
+            f"There is no checkpoint at {path}: the run is not trained yet. Train it first."
+        )
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
@@ -223,7 +226,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Commit of the folder where the user stands, and whether it has uncommitted changes."""
+    """Commit of the current folder, and whether it has uncommitted changes."""
     try:
         commit, status = (
             subprocess.run(
@@ -241,36 +244,35 @@ def require_same(run: Run, config: RunConfig) -> None:
     if difference := _difference(run.config, config):
         raise RunFolderError(
             f"{run.path} cannot be resumed with other settings: it has {difference}. Give the "
-            "settings it was started with, or another --out."
+            "settings with which it was started, or another --out."
         )
 
 
-def _difference(there: RunConfig, here: RunConfig) -> str:
-    """Which settings differ, such as "hidden = 8 instead of 64"; nothing if none does.
+def _difference(stored: RunConfig, given: RunConfig) -> str:
+    """The settings that differ, such as "hidden = 8 instead of 64"; empty if all are equal.
 
-    An option that came after a run was started counts as its default.
+    An option that did not exist when a run was started has its default.
     """
-    difference = _differences(asdict(there), asdict(here))
+    difference = _differences(asdict(stored), asdict(given))
     try:
-        return difference and _differences(_complete(there), _complete(here))
-    except MetaRLError:  # of another agent or family altogether
+        return difference and _differences(_complete(stored), _complete(given))
+    except MetaRLError:  # of another agent or family
         return difference
 
 
 def _complete(config: RunConfig) -> dict[str, Any]:
-    """All settings, those left out included."""
+    """All settings, with defaults for those left out."""
     agent_options = asdict(config.make_agent_config())
     task_options = asdict(config.make_family())  # type: ignore[call-overload]
     return {**asdict(config), "agent_options": agent_options, "task_options": task_options}
 
 
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """The same for dictionaries of settings."""
+def _differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     found = []
-    for name in dict.fromkeys([*there, *here]):
-        one, two = there.get(name), here.get(name)
-        if isinstance(one, Mapping) and isinstance(two, Mapping):
-            found += [inner] if (inner := _differences(one, two)) else []
-        elif json.dumps(one) != json.dumps(two):  # through JSON, where tuples are lists
-            found.append(f"{name} = {one!r} instead of {two!r}")
+    for name in dict.fromkeys([*stored, *given]):
+        old, new = stored.get(name), given.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += [inner] if (inner := _differences(old, new)) else []
+        elif json.dumps(old) != json.dumps(new):  # through JSON, where tuples are lists
+            found.append(f"{name} = {old!r} instead of {new!r}")
     return ", ".join(found)

@@ -1,63 +1,62 @@
-"""A run goes in, one trial of its agent as a film comes out.
+"""One trial of a run's agent as a video.
 
-What is filmed is lane 0: the first copy of the one task that is lived in.
+Lane 0 is recorded: the first copy of the single task.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from metarl.agent import Agent, Policy
-from metarl.errors import ConfigError
-from metarl.rollout import adaptation_phases, collect
+from metarl.agent import Agent
+from metarl.evaluation.options import EvaluationOptions
+from metarl.rollout import RolloutSpec, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.batched_env import BatchedEnv, Transition
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.tasks.rendering import RenderableEnv, filmed, require_rendering
-from metarl.training.progress import counted
+from metarl.training.progress import progress_counter
 from metarl.training.run_folder import Run, load_run
-from metarl.trajectory import Trajectory
-from metarl.validation import as_device, require_between, require_positive
-from metarl.video.writer import Caption, Film, require_ending, write_film
+from metarl.validation import as_device
+from metarl.video.options import VideoOptions
+from metarl.video.writer import Caption, Video, require_ending, write_video
 
-DRAWN_TASKS = 1000
-"""tasks that one is chosen from, as many as an evaluation lives in unless told otherwise: so equal
-seeds and numbers are equal tasks there and here"""
-SMALLEST, LARGEST = 120, 2000
-"""pixels of a picture: texts need some, and the memory is not endless"""
+DRAWN_TASKS = EvaluationOptions.num_tasks
+"""number of tasks from which one is chosen: as in an evaluation, so that equal seeds and indices
+are equal tasks"""
 
 
-class Camera:
-    """A world that is filmed: lane 0, where an episode opens and after each step of its trial."""
+class RecordedEnv:
+    """A batched env that adds a frame of lane 0 to a video at each episode start and step."""
 
-    def __init__(self, world: RenderableEnv, film: Film, *, episodes: int, subject: str) -> None:
-        self._world, self._film = world, film
+    def __init__(self, env: RenderableEnv, video: Video, *, episodes: int, subject: str) -> None:
+        self._env, self._video = env, video
         self._episodes, self._subject = episodes, subject
         self._episode, self._step = 0, 0
         self._episode_return, self._total_return = 0.0, 0.0
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:
-        """As that of the world."""
-        obs = self._world.reset(lanes)
+        """Like the wrapped env's."""
+        obs = self._env.reset(lanes)
         if lanes is None or bool(lanes[0]):
             self._episode, self._step, self._episode_return = self._episode + 1, 0, 0.0
-            self._shoot()
+            self._add_frame()
         return obs
 
     def step(self, action: Tensor) -> Transition:
-        """As that of the world."""
-        last = self._world.step(action)
+        """Like the wrapped env's."""
+        last = self._env.step(action)
         reward = float(last.reward[0])
         self._step += 1
         self._episode_return += reward
         self._total_return += reward
-        self._shoot()
+        self._add_frame()
         return last
 
-    def _shoot(self) -> None:
-        if self._episode > self._episodes:  # lives on, idle, until all lanes have lived
+    def _add_frame(self) -> None:
+        if self._episode > self._episodes:  # lane 0 is finished, and idle until all lanes are
             return
         caption = Caption(
             subject=self._subject,
@@ -67,88 +66,69 @@ class Camera:
             episode_return=self._episode_return,
             total_return=self._total_return,
         )
-        self._film.add(self._world.frame(), caption)
+        self._video.add(self._env.frame(), caption)
 
 
 def record(
     run: Run | str | os.PathLike[str],
     *,
-    out: str | os.PathLike[str] | None = None,
-    num: int = 0,
-    seed: int = 0,
-    episodes: int | None = None,
-    fps: float = 10.0,
-    size: int = 400,
-    device: str = "cpu",
-    progress: bool = False,
+    options: VideoOptions | None = None,
+    **overrides: Any,
 ) -> Path:
-    """Films one trial of the final agent of a run, in a task that it has never seen.
+    """Records a video of one trial of the final agent of a run, in an unseen task.
 
-    There is one picture where each episode opens, and one after each step; above it are written
-    the episode, the step, the return of the episode so far and that of the trial. An agent that
-    adapts its parameters is shown before and after each adaptation step, in one of its copies.
+    There is one frame at each episode start and one after each step, with the episode, the step,
+    the return of the episode so far and that of the trial in its caption. An agent that adapts its
+    parameters is shown before and after each adaptation step, in one of its copies.
 
     Args:
         run: a run or its folder.
-        out: where to; the ending says which kind, `.gif` or `.mp4`. By default `trial.gif` in the
-            run's folder.
-        num: which task of the test split. Task 3 is that of an evaluation with the same seed in
-            as many tasks as it has by default; but the luck is another.
-        seed: of the task and the trial; independent of the training seed.
-        episodes: episodes of each phase; by default what the agent was trained with.
-        fps: pictures per second.
-        size: pixels of the longer side of what the family draws.
-        device: torch device to live on.
-        progress: show a progress bar.
+        options: which trial, and how it is written; by default made from `overrides`.
+        overrides: fields of `VideoOptions`, such as `num=3, out="trial.mp4"`. The ending of `out`
+            selects the format, `.gif` or `.mp4`. Task `num` is that of an evaluation with the same
+            seed and the default number of tasks, but with other noise.
 
     Returns:
         The file written.
 
     Raises:
-        RunFolderError: no run is there, or the film cannot be written.
-        CheckpointError: the run has not learnt yet, or its checkpoint is broken or foreign.
-        ConfigError: the family draws no pictures, a number is out of range, the ending is unknown,
-            or what writes MP4 is not installed.
+        RunFolderError: there is no run in this folder, or the video cannot be written.
+        CheckpointError: the run is not trained yet, or its checkpoint is broken or of another run.
+        ConfigError: the family does not render, a number is out of range, the ending is unknown,
+            or the packages that write MP4 are not installed.
     """
+    options = replace(options or VideoOptions(), **overrides)
     run = run if isinstance(run, Run) else load_run(run)
-    path = run.path / "trial.gif" if out is None else Path(out)
-    require_positive("episodes", episodes)
-    if num < 0:
-        raise ConfigError(f"num={num} must not be negative: tasks are numbered from 0 on.")
-    require_between("fps", fps, 0.1, 50)  # what a GIF can say and a browser will play
-    require_between("size", size, SMALLEST, LARGEST)
+    path = run.path / "trial.gif" if options.out is None else Path(options.out)
     require_ending(path)
-    as_device(device)
+    as_device(options.device)
     family = run.config.make_family()
     require_rendering(family)
-    agent = run.make_agent(family, device)
+    agent = run.make_agent(family, options.device)
     run.load(agent)
-    drawn = draw_tasks(family, max(DRAWN_TASKS, num + 1), _seeds(seed).torch("test tasks"), "test")
+    num, seeds = options.num, Seeds(options.seed).child("evaluation")  # as in an evaluation
+    drawn = draw_tasks(family, max(DRAWN_TASKS, num + 1), seeds.torch("test tasks"), "test")
     config = run.config.make_agent_config()
-    trial = _Trial(
+    trial = _RecordedTrial(
         family=family.with_rendering(),
-        task=drawn[num : num + 1].to(device),
+        task=drawn[num : num + 1].to(options.device),
         subject=f"{config.label}, test task {num}",
-        episodes=episodes or config.episodes or family.trial_episodes,
+        episodes=options.episodes or config.episodes or family.trial_episodes,
         rollouts_per_task=config.rollouts_per_task,
-        seeds=_seeds(seed).child("recording", num),
+        seeds=seeds.child("recording", num),
     )
     most = (agent.evaluation_steps + 1) * trial.episodes * (family.episode_steps + 1)
-    with counted(f"filming {run.path.name}", 2 * most, enabled=progress) as tick:
-        film = Film(size, tick)
-        trial.live(agent, film)
-        write_film(film, path, fps)
+    title = f"recording {run.path.name}"
+    with progress_counter(title, 2 * most, enabled=options.progress) as tick:
+        video = Video(options.size, tick)
+        trial.roll_out(agent, video)
+        write_video(video, path, options.fps)
     return path
 
 
-def _seeds(seed: int) -> Seeds:
-    """Those of an evaluation, so that equal numbers are equal tasks."""
-    return Seeds(seed).child("evaluation")
-
-
 @dataclass(frozen=True, kw_only=True)
-class _Trial:
-    """What is filmed: one task, and how an agent lives in it."""
+class _RecordedTrial:
+    """A trial in one task, in which an agent is recorded."""
 
     family: TaskDistribution
     task: Tensor  # [1, ...]
@@ -157,27 +137,18 @@ class _Trial:
     rollouts_per_task: int
     seeds: Seeds
 
-    def live(self, agent: Agent, film: Film) -> None:
-        """Before and after each adaptation step, if there are any."""
+    def roll_out(self, agent: Agent, video: Video) -> None:
+        """Adds the phases before and after each adaptation step to the video."""
         steps = agent.evaluation_steps
 
-        def live_phase(policy: Policy, step: int) -> Trajectory:
-            subject = f"{self.subject}, {_phase_name(step)}" if steps else self.subject
+        def record_env(env: BatchedEnv, phase: int) -> BatchedEnv:
+            subject = f"{self.subject}, {_phase_name(phase)}" if steps else self.subject
+            return RecordedEnv(filmed(env), video, episodes=self.episodes, subject=subject)
 
-            def watch(world: BatchedEnv) -> BatchedEnv:
-                return Camera(filmed(world), film, episodes=self.episodes, subject=subject)
-
-            return collect(
-                self.family,
-                self.task,
-                policy,
-                episodes=self.episodes,
-                rollouts_per_task=self.rollouts_per_task,
-                seeds=self.seeds.child("phase", step),
-                watch=watch,
-            )
-
-        adaptation_phases(agent, 1, live_phase, steps)
+        spec = RolloutSpec(
+            episodes=self.episodes, rollouts_per_task=self.rollouts_per_task, wrap_env=record_env
+        )
+        rollout_phases(agent, self.family, self.task, steps=steps, spec=spec, seeds=self.seeds)
 
 
 def _phase_name(step: int) -> str:

@@ -1,6 +1,6 @@
-"""Pictures and what is to be written above them go in, an animated GIF or an MP4 comes out.
+"""Videos with captions, written as animated GIF or MP4.
 
-Axes: a picture is [H, W, 3] uint8.
+Axes: a frame is [H, W, 3] uint8.
 """
 
 import itertools
@@ -20,29 +20,29 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from metarl.errors import ConfigError, RunFolderError
-from metarl.results.files import written_whole
+from metarl.results.files import atomic_write
 
-Picture: TypeAlias = NDArray[np.uint8]
+Frame: TypeAlias = NDArray[np.uint8]
 
 HOLD = 1.5
-"""seconds that the last picture stays"""
+"""seconds for which the last frame is shown"""
 ENDINGS = (".gif", ".mp4")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """What is written above a picture."""
+    """The text above a frame."""
 
     subject: str  # such as "MAML, test task 0, after 2 adaptation steps"
     episode: int  # from 1 on
-    episodes: int  # that will be lived
-    step: int  # of the episode; 0 where it opens
+    episodes: int  # in total
+    step: int  # of the episode; 0 at its initial observation
     episode_return: float
     total_return: float  # of all episodes so far
 
     @property
     def lines(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Two lines, each with its left and right end."""
+        """Two lines of text, each with its left-aligned and right-aligned part."""
         where = f"episode {self.episode} of {self.episodes}"
         return (
             (f"{where}, step {self.step}", f"return {_number(self.episode_return)}"),
@@ -53,125 +53,130 @@ class Caption:
         )
 
 
-class Film:
-    """Pictures in their order, each with its caption above; packed, because there may be many."""
+class Video:
+    """Frames with captions, in order; stored compressed to save memory."""
 
     def __init__(self, size: int, tick: Callable[[], None] = lambda: None) -> None:
-        """Makes pictures `size` pixels long, and calls `tick` whenever one is taken or read."""
+        """Creates an empty video.
+
+        Args:
+            size: pixels of the longer side of a frame without its caption.
+            tick: called whenever a frame is added or read.
+        """
         self._size, self._tick = size, tick
-        self._reel: list[tuple[tuple[int, ...], bytes]] = []
+        self._frames: list[tuple[tuple[int, ...], bytes]] = []
 
     def __len__(self) -> int:
-        return len(self._reel)
+        return len(self._frames)
 
-    def __iter__(self) -> Iterator[Picture]:
-        for shape, packed in self._reel:
+    def __iter__(self) -> Iterator[Frame]:
+        for shape, packed in self._frames:
             self._tick()
             yield np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
 
-    def add(self, picture: Picture, caption: Caption) -> None:
-        """Another picture, [H, W, 3]."""
-        whole = _with_caption(_resized(picture, self._size), caption)
-        self._reel.append((whole.shape, zlib.compress(whole.tobytes(), 1)))
+    def add(self, frame: Frame, caption: Caption) -> None:
+        """Appends a frame [H, W, 3], resized and with its caption."""
+        captioned = _with_caption(_resized(frame, self._size), caption)
+        self._frames.append((captioned.shape, zlib.compress(captioned.tobytes(), 1)))
         self._tick()
 
 
-def write_film(film: Film, path: Path, fps: float) -> None:
-    """Writes a film, whole or not at all; the last picture stays a little.
+def write_video(video: Video, path: Path, fps: float) -> None:
+    """Writes a video atomically; its last frame is shown for `HOLD` more seconds.
 
     Raises:
-        RunFolderError: it cannot be written there.
+        RunFolderError: the file cannot be written.
     """
     write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as draft:
-            write(film, draft, fps)
+        with atomic_write(path) as draft:
+            write(video, draft, fps)
     except OSError as error:
         raise RunFolderError(
-            f"The film cannot be written to {path}: {error.strerror or error}. Choose another "
-            "place with `out`."
+            f"The video cannot be written to {path}: {error.strerror or error}. Choose another "
+            "path with `out`."
         ) from error
 
 
-def _write_gif(film: Film, path: Path, fps: float) -> None:
-    durations = [round(1000 / fps)] * len(film)
+def _write_gif(video: Video, path: Path, fps: float) -> None:
+    durations = [round(1000 / fps)] * len(video)
     durations[-1] += round(1000 * HOLD)
-    pictures = map(_few_colours, film)
-    next(pictures).save(
-        path, save_all=True, append_images=pictures, duration=durations, loop=0, optimize=False
+    images = map(_quantised, video)
+    next(images).save(
+        path, save_all=True, append_images=images, duration=durations, loop=0, optimize=False
     )
 
 
-def _few_colours(picture: Picture) -> Image.Image:
-    """With a palette of its own, and no dots where colours are mixed: pictures are drawn."""
-    image = Image.fromarray(picture)
+def _quantised(frame: Frame) -> Image.Image:
+    """The frame with its own palette; no dithering, because renderings have flat colours."""
+    image = Image.fromarray(frame)
     return image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 
-def _write_mp4(film: Film, path: Path, fps: float) -> None:
-    imageio: Any = import_module("imageio")  # optional, and typed otherwise than it is
-    last = list(itertools.islice(film, len(film) - 1, None)) * round(HOLD * fps)
+def _write_mp4(video: Video, path: Path, fps: float) -> None:
+    imageio: Any = import_module("imageio")  # optional dependency, with incomplete type hints
+    last = list(itertools.islice(video, len(video) - 1, None)) * round(HOLD * fps)
     with imageio.get_writer(path, fps=fps, macro_block_size=2, quality=8) as writer:
-        for picture in itertools.chain(film, last):
-            writer.append_data(picture)
+        for frame in itertools.chain(video, last):
+            writer.append_data(frame)
 
 
 def require_ending(path: Path) -> None:
-    """Raises `ConfigError` unless the ending is one that can be written here."""
+    """Raises `ConfigError` unless a video of this ending can be written."""
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise ConfigError(
-            f"{path} is no film: its ending must be {' or '.join(ENDINGS)}, which says how it is "
-            "written."
+            f"{path} is not a video: its ending must be {' or '.join(ENDINGS)}, which selects the "
+            "format."
         )
     if ending == ".mp4" and not (find_spec("imageio") and find_spec("imageio_ffmpeg")):
         raise ConfigError(
-            f"{path} is an MP4, and what writes these is not installed: pip install "
-            "'metarl-suite[video]'. A GIF needs nothing more."
+            f"{path} is an MP4, and the packages that write it are not installed: pip install "
+            "'metarl-suite[video]'. A GIF needs no further packages."
         )
 
 
 def _number(value: float) -> str:
-    """Decimals only where there are any, and no more of them than one can read in passing."""
+    """No decimals for whole numbers, else one or two."""
     if not math.isfinite(value) or value == int(value):
         return f"{value:.0f}"
     return f"{value:.{2 if abs(value) < 100 else 1}f}"
 
 
-def _resized(picture: Picture, size: int) -> Picture:
-    """Its longer side `size` pixels."""
-    height, width = picture.shape[:2]
+def _resized(frame: Frame, size: int) -> Frame:
+    """The frame scaled so that its longer side has `size` pixels."""
+    height, width = frame.shape[:2]
     if max(height, width) == size:
-        return picture
+        return frame
     scale = size / max(height, width)
     sides = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.array(Image.fromarray(picture).resize(sides, Image.Resampling.LANCZOS))
+    return np.array(Image.fromarray(frame).resize(sides, Image.Resampling.LANCZOS))
 
 
-def _with_caption(picture: Picture, caption: Caption) -> Picture:
-    """The picture under a strip of text, [H + strip, W, 3]; both sides even, as MP4 wants them."""
-    height, width = picture.shape[:2]
-    letters = max(8, round(width / 27))
-    pad, line = letters // 2, round(1.4 * letters)
+def _with_caption(frame: Frame, caption: Caption) -> Frame:
+    """The frame below a strip of text, [H + strip, W, 3]; both sides even, as MP4 requires."""
+    height, width = frame.shape[:2]
+    text_size = max(8, round(width / 27))
+    pad, line = text_size // 2, round(1.4 * text_size)
     strip = 2 * pad + 2 * line
     page = Image.new("RGB", (width + width % 2, strip + height + (strip + height) % 2), "#FFFFFF")
-    page.paste(Image.fromarray(picture), (0, strip))
+    page.paste(Image.fromarray(frame), (0, strip))
     draw = ImageDraw.Draw(page)
-    looks = ((_font(letters), "#000000"), (_font(max(7, round(0.8 * letters))), "#595959"))
+    styles = ((_font(text_size), "#000000"), (_font(max(7, round(0.8 * text_size))), "#595959"))
     for number, ((left, right), (font, colour)) in enumerate(
-        zip(caption.lines, looks, strict=True)
+        zip(caption.lines, styles, strict=True)
     ):
         y = pad + line * number + line // 2
         draw.text((width - pad, y), right, colour, font, "rm")
         room = width - 3 * pad - font.getlength(right)
-        draw.text((pad, y), _cut(left, font, room), colour, font, "lm")
+        draw.text((pad, y), _shortened(left, font, room), colour, font, "lm")
     draw.line([(0, strip - 1), (width, strip - 1)], "#B8B8B8")
     return np.array(page)
 
 
-def _cut(text: str, font: Any, room: float) -> str:
-    """As much of a text as there is room for."""
+def _shortened(text: str, font: Any, room: float) -> str:
+    """The text, cut to `room` pixels."""
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(f"{text}...") > room:
@@ -181,5 +186,5 @@ def _cut(text: str, font: Any, room: float) -> str:
 
 @lru_cache
 def _font(size: int) -> Any:
-    """The font of the figures: it knows every sign that a label may have."""
+    """The font of the figures: it has the characters of all labels, such as superscripts."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)

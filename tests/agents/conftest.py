@@ -1,4 +1,4 @@
-"""What tests of agents share."""
+"""Fixtures for tests of agents."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """For tiny batches: where others use the cores, every product waits for the second thread."""
+    """Sets one torch thread: on busy cores a second thread only delays tiny batches."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

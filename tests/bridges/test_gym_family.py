@@ -1,4 +1,4 @@
-"""Ordinary Gymnasium environments as families: tasks there and back, options, worlds, errors."""
+"""Gymnasium environments as families: conversion of tasks, options, batched envs, errors."""
 
 import copy
 import gc
@@ -22,7 +22,7 @@ from tests.training.test_loop import Interrupting, assert_equal_runs
 
 
 class Lever(gymnasium.Env):
-    """A lever that pays in one task only.
+    """Three levers; the task is the one that pays.
 
     And a second paragraph.
     """
@@ -33,7 +33,7 @@ class Lever(gymnasium.Env):
     trial_episodes = 3
 
     def __init__(self, pay: float = 1.0, levers: int = 3, name="x", table=None, render_mode=None):
-        self.pay, self.task, self.opened = pay, None, []
+        self.pay, self.task, self.resets = pay, None, []
 
     def sample_task(self, np_random, split):
         return 1 + np_random.integers(3) + 3 * (split == "test")
@@ -42,7 +42,7 @@ class Lever(gymnasium.Env):
         super().reset(seed=seed)
         task = (options or {}).get("task", self.task)
         self.task = self.sample_task(self.np_random, "train") if task is None else task
-        self.opened.append((seed, None if task is None else int(task)))
+        self.resets.append((seed, None if task is None else int(task)))
         self.count = 0
         return self._obs(), {}
 
@@ -58,7 +58,7 @@ class Lever(gymnasium.Env):
 
 @pytest.fixture
 def register():
-    """Registers environments for the length of a test."""
+    """Registers environments for the duration of a test."""
     made = []
 
     def run(cls=Lever, name="Lever", **spec):
@@ -84,21 +84,21 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def test_the_face_of_a_family(family):
+def test_properties_of_a_family(family):
     assert isinstance(family, EnvFamily)
     assert family.observation_space.shape == (4,)  # one-hot of two, and two numbers
     assert family.action_space == spaces.Discrete(3)
     assert family.task_space == spaces.Discrete(6, start=1)
-    assert (family.episode_steps, family.trial_episodes, family.lanes_at_once) == (4, 3, 250)
+    assert (family.episode_steps, family.trial_episodes, family.max_lanes) == (4, 3, 250)
     assert family.defines_success
     assert not family.task_is_observable
     assert not family.splits_share_tasks
-    assert type(family).__doc__.startswith("A lever that pays in one task only.")
+    assert type(family).__doc__.startswith("Three levers; the task is the one that pays.")
     (floor,) = family.references(2).values()
     assert (floor.role, floor.label) == ("floor", "random")
 
 
-def test_plain_constructor_arguments_are_options(register):
+def test_constructor_arguments_with_plain_defaults_are_options(register):
     task_id = register(kwargs={"levers": 4})
     family = metarl.make_family(task_id, pay=2)
     assert {name: getattr(family, name) for name in ("pay", "levers", "name")} == {
@@ -114,14 +114,14 @@ def test_plain_constructor_arguments_are_options(register):
             metarl.make_family(task_id, **{name: 1})
 
 
-def test_declarations_of_the_environment_are_believed(register):
+def test_declarations_of_the_environment_become_those_of_the_family(register):
     declared = type("Declared", (Lever,), {"splits_share_tasks": True, "task_is_observable": True})
     family = metarl.make_family(register(declared))
     assert family.splits_share_tasks
     assert family.task_is_observable
 
 
-def test_tasks_are_drawn_from_their_split_by_the_environment(family):
+def test_the_environment_draws_the_tasks_of_each_split(family):
     train, test = (draw_tasks(family, 50, seeded(0), split) for split in ("train", "test"))
     assert set(train.tolist()) == {1, 2, 3}
     assert set(test.tolist()) == {4, 5, 6}
@@ -129,8 +129,8 @@ def test_tasks_are_drawn_from_their_split_by_the_environment(family):
     assert not torch.equal(train, family.sample_tasks(50, seeded(1)))
 
 
-class Drawn(Lever):
-    """Without sample_task."""
+class DictTasks(Lever):
+    """Tasks in a Dict space, and no `sample_task`."""
 
     sample_task = None
     task_space = spaces.Dict(
@@ -141,24 +141,24 @@ class Drawn(Lever):
     )
 
 
-def test_dict_and_tuple_tasks_go_there_and_back(register):
-    family = metarl.make_family(register(Drawn))
+def test_dict_and_tuple_tasks_are_flattened_and_unflattened(register):
+    family = metarl.make_family(register(DictTasks))
     # In the order of Gymnasium's Dict: goal (one-hot of three, two numbers), mass.
     assert family.task_space.shape == (6,)
     tasks = draw_tasks(family, 20, seeded(3), "train")
-    own = family.own_tasks(tasks)
-    assert all(family.own_task_space.contains(task) for task in own)
-    back = [spaces.flatten(family.own_task_space, task) for task in own]
-    np.testing.assert_allclose(np.stack(back), tasks.numpy(), rtol=1e-6)
-    assert len({float(task["mass"]) for task in own}) == 20
-    assert {int(task["goal"][0]) for task in own} == {2, 3, 4}
+    unflattened = family.env_tasks(tasks)
+    assert all(family.env_task_space.contains(task) for task in unflattened)
+    flattened = [spaces.flatten(family.env_task_space, task) for task in unflattened]
+    np.testing.assert_allclose(np.stack(flattened), tasks.numpy(), rtol=1e-6)
+    assert len({float(task["mass"]) for task in unflattened}) == 20
+    assert {int(task["goal"][0]) for task in unflattened} == {2, 3, 4}
     assert torch.equal(tasks, family.sample_tasks(20, seeded(3)))
     bound = as_tasks(family, np.float64([[0, 1, 0, 1, -1, 0.1]]))  # 0.1 in float32 is more than 0.1
-    assert family.own_task_space.contains(family.own_tasks(bound)[0])
+    assert family.env_task_space.contains(family.env_tasks(bound)[0])
 
 
-def test_numbers_that_stand_for_arrays_are_accepted(register):
-    class Numbers(Drawn):
+def test_numbers_and_lists_are_accepted_for_arrays(register):
+    class Numbers(DictTasks):
         def sample_task(self, np_random, split):
             return {"mass": 0.2, "goal": (3, [[0.5], [-0.5]])}
 
@@ -168,11 +168,11 @@ def test_numbers_that_stand_for_arrays_are_accepted(register):
 
 @pytest.mark.parametrize("bad", [7, {"mass": 0.2}, {"mass": 9.0, "goal": (2, [[0.0], [0.0]])}])
 def test_sampled_tasks_outside_the_space_are_refused(register, bad):
-    class Outside(Drawn):
+    class Outside(DictTasks):
         def sample_task(self, np_random, split):
             return copy.deepcopy(bad)
 
-    with pytest.raises(TaskContractError, match=r"sample_task of door/Lever-v0 gave .* not in its"):
+    with pytest.raises(TaskContractError, match=r"sample_task of door/Lever-v0 returned .* not in"):
         metarl.make_family(register(Outside)).sample_tasks(1, seeded(0))
 
 
@@ -181,7 +181,7 @@ def test_given_tasks_are_checked(family):
         as_tasks(family, [1, 7])
 
 
-def test_what_is_missing_is_said(register):
+def test_environments_that_cannot_be_families_are_refused(register):
     bare = type("Bare", (Lever,), {"task_space": None})
     with pytest.raises(TaskContractError, match=r"no task_space.*metarl.register_varied_env"):
         metarl.make_family(register(bare, "Bare")).task_space  # noqa: B018
@@ -196,75 +196,75 @@ def test_what_is_missing_is_said(register):
     odd = type("Odd", (Lever,), {"action_space": spaces.MultiDiscrete([2, 2])})
     with pytest.raises(ConfigError, match=r"Actions must be Discrete or .* got MultiDiscrete"):
         metarl.make_family(register(odd, "Odd")).action_space  # noqa: B018
-    seen = type("Seen", (Lever,), {"observation_space": spaces.Sequence(spaces.Discrete(2))})
+    unsized = type("Unsized", (Lever,), {"observation_space": spaces.Sequence(spaces.Discrete(2))})
     with pytest.raises(ConfigError, match=r"Observations in Sequence.* have no fixed size"):
-        metarl.make_family(register(seen, "Seen")).observation_space  # noqa: B018
+        metarl.make_family(register(unsized, "Unsized")).observation_space  # noqa: B018
     gymnasium.register("door/Vector-v0", vector_entry_point="nowhere:Nothing")
     try:
-        with pytest.raises(ConfigError, match=r"has no entry_point, only one for vector"):
+        with pytest.raises(ConfigError, match=r"has no entry_point for single environments"):
             metarl.make_family("door/Vector-v0")
     finally:
         del gymnasium.registry["door/Vector-v0"]
 
 
-def test_an_attribute_may_set_the_limit(register):
+def test_an_attribute_may_set_the_time_limit(register):
     limited = type("Limited", (Lever,), {"episode_steps": 7})
     assert metarl.make_family(register(limited, max_episode_steps=None)).episode_steps == 7
 
 
-def test_trials_live_on_over_resets_in_their_own_task(family):
-    # Actions 0, 1, 2, 0, ...: task 1 pays at the first, task 2 at the second, task 3 at the third.
+def test_the_task_of_a_lane_persists_over_the_episodes_of_a_trial(family):
+    # Actions are 0, 1, 2, 0, ...; task k pays for action k - 1.
     policy = Recorder()
     tasks = torch.tensor([1, 3])
-    lived = metarl.collect(family, tasks, policy, episodes=2, rollouts_per_task=2, seeds=Seeds(0))
-    rewards = lived.reward[:, :, 0].T.tolist()
-    assert lived.reward.shape == (6, 2, 2)
+    data = metarl.collect(family, tasks, policy, episodes=2, rollouts_per_task=2, seeds=Seeds(0))
+    rewards = data.reward[:, :, 0].T.tolist()
+    assert data.reward.shape == (6, 2, 2)
     assert rewards == [[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]]
-    assert lived.valid[:, 0, 0].tolist() == [True] * 4 + [False] * 2
-    assert torch.equal(lived.success, lived.terminated)
-    assert lived.first[:, 1, 1].tolist() == [True, False, False, True, False, False]
-    assert lived.next_obs[2, 1, 0].tolist() == [0, 1, 3, 3]  # seen before the reset
-    assert lived.obs[3, 1, 0].tolist() == [1, 0, 0, 0]
+    assert data.valid[:, 0, 0].tolist() == [True] * 4 + [False] * 2
+    assert torch.equal(data.success, data.terminated)
+    assert data.first[:, 1, 1].tolist() == [True, False, False, True, False, False]
+    assert data.next_obs[2, 1, 0].tolist() == [0, 1, 3, 3]  # the terminal observation
+    assert data.obs[3, 1, 0].tolist() == [1, 0, 0, 0]
     pool = vars(family)["_pool"]
     for lane, env in enumerate(pool._block._lanes.envs):
-        seeds, set_to = zip(*env.unwrapped.opened, strict=True)
+        seeds, reset_tasks = zip(*env.unwrapped.resets, strict=True)
         assert isinstance(seeds[0], int)  # seeded once
         assert set(seeds[1:]) == {None}
-        assert set(set_to) == {(1, 1, 3, 3)[lane]}
-    first_seeds = {env.unwrapped.opened[0][0] for env in pool._block._lanes.envs}
+        assert set(reset_tasks) == {(1, 1, 3, 3)[lane]}
+    first_seeds = {env.unwrapped.resets[0][0] for env in pool._block._lanes.envs}
     assert len(first_seeds) == 4
 
 
-def test_episodes_that_reach_the_limit_are_truncated(family):
-    world = family.open_env(torch.tensor([1, 2]), seeded(0))
-    world.reset()
+def test_episodes_that_reach_the_time_limit_are_truncated(family):
+    env = family.open_env(torch.tensor([1, 2]), seeded(0))
+    env.reset()
     for step in range(4):
-        last = world.step(torch.tensor([2, 2]))
+        last = env.step(torch.tensor([2, 2]))
         assert last.truncated.tolist() == [step == 3] * 2
     assert not last.terminated.any()
 
 
-def test_what_a_world_told_stays(family):
-    world = family.open_env(torch.tensor([2, 2]), seeded(0))
-    opening = world.reset()
-    first = world.step(torch.tensor([2, 0]))
-    kept = [value.clone() for value in (opening, *first)]
-    world.step(torch.tensor([1, 1]))
-    world.reset()
-    for value, before in zip((opening, *first), kept, strict=True):
+def test_later_steps_do_not_change_returned_tensors(family):
+    env = family.open_env(torch.tensor([2, 2]), seeded(0))
+    initial = env.reset()
+    first = env.step(torch.tensor([2, 0]))
+    kept = [value.clone() for value in (initial, *first)]
+    env.step(torch.tensor([1, 1]))
+    env.reset()
+    for value, before in zip((initial, *first), kept, strict=True):
         assert torch.equal(value, before)
 
 
-def test_only_ended_lanes_may_be_opened(family):
-    world = family.open_env(torch.tensor([1, 2]), seeded(0))
-    world.reset()
-    world.step(torch.tensor([0, 0]))
-    world.reset(torch.tensor([True, False]))
+def test_only_ended_lanes_may_be_reset(family):
+    env = family.open_env(torch.tensor([1, 2]), seeded(0))
+    env.reset()
+    env.step(torch.tensor([0, 0]))
+    env.reset(torch.tensor([True, False]))
     with pytest.raises(ValueError, match="Only a lane whose episode has ended"):
-        world.reset(torch.tensor([True, True]))
+        env.reset(torch.tensor([True, True]))
 
 
-def test_environments_are_kept_for_the_next_trial_and_made_anew_after_a_failure(register):
+def test_environments_are_reused_by_the_next_trial_and_replaced_after_a_failure(register):
     class Fragile(Lever):
         broken = False
 
@@ -277,37 +277,37 @@ def test_environments_are_kept_for_the_next_trial_and_made_anew_after_a_failure(
     tasks, action = torch.tensor([1, 2]), torch.tensor([1, 1])
     family.open_env(tasks, seeded(0)).reset()
     kept = vars(family)["_pool"]
-    world = family.open_env(tasks, seeded(0))
+    env = family.open_env(tasks, seeded(0))
     assert vars(family)["_pool"] is kept
-    opening, first = world.reset(), world.step(action)
+    initial, first = env.reset(), env.step(action)
     Fragile.broken = True
     with pytest.raises(ArithmeticError, match="the lever broke"):
-        world.step(action)
+        env.step(action)
     Fragile.broken = False
     again = family.open_env(tasks, seeded(0))
     assert vars(family)["_pool"] is not kept
-    assert torch.equal(again.reset(), opening)
+    assert torch.equal(again.reset(), initial)
     assert torch.equal(again.step(action).obs, first.obs)
-    family.open_env(torch.tensor([1]), seeded(0)).reset()  # another size is another pool
+    family.open_env(torch.tensor([1]), seeded(0)).reset()  # another size, another pool
     family.close()
     assert "_pool" not in vars(family)
 
 
-def test_a_world_steps_no_more_once_its_environments_live_in_another(family):
+def test_a_batched_env_cannot_be_stepped_after_the_family_opened_another(family):
     tasks, action = torch.tensor([1, 2]), torch.tensor([1, 1])
-    for later in (tasks, torch.tensor([1])):  # the same environments, and fresh ones
-        world = family.open_env(tasks, seeded(0))
-        world.reset()
+    for later in (tasks, torch.tensor([1])):  # reuses the environments, and makes new ones
+        env = family.open_env(tasks, seeded(0))
+        env.reset()
         other = family.open_env(later, seeded(1))
-        with pytest.raises(RuntimeError, match="moved into the world that the same family opened"):
-            world.step(action)
+        with pytest.raises(RuntimeError, match="used by a batched env that the same family opened"):
+            env.step(action)
         with pytest.raises(RuntimeError, match="a family object each"):
-            world.reset()
+            env.reset()
         other.reset()
         other.step(action[: len(later)])
 
 
-def test_environments_that_are_closed_are_forgotten(family):
+def test_closed_environments_are_released(family):
     pools = []
     for lanes in (1, 2, 1, 2):
         family.open_env(torch.ones(lanes, dtype=torch.int64), seeded(0)).reset()
@@ -320,7 +320,7 @@ def test_environments_that_are_closed_are_forgotten(family):
     family.close()
 
 
-def test_a_family_that_is_dropped_closes_its_environments(register):
+def test_a_family_closes_its_environments_when_it_is_deleted(register):
     family = metarl.make_family(register())
     family.open_env(torch.tensor([1]), seeded(0)).reset()
     pool = vars(family)["_pool"]
@@ -329,7 +329,7 @@ def test_a_family_that_is_dropped_closes_its_environments(register):
     assert pool.closed
 
 
-def test_whole_numbers_of_a_task_are_never_rounded(register):
+def test_integers_of_a_task_are_never_rounded(register):
     class Level(Lever):
         task_space = spaces.Dict(
             level=spaces.Tuple([spaces.Box(0, 2**31 - 1, (1,), np.int64)]), size=spaces.Box(0, 1)
@@ -341,19 +341,19 @@ def test_whole_numbers_of_a_task_are_never_rounded(register):
             return {"level": (np.array([level]),), "size": np_random.random(1)}
 
     small = metarl.make_family(register(Level, "Small"))
-    own = small.own_tasks(draw_tasks(small, 9, seeded(0), "test"))
-    assert {int(task["level"][0][0]) % 2 for task in own} == {1}
-    large = type("Large", (Level,), {"least": 2**25})  # even and odd become the same in float32
+    tasks = small.env_tasks(draw_tasks(small, 9, seeded(0), "test"))
+    assert {int(task["level"][0][0]) % 2 for task in tasks} == {1}
+    large = type("Large", (Level,), {"least": 2**25})  # float32 rounds odd to even
     family = metarl.make_family(register(large, "Large"))
-    with pytest.raises(TaskContractError, match=r"whole numbers that float32 cannot tell apart"):
+    with pytest.raises(TaskContractError, match=r"integers that float32 cannot represent"):
         draw_tasks(family, 9, seeded(0), "test")
 
 
 @pytest.mark.parametrize(
-    ("drawn", "got"), [(None, r"NoneType of shape \[\]"), (np.zeros((4, 5, 3)), "float64 of shape")]
+    ("frame", "got"), [(None, r"NoneType of shape \[\]"), (np.zeros((4, 5, 3)), "float64 of shape")]
 )
-def test_what_is_no_picture_is_named(register, drawn, got):
-    class Painted(Lever):
+def test_a_frame_of_another_type_or_shape_is_refused(register, frame, got):
+    class Rendered(Lever):
         metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012
 
         def __init__(self, render_mode=None):
@@ -361,13 +361,13 @@ def test_what_is_no_picture_is_named(register, drawn, got):
             self.render_mode = render_mode
 
         def render(self):
-            return drawn
+            return frame
 
-    family = metarl.make_family(register(Painted)).with_rendering()
-    world = family.open_env(torch.tensor([1]), seeded(0))
-    world.reset()
-    with pytest.raises(TaskContractError, match=rf"render\(\) of the environment gave {got}"):
-        world.frame()
+    family = metarl.make_family(register(Rendered)).with_rendering()
+    env = family.open_env(torch.tensor([1]), seeded(0))
+    env.reset()
+    with pytest.raises(TaskContractError, match=rf"render\(\) of the environment returned {got}"):
+        env.frame()
 
 
 def test_a_negative_number_of_workers_is_refused(family):
@@ -375,7 +375,7 @@ def test_a_negative_number_of_workers_is_refused(family):
         family.open_env(torch.tensor([1]), seeded(0), workers=-1)
 
 
-def test_random_play_is_no_floor_where_actions_have_no_bounds(register):
+def test_there_is_no_random_reference_for_unbounded_actions(register):
     free = type("Free", (Lever,), {"action_space": spaces.Box(-np.inf, np.inf, (1,))})
     assert metarl.make_family(register(free)).references(1) == {}
 
@@ -387,7 +387,7 @@ def train(folder, task, **options):
     )  # fmt: skip
 
 
-def test_a_resumed_run_is_the_run_that_never_stopped(register, tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_uninterrupted_run(register, tmp_path, monkeypatch):
     task = register()
     whole = train(tmp_path / "whole", task)
     with monkeypatch.context() as patch:
@@ -401,7 +401,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(register, tmp_path, monkeyp
 
 
 class Plugin:
-    """An installed package that announces its tasks."""
+    """The entry point of an installed package that registers a task."""
 
     def __init__(self, name, value):
         self.name, self.value = name, value
@@ -424,9 +424,9 @@ def test_environments_of_plugin_packages_are_listed(monkeypatch, capsys):
         registry.load_plugins()
         assert set(metarl.task_ids()) - set(known) == {"plugin/Lever-v0"}
         assert cli.main(["list"]) == 0
-        shown = capsys.readouterr().out
+        output = capsys.readouterr().out
     finally:
         del gymnasium.registry["plugin/Lever-v0"]
         env_family.cache_clear()
-    assert "plugin/Lever-v0\n    A lever that pays in one task only.\n" in shown
-    assert "options      --task.pay 1.0  --task.levers 3  --task.name x" in shown
+    assert "plugin/Lever-v0\n    Three levers; the task is the one that pays.\n" in output
+    assert "options      --task.pay 1.0  --task.levers 3  --task.name x" in output

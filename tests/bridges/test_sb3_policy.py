@@ -1,4 +1,4 @@
-"""Models of stable-baselines3 in our lanes: what they are shown, and whose luck they draw."""
+"""Policies of stable-baselines3 models: their inputs, memory and random draws."""
 
 from types import SimpleNamespace
 
@@ -19,28 +19,33 @@ from tests.simple_families import Countdown
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Networks so small are slowed down by a second one."""
+    """A second thread slows down networks this small."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-class Glass:
-    """A model that counts its predictions, and keeps what it was shown."""
+class RecordingModel:
+    """Records the arguments of `predict`; its memory and actions count the predictions."""
 
     def __init__(self, width):
         self.observation_space = spaces.Box(-np.inf, np.inf, (width,))
-        self.device, self.policy, self.seen = torch.device("cpu"), self, []
+        self.device, self.policy, self.calls = torch.device("cpu"), self, []
 
     def predict(self, obs, state, episode_start, deterministic):
-        self.seen.append(SimpleNamespace(obs=obs, state=state, opened=episode_start))
-        noise = torch.rand(())
-        self.seen[-1].luck = (deterministic, float(noise))
-        return np.full(len(obs), len(self.seen) % 3), len(self.seen)
+        call = SimpleNamespace(
+            obs=obs,
+            state=state,
+            starts=episode_start,
+            deterministic=deterministic,
+            noise=float(torch.rand(())),
+        )
+        self.calls.append(call)
+        return np.full(len(obs), len(self.calls) % 3), len(self.calls)
 
 
-def lived(model, family, tasks, *, episodes=2, rollouts_per_task=2, seed=0, **options):
+def rollout(model, family, tasks, *, episodes=2, rollouts_per_task=2, seed=0, **options):
     policy = sb3_policy(model, family, **options)(tasks)
     return collect(
         family,
@@ -52,68 +57,68 @@ def lived(model, family, tasks, *, episodes=2, rollouts_per_task=2, seed=0, **op
     )
 
 
-@pytest.mark.parametrize(("trial", "opened"), [(False, [1, 0, 1, 0]), (True, [1, 0, 0, 0])])
-def test_memory_is_handed_on_and_cleared_where_it_was_in_training(trial, opened):
-    model = Glass(2 + 8 * trial)
-    life = lived(model, Countdown(), torch.tensor([2, 2]), trial=trial)
-    assert [step.state for step in model.seen] == [None, 1, 2, 3]
-    for step, flag in zip(model.seen, opened, strict=True):
-        assert step.opened.tolist() == [bool(flag)] * 4
-    assert life.action[:, 0, 0].tolist() == [1, 2, 0, 1]
-    assert not life.log_prob.any()
+@pytest.mark.parametrize(("trial", "starts"), [(False, [1, 0, 1, 0]), (True, [1, 0, 0, 0])])
+def test_memory_is_passed_on_and_reset_at_the_same_steps_as_in_training(trial, starts):
+    model = RecordingModel(2 + 8 * trial)
+    data = rollout(model, Countdown(), torch.tensor([2, 2]), trial=trial)
+    assert [call.state for call in model.calls] == [None, 1, 2, 3]
+    for call, start in zip(model.calls, starts, strict=True):
+        assert call.starts.tolist() == [bool(start)] * 4
+    assert data.action[:, 0, 0].tolist() == [1, 2, 0, 1]
+    assert not data.log_prob.any()
 
 
 @pytest.mark.parametrize(("trial", "informed"), [(False, True), (True, False), (True, True)])
-def test_a_model_sees_here_what_it_sees_in_training(trial, informed):
+def test_a_model_gets_the_observations_of_training(trial, informed):
     tasks = torch.tensor([3, 1, 2])
-    model = Glass(2 + 8 * trial + 10 * informed)
-    lived(model, Countdown(), tasks, episodes=2, trial=trial, informed=informed)
+    model = RecordingModel(2 + 8 * trial + 10 * informed)
+    rollout(model, Countdown(), tasks, episodes=2, trial=trial, informed=informed)
     env = to_sb3_vec_env(
         Countdown(), 6, tasks=tasks, trial=trial, episodes=2 * trial or None, informed=informed
     )
-    obs, alive = env.reset(), np.ones(6, dtype=bool)
+    obs, active = env.reset(), np.ones(6, dtype=bool)
     ends = np.zeros(6)
-    for number, step in enumerate(model.seen, 1):
-        np.testing.assert_array_equal(step.obs[alive], obs[alive])
+    for number, call in enumerate(model.calls, 1):
+        np.testing.assert_array_equal(call.obs[active], obs[active])
         obs, _, ended, _ = env.step(np.full(6, number % 3))
         ends += ended
-        alive = ends < (1 if trial else 2)
-    assert not alive.any()
+        active = ends < (1 if trial else 2)
+    assert not active.any()
 
 
-def test_luck_comes_from_the_generator_and_the_global_stream_is_left_alone():
-    lucks = []
+def test_random_draws_follow_the_generator_and_the_global_stream_is_restored():
+    noise = []
     torch.manual_seed(0)
     before = torch.get_rng_state()
     for seed in (0, 0, 1):
-        model = Glass(2)
-        lived(model, Countdown(), torch.tensor([4]), seed=seed)
-        lucks.append([step.luck[1] for step in model.seen])
-    assert lucks[0] == lucks[1] != lucks[2]
-    assert len(set(lucks[0])) == len(lucks[0])
+        model = RecordingModel(2)
+        rollout(model, Countdown(), torch.tensor([4]), seed=seed)
+        noise.append([call.noise for call in model.calls])
+    assert noise[0] == noise[1] != noise[2]
+    assert len(set(noise[0])) == len(noise[0])
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_deterministic_policy_says_so_and_observations_can_be_normalised():
-    model = Glass(2)
-    lived(model, Countdown(), torch.tensor([2]), deterministic=True, normalise=lambda obs: -obs)
-    assert model.seen[0].luck[0] is True
-    assert model.seen[1].obs[0].tolist() == [-2, -1]
+def test_predictions_can_be_deterministic_and_observations_normalised():
+    model = RecordingModel(2)
+    rollout(model, Countdown(), torch.tensor([2]), deterministic=True, normalise=lambda obs: -obs)
+    assert model.calls[0].deterministic is True
+    assert model.calls[1].obs[0].tolist() == [-2, -1]
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_a_flat_model_acts_as_it_does_by_itself(deterministic):
+def test_a_feed_forward_policy_takes_the_actions_of_its_model(deterministic):
     env = to_sb3_vec_env("metarl/PointNavigation-v0", 2, tasks=[[0.5, 0.5], [0.1, 0.2]], steps=7)
     model = PPO("MlpPolicy", env, n_steps=4, batch_size=8, seed=0, device="cpu")
-    life = lived(model, env.family, torch.tensor([[0.5, 0.5], [0.1, 0.2]]), rollouts_per_task=1)
-    assert bool((life.action.abs() <= 0.1).all())  # as in training, they are clipped
+    data = rollout(model, env.family, torch.tensor([[0.5, 0.5], [0.1, 0.2]]), rollouts_per_task=1)
+    assert bool((data.action.abs() <= 0.1).all())  # clipped, as in training
     if deterministic:
-        life = lived(model, env.family, life.obs.new_tensor([[0.5, 0.5]]), deterministic=True)
-        obs = life.obs[:, 0, 0].numpy()
-        np.testing.assert_array_equal(life.action[:, 0, 0], model.predict(obs, None, None, True)[0])
+        data = rollout(model, env.family, data.obs.new_tensor([[0.5, 0.5]]), deterministic=True)
+        obs = data.obs[:, 0, 0].numpy()
+        np.testing.assert_array_equal(data.action[:, 0, 0], model.predict(obs, None, None, True)[0])
 
 
-def test_a_recurrent_model_lives_a_trial_as_in_its_own_environment():
+def test_a_recurrent_policy_gets_the_rewards_of_its_model_in_a_vec_env():
     contrib = pytest.importorskip("sb3_contrib")
     tasks = torch.tensor([[0.5, 0.5], [0.05, 0.1], [-0.3, 0.2]])
     env = to_sb3_vec_env("metarl/PointNavigation-v0", 3, tasks=tasks, steps=6, trial=True)
@@ -121,20 +126,20 @@ def test_a_recurrent_model_lives_a_trial_as_in_its_own_environment():
     model = contrib.RecurrentPPO(
         "MlpLstmPolicy", env, n_steps=4, batch_size=12, policy_kwargs=small, seed=0, device="cpu"
     )
-    life = lived(
+    data = rollout(
         model, env.family, tasks, episodes=3, rollouts_per_task=1, trial=True, deterministic=True
     )
-    obs, state, opened = env.reset(), None, np.ones(3, dtype=bool)
+    obs, state, starts = env.reset(), None, np.ones(3, dtype=bool)
     rewards = []
     for _ in range(18):
-        action, state = model.predict(obs, state, opened, deterministic=True)
-        obs, reward, opened, _ = env.step(action)
+        action, state = model.predict(obs, state, starts, deterministic=True)
+        obs, reward, starts, _ = env.step(action)
         rewards.append(reward)
-    np.testing.assert_array_equal(life.reward[:, :, 0], np.stack(rewards))
+    np.testing.assert_array_equal(data.reward[:, :, 0], np.stack(rewards))
 
 
-def test_a_model_of_other_observations_is_refused():
-    model = Glass(1)
+def test_a_model_with_another_observation_shape_is_refused():
+    model = RecordingModel(1)
     with pytest.raises(
         ConfigError, match=r"shape \(1,\); with trial=False and informed=True.*\(6,"
     ):

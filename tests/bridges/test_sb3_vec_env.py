@@ -1,4 +1,4 @@
-"""Families as stable-baselines3's vector environments: its own beside ours, tasks, trials."""
+"""Families as vector environments of stable-baselines3: conventions, tasks, trials, agents."""
 
 from dataclasses import dataclass
 
@@ -25,38 +25,38 @@ SURE = {"p_goal": 1.0, "p_other": 0.0}
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Networks so small are slowed down by a second one."""
+    """A second thread slows down networks this small."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-def test_it_is_what_their_own_vector_environment_is():
-    # Lanes that arrive at different times, one that starts at its goal, one that never arrives.
+def test_it_behaves_as_a_dummy_vec_env():
+    # Lanes reach their goals at different steps; one starts at its goal, one never reaches it.
     tasks = np.array([[0.1, 0.1], [0.25, -0.3], [0.0, 0.0], [-0.5, 0.5]], dtype=np.float32)
-    theirs = DummyVecEnv([lambda: TaskEnv(NAVIGATION, steps=4) for _ in tasks])
-    for env, task in zip(theirs.envs, tasks, strict=True):
+    dummy = DummyVecEnv([lambda: TaskEnv(NAVIGATION, steps=4) for _ in tasks])
+    for env, task in zip(dummy.envs, tasks, strict=True):
         env.reset(options={"task": task})
-    ours = to_sb3_vec_env("metarl/PointNavigation-v0", 4, tasks=tasks, steps=4)
-    assert ours.observation_space == theirs.observation_space
-    assert ours.action_space == theirs.action_space
-    np.testing.assert_array_equal(theirs.reset(), ours.reset())
+    env = to_sb3_vec_env("metarl/PointNavigation-v0", 4, tasks=tasks, steps=4)
+    assert env.observation_space == dummy.observation_space
+    assert env.action_space == dummy.action_space
+    np.testing.assert_array_equal(dummy.reset(), env.reset())
     ends = np.zeros(4, dtype=int)
     for _ in range(15):
         action = np.clip(tasks, -0.1, 0.1)
-        one, two = theirs.step(action), ours.step(action)
+        one, two = dummy.step(action), env.step(action)
         for part, other in zip(one[:3], two[:3], strict=True):
             np.testing.assert_array_equal(part, other)
             assert part.dtype == other.dtype
         ends += two[2]
-        for info, mine, ended in zip(one[3], two[3], two[2], strict=True):
-            assert info["TimeLimit.truncated"] == mine["TimeLimit.truncated"]
-            assert ("terminal_observation" in info) == ("terminal_observation" in mine) == ended
+        for expected, info, ended in zip(one[3], two[3], two[2], strict=True):
+            assert expected["TimeLimit.truncated"] == info["TimeLimit.truncated"]
+            assert ("terminal_observation" in expected) == ("terminal_observation" in info) == ended
             if ended:
-                final = info["terminal_observation"], mine["terminal_observation"]
+                final = expected["terminal_observation"], info["terminal_observation"]
                 np.testing.assert_array_equal(*final)
-                assert mine["is_success"] != mine["TimeLimit.truncated"]
+                assert info["is_success"] != info["TimeLimit.truncated"]
     assert (ends >= 3).all()
 
 
@@ -64,21 +64,21 @@ def goals(env):
     return [int(task) for task in env.get_attr("task")]
 
 
-def test_every_episode_is_a_new_task_of_the_split():
+def test_every_episode_draws_a_task_of_the_split():
     split = {"arms": 9, "held_out_arms": 4}
-    for name, seen in (("train", range(5)), ("test", range(5, 9))):
+    for name, arms in (("train", range(5)), ("test", range(5, 9))):
         env = to_sb3_vec_env("metarl/GoalBandit-v0", 8, split=name, **split)
         env.reset()
-        lived = []
+        drawn = []
         for _ in range(60):
-            lived.append(goals(env))
+            drawn.append(goals(env))
             env.step(np.zeros(8, dtype=int))
-        lived = np.array(lived)
-        assert all(set(lived[:, lane]) == set(seen) for lane in range(8))
-        assert any(len(set(row)) > 1 for row in lived.tolist())
+        drawn = np.array(drawn)
+        assert all(set(drawn[:, lane]) == set(arms) for lane in range(8))
+        assert any(len(set(row)) > 1 for row in drawn.tolist())
 
 
-def test_only_lanes_that_have_ended_change_their_task():
+def test_only_ended_lanes_get_a_new_task():
     env = to_sb3_vec_env(Countdown(), 16, seed=3)  # episodes of 1 to 4 steps
     obs = env.reset()
     changed = kept = 0
@@ -86,7 +86,7 @@ def test_only_lanes_that_have_ended_change_their_task():
         before = np.array(goals(env))
         np.testing.assert_array_equal(obs[:, 0], before)
         obs, reward, ended, infos = env.step(np.zeros(16, dtype=int))
-        assert ((reward // 100) == before).all()  # the reward names the task that was lived in
+        assert ((reward // 100) == before).all()  # the reward encodes the task of the step
         now = np.array(goals(env))
         assert (now == before)[~ended].all()
         changed += (now != before)[ended].sum()
@@ -97,7 +97,7 @@ def test_only_lanes_that_have_ended_change_their_task():
     assert changed > 50 < kept
 
 
-def test_given_tasks_stay_task_by_task():
+def test_given_tasks_are_fixed_and_copies_are_neighbours():
     env = to_sb3_vec_env("metarl/GoalBandit-v0", 6, tasks=[4, 0, 2], **SURE)
     for _ in range(3):
         env.reset()
@@ -107,7 +107,7 @@ def test_given_tasks_stay_task_by_task():
     assert goals(env) == [4, 4, 0, 0, 2, 2]
 
 
-def test_trials_are_episodes_and_new_tasks_come_between_them():
+def test_an_episode_is_a_trial_and_the_next_one_draws_a_task():
     env = to_sb3_vec_env("metarl/GoalBandit-v0", 32, trial=True, episodes=3, **SURE)
     assert env.observation_space.shape == (1 + 5 + 5,)
     obs = env.reset()
@@ -133,25 +133,25 @@ def test_trials_are_episodes_and_new_tasks_come_between_them():
 
 
 @pytest.mark.parametrize("trial", [False, True])
-def test_who_is_informed_sees_the_task_of_now(trial):
+def test_informed_observations_end_with_the_current_task(trial):
     plain, env = (
         to_sb3_vec_env(Countdown(), 16, seed=3, trial=trial, informed=informed)
         for informed in (False, True)
     )
-    obs, blind = env.reset(), plain.reset()
+    obs, uninformed = env.reset(), plain.reset()
     for step in range(20):
         now = np.eye(10)[np.array(goals(env)) - 1]
-        np.testing.assert_array_equal(obs, np.concatenate((blind, now), 1))
+        np.testing.assert_array_equal(obs, np.concatenate((uninformed, now), 1))
         assert env.observation_space.contains(obs[0])
         obs, _, ended, infos = env.step(np.full(16, step % 3))
-        blind = plain.step(np.full(16, step % 3))[0]
+        uninformed = plain.step(np.full(16, step % 3))[0]
         for lane in np.flatnonzero(ended):
             final = infos[lane]["terminal_observation"]
             assert final[0] == final[-10:].argmax() + 1
             np.testing.assert_array_equal(final[-10:], now[lane])
 
 
-def test_features_of_tasks_and_the_space_they_lie_in():
+def test_task_features_and_the_space_of_informed_observations():
     env = to_sb3_vec_env("metarl/PointNavigation-v0", 1, informed=True)
     assert env.observation_space.high.tolist() == [np.inf, np.inf, 0.5, 0.5]
     goal = torch.tensor([[0.1, 0.2]])
@@ -160,7 +160,7 @@ def test_features_of_tasks_and_the_space_they_lie_in():
     assert arms.tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
-def lived(env, seed=None):
+def rollout(env, seed=None):
     if seed is not None:
         env.seed(seed)
     env.reset()
@@ -174,18 +174,18 @@ def same(one, other):
 def test_seeds_repeat_tasks_and_noise():
     env = to_sb3_vec_env("metarl/BernoulliBandit-v0", 64, seed=1)
     other = to_sb3_vec_env("metarl/BernoulliBandit-v0", 64, seed=2)
-    first = lived(env, 5)
-    assert same(first, lived(other, 5))
-    assert not same(first, lived(other, 6))
-    assert same(first, lived(env, 5))
-    assert not same(first, lived(env))  # a seed holds for one reset
+    first = rollout(env, 5)
+    assert same(first, rollout(other, 5))
+    assert not same(first, rollout(other, 6))
+    assert same(first, rollout(env, 5))
+    assert not same(first, rollout(env))  # a seed holds for one reset
     assert env.seed(9) == list(range(9, 73))
-    made = [lived(to_sb3_vec_env("metarl/BernoulliBandit-v0", 64, seed=s)) for s in (3, 3, 4)]
+    made = [rollout(to_sb3_vec_env("metarl/BernoulliBandit-v0", 64, seed=s)) for s in (3, 3, 4)]
     assert same(made[0], made[1])
     assert not same(made[0], made[2])
 
 
-def test_quiet_infos_are_not_made_anew():
+def test_infos_of_running_lanes_are_reused():
     env = to_sb3_vec_env(Countdown(), 3, tasks=[1, 3, 3])
     env.reset()
     one, two = (env.step(np.zeros(3, dtype=int))[3] for _ in range(2))
@@ -196,8 +196,8 @@ def test_quiet_infos_are_not_made_anew():
 
 
 @dataclass(frozen=True, kw_only=True)
-class Purse(Countdown):
-    """Pays one more at every step: its reward is its state itself."""
+class Accumulator(Countdown):
+    """The reward of step k is k, and it is the same tensor as the state."""
 
     def reset(self, task, generator):
         return torch.zeros(len(task))
@@ -206,23 +206,23 @@ class Purse(Countdown):
         return torch.stack((state, state), -1)
 
     def step(self, task, state, action, generator):
-        purse = state + 1
-        return purse, purse, purse >= task
+        total = state + 1
+        return total, total, total >= task
 
     def success(self, task, state):
         return state >= task
 
 
-def test_what_learners_add_to_rewards_does_not_come_back():
-    env = to_sb3_vec_env(Purse(), 1, tasks=[4])
+def test_changes_of_returned_rewards_do_not_change_the_state():
+    env = to_sb3_vec_env(Accumulator(), 1, tasks=[4])
     env.reset()
     obs, reward, _, _ = env.step(np.zeros(1, dtype=int))
-    reward += 100.0  # as on-policy learners do where an episode was truncated
+    reward += 100.0  # on-policy learners add the bootstrap value of a truncated episode
     obs += 100.0
     assert env.step(np.zeros(1, dtype=int))[1].tolist() == [2]
 
 
-def test_statistics_of_episodes_are_added_by_their_wrapper():
+def test_vec_monitor_adds_episode_statistics():
     env = VecMonitor(to_sb3_vec_env(Countdown(), 2, tasks=[1, 3]))
     env.reset()
     infos = [env.step(np.zeros(2, dtype=int))[3] for _ in range(3)]
@@ -257,13 +257,13 @@ def test_attributes_and_methods_of_lanes():
     ("arguments", "error", "message"),
     [
         ({"num_envs": 0}, ConfigError, "num_envs=0"),
-        ({"episodes": 3}, ConfigError, "say trial=True"),
+        ({"episodes": 3}, ConfigError, "pass trial=True"),
         ({"episodes": 0, "trial": True}, ConfigError, "episodes=0"),
         ({"tasks": [0, 1, 2]}, ConfigError, "num_envs=4 must be a multiple of the 3 tasks"),
         ({"tasks": [9]}, TaskError, "outside the task space"),
         ({"amrs": 3}, ConfigError, "Did you mean 'arms'"),
         ({"task": "metarl/GaolBandit-v0"}, UnknownNameError, "Did you mean"),
-        ({"task": GoalBandit(), "arms": 3}, ConfigError, "the family was given itself"),
+        ({"task": GoalBandit(), "arms": 3}, ConfigError, "a GoalBandit that is already"),
     ],
 )
 def test_wrong_options_are_refused(arguments, error, message):
@@ -279,7 +279,7 @@ def test_actions_of_another_shape_are_refused(action):
         env.step(np.array(action))
 
 
-def test_their_agents_learn_and_are_measured_here():
+def test_agents_of_stable_baselines3_train_and_evaluate():
     env = to_sb3_vec_env("metarl/PointNavigation-v0", 8, steps=5)
     model = PPO(
         "MlpPolicy", VecNormalize(VecMonitor(env)), n_steps=8, batch_size=32, n_epochs=1, seed=0
@@ -289,7 +289,7 @@ def test_their_agents_learn_and_are_measured_here():
     mean, _ = evaluate_policy(model, VecMonitor(env), n_eval_episodes=8)
     assert -5.0 < mean < 0.0
     SAC("MlpPolicy", env, buffer_size=1000, learning_starts=16, seed=0).learn(48)
-    assert not any(info.keys() - {"TimeLimit.truncated"} for info in env._silent)
+    assert not any(info.keys() - {"TimeLimit.truncated"} for info in env._running_infos)
 
 
 def test_equal_seeds_train_equal_models():
@@ -304,8 +304,8 @@ def test_equal_seeds_train_equal_models():
 
 @pytest.mark.learning
 @pytest.mark.parametrize(("memory", "low", "high"), [(True, 5.3, 6.7), (False, 4.8, 5.2)])
-def test_their_recurrent_agent_is_rl2_where_trials_are_its_episodes(memory, low, high):
-    # Ten pulls of five arms: 5 for who does not learn, 6.66 at best.
+def test_a_recurrent_agent_with_trials_as_episodes_is_rl2(memory, low, high):
+    # Ten pulls of five arms: the return is 5 without learning, and 6.66 at the Bayes optimum.
     contrib = pytest.importorskip("sb3_contrib")
     options = {"n_steps": 10, "batch_size": 640, "n_epochs": 4, "learning_rate": 3e-3, "seed": 0}
     env = to_sb3_vec_env("metarl/BernoulliBandit-v0", 256, trial=memory)

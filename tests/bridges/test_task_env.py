@@ -1,4 +1,4 @@
-"""Task families seen through Gymnasium: its own checkers and vector environments, the border."""
+"""Task families as Gymnasium environments: checkers, autoreset, tasks, seeds, types, errors."""
 
 import itertools
 
@@ -26,17 +26,17 @@ MODES = list(AutoresetMode)
 
 
 @pytest.mark.parametrize("task_id", IDS)
-# Positions are not bounded: nothing stops a point that walks away.
+# Positions are not bounded.
 @pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
-# An action that is an answer has the range of answers.
+# Where actions are predictions, the action space is the range of labels.
 @pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
 def test_every_family_passes_gymnasiums_checker(task_id):
-    # A camera of MuJoCo's needs a screen, or a driver that does without.
+    # Rendering in MuJoCo needs a display or an off-screen driver.
     check_env(gymnasium.make(task_id).unwrapped, skip_render_check=task_id in ENVIRONMENTS)
 
 
 @pytest.mark.parametrize("task_id", IDS)
-# Moves are at most 0.1, as published; SB3 would rather have them normalised to [-1, 1].
+# Moves are at most 0.1, as published; SB3 recommends actions in [-1, 1].
 @pytest.mark.filterwarnings("ignore:We recommend you to use a symmetric and normalized Box action")
 def test_every_family_passes_stable_baselines_checker(task_id):
     env = gymnasium.make(task_id).unwrapped
@@ -48,21 +48,21 @@ def test_every_family_passes_stable_baselines_checker(task_id):
 )
 @pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
 @pytest.mark.filterwarnings("ignore:.*we recommend using a symmetric and normalized space")
-def test_families_that_draw_pass_the_checker_with_pictures(task_id):
+def test_families_that_render_pass_the_checker_with_rendering(task_id):
     env = gymnasium.make(task_id, render_mode="rgb_array")
     assert env.metadata["render_modes"] == ["rgb_array"]
     check_env(env.unwrapped)
     env.reset(seed=0)
-    opened = env.render()
-    assert (opened.dtype, opened.shape[2]) == (np.uint8, 3)
+    initial = env.render()
+    assert (initial.dtype, initial.shape[2]) == (np.uint8, 3)
     env.action_space.seed(0)
     env.step(env.action_space.sample())
-    assert (env.render() != opened).any()
+    assert (env.render() != initial).any()
 
 
-def test_pictures_show_the_life_in_the_task_until_another_is_given():
+def test_frames_show_all_steps_since_the_last_seeded_reset_or_given_task():
     env = TaskEnv(BANDIT, render_mode="rgb_array")
-    seen = []
+    frames = []
     for reset in (
         {"seed": 3, "options": {"task": [0.1, 0.2, 0.3, 0.4, 0.5]}},
         {},
@@ -71,25 +71,25 @@ def test_pictures_show_the_life_in_the_task_until_another_is_given():
         {"seed": 3},
     ):
         env.reset(**reset)
-        seen.append(env.render())
+        frames.append(env.render())
         env.step(1)
-    new, one_pull, again, *_, reseeded = seen
+    new, one_pull, again, *_, reseeded = frames
     assert (new != one_pull).any()
     assert (new == again).all()
     assert (new == reseeded).all()
 
 
-def test_without_a_render_mode_nothing_is_drawn_or_remembered():
+def test_without_a_render_mode_nothing_is_rendered_or_recorded():
     env = gymnasium.make("metarl/BernoulliBandit-v0").unwrapped
     env.reset(seed=0)
     assert env.render() is None
-    assert isinstance(env._lanes._world, TensorEnv)
+    assert isinstance(env._lanes._env, TensorEnv)
     with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
         TaskEnv(BANDIT, render_mode="rgb_array").render()
 
 
-def test_families_that_do_not_draw_say_so():
-    with pytest.raises(ConfigError, match="Countdown draws no pictures"):
+def test_render_modes_are_refused_where_the_family_does_not_support_them():
+    with pytest.raises(ConfigError, match="Countdown does not render"):
         TaskEnv(Countdown, render_mode="rgb_array")
     assert TaskEnv(Countdown).metadata["render_modes"] == []
     assert TaskEnv.metadata["render_modes"] == ["rgb_array"]
@@ -97,37 +97,37 @@ def test_families_that_do_not_draw_say_so():
         TaskEnv(BANDIT, render_mode="human")
 
 
-def lived(env, seed, actions):
-    """Everything that a seeded reset and `actions` bring, reopening where an episode ends."""
-    seen = [env.reset(seed=seed)[0].tolist()]
+def rollout(env, seed, actions):
+    """Everything that a seeded reset and steps with `actions` return; resets ended episodes."""
+    rows = [env.reset(seed=seed)[0].tolist()]
     for action in actions:
         obs, reward, terminated, truncated, info = env.step(action)
-        seen.append((obs.tolist(), reward, terminated, truncated, info))
+        rows.append((obs.tolist(), reward, terminated, truncated, info))
         if terminated or truncated:
-            seen.append(env.reset()[0].tolist())
-    return seen
+            rows.append(env.reset()[0].tolist())
+    return rows
 
 
-def test_equal_seeds_are_equal_lives_and_other_seeds_others():
+def test_transitions_are_equal_for_equal_seeds_only():
     actions = [0, 1, 2, 3, 4] * 20
-    new = [lived(TaskEnv(BANDIT), seed, actions) for seed in (1, 1, 2)]
+    new = [rollout(TaskEnv(BANDIT), seed, actions) for seed in (1, 1, 2)]
     assert new[0] == new[1] != new[2]
 
 
-def test_a_seeded_reset_repeats_the_life_in_the_same_environment():
-    # The first reset draws a task and the later one does not; that must not shift the noise.
+def test_a_seeded_reset_repeats_the_transitions_in_the_same_environment():
+    # The first reset draws a task and the later one does not, which must not shift the noise.
     env, actions = TaskEnv(BANDIT), [0, 1, 2, 3, 4] * 20
-    first, again, other = (lived(env, seed, actions) for seed in (1, 1, 2))
+    first, again, other = (rollout(env, seed, actions) for seed in (1, 1, 2))
     assert first == again != other
 
 
 def drawn_by(env, split):
-    """A task, or one for each lane, that the environment draws."""
+    """A task from `sample_task`, or one for each lane."""
     return env.sample_task(np.random.default_rng(7), split)
 
 
 @pytest.mark.parametrize("make", [TaskEnv, lambda family: TaskVectorEnv(3, family)])
-def test_the_task_stays_over_resets_until_another_is_given(make):
+def test_the_task_persists_over_resets_until_another_is_given(make):
     env = make(BANDIT)
     env.reset(seed=0)
     drawn = env.task
@@ -136,33 +136,33 @@ def test_the_task_stays_over_resets_until_another_is_given(make):
     assert np.array_equal(env.task, drawn)
     given = drawn_by(env, "test")
     assert not np.array_equal(given, drawn)
-    assert np.array_equal(env.task, drawn)  # drawing one does not put us into it
+    assert np.array_equal(env.task, drawn)  # drawing a task does not set it
     env.reset(options={"task": given})
     env.reset(options={})
     assert np.array_equal(env.task, given)
 
 
-def test_a_task_that_nobody_gave_comes_from_the_train_split():
-    goals, asked = set(), set()
+def test_without_a_given_task_one_is_drawn_from_the_train_split():
+    goals, test_goals = set(), set()
     for seed in range(40):
         env = TaskEnv(GOAL_BANDIT, arms=4, held_out_arms=2)
         env.reset(seed=seed)
         goals.add(int(env.task))
-        asked.add(int(env.sample_task(np.random.default_rng(seed), "test")))
+        test_goals.add(int(env.sample_task(np.random.default_rng(seed), "test")))
     assert goals == {0, 1}
-    assert asked == {2, 3}
+    assert test_goals == {2, 3}
 
 
-def test_a_drawn_task_is_the_generators_and_shifts_nothing_in_the_environment():
+def test_sample_task_uses_the_given_generator_only():
     one, other = TaskEnv(BANDIT), TaskEnv(BANDIT)
     drawn = [one.sample_task(np.random.default_rng(seed)).tolist() for seed in (5, 5, 6)]
     assert drawn[0] == drawn[1] != drawn[2]
     rng = np.random.default_rng(5)
     assert one.sample_task(rng).tolist() == drawn[0] != one.sample_task(rng).tolist()
-    assert lived(one, 1, [0, 1, 2] * 9) == lived(other, 1, [0, 1, 2] * 9)
+    assert rollout(one, 1, [0, 1, 2] * 9) == rollout(other, 1, [0, 1, 2] * 9)
 
 
-def test_the_given_task_is_the_one_lived_in():
+def test_rewards_follow_the_given_task():
     env = TaskEnv(GOAL_BANDIT, p_goal=1.0, p_other=0.0)
     for goal in (3, 0):
         paid = []
@@ -172,7 +172,7 @@ def test_the_given_task_is_the_one_lived_in():
         assert paid == [float(arm == goal) for arm in range(5)]
 
 
-def test_types_at_the_border():
+def test_types_of_returned_values():
     env = TaskEnv(NAVIGATION)
     obs, info = env.reset(options={"task": torch.tensor([0.05, 0.0])})
     assert obs.dtype == np.float32
@@ -188,14 +188,14 @@ def test_types_at_the_border():
     assert (terminated, truncated, info) == (True, False, {"success": True})
 
 
-def test_families_without_success_say_nothing_about_it():
+def test_infos_have_no_success_if_the_family_defines_none():
     env = TaskEnv(BANDIT)
     env.reset(seed=0)
     assert env.step(0)[-1] == {}
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nothing_outside_is_tied_to_the_inside(mode):
+def test_writing_to_arguments_or_returned_arrays_changes_nothing(mode):
     envs = TaskVectorEnv(2, NAVIGATION, autoreset_mode=mode)
     task = np.array([[0.3, 0.3], [0.2, 0.2]], dtype=np.float32)
     action = np.full((2, 2), 0.1, dtype=np.float32)
@@ -213,7 +213,7 @@ def test_nothing_outside_is_tied_to_the_inside(mode):
 
 
 @pytest.mark.parametrize("copy", [np.copy, torch.tensor])
-def test_the_task_does_not_follow_what_users_do_to_their_copy(copy):
+def test_writing_to_a_given_or_returned_task_does_not_change_the_task(copy):
     env, envs = TaskEnv(NAVIGATION), TaskVectorEnv(1, NAVIGATION)
     task = np.array([0.25, 0.5], dtype=np.float32)
     one, row = copy(task), copy(task[None])
@@ -225,7 +225,7 @@ def test_the_task_does_not_follow_what_users_do_to_their_copy(copy):
 
 
 def arrays_in(value):
-    """All arrays in what a step returned, inside dictionaries and object arrays too."""
+    """All arrays in a nested return value of a step, also in dictionaries and object arrays."""
     if isinstance(value, dict):
         value = value.values()
     elif isinstance(value, np.ndarray) and value.dtype != object:
@@ -238,62 +238,62 @@ def test_no_two_returned_arrays_share_memory(mode):
     envs = TaskVectorEnv(3, NAVIGATION, autoreset_mode=mode)
     envs.reset(options={"task": np.array([[0.1, 0.0], [0.1, 0.0], [0.3, 0.3]])})
     arrays = arrays_in(envs.step(np.array([[0.1, 0.0]] * 3, dtype=np.float32)))
-    # Observation, reward, two flags, success and its mask; SAME_STEP adds two final observations,
-    # their mask, that of the final info, and its success with mask.
+    # Observation, reward, two flags, success and its mask. SAME_STEP adds two final observations
+    # and their mask, the mask of the final info, and the final success and its mask.
     assert len(arrays) == (12 if mode is AutoresetMode.SAME_STEP else 6)
     for one, two in itertools.combinations(arrays, 2):
         assert not np.shares_memory(one, two)
 
 
-def sync_beside_ours(tasks, mode, **options):
-    """Gymnasium's own vector environment over single lanes, and ours, in the same tasks."""
+def sync_and_batched(tasks, mode, **options):
+    """A SyncVectorEnv of `TaskEnv`s and a `TaskVectorEnv`, in the same tasks."""
     sync = SyncVectorEnv(
         [lambda: TaskEnv(NAVIGATION, **options) for _ in tasks], autoreset_mode=mode
     )
     for env, task in zip(sync.envs, tasks, strict=True):
         env.reset(options={"task": task})
-    ours = TaskVectorEnv(len(tasks), NAVIGATION, autoreset_mode=mode, **options)
-    ours.reset(options={"task": tasks})
-    return sync, ours
+    batched = TaskVectorEnv(len(tasks), NAVIGATION, autoreset_mode=mode, **options)
+    batched.reset(options={"task": tasks})
+    return sync, batched
 
 
-def assert_same(theirs, ours):
-    """Equal arrays, dictionaries of them, and object arrays, types included."""
-    assert type(theirs) is type(ours)
-    if isinstance(theirs, dict):
-        assert theirs.keys() == ours.keys()
-        for key, value in theirs.items():
-            assert_same(value, ours[key])
-    elif theirs.dtype == object:
-        for one, two in zip(theirs, ours, strict=True):
+def assert_same(expected, actual):
+    """Asserts equal arrays, dictionaries of arrays, or object arrays, and equal types."""
+    assert type(expected) is type(actual)
+    if isinstance(expected, dict):
+        assert expected.keys() == actual.keys()
+        for key, value in expected.items():
+            assert_same(value, actual[key])
+    elif expected.dtype == object:
+        for one, two in zip(expected, actual, strict=True):
             np.testing.assert_array_equal(one, two)
     else:
-        assert theirs.dtype == ours.dtype
-        np.testing.assert_array_equal(theirs, ours)
+        assert expected.dtype == actual.dtype
+        np.testing.assert_array_equal(expected, actual)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_vector_environment_equals_gymnasiums_own(mode):
-    # Lanes that arrive at different times, one that starts at its goal, one that never arrives.
+def test_the_vector_environment_behaves_as_gymnasiums_sync_vector_env(mode):
+    # Lanes reach their goals at different steps; one starts at its goal, one never reaches it.
     tasks = np.array([[0.1, 0.1], [0.25, -0.3], [0.0, 0.0], [-0.5, 0.5]], dtype=np.float32)
-    sync, ours = sync_beside_ours(tasks, mode, steps=4)
-    assert_same(sync.reset()[0], ours.reset()[0])
+    sync, batched = sync_and_batched(tasks, mode, steps=4)
+    assert_same(sync.reset()[0], batched.reset()[0])
     ends = np.zeros(4, dtype=int)
     for _ in range(15):
         action = np.clip(tasks, -0.1, 0.1)
-        theirs, mine = sync.step(action), ours.step(action)
-        for one, two in zip(theirs, mine, strict=True):
+        expected, actual = sync.step(action), batched.step(action)
+        for one, two in zip(expected, actual, strict=True):
             assert_same(one, two)
-        ended = mine[2] | mine[3]
+        ended = actual[2] | actual[3]
         ends += ended
         if mode is AutoresetMode.DISABLED and ended.any():
             options = {"reset_mask": ended}
-            assert_same(sync.reset(options=dict(options))[0], ours.reset(options=options)[0])
-            assert options == {"reset_mask": ended}  # the caller's own dictionary
+            assert_same(sync.reset(options=dict(options))[0], batched.reset(options=options)[0])
+            assert options == {"reset_mask": ended}  # the caller's dictionary is unchanged
     assert (ends >= 2).all()
 
 
-def test_next_step_spends_a_step_on_reopening_and_same_step_does_not():
+def test_next_step_uses_a_step_for_each_reset_and_same_step_does_not():
     rewards = {}
     for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
         envs = TaskVectorEnv(2, GOAL_BANDIT, p_goal=1.0, p_other=0.0, autoreset_mode=mode)
@@ -303,7 +303,7 @@ def test_next_step_spends_a_step_on_reopening_and_same_step_does_not():
     assert rewards[AutoresetMode.SAME_STEP] == [[1, 0]] * 4
 
 
-def test_make_vec_builds_lanes_that_reset_in_the_same_step():
+def test_make_vec_uses_same_step_autoreset_by_default():
     envs = gymnasium.make_vec("metarl/BernoulliBandit-v0", num_envs=3, arms=2)
     assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     assert envs.action_space.nvec.tolist() == [2, 2, 2]
@@ -315,16 +315,16 @@ def test_make_vec_builds_lanes_that_reset_in_the_same_step():
     assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
 
 
-def test_vector_seeds():
-    lives = []
+def test_vector_transitions_are_equal_for_equal_seeds_only():
+    rewards = []
     for seed in (1, 1, 2):
         envs = TaskVectorEnv(64, BANDIT)
         envs.reset(seed=seed)
-        lives.append([envs.step(np.zeros(64, dtype=int))[1].tolist() for _ in range(3)])
-    assert lives[0] == lives[1] != lives[2]
+        rewards.append([envs.step(np.zeros(64, dtype=int))[1].tolist() for _ in range(3)])
+    assert rewards[0] == rewards[1] != rewards[2]
 
 
-def test_a_users_time_limit_cuts_episodes_further():
+def test_max_episode_steps_shortens_episodes():
     envs = gymnasium.make_vec(
         "metarl/PointNavigation-v0",
         num_envs=2,
@@ -336,7 +336,7 @@ def test_a_users_time_limit_cuts_episodes_further():
     assert [f[1].tolist() for f in flags] == [
         [False, False],
         [False, False],
-        [True, False],  # the limit; lane 1 has arrived one step before
+        [True, False],  # the limit; lane 1 terminated one step before
         [False, False],
         [False, False],
         [False, False],
@@ -345,7 +345,7 @@ def test_a_users_time_limit_cuts_episodes_further():
     assert [f[0][1] for f in flags] == [False, True, False, False, True, False, False]
 
 
-def test_a_users_time_limit_counts_from_the_last_reset():
+def test_max_episode_steps_counts_from_the_last_reset():
     envs = TaskVectorEnv(2, NAVIGATION, max_episode_steps=2, autoreset_mode="Disabled")
     envs.reset(options={"task": [[0.5, 0.5]] * 2})
     stay = np.zeros((2, 2), dtype=np.float32)
@@ -356,7 +356,7 @@ def test_a_users_time_limit_counts_from_the_last_reset():
     assert envs.step(stay)[3].tolist() == [False, False]
 
 
-def test_gymnasiums_statistics_wrapper_reads_our_infos():
+def test_gymnasiums_record_episode_statistics_reads_the_infos():
     envs = gymnasium.wrappers.vector.RecordEpisodeStatistics(TaskVectorEnv(2, NAVIGATION))
     envs.reset(options={"task": np.array([[0.1, 0.0], [0.3, 0.0]])})
     lengths = []
@@ -366,7 +366,7 @@ def test_gymnasiums_statistics_wrapper_reads_our_infos():
     assert lengths == [[1, 0], [1, 0], [1, 3], [1, 0], [1, 0], [1, 3]]
 
 
-def test_a_mask_gives_new_tasks_to_marked_lanes_only():
+def test_a_mask_sets_the_tasks_of_marked_lanes_only():
     envs = TaskVectorEnv(3, GOAL_BANDIT, autoreset_mode="Disabled")
     envs.reset(options={"task": [0, 1, 2]})
     envs.step([0, 0, 0])
@@ -412,7 +412,7 @@ def test_wrong_masks_are_refused(mask):
         envs.reset(options={"reset_mask": mask})
 
 
-def test_stepping_needs_an_open_episode():
+def test_stepping_needs_a_running_episode():
     env = TaskEnv(BANDIT)
     with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
         _ = env.task
@@ -424,20 +424,20 @@ def test_stepping_needs_an_open_episode():
         env.step(0)  # one pull was the whole episode
 
 
-def test_a_vector_must_be_opened_whole():
+def test_the_first_reset_must_include_all_lanes():
     envs = TaskVectorEnv(2, BANDIT)
     with pytest.raises(ResetNeeded, match=r"call reset\(\) before step"):
         envs.step([0, 0])
-    with pytest.raises(ResetNeeded, match="must open all lanes"):
+    with pytest.raises(ResetNeeded, match="must start all lanes"):
         envs.reset(options={"reset_mask": np.array([True, False])})
 
 
 @pytest.mark.parametrize(
     ("family", "action", "message"),
     [
-        (BANDIT, 5, r"whole numbers in Discrete\(5\); got \[5\]"),
-        (BANDIT, -1, "whole numbers"),
-        (BANDIT, 0.5, "whole numbers"),
+        (BANDIT, 5, r"integers in Discrete\(5\); got \[5\]"),
+        (BANDIT, -1, "integers"),
+        (BANDIT, 0.5, "integers"),
         (BANDIT, [0, 1], r"shape \[1\].*got \[1, 2\]"),
         (NAVIGATION, 0.1, r"shape \[1, 2\].*got \[1\]"),
         (NAVIGATION, [0.1, 0.1, 0.1], r"got \[1, 3\]"),
@@ -453,7 +453,7 @@ def test_wrong_actions_are_refused(family, action, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"render_mode": "human"}, "no pictures; got render_mode='human'"),
+        ({"render_mode": "human"}, "do not render; got render_mode='human'"),
         ({"num_envs": 0}, "num_envs=0"),
         ({"max_episode_steps": 0}, "max_episode_steps=0"),
         ({"amrs": 3}, "no option 'amrs'. Did you mean 'arms'"),

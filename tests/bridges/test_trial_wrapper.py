@@ -1,4 +1,4 @@
-"""One environment whose episode is a trial: the same as many at once; families and others."""
+"""The wrapper whose episodes are trials, around families and around other environments."""
 
 import gymnasium
 import numpy as np
@@ -10,6 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 import metarl
+from metarl.bridges.task_env import TaskEnv
 from metarl.bridges.trial_env import TrialEnv
 from metarl.errors import ConfigError
 from metarl.seeding import Seeds
@@ -19,20 +20,20 @@ from tests.simple_families import Countdown
 
 
 class Door(gymnasium.Env):
-    """Three doors, the task names the one that pays; forgets the task unless told again."""
+    """Three doors; the task is the one that pays, and holds for one episode only."""
 
     observation_space = spaces.Discrete(2)
     action_space = spaces.Discrete(3)
 
     def __init__(self):
         self.task_space = spaces.Discrete(3)
-        self.heard = []
+        self.reset_options = []
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self._task = int((options or {}).get("task", -1))
-        self.heard.append(options)
-        return 1, {"opened": True}
+        self.reset_options.append(options)
+        return 1, {"start": True}
 
     def step(self, action):
         return 0, float(action == self._task), False, True, {"door": int(action)}
@@ -50,7 +51,7 @@ def test_trials_of_every_family_pass_the_checkers(task_id):
 
 @pytest.mark.filterwarnings("ignore:.*Box observation space m...mum value is -?infinity")
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
-def test_trials_of_anybodys_environment_pass_the_checkers():
+def test_trials_of_other_environments_pass_the_checkers():
     check_env(metarl.TrialWrapper(Door(), 2), skip_render_check=True)
     check_env_for_sb3(metarl.TrialWrapper(Door(), 2))
 
@@ -62,32 +63,32 @@ def test_trials_of_anybodys_environment_pass_the_checkers():
         ("metarl/GoalBandit-v0", {"p_goal": 1.0, "p_other": 0.0}, [0, 3]),
     ],
 )
-def test_a_lane_is_what_it_is_among_many(task_id, options, tasks):
+def test_the_wrapper_gives_the_transitions_of_a_batched_trial_env(task_id, options, tasks):
     family = metarl.make_family(task_id, **options)
     tasks = torch.tensor(tasks)
-    batched = TensorEnv(family, tasks, Seeds(0).torch("world"))
-    world = TrialEnv(batched, family.action_space, 3)
-    lanes = [metarl.TrialWrapper(gymnasium.make(task_id, **options), 3) for _ in tasks]
-    one = [lane.reset(options={"task": t.numpy()})[0] for lane, t in zip(lanes, tasks, strict=True)]
-    np.testing.assert_array_equal(one, world.reset())
+    tensor_env = TensorEnv(family, tasks, Seeds(0).torch("world"))
+    batched_env = TrialEnv(tensor_env, family.action_space, 3)
+    envs = [metarl.TrialWrapper(gymnasium.make(task_id, **options), 3) for _ in tasks]
+    obs = [env.reset(options={"task": t.numpy()})[0] for env, t in zip(envs, tasks, strict=True)]
+    np.testing.assert_array_equal(obs, batched_env.reset())
     family.action_space.seed(0)
-    over = torch.zeros(len(tasks), dtype=torch.bool)
+    finished = torch.zeros(len(tasks), dtype=torch.bool)
     for _ in range(18):
         action = np.stack([family.action_space.sample() for _ in tasks])
-        last = world.step(torch.tensor(action))
-        for i, lane in enumerate(lanes):
-            if over[i]:
+        last = batched_env.step(torch.tensor(action))
+        for i, env in enumerate(envs):
+            if finished[i]:
                 continue
-            obs, reward, terminated, truncated, _ = lane.step(action[i])
+            obs, reward, terminated, truncated, _ = env.step(action[i])
             assert obs.dtype == np.float32
             np.testing.assert_array_equal(obs, last.obs[i])
             assert (reward, terminated) == (last.reward[i].item(), bool(last.terminated[i]))
             assert not truncated
-        over |= last.terminated
-    assert over.all()
+        finished |= last.terminated
+    assert finished.all()
 
 
-def test_a_time_limit_inside_a_trial_is_told_and_does_not_end_it():
+def test_a_truncated_episode_sets_a_flag_and_does_not_end_the_trial():
     env = metarl.TrialWrapper(Door(), 2)
     # Observation of two, action of three, reward, terminated, truncated, first, first of trial.
     assert env.reset(options={"task": 2})[0].tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 1, 1]
@@ -97,20 +98,20 @@ def test_a_time_limit_inside_a_trial_is_told_and_does_not_end_it():
     obs, reward, terminated, truncated, _ = env.step(0)
     assert obs.tolist() == [1, 0, 1, 0, 0, 0, 0, 1, 0, 0]
     assert (reward, terminated, truncated) == (0.0, True, False)
-    with pytest.raises(ResetNeeded, match=r"No trial is open; call reset\(\)"):
+    with pytest.raises(ResetNeeded, match=r"No trial is running; call reset\(\)"):
         env.step(0)
-    assert env.unwrapped.heard == [{"task": 2}, {}]  # told once
+    assert env.unwrapped.reset_options == [{"task": 2}, {}]  # the task is passed once
 
 
-def test_a_new_task_at_every_reset_and_options_in_every_episode():
+def test_every_reset_draws_a_task_and_every_episode_gets_the_options():
     env = metarl.TrialWrapper(Door(), 2)
     env.reset(seed=3, options={"colour": "red"})
     env.step(0)
     for _ in range(40):
         env.reset()
-    first, second, *later = env.unwrapped.heard
+    first, second, *later = env.unwrapped.reset_options
     assert first == {"task": first["task"], "colour": "red"}
-    assert second == {"colour": "red"}  # the task stays
+    assert second == {"colour": "red"}  # same task
     assert {int(options["task"]) for options in later} == {0, 1, 2}
     assert all("colour" not in options for options in later)
 
@@ -134,7 +135,7 @@ def test_tasks_follow_the_seed_and_the_split():
     assert {task for seed in range(12) for task in tasks_of(make("test"), seed)} == {2, 3}
 
 
-def test_the_users_own_space_is_not_seeded():
+def test_the_task_space_of_the_environment_is_not_seeded():
     env, space = Door(), spaces.Discrete(3)
     env.task_space.seed(5)
     space.seed(5)
@@ -142,7 +143,7 @@ def test_the_users_own_space_is_not_seeded():
     assert [env.task_space.sample() for _ in range(9)] == [space.sample() for _ in range(9)]
 
 
-def test_episodes_are_those_of_the_family_unless_given():
+def test_the_number_of_episodes_is_that_of_the_family_unless_given():
     for episodes, ends in ((None, 4), (7, 7)):
         env = metarl.TrialWrapper(gymnasium.make("metarl/BernoulliBandit-v0", pulls=4), episodes)
         env.reset(seed=0)
@@ -150,15 +151,15 @@ def test_episodes_are_those_of_the_family_unless_given():
     assert env.task_space.shape == (5,)
 
 
-def test_what_cannot_be_a_trial_is_refused():
+def test_environments_that_cannot_be_wrapped_are_refused():
     with pytest.raises(ConfigError, match="neither `task_space` nor"):
         metarl.TrialWrapper(gymnasium.make("CartPole-v1"), 2)
-    with pytest.raises(ConfigError, match="does not say how many episodes"):
+    with pytest.raises(ConfigError, match="does not define how many episodes"):
         metarl.TrialWrapper(Door())
-    silent = Door()
-    silent.trial_episodes = None  # as that of `register_varied_env`, unless it is given
-    with pytest.raises(ConfigError, match="does not say how many episodes"):
-        metarl.TrialWrapper(silent)
+    undefined = Door()
+    undefined.trial_episodes = None  # the default of `register_varied_env`
+    with pytest.raises(ConfigError, match="does not define how many episodes"):
+        metarl.TrialWrapper(undefined)
     with pytest.raises(ConfigError, match="episodes=0"):
         metarl.TrialWrapper(Door(), 0)
     env = Door()
@@ -171,10 +172,7 @@ def test_what_cannot_be_a_trial_is_refused():
         metarl.TrialWrapper(env, 2)
 
 
-def test_countdown_ends_by_itself_and_by_the_limit():
-    # Lanes of a family whose episodes differ in length, beside the wrapper around one lane.
-    from metarl.bridges.task_env import TaskEnv
-
+def test_a_trial_ends_after_terminated_and_after_truncated_episodes():
     for task, ends in ((2, 4), (9, 8)):
         env = metarl.TrialWrapper(TaskEnv(Countdown), 2)
         env.reset(options={"task": task})
@@ -183,9 +181,9 @@ def test_countdown_ends_by_itself_and_by_the_limit():
         assert flags[-1][0][-4:].tolist() == [task == 2, task == 9, 0, 0]
 
 
-def test_a_trial_lasts_as_the_environment_says():
+def test_the_environment_can_define_the_number_of_episodes():
     door = Door()
-    door.trial_episodes = None  # as an environment that varies, if nobody said it
+    door.trial_episodes = None  # the default of `register_varied_env`
     with pytest.raises(ConfigError, match="how many episodes a trial has"):
         metarl.TrialWrapper(door)
     door.trial_episodes = 3

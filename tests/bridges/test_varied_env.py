@@ -1,4 +1,4 @@
-"""Any Gymnasium environment whose numbers vary: arguments, attributes, and what follows."""
+"""Gymnasium environments whose parameters vary: arguments, attributes, configure functions."""
 
 import gymnasium
 import numpy as np
@@ -12,12 +12,12 @@ from metarl.bridges.varied_env import VariedEnv, register_varied_env
 from metarl.errors import ConfigError
 from metarl.networks.policies import UniformPolicy
 from metarl.seeding import Seeds
-from metarl.testing import examine_task
+from metarl.testing import run_checks
 
 
 @pytest.fixture
 def register():
-    """Registers varied environments for the length of a test."""
+    """Registers varied environments for the duration of a test."""
     made = []
 
     def run(env_id="CartPole-v1", name="Varied", **options):
@@ -33,12 +33,12 @@ def register():
 
 
 def inertia(env, task):
-    """What depends on mass and length of CartPole's pole."""
+    """Sets the attributes that depend on the mass and length of CartPole's pole."""
     env.total_mass = env.masspole + env.masscart
     env.polemass_length = env.masspole * env.length
 
 
-def test_attributes_are_those_of_the_task_and_what_follows_is_configured(register):
+def test_a_task_sets_attributes_and_then_calls_configure(register):
     task_id = register(
         attributes={"length": (0.25, 1.0), "masspole": (0.1, 0.4)},
         configure="tests.bridges.test_varied_env:inertia",
@@ -56,7 +56,7 @@ def test_attributes_are_those_of_the_task_and_what_follows_is_configured(registe
         assert inner.length == length
 
 
-def test_the_life_is_that_of_the_environment_with_these_numbers(register):
+def test_transitions_equal_those_of_the_environment_with_these_parameters(register):
     env = gymnasium.make(register(attributes={"gravity": (5.0, 20.0)}))
     plain = gymnasium.make("CartPole-v1").unwrapped
     plain.gravity = 12.5
@@ -75,23 +75,23 @@ def test_constructor_arguments_vary(register):
     inner = env.unwrapped._env
     assert inner.unwrapped.goal_velocity == 0.05
     env.reset()
-    assert env.unwrapped._env is inner  # made anew for another task only
+    assert env.unwrapped._env is inner  # only a new task makes a new environment
     env.reset(options={"task": {"goal_velocity": 0.01}})
     assert env.unwrapped._env.unwrapped.goal_velocity == 0.01
 
 
-def test_luck_goes_on_when_the_environment_is_made_anew(register):
+def test_a_new_environment_is_seeded_from_the_stream_of_the_old_one(register):
     task_id = register("MountainCar-v0", arguments={"goal_velocity": (0.0, 0.07)})
-    openings = []
+    initial = []
     for _ in range(2):
         env = gymnasium.make(task_id)
         env.reset(seed=3)
         obs, _ = env.reset(options={"task": {"goal_velocity": 0.05}})
-        openings.append(obs.tolist())
-    assert openings[0] == openings[1]
+        initial.append(obs.tolist())
+    assert initial[0] == initial[1]
 
 
-def test_a_task_that_nobody_gave_is_drawn_from_the_seed(register):
+def test_without_a_given_task_the_seed_determines_the_task(register):
     task_id = register(attributes={"length": (0.25, 1.0)})
     drawn = []
     for seed in (1, 1, 2):
@@ -102,31 +102,31 @@ def test_a_task_that_nobody_gave_is_drawn_from_the_seed(register):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_numbers_for_configure_alone(register):
-    seen = []
-    task_id = register(others={"push": (1.0, 2.0)}, configure=lambda env, task: seen.append(task))
+def test_other_parameters_are_passed_to_configure(register):
+    tasks = []
+    task_id = register(others={"push": (1.0, 2.0)}, configure=lambda env, task: tasks.append(task))
     gymnasium.make(task_id).reset(options={"task": {"push": 1.5}})
-    assert seen == [{"push": 1.5}]
+    assert tasks == [{"push": 1.5}]
 
 
 def test_the_family_of_a_varied_environment(register):
     family = metarl.make_family(
         register(attributes={"length": (0.25, 1.0), "gravity": (5.0, 20.0)}, trial_episodes=5)
     )
-    assert isinstance(family.own_task_space, spaces.Dict)
-    np.testing.assert_allclose(family.task_space.low, [5.0, 0.25])  # by name
+    assert isinstance(family.env_task_space, spaces.Dict)
+    np.testing.assert_allclose(family.task_space.low, [5.0, 0.25])  # sorted by name
     np.testing.assert_allclose(family.task_space.high, [20.0, 1.0])
     assert (family.episode_steps, family.trial_episodes) == (500, 5)
     tasks = family.sample_tasks(200, torch.Generator().manual_seed(0))
     assert tasks.mean(0).tolist() == pytest.approx([12.5, 0.625], rel=0.1)
-    lived = metarl.collect(
+    data = metarl.collect(
         family, tasks[:2], UniformPolicy(family.action_space), episodes=2, seeds=Seeds(0)
     )
-    assert float(lived.reward.sum()) == lived.steps  # one for each step that the pole stands
+    assert float(data.reward.sum()) == data.steps  # reward 1 for each step
     family.close()
 
 
-def test_the_new_limit_holds_even_if_it_is_longer(register):
+def test_the_new_time_limit_may_be_longer_or_shorter(register):
     env = gymnasium.make(register("MountainCar-v0", "Long", others={"x": (0.0, 1.0)},
                                   max_episode_steps=250))  # fmt: skip
     env.reset(seed=0)
@@ -145,7 +145,7 @@ def test_options_that_do_not_vary_are_passed_on(register):
     assert env.unwrapped._env.unwrapped._sutton_barto_reward
 
 
-def test_what_cannot_vary_is_refused(register):
+def test_invalid_variations_are_refused(register):
     with pytest.raises(ConfigError, match="Nothing varies: name constructor arguments"):
         register()
     for ends in [(1.0,), (2.0, 1.0), (0.0, np.inf), 3.0]:
@@ -158,7 +158,7 @@ def test_what_cannot_vary_is_refused(register):
         register("KartPole-v9", "Other", attributes={"length": (0.25, 1.0)})
 
 
-def test_unknown_attributes_and_arguments_are_named(register):
+def test_errors_name_unknown_attributes_and_arguments(register):
     with pytest.raises(ConfigError, match=r"no attribute 'lenght'.*Did you mean 'length'.*gravity"):
         gymnasium.make(register(attributes={"lenght": (0.25, 1.0)}))
     with pytest.raises(ConfigError, match=r"no attribute 'tau.dt'"):
@@ -168,7 +168,7 @@ def test_unknown_attributes_and_arguments_are_named(register):
         env.reset(seed=0)
 
 
-def test_attributes_of_attributes_vary():
+def test_nested_attributes_vary():
     class Inner(gymnasium.Env):
         observation_space = action_space = spaces.Discrete(2)
         model = type("Model", (), {})()
@@ -202,9 +202,9 @@ def test_attributes_of_attributes_vary():
         ("Pendulum-v1", {"arguments": {"g": (5.0, 15.0)}}),
     ],
 )
-def test_varied_environments_keep_the_promises(register, env_id, variation, monkeypatch):
-    monkeypatch.setattr(metarl.checks.framework, "MOST_SEARCHED", 1500)
-    report = examine_task(register(env_id, **variation), workers=0)
-    # No random action brings the car to the goal, where alone the task is felt.
-    expected = ["task matters"] if env_id == "MountainCar-v0" else []
-    assert [finding.name for finding in report.broken] == expected, str(report)
+def test_varied_environments_pass_the_checks(register, env_id, variation, monkeypatch):
+    monkeypatch.setattr(metarl.checks.framework, "MAX_SEARCH_STEPS", 1500)
+    report = run_checks(register(env_id, **variation), workers=0)
+    # The task has an effect only at the goal, which random actions do not reach.
+    expected = ["the task matters"] if env_id == "MountainCar-v0" else []
+    assert [finding.name for finding in report.failed] == expected, str(report)

@@ -1,8 +1,9 @@
+import re
 import subprocess
 import sys
 from dataclasses import asdict, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -11,11 +12,13 @@ import pytest
 import metarl.evaluation.agents
 import metarl.training.loop
 from metarl.cli import main as cli
-from metarl.cli.results import PlotOptions
+from metarl.cli import results
 from metarl.errors import NonFiniteError, RunFolderError
-from metarl.plots.plot import PictureKind
+from metarl.evaluation.options import EvaluationOptions
+from metarl.plots.options import PlotOptions
 from metarl.results.curves import write_curves
 from metarl.training.run_folder import RunConfig, create_run
+from metarl.video.options import VideoOptions
 from tests.results.test_curves import make_curve
 from tests.simple_agents import SteeringConfig
 
@@ -24,7 +27,7 @@ BANDIT = "metarl/BernoulliBandit-v0"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Every test stands in an empty folder, at a terminal wide enough not to break lines."""
+    """Runs every test in an empty folder, with a terminal wide enough not to break lines."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -33,7 +36,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Stands in for training: keeps what it was called with, and leaves a run folder."""
+    """Replaces training: records its arguments and writes a run folder."""
     calls = []
 
     def train(agent, task, *, task_options, config, run):
@@ -52,10 +55,10 @@ def trained(monkeypatch):
     return calls
 
 
-def run(capsys, *words):
-    code = cli.main(words)
-    shown = capsys.readouterr()
-    return code, shown.out, shown.err
+def run(capsys, *arguments):
+    code = cli.main(arguments)
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
 
 
 def test_help_lists_the_commands(capsys):
@@ -74,7 +77,7 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "message"),
     [
         (["trian", "rl2", BANDIT], "no command 'trian'. Did you mean 'train'?"),
         (["train", "rl3", BANDIT], "No agent is called 'rl3'. Did you mean 'rl2'?"),
@@ -91,9 +94,11 @@ def test_version(capsys):
         (["evaluate", "a", "--split", "exam"], "train"),
         (["plot"], "name at least one run folder"),
         (["plot", "a", "--formats", "bmp"], "'bmp' is no format"),
-        (["plot", "a", "--kind", "film"], "regret"),
-        (["plot", "--paths", "a", "--kind", "regret"], "but --kind regret was given, too"),
-        (["plot", "--paths", "a", "--kind", "adaptation"], "leave one of them out"),
+        (["plot", "a", "--kind", "pie"], "regret"),
+        (["evaluate", "a", "--num-tasks", "0"], "num_tasks=0 must be greater than zero"),
+        (["record", "a", "--fps", "0"], "fps=0.0 must lie between"),
+        (["plot", "--paths", "a", "--kind", "regret"], "Got --kind regret and --paths"),
+        (["plot", "--paths", "a", "--kind=adaptation"], "Omit one of them"),
         (
             ["evaluate", "--agent.rollouts-per-task", "3", "a"],
             "no run is named: metarl evaluate RUN --agent",
@@ -103,15 +108,15 @@ def test_version(capsys):
         (["list", "everything"], "everything"),
     ],
 )
-def test_wrong_usage_says_what_is_right(capsys, words, complaint):
-    code, _, err = run(capsys, *words)
+def test_wrong_usage_is_refused_with_the_right_usage(capsys, arguments, message):
+    code, _, err = run(capsys, *arguments)
     assert code == 2
-    assert complaint in err
+    assert message in err
     assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "message"),
     [
         (["evaluate", "nowhere"], "nowhere is not a run folder"),
         (["evaluate", "nowhere", "--agent.rollouts-per-task", "3"], "nowhere is not a run folder"),
@@ -121,10 +126,10 @@ def test_wrong_usage_says_what_is_right(capsys, words, complaint):
         (["record", "nowhere"], "nowhere is not a run folder"),
     ],
 )
-def test_failure_is_one_line_on_stderr(capsys, words, complaint):
-    code, out, err = run(capsys, *words)
+def test_failure_is_one_line_on_stderr(capsys, arguments, message):
+    code, out, err = run(capsys, *arguments)
     assert (code, out) == (1, "")
-    assert complaint in err
+    assert message in err
     assert err.count("\n") == 1
 
 
@@ -146,7 +151,7 @@ def test_a_broken_family_does_not_hide_the_others(capsys):
     assert "--task.pulls 10" in out
 
 
-def test_help_of_train_lists_what_can_be_trained(capsys):
+def test_help_of_train_lists_task_families_and_agents(capsys):
     code, out, _ = run(capsys, "train", "--help")
     assert code == 0
     for text in ("metarl train AGENT TASK", BANDIT, "rl2", "your_module:namespace/Name-v0"):
@@ -245,57 +250,41 @@ def test_errors_of_training_become_exit_codes(capsys, monkeypatch, error, code):
     assert err == f"metarl: {error}\n"
 
 
-def test_ctrl_c_in_training_says_how_to_go_on(capsys, monkeypatch):
+def test_ctrl_c_in_training_prints_the_command_that_continues_it(capsys, monkeypatch):
     def train(*_, run, **__):
         run.out.mkdir()
         (run.out / "checkpoint.safetensors").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(metarl.training.loop, "train", train)
-    words = ("train", "rl2", BANDIT, "--out", "my run", "--seed", "3")
-    code, _, err = run(capsys, *words)
+    code, _, err = run(capsys, "train", "rl2", BANDIT, "--out", "my run", "--seed", "3")
     assert code == 130
-    assert "is kept in my run;" in err
+    assert "is saved in my run;" in err
     assert f"  metarl train rl2 {BANDIT} --out 'my run' --seed 3 --resume\n" in err
 
 
-def test_ctrl_c_before_the_first_checkpoint_promises_nothing(capsys, monkeypatch):
+def test_ctrl_c_before_the_first_checkpoint_reports_that_nothing_was_saved(capsys, monkeypatch):
     def train(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(metarl.training.loop, "train", train)
     code, _, err = run(capsys, "train", "rl2", BANDIT)
-    assert (code, err) == (130, "metarl: Interrupted; nothing new was kept.\n")
+    assert (code, err) == (130, "metarl: Interrupted; nothing new was saved.\n")
 
 
-def test_evaluate_shows_the_table_and_the_next_command(capsys, monkeypatch):
+def test_evaluate_prints_the_table_and_the_next_command(capsys, monkeypatch):
     calls = []
     ceiling = make_curve(agent="best_arm", label="best arm", role="ceiling", run="")
     curves = [replace(c, returns=c.returns * 0 + 0.25) for c in (ceiling, make_curve())]
 
-    def evaluate(run, **options):
-        calls.append((run, options))
+    def evaluate(run, **arguments):
+        calls.append((run, arguments))
         return curves
 
     monkeypatch.setattr(metarl.evaluation.agents, "evaluate", evaluate)
     code, out, err = run(capsys, "evaluate", "runs/a", "--num-tasks", "5000", "--no-progress")
     assert (code, err) == (0, "")
-    assert calls == [
-        (
-            Path("runs/a"),
-            {
-                "num_tasks": 5000,
-                "seed": 0,
-                "episodes": None,
-                "split": "test",
-                "references": True,
-                "label": None,
-                "device": "cpu",
-                "workers": None,
-                "progress": False,
-            },
-        )
-    ]
+    assert calls == [(Path("runs/a"), {"options": EvaluationOptions(num_tasks=5000)})]
     agent, best = (line for line in out.splitlines() if "0.250 [0.250,0.250]" in line)
     assert "RL^2" in agent
     assert "best arm" in best
@@ -304,26 +293,49 @@ def test_evaluate_shows_the_table_and_the_next_command(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "passed"),
-    [([], True), (["none"], []), (["random", "best_arm"], ["random", "best_arm"])],
+    ("command", "options", "differing"),
+    [
+        (results.EvaluateCommand, EvaluationOptions, {"progress"}),
+        (results.PlotCommand, PlotOptions, set()),
+        (results.RecordCommand, VideoOptions, {"progress"}),
+    ],
 )
-def test_references_of_an_evaluation_are_all_none_or_named(capsys, monkeypatch, words, passed):
-    asked = []
+def test_a_command_has_the_defaults_of_the_function(command, options, differing):
+    (given,) = (f.default for f in fields(command) if isinstance(f.default, options))
+    assert {name for name, value in vars(options()).items() if getattr(given, name) != value} == (
+        differing
+    )
 
-    def evaluate(run, *, references, **_):
-        asked.append(references)
-        return [make_curve()]
 
-    monkeypatch.setattr(metarl.evaluation.agents, "evaluate", evaluate)
-    assert run(capsys, "evaluate", "a", *(["--references", *words] if words else []))[0] == 0
-    assert asked == [passed]
+@pytest.mark.parametrize("options", [EvaluationOptions, PlotOptions, VideoOptions])
+def test_every_option_is_explained_in_the_help(capsys, options):
+    command = {EvaluationOptions: "evaluate", PlotOptions: "plot", VideoOptions: "record"}[options]
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    help_text = " ".join(re.sub("[│╭╰─╮╯]", " ", out).split())
+    parts = re.split(r"\(default: .*?\)", help_text)  # one for each option
+    for field in fields(options):
+        option = f"--{field.name.replace('_', '-')}"
+        assert [part for part in parts if re.search(rf"{option},? .*[a-z]+ [a-z]+", part)]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "plot", "record"])
+def test_help_is_printed_without_loading_the_engine_or_matplotlib(command):
+    code = (
+        "import sys; from metarl.cli.main import main\n"
+        f"assert main([{command!r}, '--help']) == 0\n"
+        "heavy = {'matplotlib', 'PIL', 'scipy', 'tensorboard', 'metarl.rollout'}\n"
+        "heavy |= {'metarl.training.run_folder', 'metarl.plots.plot', 'metarl.video.record'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=60)
 
 
 @pytest.fixture
 def steering_run(folder, monkeypatch):
-    """The folder of a run whose agent was trained with two options of its own."""
-    where = "tests.simple_agents:SteeringConfig"
-    monkeypatch.setitem(metarl.registry._agents, "steering", where)
+    """The folder of a run whose agent was trained with two options that are not the defaults."""
+    config = "tests.simple_agents:SteeringConfig"
+    monkeypatch.setitem(metarl.registry._agents, "steering", config)
     options = {**asdict(SteeringConfig()), "rollouts_per_task": 7, "rate": 0.5}
     settings = RunConfig(
         agent="steering", agent_options=options, task=BANDIT, task_options={}, seed=0
@@ -332,7 +344,7 @@ def steering_run(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "passed"),
+    ("arguments", "passed"),
     [
         ([], {}),
         (
@@ -344,41 +356,42 @@ def steering_run(folder, monkeypatch):
     ],
 )
 def test_options_of_the_agent_of_a_run_may_be_changed(
-    capsys, monkeypatch, steering_run, words, passed
+    capsys, monkeypatch, steering_run, arguments, passed
 ):
-    assert asked_for(capsys, monkeypatch, *words) == {"agent_options": passed, "task_options": {}}
+    found = changed_options(capsys, monkeypatch, *arguments)
+    assert found == {"agent_options": passed, "task_options": {}}
 
 
 def test_options_of_the_tasks_of_a_run_may_be_changed(capsys, monkeypatch, steering_run):
-    words = ["--task.pulls", "20", "--task.arms", "5"]  # five arms were in training
+    arguments = ["--task.pulls", "20", "--task.arms", "5"]  # five arms were in training
     passed = {"agent_options": {}, "task_options": {"pulls": 20}}
-    assert asked_for(capsys, monkeypatch, *words) == passed
+    assert changed_options(capsys, monkeypatch, *arguments) == passed
 
 
-def asked_for(capsys, monkeypatch, *words: str) -> dict[str, Any]:
-    """The options that `metarl evaluate run` passes on."""
-    asked = []
+def changed_options(capsys, monkeypatch, *arguments: str) -> dict[str, Any]:
+    """The options of agent and tasks that `metarl evaluate run` passes on."""
+    calls = []
 
     def evaluate(run, *, agent_options, task_options, **_):
         assert run == Path("run")
-        asked.append({"agent_options": agent_options, "task_options": task_options})
+        calls.append({"agent_options": agent_options, "task_options": task_options})
         return [make_curve()]
 
     monkeypatch.setattr(metarl.evaluation.agents, "evaluate", evaluate)
-    code, _, err = run(capsys, "evaluate", "--num-tasks", "5", "run", *words)
+    code, _, err = run(capsys, "evaluate", "--num-tasks", "5", "run", *arguments)
     assert (code, err) == (0, "")
-    (found,) = asked
+    (found,) = calls
     return found
 
 
-def test_help_of_a_run_lists_the_options_of_its_agent_as_they_were(capsys, steering_run):
+def test_help_of_a_run_lists_the_options_with_which_its_agent_was_trained(capsys, steering_run):
     code, out, _ = run(capsys, "evaluate", "run", "--help")
     assert code == 0
     for option, explained in [
-        ("--agent.rollouts-per-task INT", "each task at once (B) (default: 7)"),
-        ("--agent.rate FLOAT", "of the way (default: 0.5)"),
+        ("--agent.rollouts-per-task INT", "in parallel in each task (B) (default: 7)"),
+        ("--agent.rate FLOAT", "by which the point moves (default: 0.5)"),
         ("--task.pulls INT", "(default: 10)"),
-        ("--num-tasks INT", "tasks to live in (default: 1000)"),
+        ("--num-tasks INT", "tasks drawn from the split (default: 1000)"),
     ]:
         assert option in out
         assert explained in out
@@ -424,7 +437,7 @@ def test_compare_shows_scores_and_differences_and_writes_them(capsys, folder):
     code, out, err = run(capsys, "compare", "a", "b", "--csv", "table.csv")
     assert (code, err) == (0, "")
     (line,) = (line for line in out.splitlines() if "agent b" in line)
-    # 3 episodes of 4 each; half of the way from 0 to 24; 6 more than agent a
+    # 3 episodes of 4 each; half of 24, the ceiling; 6 more than agent a
     for cell in ("4.000", "12.000 [12.000,12.000]", "0.500 [0.500,0.500]", "6.000 [6.000,6.000]"):
         assert cell in line
     assert "score of the whole trial: 0 random, 1 best arm" in out
@@ -435,7 +448,7 @@ def test_compare_shows_scores_and_differences_and_writes_them(capsys, folder):
     assert "best arm" not in out.replace("1 best arm", "")
 
 
-def test_compare_says_how_long_each_has_lived_where_that_differs(capsys, folder):
+def test_compare_shows_numbers_of_episodes_that_differ(capsys, folder):
     heights = {"short": 2.0, "long": 4.0}
     for name, height in heights.items():
         (folder / name).mkdir()
@@ -464,7 +477,7 @@ def test_compare_says_how_long_each_has_lived_where_that_differs(capsys, folder)
     assert "was measured at the episodes 1, 21, 41: regret adds up all" in err
 
 
-def test_evaluate_writes_its_table_too(capsys, monkeypatch):
+def test_evaluate_writes_its_table(capsys, monkeypatch):
     monkeypatch.setattr(metarl.evaluation.agents, "evaluate", lambda run, **_: [make_curve()])
     code, out, _ = run(capsys, "evaluate", "a", "--csv", "table.csv")
     assert code == 0
@@ -472,35 +485,40 @@ def test_evaluate_writes_its_table_too(capsys, monkeypatch):
     assert Path("table.csv").read_text().startswith("agent,label,role,num_runs,first,first_low")
 
 
-def test_the_command_knows_every_kind_of_picture():
-    (kinds,) = (f.type for f in fields(PlotOptions) if f.name == "kind")
-    assert get_args(get_args(kinds)[0]) == get_args(PictureKind)
-
-
 @pytest.mark.parametrize(
-    "words", [("a", "--paths"), ("--paths", "a"), ("--paths", "a", "--kind", "paths")]
+    "arguments",
+    [
+        ("a", "--paths"),
+        ("--paths", "a"),
+        ("--paths", "a", "--kind", "paths"),
+        ("a", "--kind=paths"),
+    ],
 )
-def test_paths_is_short_for_its_kind(capsys, monkeypatch, words):
-    asked = []
-    monkeypatch.setattr(
-        "metarl.plots.plot.plot",
-        lambda runs, **options: asked.append((runs, options["kind"])) or [],
-    )
-    assert run(capsys, "plot", *words)[0] == 0
-    assert asked == [((Path("a"),), "paths")]
+def test_paths_is_short_for_its_kind(capsys, plotted, arguments):
+    assert run(capsys, "plot", *arguments)[0] == 0
+    assert plotted == [((Path("a"),), PlotOptions(kind="paths"))]
 
 
-def test_options_of_a_picture_reach_it(capsys, monkeypatch):
-    asked = []
+@pytest.fixture
+def plotted(monkeypatch):
+    """Replaces plotting: records the arguments."""
+    calls = []
     monkeypatch.setattr(
-        "metarl.plots.plot.plot", lambda runs, **options: asked.append(options) or []
+        "metarl.plots.plot.plot", lambda runs, *, options: calls.append((runs, options)) or []
     )
+    return calls
+
+
+def test_options_of_a_figure_are_passed_on(capsys, plotted):
     assert run(capsys, "plot", "a")[0] == 0
-    words = ("--kind", "learning", "--metric", "entropy", "--smooth", "5", "--references", "all")
-    assert run(capsys, "plot", "a", *words)[0] == 0
-    words = ("--kind", "paths", "--tasks", "3", "--references", "random")
-    assert run(capsys, "plot", "a", *words)[0] == 0
-    assert [options["kind"] for options in asked] == ["adaptation", "learning", "paths"]
-    assert [options["reference"] for options in asked] == [None, None, ["random"]]
-    assert (asked[1]["metric"], asked[1]["smooth"]) == ("entropy", 5)
-    assert (asked[2]["tasks"], asked[0]["tasks"]) == (3, None)
+    learning = ("--kind", "learning", "--metric", "entropy", "--smooth", "5")
+    assert run(capsys, "plot", "a", *learning, "--references", "all")[0] == 0
+    paths = ("--kind", "paths", "--tasks", "3", "--references", "random")
+    assert run(capsys, "plot", "a", *paths, "--out", "b.pdf", "--formats", "svg")[0] == 0
+    assert [options for _, options in plotted] == [
+        PlotOptions(),
+        PlotOptions(kind="learning", metric="entropy", smooth=5, references=["all"]),
+        PlotOptions(
+            kind="paths", tasks=3, references=["random"], out=Path("b.pdf"), formats=["svg"]
+        ),
+    ]

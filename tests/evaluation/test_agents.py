@@ -6,9 +6,10 @@ from metarl import registry
 from metarl.envs.bandits.multi_armed import BernoulliBandit
 from metarl.errors import CheckpointError, ConfigError, UnknownNameError
 from metarl.evaluation.agents import evaluate, select_references
+from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.protocol import LOGGED_TASKS, Schedule
 from metarl.results.curves import read_curves
-from metarl.results.step_log import read_trials
+from metarl.results.step_log import read_step_logs
 from metarl.training.loop import train
 from metarl.training.run_folder import Run, RunConfig, create_run
 from tests.simple_agents import Steering
@@ -30,7 +31,7 @@ def navigation(tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def steering(tmp_path_factory):
-    """A run whose agent takes one adaptation step in training and shows two in evaluation."""
+    """A run whose agent takes one adaptation step in training and two in evaluation."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry._agents, "steering", "tests.simple_agents:SteeringConfig")
         out = tmp_path_factory.mktemp("runs") / "steering"
@@ -53,7 +54,7 @@ def test_curves_of_agent_floor_and_ceiling_are_measured_and_written(bandit):
         assert (curve.env_steps == np.arange(1, 11)[:, None]).all()
 
 
-def test_equal_seeds_repeat_and_all_agents_meet_the_same_tasks(bandit):
+def test_equal_seeds_give_equal_curves(bandit):
     one, two = evaluate(bandit, num_tasks=30), evaluate(bandit, num_tasks=30)
     other = evaluate(bandit, num_tasks=30, seed=1)
     for a, b, c in zip(one, two, other, strict=True):
@@ -61,14 +62,14 @@ def test_equal_seeds_repeat_and_all_agents_meet_the_same_tasks(bandit):
         assert (a.returns != c.returns).any()
 
 
-def test_the_best_arm_is_best_in_the_very_tasks_of_the_agent(bandit):
+def test_the_best_arm_is_best_in_each_task_of_the_agent(bandit):
     # Paired: with common tasks and common noise, knowing the best arm never loses a pull.
     agent, *references = evaluate(bandit, num_tasks=200)
     best = next(curve for curve in references if curve.agent == "best_arm")
     assert (best.returns >= agent.returns).all()
 
 
-def test_parts_of_an_evaluation_are_joined(bandit, monkeypatch):
+def test_batches_of_an_evaluation_are_joined(bandit, monkeypatch):
     monkeypatch.setattr("metarl.evaluation.protocol.TASKS_PER_BATCH", 7)
     curves = evaluate(bandit, num_tasks=20, references=["best_arm"])
     assert curves[0].returns.shape == (10, 20)
@@ -83,19 +84,33 @@ def test_success_and_steps_of_navigation(navigation):
     assert (np.diff(curves["random"].env_steps, axis=0) > 0).all()
 
 
-def test_more_episodes_than_in_training_can_be_lived(bandit):
+def test_more_episodes_than_in_training_can_be_evaluated(bandit):
     assert evaluate(bandit, num_tasks=3, episodes=15)[0].returns.shape == (15, 3)
+
+
+def test_options_are_given_as_an_object_as_keywords_or_both(bandit):
+    options = EvaluationOptions(num_tasks=3, seed=4, references=["random"], label="mine")
+    one = evaluate(bandit, options=options)
+    two = evaluate(bandit, num_tasks=3, seed=4, references=["random"], label="mine")
+    assert [(c.agent, c.label) for c in one] == [("rl2", "mine"), ("random", "random")]
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a.returns, b.returns)
+    (changed,) = evaluate(bandit, options=options, references=False, num_tasks=5)
+    assert (changed.returns.shape, changed.seed, changed.label) == ((10, 5), 4, "mine")
+    with pytest.raises(TypeError, match="num_task"):
+        evaluate(bandit, num_task=3)
 
 
 def test_references_are_chosen_by_name(bandit):
     assert len(evaluate(bandit, num_tasks=3, references=False)) == 1
+    assert len(evaluate(bandit, num_tasks=3, references=["none"])) == 1
     names = [curve.agent for curve in evaluate(bandit, num_tasks=3, references=["thompson"])]
     assert names == ["rl2", "thompson"]
     with pytest.raises(UnknownNameError, match=r"has no reference 'tompson'. Did you mean 'thomp"):
         evaluate(bandit, num_tasks=3, references=["tompson"])
 
 
-def test_bad_requests_are_refused(bandit, tmp_path):
+def test_options_out_of_range_are_refused(bandit, tmp_path):
     with pytest.raises(ConfigError, match="num_tasks=0 must be greater than zero"):
         evaluate(bandit, num_tasks=0)
     with pytest.raises(ConfigError, match="split='dev' must be 'train' or 'test'"):
@@ -104,38 +119,38 @@ def test_bad_requests_are_refused(bandit, tmp_path):
         tmp_path / "empty",
         RunConfig(**{**vars(bandit.config), "task_options": {"arms": 5, "pulls": 10}}),
     )
-    with pytest.raises(CheckpointError, match="has not learnt yet"):
+    with pytest.raises(CheckpointError, match="is not trained yet"):
         metarl.evaluate(empty)
 
 
-def test_every_step_of_the_first_tasks_is_written_down(navigation):
+def test_every_step_of_the_first_tasks_is_logged(navigation):
     curves = evaluate(navigation, num_tasks=40, seed=3)
-    logs = read_trials(navigation.path / "trials.csv")
+    logs = read_step_logs(navigation.path / "trials.csv")
     assert [log.agent for log in logs] == [curve.agent for curve in curves]
     for log, curve in zip(logs, curves, strict=True):
         assert log.tasks == list(range(LOGGED_TASKS))
         assert (log.label, log.role, log.seed) == (curve.label, curve.role, 3)
         for task in log.tasks:
             for point, episode in enumerate(curve.episode):
-                life = log.where((log.task == task) & (log.episode == episode))
-                np.testing.assert_allclose(life.reward.sum(), curve.returns[point, task], rtol=1e-5)
-                assert life.step.tolist() == list(range(1, len(life.step) + 1))
-                assert life.success.max() == curve.success[point, task]
-                # Where a step led is where the next one began; an episode opens at the start.
-                np.testing.assert_array_equal(life.next_observation[:-1], life.observation[1:])
-                assert (life.observation[0] == 0).all()
-            ends = log.where((log.task == task) & (log.episode == curve.episode[-1])).task
-            lived = (log.task == task).sum()
-            assert lived == curve.env_steps[-1, task]
-            assert len(ends) == lived - curve.env_steps[-2, task]
-    goals = logs[0].parameter
-    moved = logs[0].next_observation - goals
-    np.testing.assert_allclose(-np.linalg.norm(moved, axis=1), logs[0].reward, atol=1e-5)
+                steps = log.where((log.task == task) & (log.episode == episode))
+                expected = curve.returns[point, task]
+                np.testing.assert_allclose(steps.reward.sum(), expected, rtol=1e-5)
+                assert steps.step.tolist() == list(range(1, len(steps.step) + 1))
+                assert steps.success.max() == curve.success[point, task]
+                # Each step starts where the one before ended; an episode starts at the origin.
+                np.testing.assert_array_equal(steps.next_observation[:-1], steps.observation[1:])
+                assert (steps.observation[0] == 0).all()
+            last = log.where((log.task == task) & (log.episode == curve.episode[-1])).task
+            steps = (log.task == task).sum()
+            assert steps == curve.env_steps[-1, task]
+            assert len(last) == steps - curve.env_steps[-2, task]
+    distance = np.linalg.norm(logs[0].next_observation - logs[0].parameter, axis=1)
+    np.testing.assert_allclose(-distance, logs[0].reward, atol=1e-5)
 
 
-def test_pulls_are_written_down_with_what_the_task_is(bandit):
+def test_pulls_are_logged_with_the_parameters_of_the_task(bandit):
     evaluate(bandit, num_tasks=3)
-    agent, *_, best = read_trials(bandit.path / "trials.csv")
+    agent, *_, best = read_step_logs(bandit.path / "trials.csv")
     assert agent.tasks == [0, 1, 2]
     assert agent.num_actions == 5
     assert len(agent.reward) == 3 * 10
@@ -152,11 +167,11 @@ def test_the_same_seed_writes_the_same_trials(bandit):
     assert files[0] == files[1] != files[2]
 
 
-def test_few_references_are_lived_unless_all_are_asked_for(bandit):
-    few = {curve.agent for curve in evaluate(bandit, num_tasks=3)}
+def test_by_default_a_few_of_the_references_are_evaluated(bandit):
+    default = {curve.agent for curve in evaluate(bandit, num_tasks=3)}
     every = {curve.agent for curve in evaluate(bandit, num_tasks=3, references=["all"])}
-    assert few == {"rl2", "random", "thompson", "bayes_optimal", "best_arm"}
-    assert every - few == {
+    assert default == {"rl2", "random", "thompson", "bayes_optimal", "best_arm"}
+    assert every - default == {
         "greedy",
         "epsilon_greedy",
         "ucb1",
@@ -165,7 +180,7 @@ def test_few_references_are_lived_unless_all_are_asked_for(bandit):
     }
 
 
-def test_an_evaluation_shows_the_steps_it_is_asked_for_and_references_keep_up(steering):
+def test_references_are_measured_at_the_episodes_of_an_agent_that_adapts(steering):
     curves = evaluate(steering, num_tasks=50)
     assert [curve.agent for curve in curves] == ["steering", "random", "standing_still", "oracle"]
     for curve in curves:
@@ -174,7 +189,7 @@ def test_an_evaluation_shows_the_steps_it_is_asked_for_and_references_keep_up(st
     first, *_, last = curves[0].returns.mean(1)
     assert last > first + 15
     assert abs(curves[1].returns[0].mean() - curves[1].returns[-1].mean()) < 5
-    for log in read_trials(steering.path / "trials.csv"):
+    for log in read_step_logs(steering.path / "trials.csv"):
         assert set(log.episode) == {1, 5, 9}
 
 
@@ -183,7 +198,7 @@ def test_options_of_the_agent_may_differ_from_its_training(steering, bandit):
     options = {"rollouts_per_task": 10, "evaluation_steps": 3, "rate": 1e-9}
     agent, *_, oracle = evaluate(steering, num_tasks=50, agent_options=options)
     assert agent.episode.tolist() == oracle.episode.tolist() == [1, 11, 21, 31]
-    assert agent.returns[-1].mean() < agent.returns[0].mean() + 8  # whose rate is nothing
+    assert agent.returns[-1].mean() < agent.returns[0].mean() + 8  # with a rate of almost zero
     assert agent.label == "steering at 1.0 (rate=1e-09)"  # not the agent that was trained
     assert (steering.path / "config.json").read_bytes() == before
     (agent,) = evaluate(
@@ -239,15 +254,16 @@ def test_options_that_do_not_fit_the_agent_are_refused(steering, bandit):
         evaluate(bandit, agent_options={"hidden_size": 16})
 
 
-def test_a_reference_that_cannot_live_as_long_as_the_agent_is_named():
+def test_a_reference_that_is_not_defined_for_as_many_episodes_is_refused_by_name():
     family = BernoulliBandit(arms=5, pulls=10)
     memory = Schedule(steps=0, rollouts_per_task=20, episodes=10)
-    assert "bayes_optimal" in select_references(family, memory, True)
+    assert "bayes_optimal" in select_references(family, memory, ["default"])
     gradient = Schedule(steps=3, rollouts_per_task=20, episodes=10)
-    assert set(select_references(family, gradient, True)) == {"random", "thompson", "best_arm"}
+    found = select_references(family, gradient, ["default"])
+    assert set(found) == {"random", "thompson", "best_arm"}
     message = (
-        r"'gittins' does not live 610 episodes in a row, as the agent has by the end: "
-        r"3 times 20 x 10 before .* Known: random, .*best_arm\."
+        r"'gittins' is not defined for 610 consecutive episodes, the experience of the agent at "
+        r"its last one: 3 x 20 x 10 before .* Known: random, .*best_arm\."
     )
     with pytest.raises(UnknownNameError, match=message):
         select_references(family, gradient, ["random", "gittins"])

@@ -1,4 +1,4 @@
-"""Anybody's policy in the evaluator: the same tasks and luck, experience, rows beside a run's."""
+"""Tests of evaluating any policy: same tasks and noise as a run, amounts of experience, rows."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,10 @@ from metarl.envs.bandits.multi_armed import BernoulliBandit
 from metarl.envs.navigation.point_navigation import PointNavigation
 from metarl.errors import ConfigError, RunFolderError, UnknownNameError
 from metarl.evaluation.agents import evaluate
+from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.policies import evaluate_policy
 from metarl.results.curves import read_curves
-from metarl.results.step_log import read_trials
+from metarl.results.step_log import read_step_logs
 
 BANDIT = "metarl/BernoulliBandit-v0"
 
@@ -24,7 +25,7 @@ def run(tmp_path_factory):
 
 
 def always(arm):
-    """Pulls one arm, in tasks that were asked for."""
+    """Builds a policy that always pulls one arm."""
 
     class Always:
         def initial_memory(self, num_tasks, copies):
@@ -37,12 +38,12 @@ def always(arm):
     return lambda tasks: Always()
 
 
-def test_an_agent_by_this_door_has_the_very_curve_it_has_by_the_other(run):
+def test_an_agent_evaluated_as_a_policy_has_the_same_curve(run):
     agent, random = evaluate(run, num_tasks=40, references=["random"])
     learner = run.make_agent(BernoulliBandit())
     run.load(learner)
     found, floor = evaluate_policy(
-        lambda tasks: learner.start(len(tasks)),
+        lambda tasks: learner.start(len(tasks), torch.Generator()),
         BANDIT,
         agent="mine",
         num_tasks=40,
@@ -56,7 +57,7 @@ def test_an_agent_by_this_door_has_the_very_curve_it_has_by_the_other(run):
     assert (floor.agent, floor.role, floor.run) == ("random", "floor", "")
 
 
-def test_its_folder_stands_beside_a_runs_in_pictures_and_tables(run, tmp_path):
+def test_its_folder_can_be_compared_and_plotted_with_a_run(run, tmp_path):
     evaluate(run, num_tasks=20)
     out = tmp_path / "new" / "arm-0"
     written = evaluate_policy(
@@ -65,21 +66,21 @@ def test_its_folder_stands_beside_a_runs_in_pictures_and_tables(run, tmp_path):
     (read,) = read_curves(out / "adaptation.csv")
     np.testing.assert_array_equal(read.returns, written[0].returns)
     assert (read.run, read.label) == ("arm-0", "first arm")
-    (log,) = read_trials(out / "trials.csv")
+    (log,) = read_step_logs(out / "trials.csv")
     assert set(log.action[:, 0]) == {0}
     comparison = metarl.compare([run, out])
     labels = [row.label for row in comparison.rows if row.role == "agent"]
     assert sorted(labels) == ["RL²", "first arm"]
-    (picture,) = metarl.plot([run, out], out=tmp_path / "both.png")
-    assert picture.stat().st_size > 10_000
+    (figure,) = metarl.plot([run, out], out=tmp_path / "both.png")
+    assert figure.stat().st_size > 10_000
 
 
 def test_a_policy_is_measured_at_every_amount_of_experience():
-    asked = []
+    built = []
 
     def after(arm):
         def build(tasks):
-            asked.append((arm, len(tasks)))
+            built.append((arm, len(tasks)))
             return always(arm)(tasks)
 
         return build
@@ -88,13 +89,13 @@ def test_a_policy_is_measured_at_every_amount_of_experience():
     curve, oracle = evaluate_policy(
         stages, BANDIT, agent="ppo", episodes=2, num_tasks=300, references=["best_arm"], seed=4
     )
-    assert asked == [(0, 300), (1, 300), (2, 300)]
+    assert built == [(0, 300), (1, 300), (2, 300)]
     assert curve.episode.tolist() == oracle.episode.tolist() == [1, 2, 11, 12, 201, 202]
     assert (curve.env_steps == curve.episode[:, None]).all()  # an episode is one pull
     assert oracle.returns.shape == (6, 300)
     assert abs(oracle.returns.mean() - 5 / 6) < 0.03  # the best of five uniform arms
     assert abs(curve.returns.mean() - 1 / 2) < 0.05
-    # Other arms of the same tasks, under the same luck: tasks of seed 4 pay as they say.
+    # Arm 1 in the same tasks with the same noise, evaluated alone.
     one, _ = evaluate_policy(
         {10: always(1)},
         BANDIT,
@@ -119,10 +120,8 @@ def test_steps_of_every_amount_of_experience_are_logged(tmp_path):
         references=["random"],
         out=tmp_path,
     )
-    mine, random = read_trials(tmp_path / "trials.csv")
-    assert {
-        tuple(row) for row in zip(mine.phase, mine.episode, mine.action[:, 0], strict=True)
-    } == {
+    own, random = read_step_logs(tmp_path / "trials.csv")
+    assert {tuple(row) for row in zip(own.phase, own.episode, own.action[:, 0], strict=True)} == {
         (0, 1, 0),
         (0, 2, 0),
         (1, 6, 3),
@@ -150,12 +149,12 @@ def test_experience_counts_as_episodes_of_full_length():
         ({"episodes": 0}, ConfigError, "episodes=0"),
         ({"split": "dev"}, ConfigError, "split='dev'"),
         ({"device": "abacus"}, ConfigError, "device='abacus'"),
-        ({"task": BernoulliBandit(), "arms": 3}, ConfigError, "the family was given itself"),
+        ({"task": BernoulliBandit(), "arms": 3}, ConfigError, "BernoulliBandit that is"),
         ({"amrs": 3}, ConfigError, "Did you mean 'arms'"),
         ({"references": ["rndom"]}, UnknownNameError, "Did you mean 'random'"),
     ],
 )
-def test_wrong_options_are_refused(arguments, error, message):
+def test_options_out_of_range_are_refused(arguments, error, message):
     usual = {"policy": always(0), "task": BANDIT, "agent": "x", "episodes": 2, "num_tasks": 2}
     with pytest.raises(error, match=message):
         evaluate_policy(**{**usual, **arguments})
@@ -164,3 +163,14 @@ def test_wrong_options_are_refused(arguments, error, message):
 def test_the_rows_of_a_run_are_not_overwritten(run):
     with pytest.raises(RunFolderError, match="is the folder of a run"):
         evaluate_policy(always(0), BANDIT, agent="x", num_tasks=2, out=run.path)
+
+
+def test_options_are_given_as_an_object_and_as_keywords_next_to_those_of_the_family():
+    options = EvaluationOptions(num_tasks=3, references=["best_arm"], label="first arm", seed=2)
+    arguments = {"agent": "x", "episodes": 4, "arms": 2}
+    own, best = evaluate_policy(always(0), BANDIT, options=options, **arguments)
+    assert (own.label, own.seed, best.agent) == ("first arm", 2, "best_arm")
+    assert own.returns.shape == best.returns.shape == (4, 3)
+    assert own.family == "metarl/BernoulliBandit-v0 (arms=2, pulls=10)"
+    (again,) = evaluate_policy(always(0), BANDIT, num_tasks=3, seed=2, **arguments)
+    np.testing.assert_array_equal(own.returns, again.returns)

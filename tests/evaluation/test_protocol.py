@@ -187,7 +187,7 @@ def test_what_actions_are_worth_is_written_where_the_family_says_it():
 
 
 def test_vectors_too_wide_for_a_picture_are_left_out(monkeypatch):
-    monkeypatch.setattr(protocol, "MOST_COMPONENTS", 1)
+    monkeypatch.setattr(protocol, "MAX_COMPONENTS", 1)
     trials = trials_of(replace(GRADIENT, rollouts_per_task=1))
     log = trials.measured(trials.of_agent(Adapting())).log
     assert log["observation"].shape == (len(log["task"]), 0)

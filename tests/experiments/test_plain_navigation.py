@@ -1,4 +1,4 @@
-"""Both doors lead to the same place: one world, written twice, lived by the same policy."""
+"""The NumPy and the tensor version of point navigation give equal trajectories."""
 
 import sys
 from pathlib import Path
@@ -16,19 +16,19 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 @pytest.fixture
 def plain(monkeypatch):
-    """The family that is an ordinary environment."""
+    """The family of the ordinary NumPy environment."""
     monkeypatch.syspath_prepend(EXPERIMENTS)
     yield metarl.make_family("plain_navigation:plain/PointNavigation-v0")
     del sys.modules["plain_navigation"], gymnasium.registry["plain/PointNavigation-v0"]
     gym_family.env_family.cache_clear()
 
 
-def lived(family, tasks, **options):
+def random_rollout(family, tasks, **options):
     policy = UniformPolicy(family.action_space)
     return metarl.collect(family, tasks, policy, seeds=metarl.Seeds(3), **options)
 
 
-def oracle_life(family, tasks):
+def oracle_rollout(family, tasks):
     reference = metarl.make_family("metarl/PointNavigation-v0").references(3)["oracle"]
     return metarl.collect(
         family,
@@ -40,20 +40,23 @@ def oracle_life(family, tasks):
     )
 
 
-def test_an_environment_and_a_family_of_tensors_are_lived_alike(plain):
+def test_the_ordinary_environment_and_the_tensor_family_agree(plain):
     family = metarl.make_family("metarl/PointNavigation-v0")
     tasks = family.sample_tasks(5, metarl.Seeds(0).torch("tasks"))
     for one, two in (
-        (oracle_life(family, tasks), oracle_life(plain, tasks)),  # ends early, at different times
-        (lived(family, tasks, episodes=1), lived(plain, tasks, episodes=1)),
+        # Episodes of the oracle end early, at different steps.
+        (oracle_rollout(family, tasks), oracle_rollout(plain, tasks)),
+        (random_rollout(family, tasks, episodes=1), random_rollout(plain, tasks, episodes=1)),
     ):
         for name, value in vars(one).items():
             torch.testing.assert_close(getattr(two, name), value, rtol=1e-6, atol=1e-6)
-    assert not bool(oracle_life(plain, tasks).valid.all())
+    assert not bool(oracle_rollout(plain, tasks).valid.all())
 
 
-def test_a_trial_in_workers_is_the_same_trial(plain):
+def test_worker_processes_give_an_equal_trajectory(plain):
     tasks = plain.sample_tasks(3, metarl.Seeds(0).torch("tasks"))
-    here, there = (lived(plain, tasks, episodes=2, workers=workers) for workers in (None, 2))
-    for name, value in vars(here).items():
-        assert torch.equal(getattr(there, name), value), name
+    serial, parallel = (
+        random_rollout(plain, tasks, episodes=2, workers=workers) for workers in (None, 2)
+    )
+    for name, value in vars(serial).items():
+        assert torch.equal(getattr(parallel, name), value), name

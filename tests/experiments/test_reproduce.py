@@ -1,4 +1,4 @@
-"""Reproductions: what is beside what in one file."""
+"""Reproductions: checks of recorded settings, and the cells of the table."""
 
 import json
 
@@ -13,16 +13,16 @@ ITEMS = {
 
 
 @pytest.mark.parametrize("name", ITEMS)
-def test_results_were_lived_with_what_their_preset_says_and_others_are_refused(name):
+def test_results_have_the_settings_of_their_preset_and_others_are_rejected(name):
     path = reproduce.RESULTS / f"{name}.json"
-    lived = json.loads(path.read_text())["settings"]["agent_options"]
-    reproduce.require_same(ITEMS[name], lived, path)
+    recorded = json.loads(path.read_text())["settings"]["agent_options"]
+    reproduce.require_same(ITEMS[name], recorded, path)
     with pytest.raises(SystemExit, match="num_tasks"):
-        reproduce.require_same(ITEMS[name], lived | {"num_tasks": 7}, path)
+        reproduce.require_same(ITEMS[name], recorded | {"num_tasks": 7}, path)
 
 
 @pytest.mark.parametrize(
-    ("measure", "seed", "said"),
+    ("measure", "seed", "text"),
     [
         ("trial", {}, "4.00 ± 0.50"),
         ("last", {"episodes": [{"mean": 1.0, "interval": 0.2}]}, "4.00 ± 0.50"),
@@ -30,5 +30,6 @@ def test_results_were_lived_with_what_their_preset_says_and_others_are_refused(n
         ("steps", {"steps": [{"mean": 0.0}, {"mean": 2.0, "interval": 0.1}]}, "2.00 ± 0.10"),
     ],
 )
-def test_the_table_says_what_each_measure_is_about(measure, seed, said):
-    assert reproduce.cell(reproduce.shown(measure, seed | {"mean": 4.0, "interval": 0.5})) == said
+def test_a_cell_of_the_table_shows_the_points_of_its_measure(measure, seed, text):
+    points = reproduce.table_points(measure, seed | {"mean": 4.0, "interval": 0.5})
+    assert reproduce.cell(points) == text

@@ -1,4 +1,4 @@
-"""The scripts run: tiny versions of each, started as a user starts them."""
+"""Every script runs with small settings, in a process of its own."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ def run_script(folder: Path, name: str, *options: str) -> str:
     result = subprocess.run(
         [sys.executable, "-W", "error", str(EXPERIMENTS / name), *options],
         cwd=folder,
-        # One thread, because other tests may be running beside.
+        # One thread, because other tests may run at the same time.
         env=os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -31,18 +31,18 @@ def test_rl2_bandit_trains_evaluates_and_plots(tmp_path):
     assert (tmp_path / "runs" / "rl2-BernoulliBandit-v0-seed0" / "adaptation.svg").exists()
 
 
-def test_the_benchmark_prints_a_row_for_each_number_of_lanes(tmp_path):
+def test_benchmark_prints_a_row_for_each_number_of_lanes(tmp_path):
     out = run_script(tmp_path, "benchmark.py", "--lanes", "4", "8", "--repeats", "2")
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["4", "8"]
 
 
-def test_the_benchmark_steps_an_ordinary_environment(tmp_path):
+def test_benchmark_steps_an_ordinary_environment(tmp_path):
     task = ["--task", "plain_navigation:plain/PointNavigation-v0"]
     out = run_script(tmp_path, "benchmark.py", *task, "--lanes", "4", "--repeats", "2")
     assert "plain/PointNavigation-v0" in out
 
 
-def test_the_gradient_benchmark_prints_a_row_for_each_number_of_tasks(tmp_path):
+def test_benchmark_gradient_prints_a_row_for_each_number_of_tasks(tmp_path):
     out = run_script(tmp_path, "benchmark_gradient.py", "--tasks", "2", "3", "--repeats", "2")
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["2", "3"]
 
@@ -56,38 +56,38 @@ def test_maml_trains_adapts_and_plots(tmp_path):
     assert (tmp_path / "run" / "paths.png").exists()
 
 
-def test_two_step_trains_and_draws_stay_probabilities(tmp_path):
+def test_two_step_trains_and_plots_stay_probabilities(tmp_path):
     small = ["--rounds", "6", "--iterations", "2", "--test-tasks", "30"]
     out = run_script(tmp_path, "two_step.py", *small, "--out", "run")
-    assert "told of every reversal             reward of a round, exactly 0.7400" in out
-    # Whoever stays exactly when paid: known without learning.
+    assert "oracle, reversals known            reward of a round, exactly 0.7400" in out
+    # This policy stays exactly when paid.
     expected = "paid, common 1.000; paid, rare 1.000; not paid, common 0.000; not paid, rare 0.000"
-    assert f"(model-free)  stays                      {expected}" in out
+    assert f"(model-free)  stay probability           {expected}" in out
     assert (tmp_path / "run" / "stay.svg").exists()
     assert (tmp_path / "run" / "stay.png").stat().st_size > 10_000
 
 
-def test_few_shot_trains_and_names_images_of_unseen_classes(tmp_path):
+def test_few_shot_trains_and_classifies_images_of_unseen_classes(tmp_path):
     pytest.importorskip("sklearn")
     small = ["--iterations", "1", "--test-tasks", "200", "--threads", "1", "--out", "run"]
     out = run_script(tmp_path, "few_shot.py", *small)
-    right = {
-        (line[:8].strip(), line[8:49].strip()): float(line.split("right ")[1].split()[0])
+    accuracy = {
+        (line[:8].strip(), line[8:49].strip()): float(line.split("accuracy ")[1].split()[0])
         for line in out.splitlines()
-        if "named right" in line
+        if "query accuracy" in line
     }
     for images in ("glyphs", "digits"):
-        assert right[images, "perfect memory (recognises every class)"] == 1.0
-        assert right[images, "random"] == pytest.approx(0.2, abs=0.06)
-        assert right[images, "RL²"] < 0.4  # it has not learnt yet
+        assert accuracy[images, "perfect memory (recognises every class)"] == 1.0
+        assert accuracy[images, "random"] == pytest.approx(0.2, abs=0.06)
+        assert accuracy[images, "RL²"] < 0.4  # after one iteration
     assert (tmp_path / "run" / "few-shot.png").stat().st_size > 10_000
 
 
-def test_the_sinusoid_is_learnt_by_memory_and_by_steps(tmp_path):
+def test_sinusoid_evaluates_rl2_by_point_and_maml_by_gradient_step(tmp_path):
     small = ["--iterations", "1", "--test-tasks", "30", "--threads", "1", "--out", "out"]
     out = run_script(tmp_path, "sinusoid.py", *small)
     (steps,) = (line for line in out.splitlines() if line.startswith("MAML"))
-    assert steps.count("/") == 5  # before, and after each of five steps
+    assert steps.count("/") == 5  # before and after each of five steps
     (fit,) = (line for line in out.splitlines() if line.startswith("Bayesian"))
     assert "queries                0.00 [" in fit
     page = (tmp_path / "out" / "sinusoid.md").read_text(encoding="utf-8")
@@ -99,8 +99,8 @@ def test_the_sinusoid_is_learnt_by_memory_and_by_steps(tmp_path):
 
 def test_agents_are_compared_in_the_same_tasks(tmp_path):
     small = ["--iterations", "1", "--tasks", "5", "--trajectories", "3", "--seeds", "1"]
-    words = ["--only", "rl2", "maml", *small, "--threads", "1", "--out", "agents"]
-    out = run_script(tmp_path, "compare_agents.py", *words)
+    options = ["--only", "rl2", "maml", *small, "--threads", "1", "--out", "agents"]
+    out = run_script(tmp_path, "compare_agents.py", *options)
     rows = [line.split(" | ") for line in out.splitlines() if line.startswith("| ")]
     assert [row[0].strip("| ") for row in rows[1:3]] == ["RL²", "MAML"]
     assert [row[1] for row in rows[1:3]] == ["0, 1, 2", "0, 3, 6, 9"]
@@ -109,7 +109,7 @@ def test_agents_are_compared_in_the_same_tasks(tmp_path):
     assert (tmp_path / "agents-learning.svg").exists()
 
 
-def test_reference_policies_are_lived_and_written_down(tmp_path):
+def test_reference_policies_are_measured_and_written(tmp_path):
     options = ["--tasks", "50", "--only", "bandit-5x10", "--out", "results"]
     assert "bandit-5x10: " in run_script(tmp_path, "reference_policies.py", *options)
     page = (tmp_path / "results" / "reference-policies.md").read_text(encoding="utf-8")
@@ -118,17 +118,18 @@ def test_reference_policies_are_lived_and_written_down(tmp_path):
 
 
 @pytest.mark.learning
-def test_ordinary_rl_is_measured_beside_rl2(tmp_path):
+def test_sb3_baselines_are_compared_with_rl2(tmp_path):
     small = ["--tasks", "2", "--steps", "640", "--rl2-iterations", "1", "--out", "out"]
     bandit = ["--task", "metarl/GoalBandit-v0", "--experience", "0", "80"]
     out = run_script(tmp_path, "sb3_baselines.py", *small, *bandit)
-    for label in ("RL²", "PPO from scratch", "PPO on all tasks, fine-tuned", "PPO told the task"):
+    labels = ("PPO from scratch", "PPO on all tasks, fine-tuned", "PPO with the task as input")
+    for label in ("RL²", *labels):
         assert label in out
     assert (tmp_path / "out" / "adaptation.png").stat().st_size > 10_000
 
 
 @pytest.mark.learning
-def test_recurrent_ppo_is_measured_beside_rl2(tmp_path):
+def test_recurrent_ppo_is_compared_with_rl2(tmp_path):
     small = ["--steps", "80", "--lanes", "8", "--rl2-iterations", "1", "--test-tasks", "20"]
     out = run_script(tmp_path, "sb3_recurrent.py", *small, "--out", "out")
     labels = [line[:28].strip() for line in out.splitlines()]
@@ -139,17 +140,17 @@ def test_recurrent_ppo_is_measured_beside_rl2(tmp_path):
 @pytest.mark.learning
 def test_the_demo_comes_close_to_the_exact_optimum(tmp_path):
     out = run_script(tmp_path, "demo.py")
-    earned = {line[2:32].strip(): line.split()[-3] for line in out.splitlines() if "±" in line}
+    reward = {line[2:32].strip(): line.split()[-3] for line in out.splitlines() if "±" in line}
     # The optimum is 6.660; 10,000 tasks have a standard error of .022.
-    assert 6.58 <= float(earned["RL²"]) <= 6.73
+    assert 6.58 <= float(reward["RL²"]) <= 6.73
     assert (
-        float(earned["Thompson sampling"]) < 6.0 < 8.2 < float(earned["best arm (knows the task)"])
+        float(reward["Thompson sampling"]) < 6.0 < 8.2 < float(reward["best arm (knows the task)"])
     )
     assert "6.65999" in out
     assert (tmp_path / "runs" / "demo" / "adaptation.png").stat().st_size > 10_000
 
 
-def test_tabular_references_are_lived_and_written(tmp_path):
+def test_tabular_references_are_measured_and_written(tmp_path):
     out = run_script(tmp_path, "tabular_references.py", "--tasks", "20", "--out", str(tmp_path))
     page = (tmp_path / "tabular-references.md").read_text(encoding="utf-8")
     assert page.strip() in out

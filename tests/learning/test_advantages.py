@@ -22,7 +22,7 @@ def transitions() -> dict[str, Tensor]:
 
 
 def gae_by_definition(reward, value, next_value, terminated, truncated, *, gamma, gae_lambda):
-    """The defining double sum for one scalar sequence. Slow and obvious."""
+    """The defining double sum for one scalar sequence."""
     advantage = torch.zeros_like(reward)
     for t in range(len(reward)):
         weight = 1.0
@@ -36,16 +36,16 @@ def gae_by_definition(reward, value, next_value, terminated, truncated, *, gamma
 
 
 @pytest.mark.parametrize(("gamma", "gae_lambda"), [(0.9, 0.8), (1.0, 1.0), (0.99, 0.0), (0.0, 0.5)])
-def test_gae_is_its_definition_in_every_column(gamma, gae_lambda):
+def test_gae_equals_its_definition_in_every_column(gamma, gae_lambda):
     data = transitions()
     fast = gae(**data, gamma=gamma, gae_lambda=gae_lambda)
     for column in range(COLUMNS):
-        alone = {name: value[:, column] for name, value in data.items()}
-        slow = gae_by_definition(**alone, gamma=gamma, gae_lambda=gae_lambda)
+        sequence = {name: value[:, column] for name, value in data.items()}
+        slow = gae_by_definition(**sequence, gamma=gamma, gae_lambda=gae_lambda)
         torch.testing.assert_close(fast[:, column], slow, rtol=0, atol=1e-12)
 
 
-def test_nothing_crosses_the_end():
+def test_rewards_after_an_episode_end_do_not_affect_earlier_advantages():
     data = transitions()
     data["truncated"][4] = ~data["terminated"][4]  # every column ends at t = 4
     before = gae(**data, gamma=0.9, gae_lambda=0.8)
@@ -53,7 +53,7 @@ def test_nothing_crosses_the_end():
     data["reward"][5:] += 100.0
     after = gae(**data, gamma=0.9, gae_lambda=0.8)
     torch.testing.assert_close(before[:5], after[:5], rtol=0, atol=0)
-    assert (after[5:] != before[5:]).all()  # the change was visible at all
+    assert (after[5:] != before[5:]).all()  # the change has an effect
 
 
 def test_a_worked_example():

@@ -11,7 +11,7 @@ N, M, D = 4, 60, 3
 
 
 def experience(seed: int = 0) -> dict[str, torch.Tensor]:
-    """Random transitions in float64, a fifth of them never lived."""
+    """Random transitions in float64, a fifth of them invalid."""
     rng = np.random.default_rng(seed)
     return {
         "obs": torch.as_tensor(rng.normal(size=(N, M, D)) * [1.0, 4.0, 20.0]),
@@ -22,15 +22,15 @@ def experience(seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def ridge_by_definition(obs, step, returns, valid, *, ridge):
-    """One task by least squares, the penalty as more observations: sqrt(ridge) w[i] = 0."""
+    """One task by least squares; the penalty is added as data: sqrt(ridge) w[i] = 0."""
     features = []
-    for seen, t in zip(obs.numpy(), step.numpy() / 100, strict=True):
-        seen = [min(max(x, -10.0), 10.0) for x in seen]
-        features.append([*seen, *(x * x for x in seen), t, t * t, t * t * t, 1.0])
-    features, lived = np.array(features), valid.numpy().astype(bool)
+    for values, t in zip(obs.numpy(), step.numpy() / 100, strict=True):
+        clipped = [min(max(x, -10.0), 10.0) for x in values]
+        features.append([*clipped, *(x * x for x in clipped), t, t * t, t * t * t, 1.0])
+    features, fitted = np.array(features), valid.numpy().astype(bool)
     penalty = math.sqrt(ridge) * np.eye(features.shape[1])
-    system = np.concatenate((features[lived], penalty))
-    target = np.concatenate((returns.numpy()[lived], np.zeros(len(penalty))))
+    system = np.concatenate((features[fitted], penalty))
+    target = np.concatenate((returns.numpy()[fitted], np.zeros(len(penalty))))
     weights, *_ = np.linalg.lstsq(system, target, rcond=None)
     return torch.as_tensor(features @ weights)
 
@@ -57,16 +57,16 @@ def test_the_default_ridge_and_the_type_of_the_returns():
 
 
 @pytest.mark.parametrize("name", ["obs", "step", "returns"])
-def test_what_was_never_lived_does_not_count(name):
+def test_invalid_transitions_do_not_affect_the_fit(name):
     data = experience()
-    lived, before = data["valid"], linear_values(**data)
-    moved = data[name].clone()
-    moved[~lived] += 7
-    after = linear_values(**data | {name: moved})
-    torch.testing.assert_close(after[lived], before[lived], rtol=0, atol=1e-9)
-    moved[lived] += (torch.arange(int(lived.sum())) % 3).view(-1, *(1,) * (moved.ndim - 2))
-    visible = linear_values(**data | {name: moved})
-    assert not torch.allclose(visible[lived], before[lived], atol=1e-3)
+    valid, before = data["valid"], linear_values(**data)
+    changed = data[name].clone()
+    changed[~valid] += 7
+    after = linear_values(**data | {name: changed})
+    torch.testing.assert_close(after[valid], before[valid], rtol=0, atol=1e-9)
+    changed[valid] += (torch.arange(int(valid.sum())) % 3).view(-1, *(1,) * (changed.ndim - 2))
+    refitted = linear_values(**data | {name: changed})
+    assert not torch.allclose(refitted[valid], before[valid], atol=1e-3)
 
 
 def test_tasks_do_not_share_a_fit():
@@ -80,18 +80,18 @@ def test_tasks_do_not_share_a_fit():
     torch.testing.assert_close(after[1], -3 * before[1])  # a fit is linear in the returns
 
 
-def test_a_cubic_in_time_is_explained():
+def test_returns_that_are_cubic_in_time_are_fitted():
     data = experience()
     t = data["step"] / 100
     returns = 3 - 2 * t + 5 * t**2 - t**3
     values = linear_values(**data | {"returns": returns})
     torch.testing.assert_close(values, returns, rtol=0, atol=1e-3)
     fourth = returns + t**4
-    missed = linear_values(**data | {"returns": fourth}) - fourth
-    assert missed[data["valid"]].abs().max() > 0.1
+    error = linear_values(**data | {"returns": fourth}) - fourth
+    assert error[data["valid"]].abs().max() > 0.1
 
 
-def test_observations_count_up_to_ten():
+def test_observations_are_clipped_at_ten():
     data = experience()
     clipped = linear_values(**data | {"obs": data["obs"].clamp(-10, 10)})
     assert data["obs"].abs().max() > 20
@@ -99,7 +99,7 @@ def test_observations_count_up_to_ten():
 
 
 @pytest.mark.parametrize("kind", ["equal components", "constant", "zero", "huge", "binary"])
-def test_components_that_say_nothing_new_leave_the_fit_finite_and_good(kind):
+def test_redundant_components_leave_the_fit_finite_and_accurate(kind):
     data = experience()
     obs = data["obs"]
     degenerate = {
@@ -118,7 +118,7 @@ def test_components_that_say_nothing_new_leave_the_fit_finite_and_good(kind):
 
 
 def exactly_collinear() -> dict[str, torch.Tensor]:
-    """Observations 0 and 1 by turns: all four features of two components are the same."""
+    """Observations alternate between 0 and 1: all four features of two components are equal."""
     obs = (torch.arange(16) % 2).double().view(1, 16, 1).expand(2, -1, 2)
     return {
         "obs": obs,
@@ -128,7 +128,7 @@ def exactly_collinear() -> dict[str, torch.Tensor]:
     }
 
 
-def test_a_ridge_lost_to_rounding_is_raised_until_there_is_a_fit():
+def test_a_ridge_below_rounding_error_is_raised_until_a_fit_exists():
     # Sums of squares are 8, whose neighbour is 8 + 1.8e-15: a ridge of 1e-17 leaves them singular.
     data = exactly_collinear()
     features = data["obs"][0].repeat(1, 2)
@@ -136,11 +136,11 @@ def test_a_ridge_lost_to_rounding_is_raised_until_there_is_a_fit():
     assert not torch.linalg.solve_ex(singular, torch.ones(4).double())[0].isfinite().all()
     assert linear_values(**data, ridge=1e-17).isfinite().all()
     with pytest.raises(NonFiniteError, match="no finite fit"):
-        linear_values(**data, ridge=1e-30)  # raised to 1e-25: still lost
+        linear_values(**data, ridge=1e-30)  # raised to 1e-25, still too small
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_returns_that_are_not_finite_are_named_with_their_task(value):
+def test_the_error_for_returns_that_are_not_finite_names_the_task(value):
     data = experience()
     data["valid"][2, 5] = True
     data["returns"][2, 5] = value
@@ -150,13 +150,13 @@ def test_returns_that_are_not_finite_are_named_with_their_task(value):
         linear_values(**data)
 
 
-def test_too_few_transitions_for_the_features_are_refused():
+def test_fewer_transitions_than_features_are_rejected():
     # two components: 2 * 2 + 4 = 8 weights
     data = {name: value[:, :8] for name, value in experience().items()}
     data["obs"] = data["obs"][..., :2]
     assert linear_values(**data).isfinite().all()
     data = {name: value[:, :7] for name, value in data.items()}
     with pytest.raises(
-        ConfigError, match=r"8 weights .* 2 components.* 7 transitions .*Raise copies"
+        ConfigError, match=r"8 weights .* 2 components.* 7 transitions .*Raise rollouts_per_task"
     ):
         linear_values(**data)

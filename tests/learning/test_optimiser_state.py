@@ -17,7 +17,7 @@ def learn(network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     optimiser.step()
 
 
-def test_a_learner_goes_on_as_if_it_had_never_stopped():
+def test_a_restored_learner_continues_like_the_original():
     network, optimiser = learner()
     learn(network, optimiser)
     other = learner()
@@ -27,19 +27,21 @@ def test_a_learner_goes_on_as_if_it_had_never_stopped():
     assert torch.equal(network.weight, other[0].weight)
 
 
-def test_the_moments_matter():
+def test_a_learner_restored_without_moments_differs():
     network, optimiser = learner()
     learn(network, optimiser)
     state = save_learner(network, optimiser, 1)
-    bare = {name: value for name, value in state.items() if not name.startswith("optimiser")}
+    without_moments = {
+        name: value for name, value in state.items() if not name.startswith("optimiser")
+    }
     other = learner()
-    load_learner(*other, bare)
+    load_learner(*other, without_moments)
     for pair in ((network, optimiser), other):
         learn(*pair)
     assert not torch.equal(network.weight, other[0].weight)
 
 
-def test_a_state_of_another_network_is_refused_and_changes_nothing():
+def test_a_state_of_another_network_is_rejected_and_changes_nothing():
     network, optimiser = learner()
     before = network.weight.detach().clone()
     with pytest.raises(

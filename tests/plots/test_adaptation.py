@@ -1,4 +1,4 @@
-"""Agents with few points far apart and agents that live episode after episode, in one picture."""
+"""Tests of adaptation and regret figures, especially of curves with different episodes."""
 
 import itertools
 from dataclasses import replace
@@ -16,29 +16,29 @@ from tests.results.test_curves import make_curve
 SHORT, LONG = [1, 2, 3], [1, 21, 41, 61]
 
 
-def curve_at(episodes, *, height=0.0, **names):
-    """Near `height`, in four tasks, at these episodes."""
+def curve_at(episodes, *, level=0.0, **names):
+    """A curve in four tasks with these episodes and returns near `level`."""
     curve = make_curve(points=len(episodes), **names)
-    return replace(curve, episode=np.array(episodes), returns=height + curve.returns / 1e7)
+    return replace(curve, episode=np.array(episodes), returns=level + curve.returns / 1e7)
 
 
-def evaluated(episodes, *, height=0.0, **names):
-    """What a run leaves: an agent between its floor and its ceiling, at the same points."""
+def evaluated(episodes, *, level=0.0, **names):
+    """The curves of one run: an agent between its floor and its ceiling, at equal episodes."""
     return [
-        curve_at(episodes, height=height, **names),
-        curve_at(episodes, height=-5.0, **FLOOR),
-        curve_at(episodes, height=5.0, **CEILING),
+        curve_at(episodes, level=level, **names),
+        curve_at(episodes, level=-5.0, **FLOOR),
+        curve_at(episodes, level=5.0, **CEILING),
     ]
 
 
-def mixed():
-    """A memory that lives three episodes, and gradient steps after every twenty."""
-    short = evaluated(SHORT, height=1.0, agent="rl2", label="RL²")
+def rl2_and_maml():
+    """Three consecutive episodes of one agent; four episodes of another, 20 apart."""
+    short = evaluated(SHORT, level=1.0, agent="rl2", label="RL²")
     return short + evaluated(LONG, agent="maml", label="MAML")
 
 
-def ticks(figure):
-    """The numbers under the axis, as they are read."""
+def tick_labels(figure):
+    """The visible tick labels of the horizontal axis."""
     figure.canvas.draw()
     (axes,) = figure.axes
     low, high = axes.get_xlim()
@@ -46,23 +46,23 @@ def ticks(figure):
     return [label.get_text() for label in labels if low <= label.get_position()[0] <= high]
 
 
-def test_short_and_long_lives_stand_in_one_picture():
-    figure = adaptation_figure(mixed())
+def test_short_and_long_curves_share_one_figure():
+    figure = adaptation_figure(rl2_and_maml())
     lines = lines_by_label(figure)
     np.testing.assert_allclose(lines["RL²"].get_xdata(), SHORT, rtol=0.04)
     np.testing.assert_allclose(lines["MAML"].get_xdata(), LONG, rtol=0.04)
     for label in ("floor: random policy", "ceiling: goal-knowing oracle"):
         assert lines[label].get_xdata().tolist() == LONG
     assert sorted(legend_labels(figure)) == sorted(lines)
-    assert len(lines) == 4  # each reference once, though both runs brought it along
+    assert len(lines) == 4  # each reference once, though both runs contain it
     assert lines["RL²"].get_marker() != lines["MAML"].get_marker() != ""
 
 
-def test_an_axis_on_which_a_line_would_be_squeezed_is_logarithmic_with_plain_numbers():
-    figure = adaptation_figure(mixed())
+def test_the_axis_is_logarithmic_with_plain_numbers_if_a_curve_is_short():
+    figure = adaptation_figure(rl2_and_maml())
     assert figure.axes[0].get_xscale() == "log"
-    assert ticks(figure) == ["1", "2", "3", "21", "41", "61"]
-    assert np.diff(places(figure, "RL²")).min() > 12
+    assert tick_labels(figure) == ["1", "2", "3", "21", "41", "61"]
+    assert np.diff(marker_positions(figure, "RL²")).min() > 12
 
 
 @pytest.mark.parametrize(
@@ -75,24 +75,25 @@ def test_an_axis_on_which_a_line_would_be_squeezed_is_logarithmic_with_plain_num
         evaluated([1]) + evaluated(LONG, agent="maml", label="MAML"),
         evaluated(list(range(1, 31))) + evaluated(LONG, agent="maml", label="MAML"),
     ],
-    ids=["far apart", "few", "many", "one", "one and far apart", "half as long"],
+    ids=["sparse", "few", "many", "one", "one and sparse", "half as long"],
 )
-def test_where_nothing_is_squeezed_the_axis_is_plain(curves):
+def test_the_axis_is_linear_if_all_curves_are_long_enough(curves):
     assert adaptation_figure(curves).axes[0].get_xscale() == "linear"
 
 
-def test_many_points_on_a_logarithmic_axis_have_round_numbers():
+def test_many_points_on_a_logarithmic_axis_have_round_tick_labels():
     short = evaluated(list(range(1, 21)), agent="rl2", label="RL²")
     figure = adaptation_figure(short + evaluated([1, 1001, 2001], agent="maml", label="MAML"))
     assert figure.axes[0].get_xscale() == "log"
-    assert ticks(figure)[:4] == ["1", "2", "5", "10"]
-    assert ticks(figure)[-3:] == ["500", "1000", "2000"]
+    assert tick_labels(figure)[:4] == ["1", "2", "5", "10"]
+    assert tick_labels(figure)[-3:] == ["500", "1000", "2000"]
 
 
-def test_numbers_under_the_axis_do_not_touch():
+def test_tick_labels_do_not_touch():
     pairs = [1, 2, 21, 22, 41, 42, 61, 62]
     long = [1, 1001, 2001, 3001, 4001, 5001]
-    for curves in (evaluated(pairs), evaluated(long), mixed(), mixed() + evaluated(long, run="c")):
+    two = rl2_and_maml()
+    for curves in (evaluated(pairs), evaluated(long), two, two + evaluated(long, run="c")):
         one_label = [replace(c, label=f"{c.label} {len(c.episode)}") for c in curves]
         with matplotlib.rc_context(STYLE):
             figure = adaptation_figure(one_label)
@@ -104,31 +105,31 @@ def test_numbers_under_the_axis_do_not_touch():
             assert left.x1 + 2 < right.x0
 
 
-def places(figure, name):
-    """Where the markers of an agent are, across, in points of type."""
+def marker_positions(figure, name):
+    """Horizontal positions of an agent's markers, in typographic points."""
     figure.canvas.draw()
     line = lines_by_label(figure)[name]
     return figure.axes[0].transData.transform(line.get_xydata())[:, 0] / figure.dpi * 72
 
 
-def test_the_last_episode_of_a_line_has_its_number_before_others():
+def test_the_last_episode_of_each_curve_has_a_tick_label():
     short = evaluated(list(range(1, 11)), agent="rl2", label="RL²")
     long = evaluated([1, 21, 31, 41, 51, 61, 71, 81, 91], agent="maml", label="MAML")
-    assert set(ticks(adaptation_figure(short + long))) > {"1", "10", "91"}
+    assert set(tick_labels(adaptation_figure(short + long))) > {"1", "10", "91"}
 
 
 @pytest.mark.parametrize("episodes", [SHORT, LONG])
-def test_intervals_of_agents_at_the_same_point_stand_side_by_side(episodes):
+def test_error_bars_of_agents_at_the_same_episode_are_side_by_side(episodes):
     one, two = (evaluated(episodes, agent=name, label=name)[0] for name in "ab")
-    for beside in ([], mixed()):  # on a plain axis and on a logarithmic one
-        figure = adaptation_figure([one, two, *beside])
-        apart = places(figure, "b") - places(figure, "a")
-        assert (apart > 2.5).all()
-        assert (apart < 5.0).all()
+    for others in ([], rl2_and_maml()):  # on a linear and on a logarithmic axis
+        figure = adaptation_figure([one, two, *others])
+        distance = marker_positions(figure, "b") - marker_positions(figure, "a")
+        assert (distance > 2.5).all()
+        assert (distance < 5.0).all()
 
 
-def test_everything_drawn_is_within_the_frame():
-    curves = [*mixed(), curve_at(SHORT, height=-50.0, agent="c", label="far below")]
+def test_all_curves_are_within_the_axes():
+    curves = [*rl2_and_maml(), curve_at(SHORT, level=-50.0, agent="c", label="far below")]
     figure = adaptation_figure(curves)
     (axes,) = figure.axes
     low, high = axes.get_ylim()
@@ -138,7 +139,7 @@ def test_everything_drawn_is_within_the_frame():
     assert low < -50
 
 
-def test_where_episodes_were_not_measured_no_interval_is_drawn():
+def test_the_band_has_gaps_where_episodes_were_not_measured():
     phases = [200 * phase + episode for phase in range(3) for episode in range(1, 6)]
     assert len(phases) > FEW_POINTS
     curve = curve_at(phases)
@@ -157,12 +158,12 @@ def test_where_episodes_were_not_measured_no_interval_is_drawn():
 
 
 def test_regret_of_agents_that_skip_episodes_is_refused():
-    with pytest.raises(ConfigError, match=r"episodes 1, 21, 41, 61: regret .* see the adaptation"):
-        regret_figure(mixed())
-    regret_figure(mixed()[:3])  # the control
+    with pytest.raises(ConfigError, match=r"episodes 1, 21, 41, 61: regret .* plot the adaptation"):
+        regret_figure(rl2_and_maml())
+    regret_figure(rl2_and_maml()[:3])  # complete curves are accepted
 
 
-def test_long_names_of_families_are_broken_into_lines_within_the_picture():
+def test_long_family_names_are_wrapped_within_the_figure():
     family = "metarl/MetaWorldML1-v0 (benchmark=ML1, goals_seed=1, thing=reach-v3, and=another)"
     curves = [make_curve(family=family), make_curve(family=family, **FLOOR)]
     with matplotlib.rc_context(STYLE):
@@ -173,7 +174,7 @@ def test_long_names_of_families_are_broken_into_lines_within_the_picture():
         drawn = figure.axes[0]._left_title.get_window_extent()
         assert title.replace("\n", " ") == family
         assert not drawn.overlaps(legend.get_window_extent())
-        add_note(figure, f"{family}: " + "what there is to know about it, " * 4)
+        add_note(figure, f"{family}: " + "a note of several lines, " * 5)
         figure.canvas.draw()
         note = figure._supxlabel.get_window_extent()
         assert 0 <= note.x0 < note.x1 <= figure.bbox.x1

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from metarl.errors import ConfigError
-from metarl.plots.learning import joined, learning_figure, running_mean
+from metarl.plots.learning import join_runs, learning_figure, running_mean
 from metarl.results.learning_curves import LearningCurve
 
 
-def learning(*values, seed=0, seconds=1.0, label="RL²", **given):
-    """Iterations of 100 steps and `seconds` seconds."""
+def learning_curve(*values, seed=0, seconds=1.0, label="RL²", **given):
+    """A learning curve with iterations of 100 steps and `seconds` seconds."""
     count = np.arange(1.0, len(values) + 1)
     parts = {
         "run": f"run{seed}",
@@ -30,7 +30,7 @@ def lines(figure, panel=0):
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 7, 50])
-def test_running_mean_is_the_mean_of_the_values_around(window):
+def test_running_mean_is_centred(window):
     values = np.random.default_rng(0).standard_normal(20)
     half = window // 2
     by_definition = [values[max(0, i - half) : i + half + 1].mean() for i in range(20)]
@@ -42,18 +42,21 @@ def test_a_window_of_one_changes_nothing():
     np.testing.assert_allclose(running_mean(values, 1), values)
 
 
-def test_several_seeds_are_mean_and_range_as_long_as_all_last():
+def test_several_seeds_are_joined_up_to_the_end_of_the_shortest():
     one = np.array([1.0, 2.0, 3.0]), np.array([0.0, 4.0, 8.0])
     other = np.array([3.0, 4.0, 5.0, 6.0]), np.array([2.0, 2.0, 2.0, 99.0])
-    band = joined([one, other])
+    band = join_runs([one, other])
     np.testing.assert_allclose(band.x, [2.0, 3.0, 4.0])
     np.testing.assert_allclose(band.mean, [1.0, 3.0, 5.0])
     np.testing.assert_allclose(band.low, [0.0, 2.0, 2.0])
     np.testing.assert_allclose(band.high, [2.0, 4.0, 8.0])
 
 
-def test_drawn_lines_are_the_metric_over_steps_and_over_time():
-    runs = [learning(1, 2, 3, seed=0, seconds=60.0), learning(3, 4, 5, seed=1, seconds=120.0)]
+def test_the_panels_show_the_metric_over_steps_and_over_time():
+    runs = [
+        learning_curve(1, 2, 3, seed=0, seconds=60.0),
+        learning_curve(3, 4, 5, seed=1, seconds=120.0),
+    ]
     figure = learning_figure(runs, smooth=1)
     steps, minutes = (lines(figure, panel)["RL²"] for panel in (0, 1))
     np.testing.assert_allclose(steps.get_xydata(), [[100, 2], [200, 3], [300, 4]])
@@ -68,45 +71,49 @@ def test_drawn_lines_are_the_metric_over_steps_and_over_time():
     )
 
 
-def test_smoothing_is_named_and_one_run_shows_what_was_smoothed():
-    rough = np.random.default_rng(0).standard_normal(100)
-    figure = learning_figure([learning(*rough)], smooth=5)
+def test_the_note_states_smoothing_and_a_single_run_shows_the_raw_values_too():
+    noisy = np.random.default_rng(0).standard_normal(100)
+    curve = learning_curve(*noisy)
+    figure = learning_figure([curve], smooth=5)
     faint, smooth = figure.axes[0].lines
-    np.testing.assert_allclose(faint.get_ydata(), rough)
-    np.testing.assert_allclose(smooth.get_ydata(), running_mean(rough, 5))
+    np.testing.assert_allclose(faint.get_ydata(), noisy)
+    np.testing.assert_allclose(smooth.get_ydata(), running_mean(noisy, 5))
     assert faint.get_alpha() < 0.5
     assert "running mean over 5 iterations, faint: each iteration" in figure.get_supxlabel()
-    assert "running mean over 3 iterations" in learning_figure([learning(*rough)]).get_supxlabel()
-    assert "running" not in learning_figure([learning(*rough)], smooth=1).get_supxlabel()
+    assert "running mean over 3 iterations" in learning_figure([curve]).get_supxlabel()
+    assert "running" not in learning_figure([curve], smooth=1).get_supxlabel()
 
 
 @pytest.mark.parametrize(
     ("seconds", "unit", "last"), [(1.0, "Seconds", 3.0), (60, "Minutes", 3.0), (7200, "Hours", 6.0)]
 )
-def test_time_is_in_units_one_can_read(seconds, unit, last):
-    figure = learning_figure([learning(1, 2, 3, seconds=seconds)], smooth=1)
+def test_the_time_unit_depends_on_the_duration(seconds, unit, last):
+    figure = learning_figure([learning_curve(1, 2, 3, seconds=seconds)], smooth=1)
     assert figure.axes[1].get_xlabel() == f"{unit} of training"
     assert lines(figure, 1)["RL²"].get_xdata()[-1] == last
 
 
-def test_agents_of_one_name_are_told_apart_by_what_differs():
+def test_agents_of_one_name_are_labelled_with_the_options_that_differ():
     runs = [
-        learning(1, 2, label=None),
-        learning(3, 4, label=None, seed=1, options={"memory": "lstm", "hidden_size": 8}),
-        learning(5, 6, label="MAML", options={}),
+        learning_curve(1, 2, label=None),
+        learning_curve(3, 4, label=None, seed=1, options={"memory": "lstm", "hidden_size": 8}),
+        learning_curve(5, 6, label="MAML", options={}),
     ]
     assert list(lines(learning_figure(runs))) == ["rl2 (memory=gru)", "rl2 (memory=lstm)", "MAML"]
 
 
-def test_the_legend_does_not_lie_on_the_axes():
-    figure = learning_figure([learning(1, 2), learning(1, 2, label="another", options={})])
+def test_the_legend_does_not_overlap_the_axes():
+    figure = learning_figure(
+        [learning_curve(1, 2), learning_curve(1, 2, label="another", options={})]
+    )
     figure.canvas.draw()
     legend = figure.legends[0].get_window_extent()
     assert not any(legend.overlaps(axes.get_window_extent()) for axes in figure.axes)
 
 
-def test_what_cannot_be_drawn_is_explained():
-    with pytest.raises(ConfigError, match="'run0' learnt lab/Task-v0 and 'run1' lab/Other-v0"):
-        learning_figure([learning(1, 2), learning(1, 2, seed=1, family="lab/Other-v0")])
+def test_different_families_and_invalid_smoothing_are_refused():
+    one, other = learning_curve(1, 2), learning_curve(1, 2, seed=1, family="lab/Other-v0")
+    with pytest.raises(ConfigError, match="'run0' was trained on lab/Task-v0 and 'run1' on lab/O"):
+        learning_figure([one, other])
     with pytest.raises(ConfigError, match="smooth=0 must be at least 1"):
-        learning_figure([learning(1, 2)], smooth=0)
+        learning_figure([one], smooth=0)

@@ -7,11 +7,11 @@ from tests.results.test_step_log import make_log
 
 PULLED = np.array([[2, 0, 1, 1], [0, 0, 2, 0]])  # [tasks, pulls]
 PAID = np.array([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]])
-WORTH = np.array([[0.3, 0.9, 0.5], [0.8, 0.1, 0.2]])  # [tasks, arms]
+PAYOUTS = np.array([[0.3, 0.9, 0.5], [0.8, 0.1, 0.2]])  # [tasks, arms]
 
 
 def bandit_log(**given):
-    """Four pulls in each of two bandits with three arms."""
+    """A log of four pulls in each of two bandits with three arms."""
     shape = {
         "num_actions": 3,
         "step": np.ones(8, dtype=int),
@@ -20,7 +20,7 @@ def bandit_log(**given):
         "next_observation": np.zeros((8, 1)),
         "action": PULLED.reshape(8, 1).astype(float),
         "reward": PAID.ravel(),
-        "parameter": np.repeat(WORTH, 4, axis=0),
+        "parameter": np.repeat(PAYOUTS, 4, axis=0),
     }
     return make_log(**(shape | given))
 
@@ -42,43 +42,43 @@ def test_raster_holds_each_reward_in_the_row_of_its_arm():
     )
 
 
-def test_drawn_cells_are_the_pulls_with_the_best_arm_on_top():
+def test_pulls_are_drawn_with_the_best_arm_on_top():
     figure = pulls_figure([bandit_log()])
     for task, order in enumerate([[1, 2, 0], [0, 2, 1]]):
-        beside, axes = panels(figure)[task]
+        payout_axes, axes = panels(figure)[task]
         drawn = cells(axes)
         np.testing.assert_array_equal(drawn.filled(np.nan), raster(bandit_log(), task)[order])
         assert axes.get_ylim() == (2.5, -0.5)  # the first row is the highest
-        bars = [bar.get_width() for bar in beside.patches]
-        np.testing.assert_allclose(bars, sorted(WORTH[task], reverse=True))
-        names = [text.get_text() for text in beside.get_yticklabels()]
+        bars = [bar.get_width() for bar in payout_axes.patches]
+        np.testing.assert_allclose(bars, sorted(PAYOUTS[task], reverse=True))
+        names = [text.get_text() for text in payout_axes.get_yticklabels()]
         assert names == [f"arm {arm}" for arm in order]
 
 
-def test_paid_and_unpaid_differ_in_lightness():
+def test_rewards_0_and_1_differ_in_lightness():
     figure = pulls_figure([bandit_log()])
     mesh = panels(figure)[0, 1].collections[0]
     figure.canvas.draw()
-    paid, unpaid = (mesh.cmap(mesh.norm(value))[:3] @ np.array([0.2, 0.7, 0.1]) for value in (1, 0))
-    assert unpaid - paid > 0.4
-    assert 1.0 - unpaid > 0.15  # and both from paper
+    luma = [mesh.cmap(mesh.norm(reward))[:3] @ np.array([0.2, 0.7, 0.1]) for reward in (0, 1)]
+    assert luma[0] - luma[1] > 0.4
+    assert 1.0 - luma[0] > 0.15  # visible on white
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["pulled, paid 1", "pulled, paid 0"]
 
 
-def test_other_rewards_have_a_scale():
+def test_real_valued_rewards_have_a_colour_bar():
     figure = pulls_figure([bandit_log(reward=np.linspace(-2.0, 3.0, 8))])
     assert not figure.legends
-    scale = figure.axes[-1]
-    assert scale.get_ylabel() == "Reward of the pull"
-    assert panels_mesh(figure).get_clim() == (-2.0, 3.0)
+    colour_bar = figure.axes[-1]
+    assert colour_bar.get_ylabel() == "Reward of the pull"
+    assert first_mesh(figure).get_clim() == (-2.0, 3.0)
 
 
-def panels_mesh(figure):
+def first_mesh(figure):
     return next(axes.collections[0] for axes in figure.axes if axes.collections)
 
 
-def test_agents_stand_beside_each_other_over_the_same_tasks():
+def test_agents_have_columns_and_tasks_have_rows():
     other = bandit_log(label="Thompson sampling", agent="thompson", action=np.zeros((8, 1)))
     grid = panels(pulls_figure([bandit_log(), other], tasks=1), rows=1)
     assert [axes.get_title(loc="left") for axes in grid[0, 1:]] == [
@@ -88,11 +88,11 @@ def test_agents_stand_beside_each_other_over_the_same_tasks():
     assert (~cells(grid[0, 2]).mask).all(1).tolist() == [False, False, True]
 
 
-def test_what_arms_pay_is_said_by_the_family_or_by_as_many_parameters():
+def test_payouts_are_the_expected_rewards_or_else_one_parameter_per_arm():
     log = bandit_log()
-    np.testing.assert_array_equal(payouts(log, 1), WORTH[1])
-    said = bandit_log(expected_reward=np.repeat(1 - WORTH, 4, axis=0))
-    np.testing.assert_array_equal(payouts(said, 1), 1 - WORTH[1])
+    np.testing.assert_array_equal(payouts(log, 1), PAYOUTS[1])
+    with_expected = bandit_log(expected_reward=np.repeat(1 - PAYOUTS, 4, axis=0))
+    np.testing.assert_array_equal(payouts(with_expected, 1), 1 - PAYOUTS[1])
     unknown = bandit_log(parameter=np.zeros((8, 1)))
     assert payouts(unknown, 1) is None
     figure = pulls_figure([unknown])
@@ -110,12 +110,12 @@ def test_what_arms_pay_is_said_by_the_family_or_by_as_many_parameters():
         ({"observation": np.arange(8.0)[:, None]}, "its observations change"),
     ],
 )
-def test_what_is_no_bandit_is_refused(given, complaint):
-    with pytest.raises(ConfigError, match=f"lab/Plane-v0 is no bandit: {complaint}"):
+def test_a_task_that_is_not_a_bandit_is_refused(given, complaint):
+    with pytest.raises(ConfigError, match=f"lab/Plane-v0 is not a bandit: {complaint}"):
         pulls_figure([bandit_log(**given)])
 
 
-def test_pulls_of_an_agent_that_adapts_between_phases_are_no_trial():
+def test_an_agent_that_adapts_between_phases_is_refused():
     phase = np.repeat([0, 1], len(bandit_log().phase) // 2)
     with pytest.raises(ConfigError, match="adapts between phases of many trials"):
         pulls_figure([bandit_log(phase=phase)])

@@ -31,9 +31,9 @@ def test_confidence_sets_the_width(confidence, z):
 
 
 @pytest.mark.parametrize("factor", ["runs", "tasks"])
-def test_each_crossed_factor_brings_its_own_variance(factor):
-    # All variance lies in one factor of 400 levels, the other has 3: the interval must be as wide
-    # as 400 independent numbers make it, as if the 3 were not there.
+def test_each_crossed_factor_contributes_its_variance(factor):
+    # All variance is in one factor with 400 levels, the other has 3: the interval must be that of
+    # 400 independent numbers, unaffected by the 3.
     effect = np.random.default_rng(0).standard_normal(400)
     values = np.broadcast_to(effect, (3, 1, 400))
     if factor == "runs":
@@ -44,8 +44,8 @@ def test_each_crossed_factor_brings_its_own_variance(factor):
 
 
 def test_tasks_are_resampled_together_in_all_runs():
-    # Two runs that differ in sign, task by task: every resample of tasks and both runs once gives
-    # 0, but drawing one run twice does not, so the interval is that of +-mean(effect).
+    # Two runs with opposite signs in each task: a resample with both runs has mean 0, one with the
+    # same run twice has not, so the interval is +-mean(effect).
     effect = 5.0 + np.random.default_rng(0).standard_normal(1000)
     values = np.stack([effect, -effect])[:, None]
     mean, low, high = bootstrap_mean(values)
@@ -54,8 +54,8 @@ def test_tasks_are_resampled_together_in_all_runs():
 
 
 @pytest.mark.parametrize(("runs", "lowest", "highest"), [(1, 0.90, 0.975), (8, 0.90, 1.0)])
-def test_interval_covers_the_truth_as_often_as_it_says(runs, lowest, highest):
-    # The points serve as 300 independent repetitions; resampling them together does no harm.
+def test_interval_has_the_stated_coverage(runs, lowest, highest):
+    # The points are 300 independent repetitions; common resamples do not affect the coverage.
     rng = np.random.default_rng(1)
     of_run = 0.5 * rng.standard_normal((runs, 300, 1)) if runs > 1 else 0.0
     values = of_run + rng.standard_normal((1, 300, 60)) + rng.standard_normal((runs, 300, 60))
@@ -64,19 +64,19 @@ def test_interval_covers_the_truth_as_often_as_it_says(runs, lowest, highest):
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 1), (3, 2, 1), (1, 2, 5), (3, 2, 7)])
-def test_constants_have_an_interval_of_no_width(shape):
+def test_constants_have_an_interval_of_zero_width(shape):
     mean, low, high = bootstrap_mean(np.full(shape, 0.1))
     np.testing.assert_allclose([mean, low, high], 0.1, rtol=1e-12)
     assert (low <= mean).all()
     assert (mean <= high).all()
 
 
-def test_one_number_is_its_own_interval():
+def test_the_interval_of_a_single_number_is_that_number():
     mean, low, high = bootstrap_mean(np.array([[[3.5], [-1.0]]]))
     assert mean.tolist() == low.tolist() == high.tolist() == [3.5, -1.0]
 
 
-def test_interval_is_reproducible_and_follows_the_seed():
+def test_interval_is_reproducible_and_depends_on_the_seed():
     values = np.random.default_rng(0).standard_normal((2, 3, 50))
     np.testing.assert_array_equal(bootstrap_mean(values, seed=4), bootstrap_mean(values, seed=4))
     assert (bootstrap_mean(values, seed=4).low != bootstrap_mean(values, seed=5).low).all()
@@ -89,48 +89,48 @@ def test_wrong_axes_are_refused(shape):
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
-def test_confidence_that_is_no_probability_is_refused(confidence):
+def test_confidence_outside_0_to_1_is_refused(confidence):
     with pytest.raises(ConfigError, match="between 0 and 1"):
         bootstrap_mean(np.zeros((1, 1, 2)), confidence=confidence)
 
 
-def test_runs_of_an_agent_become_one_line_and_references_stay_one():
+def test_runs_of_an_agent_are_joined_and_repeated_references_are_merged():
     floor = make_curve(agent="random", label="random policy", role="floor", run="", seed=7)
     runs = [replace(make_curve(), run=f"run{i}", returns=np.full((3, 4), float(i))) for i in (0, 4)]
-    lines = join_curves([runs[0], floor, runs[1], floor])
-    assert [line.label for line in lines] == ["random policy", 'RL^2, "GRU"']
-    assert [line.num_runs for line in lines] == [1, 2]
-    assert lines[1].mean.tolist() == [2.0, 2.0, 2.0]
+    joined = join_curves([runs[0], floor, runs[1], floor])
+    assert [curve.label for curve in joined] == ["random policy", 'RL^2, "GRU"']
+    assert [curve.num_runs for curve in joined] == [1, 2]
+    assert joined[1].mean.tolist() == [2.0, 2.0, 2.0]
 
 
-def test_lines_stand_from_floor_to_ceiling():
+def test_joined_curves_are_ordered_from_floor_to_ceiling():
     roles = ["ceiling", "agent", "baseline", "floor"]
-    lines = join_curves([make_curve(agent=role, role=role) for role in roles])
-    assert [line.role for line in lines] == ["floor", "baseline", "agent", "ceiling"]
+    joined = join_curves([make_curve(agent=role, role=role) for role in roles])
+    assert [curve.role for curve in joined] == ["floor", "baseline", "agent", "ceiling"]
 
 
 def test_the_longest_of_equal_references_is_kept():
     of = {"agent": "random", "role": "floor", "run": ""}
-    (line,) = join_curves([make_curve(points=2, **of), make_curve(points=5, **of)])
-    assert line.episode.tolist() == [1, 2, 3, 4, 5]
-    far = replace(make_curve(points=2, **of), episode=np.array([1, 21]))
-    for curves in ([make_curve(points=5, **of), far], [far, make_curve(points=5, **of)]):
-        (line,) = join_curves(curves)
-        assert line.episode.tolist() == [1, 21]
-    every = make_curve(points=21, **of)
-    (line,) = join_curves([far, every])
-    assert len(line.episode) == 21
+    (joined,) = join_curves([make_curve(points=2, **of), make_curve(points=5, **of)])
+    assert joined.episode.tolist() == [1, 2, 3, 4, 5]
+    sparse = replace(make_curve(points=2, **of), episode=np.array([1, 21]))
+    for curves in ([make_curve(points=5, **of), sparse], [sparse, make_curve(points=5, **of)]):
+        (joined,) = join_curves(curves)
+        assert joined.episode.tolist() == [1, 21]
+    complete = make_curve(points=21, **of)
+    (joined,) = join_curves([sparse, complete])
+    assert len(joined.episode) == 21
 
 
 @pytest.mark.parametrize(
     ("other", "complaint"),
     [
-        (make_curve(family="metarl/GoalBandit-v0"), "one picture shows one family"),
+        (make_curve(family="metarl/GoalBandit-v0"), "one figure shows one family"),
         (make_curve(tasks=5), "4 test tasks of seed 7, .* 5 test tasks .* same --num-tasks"),
         (replace(make_curve(), seed=8), "seed 7, .* seed 8"),
         (make_curve(split="train"), "4 test tasks .* 4 train tasks"),
         (make_curve(points=2), "different episodes, up to 3 and 2; .*adaptation steps and copies"),
-        (make_curve(role="roof"), "'roof' is no role"),
+        (make_curve(role="roof"), "'roof' is not a role"),
     ],
 )
 def test_curves_that_cannot_be_compared_are_refused(other, complaint):
@@ -138,25 +138,25 @@ def test_curves_that_cannot_be_compared_are_refused(other, complaint):
         join_curves([make_curve(), other])
 
 
-def test_what_is_common_to_all_cancels_because_tasks_are_drawn_together():
+def test_task_difficulty_cancels_in_differences_because_tasks_are_drawn_together():
     rng = np.random.default_rng(0)
-    ease = 100.0 * rng.standard_normal(500)
-    one, other = (ease + rng.standard_normal((runs, 1, 500)) for runs in (2, 3))
+    task_effect = 100.0 * rng.standard_normal(500)
+    one, other = (task_effect + rng.standard_normal((runs, 1, 500)) for runs in (2, 3))
     difference = estimate_from_means(np.subtract, one, other)
-    apart = bootstrap_mean(one)
+    single = bootstrap_mean(one)
     assert (difference.high - difference.low)[0] < 0.5
-    assert (apart.high - apart.low)[0] > 10.0  # the control: alone, the tasks' ease is noise
+    assert (single.high - single.low)[0] > 10.0  # for one agent, task difficulty is noise
 
 
-def test_runs_of_each_are_drawn_apart():
-    # Runs differ by 10 and -10 in both agents. Drawn together they would cancel exactly.
+def test_runs_of_different_agents_are_drawn_independently():
+    # The run effects are 10 and -10 in both agents; drawn together they would cancel exactly.
     effect = np.array([10.0, -10.0])[:, None, None] + np.zeros((2, 1, 5))
     estimate = estimate_from_means(np.subtract, effect, effect)
     assert estimate.mean == [0.0]
     np.testing.assert_allclose([estimate.low, estimate.high], [[-20.0], [20.0]])
 
 
-def test_a_statistic_may_be_anything_and_says_where_it_is_not_defined():
+def test_a_statistic_may_be_undefined_at_some_points():
     values = np.stack([np.full((1, 9), 2.0), np.full((1, 9), -1.0)], axis=1)
     with np.errstate(invalid="ignore"):
         estimate = estimate_from_means(np.sqrt, values)

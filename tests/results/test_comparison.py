@@ -5,31 +5,31 @@ import numpy as np
 import pytest
 
 from metarl.errors import ConfigError, RunFolderError, UnknownNameError
-from metarl.results.bootstrap import bootstrap_mean
-from metarl.results.comparison import NUMBERS, compare, compare_curves, write_comparison
+from metarl.results.bootstrap import bootstrap_mean, estimate_from_means
+from metarl.results.comparison import ESTIMATES, compare, compare_curves, write_comparison
 from metarl.results.curves import write_curves
-from metarl.results.scores import normalised_score, paired_difference
+from metarl.results.scores import normalised_score
 from tests.results.test_curves import make_curve
 
 TASKS = 50
 
 
-def curve_of(heights, *, seed=0, run="", **names):
-    """Returns around `heights`, with noise that is small beside their differences."""
-    noise = 0.1 * np.random.default_rng(seed).standard_normal((len(heights), TASKS))
-    curve = make_curve(points=len(heights), tasks=TASKS, run=run, **names)
-    return replace(curve, returns=np.array(heights)[:, None] + noise)
+def noisy_curve(means, *, seed=0, run="", **names):
+    """A curve with these mean returns and a noise that is small compared to their differences."""
+    noise = 0.1 * np.random.default_rng(seed).standard_normal((len(means), TASKS))
+    curve = make_curve(points=len(means), tasks=TASKS, run=run, **names)
+    return replace(curve, returns=np.array(means)[:, None] + noise)
 
 
-def four_curves():
-    """Two seeds of one agent, one of another, and what brackets them."""
+def example_curves():
+    """Two seeds of one agent, one of another, a floor and two ceilings."""
     return [
-        curve_of([1, 2, 3], seed=1, run="a0"),
-        curve_of([1, 2, 5], seed=2, run="a1"),
-        curve_of([1, 3, 6], seed=3, run="b0", agent="maml", label="MAML"),
-        curve_of([0, 0, 0], seed=4, agent="random", label="random", role="floor"),
-        curve_of([5, 5, 5], seed=5, agent="bayes", label="Bayes optimum", role="ceiling"),
-        curve_of([8, 8, 8], seed=6, agent="oracle", label="oracle", role="ceiling"),
+        noisy_curve([1, 2, 3], seed=1, run="a0"),
+        noisy_curve([1, 2, 5], seed=2, run="a1"),
+        noisy_curve([1, 3, 6], seed=3, run="b0", agent="maml", label="MAML"),
+        noisy_curve([0, 0, 0], seed=4, agent="random", label="random", role="floor"),
+        noisy_curve([5, 5, 5], seed=5, agent="bayes", label="Bayes optimum", role="ceiling"),
+        noisy_curve([8, 8, 8], seed=6, agent="oracle", label="oracle", role="ceiling"),
     ]
 
 
@@ -37,8 +37,8 @@ def by_label(comparison):
     return {row.label: row for row in comparison.rows}
 
 
-def test_rows_stand_from_floor_to_ceiling_and_seeds_are_joined():
-    comparison = compare_curves(four_curves())
+def test_rows_are_ordered_from_floor_to_ceiling_and_seeds_are_joined():
+    comparison = compare_curves(example_curves())
     assert [(row.label, row.num_runs) for row in comparison.rows] == [
         ("random", 1),
         ('RL^2, "GRU"', 2),
@@ -51,8 +51,8 @@ def test_rows_stand_from_floor_to_ceiling_and_seeds_are_joined():
     assert comparison.num_tasks == TASKS
 
 
-def test_every_number_is_what_its_definition_says():
-    curves = four_curves()
+def test_every_estimate_matches_its_definition():
+    curves = example_curves()
     joined = np.stack([curves[0].returns, curves[1].returns])
     other, floor, ceiling, oracle = (curve.returns[None] for curve in curves[2:])
     total = [part.sum(1, keepdims=True) for part in (joined, other, floor, ceiling, oracle)]
@@ -60,32 +60,32 @@ def test_every_number_is_what_its_definition_says():
         "first": bootstrap_mean(other[:, :1]),
         "last": bootstrap_mean(other[:, -1:]),
         "total": bootstrap_mean(total[1]),
-        "score": normalised_score(total[1], total[2], total[3]),
-        "difference": paired_difference(total[1], total[0]),
-        "regret": paired_difference(total[4], total[1]),
+        "score": estimate_from_means(normalised_score, total[1], total[2], total[3]),
+        "difference": estimate_from_means(np.subtract, total[1], total[0]),
+        "regret": estimate_from_means(np.subtract, total[4], total[1]),
     }
     row = by_label(compare_curves(curves))["MAML"]
     for name, estimate in expected.items():
-        found = getattr(row, name)
-        np.testing.assert_allclose(found.mean, estimate.mean[0], rtol=1e-12)
-        # Other draws of the bootstrap: the ends agree up to its own noise.
+        actual = getattr(row, name)
+        np.testing.assert_allclose(actual.mean, estimate.mean[0], rtol=1e-12)
+        # The resamples differ, so the ends agree up to bootstrap noise.
         width = float(estimate.high[0] - estimate.low[0])
-        np.testing.assert_allclose(found.low, estimate.low[0], atol=0.15 * width)
-        np.testing.assert_allclose(found.high, estimate.high[0], atol=0.15 * width)
+        np.testing.assert_allclose(actual.low, estimate.low[0], atol=0.15 * width)
+        np.testing.assert_allclose(actual.high, estimate.high[0], atol=0.15 * width)
 
 
-def test_the_first_agent_has_no_difference_to_itself():
-    rows = by_label(compare_curves(four_curves()))
+def test_the_first_agent_has_no_difference():
+    rows = by_label(compare_curves(example_curves()))
     assert rows['RL^2, "GRU"'].difference is None
     assert rows["random"].difference is not None
-    rows = by_label(compare_curves(four_curves()[2:] + four_curves()[:2]))
+    rows = by_label(compare_curves(example_curves()[2:] + example_curves()[:2]))
     assert rows["MAML"].difference is None
     np.testing.assert_allclose(rows['RL^2, "GRU"'].difference.mean, -3.0, atol=0.1)
 
 
-def test_a_total_has_the_interval_of_totals():
+def test_the_interval_of_a_total_is_computed_from_totals_per_task():
     # Two tasks whose first and last returns differ and whose totals are both 6: the interval of
-    # the total has no width, which no sum of intervals would say.
+    # the total has zero width, unlike a sum of intervals.
     returns = np.array([[0.0, 2.0], [2.0, 2.0], [4.0, 2.0]])
     zeros = np.zeros((3, 2))
     curve = replace(make_curve(), returns=returns, env_steps=zeros, success=zeros)
@@ -96,18 +96,18 @@ def test_a_total_has_the_interval_of_totals():
     assert (row.score, row.difference, row.regret) == (None, None, None)
 
 
-def apart():
-    """An agent of 3 episodes and one that has lived 41, each with the references of its run."""
-    curves = four_curves()
-    far = {"episode": np.array([1, 21, 41])}
+def curves_of_unequal_length():
+    """An agent measured up to episode 3 and one up to 41, each with its run's references."""
+    curves = example_curves()
+    sparse = {"episode": np.array([1, 21, 41])}
     others = [
-        curve_of([1, 2, 2], seed=7, agent="random", label="random", role="floor"),
-        curve_of([5, 7, 7], seed=8, agent="oracle", label="oracle", role="ceiling"),
+        noisy_curve([1, 2, 2], seed=7, agent="random", label="random", role="floor"),
+        noisy_curve([5, 7, 7], seed=8, agent="oracle", label="oracle", role="ceiling"),
     ]
-    return [*curves, replace(curves[2], **far), *(replace(curve, **far) for curve in others)]
+    return [*curves, replace(curves[2], **sparse), *(replace(curve, **sparse) for curve in others)]
 
 
-def test_success_stands_beside_return_where_it_is_defined():
+def test_success_is_reported_where_it_is_defined():
     curve = make_curve(tasks=2)
     solved = np.array([[0.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
     (row,) = compare_curves([replace(curve, success=solved)]).rows
@@ -117,8 +117,8 @@ def test_success_stands_beside_return_where_it_is_defined():
     assert (row.first_success, row.last_success) == (None, None)
 
 
-def test_where_episodes_are_skipped_the_last_one_is_what_counts():
-    curves = apart()
+def test_the_last_episode_is_compared_where_episodes_are_skipped():
+    curves = curves_of_unequal_length()
     del curves[2]
     comparison = compare_curves(curves)
     rows = by_label(comparison)
@@ -133,23 +133,23 @@ def test_where_episodes_are_skipped_the_last_one_is_what_counts():
         "Bayes optimum": 3,
         "oracle": 41,
     }
-    # From the floor to the ceiling that lived as long as MAML: 2 to 7, and no optimum of 3.
+    # The floor at 2 and the ceiling at 7 have as many episodes as MAML; the Bayes optimum has 3.
     assert (comparison.floor, comparison.ceiling) == ("random", "oracle")
     np.testing.assert_allclose(rows["MAML"].score.mean, 4 / 5, atol=0.05)
     np.testing.assert_allclose(rows['RL^2, "GRU"'].score.mean, 2 / 5, atol=0.05)
     np.testing.assert_allclose(rows["MAML"].difference.mean, 2.0, atol=0.1)
 
 
-def test_without_references_that_live_as_long_there_is_no_score():
-    curves = four_curves()
+def test_without_references_of_equal_length_there_is_no_score():
+    curves = example_curves()
     curves[2] = replace(curves[2], episode=np.array([1, 21, 41]))
     comparison = compare_curves(curves)
     assert (comparison.floor, comparison.ceiling) == (None, None)
     assert by_label(comparison)['RL^2, "GRU"'].score is None
 
 
-def test_each_seed_has_a_row_of_its_own_on_request():
-    curves = four_curves()
+def test_each_seed_has_a_separate_row_on_request():
+    curves = example_curves()
     curves.append(replace(curves[0]))  # another folder of the same name
     labels = [row.label for row in compare_curves(curves, by_seed=True).rows]
     assert labels[1:5] == [
@@ -160,16 +160,16 @@ def test_each_seed_has_a_row_of_its_own_on_request():
     ]
 
 
-def test_hidden_references_still_set_the_scale():
-    comparison = compare_curves(four_curves(), reference=["oracle"])
+def test_references_that_are_not_shown_still_define_scores():
+    comparison = compare_curves(example_curves(), reference=["oracle"])
     assert [row.role for row in comparison.rows] == ["agent", "agent", "ceiling"]
     assert comparison.ceiling == "Bayes optimum"
     assert by_label(comparison)["MAML"].score is not None
     with pytest.raises(UnknownNameError, match="'thompson'"):
-        compare_curves(four_curves(), reference=["thompson"])
+        compare_curves(example_curves(), reference=["thompson"])
 
 
-def test_runs_in_other_tasks_are_refused(tmp_path):
+def test_runs_in_different_tasks_are_refused(tmp_path):
     write_runs(tmp_path, [make_curve(run="a")], [replace(make_curve(run="b"), seed=8)])
     with pytest.raises(ConfigError, match="only curves from the same tasks can be compared"):
         compare([tmp_path / "0", tmp_path / "1"])
@@ -185,8 +185,8 @@ def write_runs(folder, *runs):
         write_curves(folder / str(number) / "adaptation.csv", curves)
 
 
-def test_folders_are_read_and_the_table_comes_back_from_its_file(tmp_path):
-    *agents, floor, ceiling, oracle = four_curves()
+def test_run_folders_are_compared_and_the_table_is_written(tmp_path):
+    *agents, floor, ceiling, oracle = example_curves()
     write_runs(tmp_path, *([agent, floor, ceiling, oracle] for agent in agents))
     comparison = compare([tmp_path / name for name in "012"])
     write_comparison(tmp_path / "table.csv", comparison)
@@ -196,7 +196,7 @@ def test_folders_are_read_and_the_table_comes_back_from_its_file(tmp_path):
     assert {row["ceiling"] for row in rows} == {"Bayes optimum"}
     assert {row["episodes"] for row in rows} == {"3"}
     for written, row in zip(rows, comparison.rows, strict=True):
-        for name in NUMBERS:
+        for name in ESTIMATES:
             estimate = getattr(row, name)
             cells = [written[name + end] for end in ("", "_low", "_high")]
             assert cells == (

@@ -37,7 +37,7 @@ def assert_equal(one, other):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_curves_come_back_bit_for_bit(tmp_path):
+def test_written_curves_are_read_back_bit_for_bit(tmp_path):
     curves = [make_curve(), make_curve(agent="random", run="", role="floor", points=5, seed=1)]
     write_curves(tmp_path / "a.csv", curves)
     for one, other in zip(curves, read_curves(tmp_path / "a.csv"), strict=True):
@@ -93,7 +93,7 @@ def edit(path, line, change):
         (13, lambda text: text[:-3], "last line .* has no end"),
     ],
 )
-def test_a_damaged_file_is_named_with_its_line(tmp_path, line, change, complaint):
+def test_the_error_names_the_damaged_line(tmp_path, line, change, complaint):
     path = tmp_path / "a.csv"
     write_curves(path, [make_curve()])
     edit(path, line, change)
@@ -101,7 +101,7 @@ def test_a_damaged_file_is_named_with_its_line(tmp_path, line, change, complaint
         read_curves(path)
 
 
-def test_a_seed_that_is_no_number_is_named(tmp_path):
+def test_a_seed_that_is_not_a_number_is_refused(tmp_path):
     write_curves(tmp_path / "a.csv", [replace(make_curve(), seed="seven")])
     with pytest.raises(RunFolderError, match="'seven' in column 'seed'"):
         read_curves(tmp_path / "a.csv")
@@ -111,7 +111,7 @@ def test_a_seed_that_is_no_number_is_named(tmp_path):
     ("content", "complaint"),
     [(b"", "names no column run"), (b"\xff\xfe\x00", "cannot be read"), (None, "There is no")],
 )
-def test_a_file_that_is_none_is_refused(tmp_path, content, complaint):
+def test_a_missing_or_unreadable_file_is_refused(tmp_path, content, complaint):
     path = tmp_path / "a.csv"
     if content is not None:
         path.write_bytes(content)
@@ -119,7 +119,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, content, complaint):
         read_curves(path)
 
 
-def test_a_header_alone_is_no_curve(tmp_path):
+def test_a_file_without_rows_is_refused(tmp_path):
     write_curves(tmp_path / "a.csv", [])
     with pytest.raises(RunFolderError, match=r"holds no rows; .*metarl evaluate"):
         read_curves(tmp_path / "a.csv")
@@ -139,7 +139,7 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_the_error_names_a_missing_folder(tmp_path):
     with pytest.raises(RunFolderError, match=r"nowhere.a\.csv: No such file"):
         write_curves(tmp_path / "nowhere" / "a.csv", [make_curve()])
 

@@ -11,7 +11,7 @@ from tests.results.test_curves import make_curve
 
 
 def make_training(folder, *, values=(1.0, 2.0, 4.0), seed=0, seconds=10.0, **options):
-    """A run folder as training leaves it: one iteration every 100 steps and `seconds` seconds."""
+    """The folder of a trained run: one iteration every 100 steps and `seconds` seconds."""
     folder.mkdir(parents=True)
     rows = [f"{i},{100 * i},{seconds * i},{value}" for i, value in enumerate(values, 1)]
     (folder / "metrics.csv").write_text(
@@ -29,7 +29,7 @@ def make_training(folder, *, values=(1.0, 2.0, 4.0), seed=0, seconds=10.0, **opt
     return folder
 
 
-def test_a_column_of_training_comes_with_what_the_run_was(tmp_path):
+def test_a_metric_is_read_with_the_settings_of_its_run(tmp_path):
     curve = read_learning(make_training(tmp_path / "a", seed=3), "last_episode_return")
     assert curve.values.tolist() == [1.0, 2.0, 4.0]
     assert curve.env_steps.tolist() == [100.0, 200.0, 300.0]
@@ -39,7 +39,7 @@ def test_a_column_of_training_comes_with_what_the_run_was(tmp_path):
     assert curve.label is None
 
 
-def test_an_evaluated_run_knows_its_label(tmp_path):
+def test_the_label_comes_from_the_evaluation(tmp_path):
     folder = make_training(tmp_path / "a")
     write_curves(folder / "adaptation.csv", [make_curve()])
     assert read_learning(folder, "last_episode_return").label == 'RL^2, "GRU"'
@@ -47,7 +47,7 @@ def test_an_evaluated_run_knows_its_label(tmp_path):
     assert read_learning(folder, "last_episode_return").label is None
 
 
-def test_an_unknown_metric_is_answered_with_those_there_are(tmp_path):
+def test_the_error_for_an_unknown_metric_lists_the_existing_ones(tmp_path):
     folder = make_training(tmp_path / "a")
     with pytest.raises(UnknownNameError, match=r"no metric 'loss'; it has iteration, env_steps"):
         read_learning(folder, "loss")
@@ -63,10 +63,10 @@ def test_an_unknown_metric_is_answered_with_those_there_are(tmp_path):
         ("metrics.csv", lambda text: text[:-2], "has no end"),
         ("config.json", lambda text: None, "is not a run's config.json"),
         ("config.json", lambda text: text[:-2], "is not a run's config.json"),
-        ("config.json", lambda text: text.replace("seed", "sed"), "does not say seed"),
+        ("config.json", lambda text: text.replace("seed", "sed"), "lacks seed"),
     ],
 )
-def test_a_damaged_run_is_named(tmp_path, file, change, complaint):
+def test_the_error_names_the_damaged_file(tmp_path, file, change, complaint):
     folder = make_training(tmp_path / "a")
     changed = change((folder / file).read_text())
     (folder / file).unlink() if changed is None else (folder / file).write_text(changed)

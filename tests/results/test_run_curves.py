@@ -12,7 +12,7 @@ from tests.results.test_curves import make_curve
 
 
 def evaluated(folder, *, label="RL²", seed=0, **options):
-    """A run folder with its settings and rows."""
+    """The folder of an evaluated run: settings and adaptation curves."""
     folder.mkdir()
     config = {"agent": "rl2", "agent_options": options, "seed": seed, "task": "a/B-v0"}
     (folder / "config.json").write_text(json.dumps(config | {"task_options": {}, "format": FORMAT}))
@@ -23,7 +23,8 @@ def evaluated(folder, *, label="RL²", seed=0, **options):
 
 
 def labels(*folders):
-    return [line.label for line in join_curves(read_run_curves(folders)) if line.role == "agent"]
+    joined = join_curves(read_run_curves(folders))
+    return [curve.label for curve in joined if curve.role == "agent"]
 
 
 def test_runs_that_differ_only_in_their_seed_are_one_agent(tmp_path):
@@ -31,7 +32,7 @@ def test_runs_that_differ_only_in_their_seed_are_one_agent(tmp_path):
     assert labels(*folders) == ["RL²"]
 
 
-def test_other_options_make_another_agent_and_are_named(tmp_path):
+def test_options_that_differ_are_added_to_the_labels(tmp_path):
     one = evaluated(tmp_path / "one", hidden_size=8, gamma=0.9)
     two = evaluated(tmp_path / "two", hidden_size=64, gamma=0.9, seed=1)
     three = evaluated(tmp_path / "three", hidden_size=64, gamma=0.9, seed=2)
@@ -39,7 +40,7 @@ def test_other_options_make_another_agent_and_are_named(tmp_path):
     assert labels(two, three) == ["RL²"]
 
 
-def test_a_label_of_ones_own_is_enough(tmp_path):
+def test_runs_with_different_labels_are_different_agents(tmp_path):
     one = evaluated(tmp_path / "one", hidden_size=8, label="small")
     two = evaluated(tmp_path / "two", hidden_size=64, label="large")
     assert labels(one, two) == ["small", "large"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from metarl.errors import ConfigError, RunFolderError, ShapeError
-from metarl.results.step_log import COLUMNS, TrialLog, common_tasks, read_trials, write_trials
+from metarl.results.step_log import COLUMNS, StepLog, common_tasks, read_step_logs, write_step_logs
 
 
 def make_log(*, tasks=(0, 1), steps=4, num_actions=None, seed=0, **given):
@@ -35,22 +35,22 @@ def make_log(*, tasks=(0, 1), steps=4, num_actions=None, seed=0, **given):
         "action": rng.standard_normal((size, 2)),
         "next_observation": rng.standard_normal((size, 2)),
     }
-    return TrialLog(**(values | given))
+    return StepLog(**(values | given))
 
 
 def assert_equal(one, other):
-    for field in fields(TrialLog):
+    for field in fields(StepLog):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
 
 
-def test_trials_come_back_bit_for_bit(tmp_path):
+def test_written_logs_are_read_back_bit_for_bit(tmp_path):
     logs = [make_log(), make_log(agent="random", run="", role="floor", seed=1)]
-    write_trials(tmp_path / "t.csv", logs)
-    for one, other in zip(logs, read_trials(tmp_path / "t.csv"), strict=True):
+    write_step_logs(tmp_path / "t.csv", logs)
+    for one, other in zip(logs, read_step_logs(tmp_path / "t.csv"), strict=True):
         assert_equal(one, other)
 
 
-def test_discrete_actions_and_many_components_come_back(tmp_path):
+def test_discrete_actions_and_many_components_are_read_back(tmp_path):
     wide = np.arange(8 * 12, dtype=float).reshape(8, 12)  # "parameter_10" sorts before "..._2"
     log = make_log(
         num_actions=12,
@@ -59,14 +59,14 @@ def test_discrete_actions_and_many_components_come_back(tmp_path):
         expected_reward=wide + 0.5,
         success=np.tile([0.0, 1.0], 4),
     )
-    write_trials(tmp_path / "t.csv", [log])
-    (back,) = read_trials(tmp_path / "t.csv")
+    write_step_logs(tmp_path / "t.csv", [log])
+    (back,) = read_step_logs(tmp_path / "t.csv")
     assert back.num_actions == 12
     assert_equal(back, log)
 
 
 def test_rows_are_tidy(tmp_path):
-    write_trials(tmp_path / "t.csv", [make_log()])
+    write_step_logs(tmp_path / "t.csv", [make_log()])
     with (tmp_path / "t.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[: len(COLUMNS)] == list(COLUMNS)
@@ -91,22 +91,22 @@ def test_rows_are_tidy(tmp_path):
         (lambda text: text.splitlines()[0] + "\n", r"holds no rows; write .* `metarl evaluate"),
     ],
 )
-def test_a_damaged_file_is_named(tmp_path, change, complaint):
+def test_the_error_names_the_damage(tmp_path, change, complaint):
     path = tmp_path / "t.csv"
-    write_trials(path, [make_log()])
+    write_step_logs(path, [make_log()])
     path.write_text(change(path.read_text()))
     with pytest.raises(RunFolderError, match=complaint):
-        read_trials(path)
+        read_step_logs(path)
 
 
 def test_wrong_axes_are_refused():
-    with pytest.raises(ShapeError, match=r"TrialLog.reward must have 1 axes, .* S = 8 .* \[7\]"):
+    with pytest.raises(ShapeError, match=r"StepLog.reward must have 1 axes, .* S = 8 .* \[7\]"):
         make_log(reward=np.zeros(7))
-    with pytest.raises(ShapeError, match=r"TrialLog.action must have 2 axes"):
+    with pytest.raises(ShapeError, match=r"StepLog.action must have 2 axes"):
         make_log(action=np.zeros(8))
 
 
-def test_some_steps_are_a_log_too():
+def test_where_gives_a_log_of_the_chosen_steps():
     log = make_log()
     part = log.where(log.task == 1)
     assert part.tasks == [1]
@@ -114,11 +114,11 @@ def test_some_steps_are_a_log_too():
     assert part.label == log.label
 
 
-def test_pictures_show_the_tasks_that_all_have_lived_in():
+def test_common_tasks_are_those_in_all_logs():
     logs = [make_log(tasks=(0, 1, 2, 5)), make_log(tasks=(1, 2, 3, 5))]
     assert common_tasks(logs, 2) == [1, 2]
     assert common_tasks(logs, 9) == [1, 2, 5]
     with pytest.raises(ConfigError, match="tasks=0 must be at least 1"):
         common_tasks(logs, 0)
-    with pytest.raises(ConfigError, match=r"seed 7, and .* seed 8; one picture shows the same"):
+    with pytest.raises(ConfigError, match=r"seed 7, and .* seed 8; one figure shows the same"):
         common_tasks([logs[0], replace(logs[0], seed=8)], 2)

@@ -1,4 +1,4 @@
-"""What `as_tasks` lets through, and what it says about the rest."""
+"""Tests of `as_tasks` and `draw_tasks`: accepted tasks, and messages about invalid ones."""
 
 from dataclasses import dataclass, field
 
@@ -25,14 +25,14 @@ def test_indices_become_int64():
     assert tasks.dtype == torch.int64
 
 
-def test_a_reversed_array_and_a_read_only_one_are_taken():
+def test_reversed_and_read_only_arrays_are_accepted():
     goals = np.array([[0.1, 0.2], [0.3, 0.4]], dtype=np.float32)
     goals.flags.writeable = False
     assert as_tasks(PointNavigation(), goals).tolist() == goals.tolist()
     assert as_tasks(PointNavigation(), goals[::-1]).tolist() == goals[::-1].tolist()
 
 
-def test_tasks_do_not_follow_an_array_that_changes_later():
+def test_tasks_do_not_share_memory_with_the_given_array():
     goals = np.array([[0.1, 0.2]], dtype=np.float32)
     tasks = as_tasks(PointNavigation(), goals)
     goals[:] = 0.5
@@ -57,19 +57,19 @@ def test_tasks_do_not_follow_an_array_that_changes_later():
         (PointNavigation(), [["left", "up"]], r"must be numbers in Box"),
     ],
 )
-def test_the_first_wrong_task_is_named(family, value, message):
+def test_the_error_names_the_first_invalid_task(family, value, message):
     with pytest.raises(TaskError, match=message):
         as_tasks(family, value)
 
 
-def test_rows_of_different_lengths_are_no_tasks():
+def test_rows_of_different_lengths_are_refused():
     with pytest.raises(TaskError, match="must be numbers in"):
         as_tasks(BernoulliBandit(arms=2), [[0.1, 0.2], [0.3]])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dial(PointNavigation):
-    """A family whose task is one number, or float64, or drawn in the wrong number."""
+    """A family with another task space, which may sample too many tasks."""
 
     space: spaces.Box = field(default_factory=lambda: spaces.Box(0.0, 1.0, ()))
     more: int = 0
@@ -93,7 +93,7 @@ def test_the_bounds_of_a_float64_space_are_inside_it():
     assert as_tasks(dial, [[0.1], [-0.1]]).shape == (2, 1)
 
 
-def test_a_box_of_whole_numbers_holds_whole_numbers_only():
+def test_an_integer_box_accepts_whole_numbers_only():
     dial = Dial(space=spaces.Box(-1, 3, (2,), np.int64))
     tasks = as_tasks(dial, [[-1, 3]])
     assert tasks.dtype == torch.int64
@@ -105,6 +105,6 @@ def test_a_box_of_whole_numbers_holds_whole_numbers_only():
         as_tasks(dial, [[0, 4]])
 
 
-def test_a_wrong_number_of_drawn_tasks_is_named():
+def test_sampling_a_wrong_number_of_tasks_is_refused():
     with pytest.raises(TaskError, match="asked for 3 tasks and gave 4"):
         draw_tasks(Dial(more=1), 3, torch.Generator(), "train")

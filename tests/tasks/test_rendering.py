@@ -1,4 +1,4 @@
-"""What of a world is remembered to be drawn, for whom, and who is refused."""
+"""Tests of the history kept for rendering, and of envs and modes that cannot render."""
 
 from typing import ClassVar
 
@@ -13,83 +13,83 @@ from metarl.tasks.rendering import RenderedEnv, rendering
 from tests.simple_families import Clock, Countdown
 
 
-class Picturesque(Countdown):
-    """Its pictures are tables: of each moment the time, the action and the reward."""
+class RenderedCountdown(Countdown):
+    """Renders its history as a table: one row of pixels per step, with time, action, reward."""
 
     can_render: ClassVar[bool] = True
 
-    def render(self, task, life):
-        picture = np.zeros((len(life), 4, 3), np.uint8)
-        for row, moment in enumerate(life):
-            assert isinstance(moment.state, Clock)
-            assert task.shape == moment.state.elapsed.shape == (1,)
-            action = 9 if moment.action is None else int(moment.action)
-            picture[row, :, 0] = (int(task), int(moment.state.elapsed), action, 0)
-            picture[row, 3] = np.array([moment.reward // 100, moment.reward % 100, 0])
-        return picture
+    def render(self, task, history):
+        frame = np.zeros((len(history), 4, 3), np.uint8)
+        for row, step in enumerate(history):
+            assert isinstance(step.state, Clock)
+            assert task.shape == step.state.elapsed.shape == (1,)
+            action = 9 if step.action is None else int(step.action)
+            frame[row, :, 0] = (int(task), int(step.state.elapsed), action, 0)
+            frame[row, 3] = np.array([step.reward // 100, step.reward % 100, 0])
+        return frame
 
 
-def drawn(tasks=(2, 3)):
+def rendered_env(tasks=(2, 3)):
     return RenderedEnv(
-        TensorEnv(Picturesque(), torch.tensor(tasks), torch.Generator().manual_seed(0))
+        TensorEnv(RenderedCountdown(), torch.tensor(tasks), torch.Generator().manual_seed(0))
     )
 
 
-def table(world):
-    """Task, time, action and reward of each moment."""
-    frame = world.frame()
+def table(env):
+    """Task, time, action and reward of each step in the history."""
+    frame = env.frame()
     rewards = 100 * frame[:, 3, 0].astype(int) + frame[:, 3, 1]
     return [[*row, reward] for row, reward in zip(frame[:, :3, 0].tolist(), rewards, strict=True)]
 
 
-def test_lane_0_is_remembered_over_its_episodes_and_no_other():
-    world = drawn()
-    world.reset()
-    world.step(torch.tensor([1, 2]))
-    world.step(torch.tensor([0, 1]))
-    world.reset(torch.tensor([True, False]))
-    world.step(torch.tensor([2, 2]))
-    world.reset(torch.tensor([False, True]))
-    assert table(world) == [
-        [2, 0, 9, 0],  # an episode opens
+def test_the_history_is_that_of_lane_0_over_all_its_episodes():
+    env = rendered_env()
+    env.reset()
+    env.step(torch.tensor([1, 2]))
+    env.step(torch.tensor([0, 1]))
+    env.reset(torch.tensor([True, False]))
+    env.step(torch.tensor([2, 2]))
+    env.reset(torch.tensor([False, True]))
+    assert table(env) == [
+        [2, 0, 9, 0],  # an episode starts
         [2, 1, 1, 211],  # 100 task + 10 time + action
         [2, 2, 0, 220],
         [2, 0, 9, 0],
         [2, 1, 2, 212],
     ]
-    world.forget()
-    world.reset()
-    assert table(world) == [[2, 0, 9, 0]]
+    env.forget()
+    env.reset()
+    assert table(env) == [[2, 0, 9, 0]]
 
 
-def test_the_engine_sees_the_world_as_it_is():
-    plain = TensorEnv(Picturesque(), torch.tensor([2, 3]), torch.Generator())
-    world = drawn()
-    assert torch.equal(plain.reset(), world.reset())
+def test_wrapping_does_not_change_observations_or_transitions():
+    plain = TensorEnv(RenderedCountdown(), torch.tensor([2, 3]), torch.Generator())
+    env = rendered_env()
+    assert torch.equal(plain.reset(), env.reset())
     for _ in range(2):
         action = torch.tensor([1, 0])
-        for one, other in zip(plain.step(action), world.step(action), strict=True):
+        for one, other in zip(plain.step(action), env.step(action), strict=True):
             assert torch.equal(one, other)
     lanes = torch.tensor([True, False])
-    assert torch.equal(plain.reset(lanes), world.reset(lanes))
+    assert torch.equal(plain.reset(lanes), env.reset(lanes))
 
 
-def test_what_is_remembered_is_nobodys_tensor():
-    world = drawn()
-    world.reset()
+def test_the_history_holds_copies():
+    env = rendered_env()
+    env.reset()
     action = torch.tensor([1, 2])
-    world.step(action)
+    env.step(action)
     action.fill_(0)
-    assert table(world)[-1] == [2, 1, 1, 211]
+    assert table(env)[-1] == [2, 1, 1, 211]
 
 
-def test_a_life_without_end_is_remembered_in_part(monkeypatch):
-    monkeypatch.setattr(rendering_module, "MOST_REMEMBERED", 3)
-    world = drawn((9,))
-    world.reset()
+def test_the_history_has_a_maximum_length(monkeypatch):
+    monkeypatch.setattr(rendering_module, "MAX_HISTORY", 3)
+    env = rendered_env((9,))
+    env.reset()
     for _ in range(4):
-        world.step(torch.tensor([0]))
-    assert [row[1] for row in table(world)] == [2, 3, 4]
+        env.step(torch.tensor([0]))
+    assert [row[1] for row in table(env)] == [2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -101,26 +101,27 @@ def test_a_life_without_end_is_remembered_in_part(monkeypatch):
         (None, r"NoneType of shape \[\]"),
     ],
 )
-def test_what_is_no_picture_is_refused(wrong, got, monkeypatch):
-    world = drawn()
-    world.reset()
-    monkeypatch.setattr(Picturesque, "render", lambda *_: wrong)
-    with pytest.raises(TaskContractError, match=rf"Picturesque.render gave {got}; a picture is"):
-        world.frame()
+def test_an_invalid_frame_is_refused(wrong, got, monkeypatch):
+    env = rendered_env()
+    env.reset()
+    monkeypatch.setattr(RenderedCountdown, "render", lambda *_: wrong)
+    message = f"RenderedCountdown.render returned {got}; a frame must"
+    with pytest.raises(TaskContractError, match=message):
+        env.frame()
 
 
-def test_a_family_without_pictures_is_refused():
-    world = TensorEnv(Countdown(), torch.tensor([2]), torch.Generator())
-    with pytest.raises(ConfigError, match=r"Countdown draws no pictures.*sets `can_render = True`"):
-        RenderedEnv(world)
+def test_a_family_that_does_not_render_is_refused():
+    env = TensorEnv(Countdown(), torch.tensor([2]), torch.Generator())
+    with pytest.raises(ConfigError, match=r"Countdown does not render.*sets `can_render = True`"):
+        RenderedEnv(env)
 
 
-def test_what_gymnasium_is_told():
+def test_gymnasium_metadata_lists_the_supported_render_modes():
     assert rendering(Countdown(), None)["render_modes"] == []
     for mode in (None, "rgb_array"):
-        told = {"render_modes": ["rgb_array"], "render_fps": 10}
-        assert rendering(Picturesque(), mode) == told
-    with pytest.raises(ConfigError, match="Countdown draws no pictures"):
+        metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+        assert rendering(RenderedCountdown(), mode) == metadata
+    with pytest.raises(ConfigError, match="Countdown does not render"):
         rendering(Countdown(), "rgb_array")
     with pytest.raises(ConfigError, match="render_mode='ansi' must be 'rgb_array'"):
-        rendering(Picturesque(), "ansi")
+        rendering(RenderedCountdown(), "ansi")

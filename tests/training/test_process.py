@@ -5,7 +5,7 @@ import sys
 import pytest
 
 CODE = "import {first}; import {second}; import os; from metarl.training import process; "
-CODE += "print(os.environ.get('GOMP_SPINCOUNT'), process.spins_long())"
+CODE += "print(os.environ.get('GOMP_SPINCOUNT'), process.openmp_spins_unlimited())"
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ CODE += "print(os.environ.get('GOMP_SPINCOUNT'), process.spins_long())"
         ("metarl", "torch", {"OMP_WAIT_POLICY": "active"}, "None False"),
     ],
 )
-def test_waiting_threads_spin_briefly_unless_the_user_has_chosen(
+def test_openmp_spinning_is_limited_unless_the_user_has_set_it(
     first, second, environment, expected
 ):
     clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}

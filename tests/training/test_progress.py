@@ -1,4 +1,4 @@
-"""What a person sees of long work, with a terminal and without."""
+"""Tests of progress output, with a terminal and without."""
 
 import pytest
 
@@ -14,42 +14,42 @@ def _no_terminal(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def lived(iterations, *, enabled=True):
-    """Three iterations of a run of so many."""
+def show_three_iterations(iterations, *, enabled=True):
+    """Shows three iterations of a run of `iterations`."""
     with TrainingProgress("seed0", iterations, enabled=enabled) as bar:
         for iteration in (1.0, 2.0, 3.0):
             bar.show({**ROW, "iteration": iteration})
 
 
-def test_without_a_terminal_the_end_is_a_line_of_the_log(capsys):
-    lived(3)
+def test_without_a_terminal_the_last_iteration_is_a_log_line(capsys):
+    show_three_iterations(3)
     line = "seed0 3/3 episode return 0.5 first, 0.75 last; 20k steps/s\n"
     assert capsys.readouterr() == ("", line)
 
 
 @pytest.mark.parametrize(("seconds", "lines"), [(0.0, 3), (60.0, 0)])
-def test_without_a_terminal_a_line_comes_when_it_is_due(monkeypatch, capsys, seconds, lines):
+def test_without_a_terminal_there_is_a_log_line_per_interval(monkeypatch, capsys, seconds, lines):
     monkeypatch.setattr(progress, "LOG_SECONDS", seconds)
-    lived(10)
+    show_three_iterations(10)
     assert len(capsys.readouterr().err.splitlines()) == lines
 
 
-def test_a_terminal_gets_a_bar_and_no_log(monkeypatch, capsys):
+def test_a_terminal_shows_a_bar_and_no_log(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
-    lived(10)
-    seen = capsys.readouterr().err
-    assert "━" in seen
-    assert "seed0 3/10" not in seen
+    show_three_iterations(10)
+    printed = capsys.readouterr().err
+    assert "━" in printed
+    assert "seed0 3/10" not in printed
 
 
-def test_a_notebook_gets_a_bar(monkeypatch):
-    # What rich prints there goes to the notebook, not to stderr, so the bar itself is asked.
+def test_a_notebook_shows_a_bar(monkeypatch):
+    # In a notebook rich does not print to stderr, so the bar itself is checked.
     assert TrainingProgress("seed0", 3, enabled=True)._bar.disable
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     assert not TrainingProgress("seed0", 3, enabled=True)._bar.disable
 
 
-def test_who_wants_no_progress_gets_none(capsys):
-    lived(3, enabled=False)
+def test_progress_can_be_switched_off(capsys):
+    show_three_iterations(3, enabled=False)
     assert capsys.readouterr() == ("", "")

@@ -30,7 +30,7 @@ def saved(run: Run) -> Run:
     return run
 
 
-def test_a_run_is_read_as_it_was_written(run):
+def test_a_run_is_read_back_unchanged(run):
     assert load_run(run.path).config == run.config
     content = json.loads((run.path / "config.json").read_text())
     assert set(content["versions"]) >= {"python", "torch", "gymnasium", "metarl-suite"}
@@ -42,7 +42,7 @@ def test_an_existing_folder_is_never_overwritten(run):
         create_run(run.path, config())
 
 
-def test_a_folder_without_a_run_is_named(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(RunFolderError, match=r"is not a run folder: it has no config.json"):
         load_run(tmp_path)
     (tmp_path / "config.json").write_text("{")
@@ -53,30 +53,30 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         load_run(tmp_path)
 
 
-def test_an_agent_comes_back_from_its_checkpoint(run):
+def test_a_checkpoint_restores_the_agent(run):
     saved(run)
     family = run.config.make_family()
     first, second = run.make_agent(family), run.make_agent(family)
-    for parameter in second.start(1).network.parameters():
+    for parameter in second.start(1, torch.Generator()).network.parameters():
         parameter.data.add_(1.0)
     assert run.load(second) == Progress(iteration=3, env_steps=9)
     for name, value in first.state().items():
         assert torch.equal(second.state()[name], value)
 
 
-def test_a_missing_checkpoint_is_named(run):
+def test_a_missing_checkpoint_is_reported(run):
     with pytest.raises(CheckpointError, match="There is no checkpoint at"):
         run.load(run.make_agent(run.config.make_family()))
 
 
-def test_a_truncated_checkpoint_is_named(run):
+def test_a_truncated_checkpoint_is_reported(run):
     content = saved(run).checkpoint.read_bytes()
     run.checkpoint.write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match="truncated or not a safetensors file"):
         run.load(run.make_agent(run.config.make_family()))
 
 
-def test_a_foreign_safetensors_file_is_named(run):
+def test_a_safetensors_file_of_another_program_is_refused(run):
     save_file({"weight": torch.zeros(2)}, run.checkpoint)
     with pytest.raises(CheckpointError, match="not a checkpoint of a metarl run"):
         run.load(run.make_agent(run.config.make_family()))
@@ -91,7 +91,7 @@ def test_a_foreign_safetensors_file_is_named(run):
         ({"seed": 2}, r"seed = 2 instead of 1\."),
     ],
 )
-def test_a_checkpoint_of_another_run_is_named(run, tmp_path, changes, difference):
+def test_a_checkpoint_of_another_run_is_refused(run, tmp_path, changes, difference):
     other = saved(create_run(tmp_path / "other", config(**changes)))
     run.checkpoint.write_bytes(other.checkpoint.read_bytes())
     with pytest.raises(CheckpointError, match=f"was written by a run with {difference}"):
@@ -103,14 +103,14 @@ def test_settings_that_json_cannot_hold_are_refused(tmp_path):
         create_run(tmp_path / "run", config(task_options={"arms": object()}))
 
 
-def test_an_option_that_was_left_out_counts_as_its_default(run):
-    # As in a run that is older than one of its agent's options.
+def test_a_missing_option_has_its_default(run):
+    # As in a run from before the option was introduced.
     saved(run)
     agent = run.make_agent(run.config.make_family())
     default = run.config.make_agent_config().clip_range
-    named = config(agent_options={"hidden_size": 8, "num_tasks": 4, "clip_range": default})
-    require_same(run, named)
-    assert Run(path=run.path, config=named).load(agent).iteration == 3
+    explicit = config(agent_options={"hidden_size": 8, "num_tasks": 4, "clip_range": default})
+    require_same(run, explicit)
+    assert Run(path=run.path, config=explicit).load(agent).iteration == 3
     other = config(agent_options={"hidden_size": 8, "num_tasks": 4, "clip_range": 0.9})
     with pytest.raises(RunFolderError, match=f"it has clip_range = {default} instead of 0.9"):
         require_same(run, other)
@@ -118,7 +118,7 @@ def test_an_option_that_was_left_out_counts_as_its_default(run):
         Run(path=run.path, config=other).load(agent)
 
 
-def test_metrics_of_iterations_after_the_checkpoint_are_lived_again(tmp_path):
+def test_metrics_of_iterations_after_the_checkpoint_are_replaced(tmp_path):
     path = tmp_path / "metrics.csv"
     file = MetricsFile(path, keep=0)
     for iteration in range(1, 6):
@@ -132,13 +132,13 @@ def test_metrics_of_iterations_after_the_checkpoint_are_lived_again(tmp_path):
     assert rows[-1]["loss"] == "0.25"
 
 
-def test_options_that_the_agent_no_longer_has_are_named(tmp_path):
+def test_options_that_the_agent_no_longer_has_are_reported(tmp_path):
     old = create_run(tmp_path / "old", config(agent_options={"mamory": "gru"}))
     with pytest.raises(RunFolderError, match=r"do not fit the agent 'rl2'.*mamory"):
         load_run(old.path).config.make_agent_config()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match=r"file/run cannot be written .*--out"):
         create_run(tmp_path / "file" / "run", config())

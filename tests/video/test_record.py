@@ -1,4 +1,4 @@
-"""A trial as a film: what is shown is what the engine lived, and nothing was changed by looking."""
+"""Tests of recording a trial: the video shows the rollout, and recording does not change it."""
 
 import sys
 from dataclasses import asdict
@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 
 import metarl
-from metarl import registry
+from metarl import registry, rollout
 from metarl.cli import main as cli
 from metarl.errors import ConfigError, RunFolderError
+from metarl.results.step_log import read_step_logs
 from metarl.rollout import collect
 from metarl.training.run_folder import Progress, RunConfig, create_run
-from metarl.video import record
-from metarl.video.writer import Film
+from metarl.video.options import VideoOptions
+from metarl.video.writer import Video
 
 BANDIT, NAVIGATION = "metarl/BernoulliBandit-v0", "metarl/PointNavigation-v0"
 
@@ -31,7 +32,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def saved_run(folder, agent, task, agent_options, task_options):
-    """A run that has been saved before it learnt anything."""
+    """A run with the checkpoint of an untrained agent."""
     config = RunConfig(
         agent=agent,
         agent_options={**asdict(metarl.agent_config(agent)()), **agent_options},
@@ -56,36 +57,34 @@ def steering(folder):
 
 
 @pytest.fixture
-def watched(monkeypatch):
-    """What the engine lived while it was filmed, and the captions of the film."""
-    lives, captions = [], []
+def recorded(monkeypatch):
+    """The trajectories collected while recording, and the captions of the video."""
+    trajectories, captions = [], []
 
-    def spy(*arguments, watch, **options):
-        lives.append(collect(*arguments, watch=watch, **options))
-        unseen = collect(*arguments, **options)
-        for name, column in vars(unseen).items():
-            assert torch.equal(column, getattr(lives[-1], name))
-        return lives[-1]
+    def spy(*arguments, wrap_env, **options):
+        trajectories.append(collect(*arguments, wrap_env=wrap_env, **options))
+        for name, column in vars(collect(*arguments, **options)).items():  # not recorded
+            assert torch.equal(column, getattr(trajectories[-1], name))
+        return trajectories[-1]
 
-    add = Film.add
-    monkeypatch.setattr(record, "collect", spy)
-    monkeypatch.setattr(Film, "add", lambda film, p, c: (captions.append(c), add(film, p, c)))
-    return lives, captions
+    add = Video.add
+    monkeypatch.setattr(rollout, "collect", spy)
+    monkeypatch.setattr(Video, "add", lambda video, f, c: (captions.append(c), add(video, f, c)))
+    return trajectories, captions
 
 
-def frames(path):
+def frame_count(path):
     with Image.open(path) as image:
         return image.n_frames
 
 
-def expected_captions(lives, episodes):
-    """Of lane 0: phase, episode, step, return of the episode and of all; slow and obvious."""
+def expected_captions(trajectories, episodes):
+    """Phase, episode, step, return of the episode and of the trial in lane 0, step by step."""
     found = []
-    for phase, life in enumerate(lives):
+    for phase, trajectory in enumerate(trajectories):
+        columns = (trajectory.first, trajectory.reward, trajectory.valid)
         total, episode = 0.0, 0
-        for first, reward, valid in zip(
-            *(c[:, 0, 0].tolist() for c in (life.first, life.reward, life.valid)), strict=True
-        ):
+        for first, reward, valid in zip(*(c[:, 0, 0].tolist() for c in columns), strict=True):
             if not valid:
                 break
             if first:
@@ -97,61 +96,69 @@ def expected_captions(lives, episodes):
     return found
 
 
-def test_one_picture_for_each_opening_and_each_step(bandit, watched):
-    lives, captions = watched
+def test_there_is_one_frame_for_each_episode_start_and_each_step(bandit, recorded):
+    trajectories, captions = recorded
     path = metarl.record(bandit, size=150)
     assert path == bandit.path / "trial.gif"
-    assert len(lives) == 1
-    assert frames(path) == len(captions) == 6 + 6
-    seen = [(0, c.episode, c.step, c.episode_return, c.total_return) for c in captions]
-    np.testing.assert_allclose(seen, expected_captions(lives, 6), rtol=1e-6)
+    assert len(trajectories) == 1
+    assert frame_count(path) == len(captions) == 6 + 6
+    shown = [(0, c.episode, c.step, c.episode_return, c.total_return) for c in captions]
+    np.testing.assert_allclose(shown, expected_captions(trajectories, 6), rtol=1e-6)
     assert {c.episodes for c in captions} == {6}
     assert {c.subject for c in captions} == {"RL², test task 0"}
 
 
-def test_an_agent_that_adapts_its_parameters_is_shown_in_its_phases(steering, watched):
-    lives, captions = watched
-    path = metarl.record(steering, out="film.gif", size=150)
+def test_an_agent_that_adapts_its_parameters_is_shown_in_each_phase(steering, recorded):
+    trajectories, captions = recorded
+    path = metarl.record(steering, out="trial.gif", size=150)
     names = ["before adapting", "after 1 adaptation step", "after 2 adaptation steps"]
     subjects = [f"steering at 1.0, test task 0, {name}" for name in names]
     assert list(dict.fromkeys(c.subject for c in captions)) == subjects
-    seen = [
+    shown = [
         (subjects.index(c.subject), c.episode, c.step, c.episode_return, c.total_return)
         for c in captions
     ]
-    assert len(lives) == 3
-    assert all(life.valid.shape[1:] == (1, 5) for life in lives)
-    assert len({tuple(life.valid[:, 0, copy].tolist()) for life in lives for copy in range(5)}) > 1
-    np.testing.assert_allclose(seen, expected_captions(lives, 2), rtol=1e-6)
-    assert frames(path) == len(captions)
+    assert len(trajectories) == 3
+    valid = [trajectory.valid[:, 0] for trajectory in trajectories]
+    assert all(lanes.shape[1:] == (5,) for lanes in valid)
+    assert len({tuple(lane.tolist()) for lanes in valid for lane in lanes.T}) > 1
+    np.testing.assert_allclose(shown, expected_captions(trajectories, 2), rtol=1e-6)
+    assert frame_count(path) == len(captions)
 
 
-def test_the_task_is_that_of_an_evaluation(folder, watched):
-    # Normal numbers, because of those the first ones depend on how many are drawn.
+def test_the_task_is_that_of_an_evaluation(folder, monkeypatch):
+    # Normal variates, because their first values depend on how many are drawn.
     bandit = saved_run(folder, "rl2", "metarl/GaussianBandit-v0", {"hidden_size": 8}, {"pulls": 6})
-    lives, tasks = [], []
+    calls = []
 
-    def spy(family, task, policy, **options):
-        tasks.append(task)
-        lives.append(options["episodes"])
-        return collect(family, task, policy, **options)
+    def spy(family, tasks, policy, **options):
+        calls.append((tasks, options["episodes"]))
+        return collect(family, tasks, policy, **options)
 
-    record.collect = spy  # put back by `watched`
+    monkeypatch.setattr(rollout, "collect", spy)
     metarl.record(bandit, num=3, seed=5, episodes=2, size=150)
+    ((tasks, episodes),) = calls
+    assert episodes == 2
     metarl.evaluate(bandit, seed=5, references=False)
-    (row,) = (log for log in metarl.results.step_log.read_trials(bandit.path / "trials.csv"))
-    lived_in = row.parameter[row.task == 3][0]
-    assert tasks[0][0].tolist() == pytest.approx(lived_in.tolist())
-    assert lives == [2]
+    (log,) = read_step_logs(bandit.path / "trials.csv")
+    assert tasks[0].tolist() == pytest.approx(log.parameter[log.task == 3][0].tolist())
 
 
-def test_equal_seeds_are_equal_films_and_others_are_not(bandit):
-    films = [
+def test_equal_seeds_give_equal_videos_and_others_do_not(bandit):
+    videos = [
         metarl.record(bandit, out=f"{name}.gif", size=150, **options).read_bytes()
         for name, options in [("a", {}), ("b", {}), ("c", {"seed": 1}), ("d", {"num": 1})]
     ]
-    assert films[0] == films[1]
-    assert len(set(films)) == 3
+    assert videos[0] == videos[1]
+    assert len(set(videos)) == 3
+
+
+def test_options_are_given_as_an_object_as_keywords_or_both(bandit):
+    options = VideoOptions(out="a.gif", size=150, seed=3)
+    one = metarl.record(bandit, options=options)
+    two = metarl.record(bandit, options=options, out="b.gif")
+    assert (one.name, two.name) == ("a.gif", "b.gif")
+    assert one.read_bytes() == two.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -162,59 +169,59 @@ def test_equal_seeds_are_equal_films_and_others_are_not(bandit):
         ({"fps": float("nan")}, "fps=nan must lie between"),
         ({"size": 100}, "size=100 must lie between 120 and 2000"),
         ({"episodes": 0}, "episodes=0 must be greater than zero"),
-        ({"out": "film.avi"}, r"film\.avi is no film"),
+        ({"out": "video.avi"}, r"video\.avi is not a video"),
         ({"device": "abacus"}, "device='abacus' cannot be used"),
     ],
 )
-def test_impossible_options_are_refused(bandit, options, message):
+def test_options_out_of_range_are_refused(bandit, options, message):
     with pytest.raises(ConfigError, match=message):
         metarl.record(bandit, **options)
     assert not list(bandit.path.glob("trial*"))
 
 
 @pytest.fixture
-def unseen(folder):
-    metarl.register_family("lab/Unseen-v0", "tests.simple_families:Countdown")
-    yield saved_run(folder, "rl2", "lab/Unseen-v0", {"hidden_size": 8}, {})
-    del gymnasium.registry["lab/Unseen-v0"]
+def run_without_rendering(folder):
+    metarl.register_family("lab/Blind-v0", "tests.simple_families:Countdown")
+    yield saved_run(folder, "rl2", "lab/Blind-v0", {"hidden_size": 8}, {})
+    del gymnasium.registry["lab/Blind-v0"]
 
 
-def test_a_family_without_pictures_is_refused(unseen, capsys):
-    with pytest.raises(ConfigError, match="Countdown draws no pictures"):
-        metarl.record(unseen)
+def test_a_family_that_does_not_render_is_refused(run_without_rendering, capsys):
+    with pytest.raises(ConfigError, match="Countdown does not render"):
+        metarl.record(run_without_rendering)
     assert cli.main(["record", "run"]) == 2
-    said = capsys.readouterr().err
-    assert "Countdown draws no pictures" in said
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert "Countdown does not render" in printed
+    assert "Traceback" not in printed
 
 
-def test_no_run_is_refused():
+def test_a_folder_without_a_run_is_refused():
     with pytest.raises(RunFolderError, match="nowhere is not a run folder"):
         metarl.record("nowhere")
 
 
-def test_the_command_writes_a_film_and_says_where(steering, capsys):
+def test_the_command_writes_a_video_and_prints_its_path(steering, capsys):
     assert cli.main(["record", "run", "--no-progress", "--size", "150", "--episodes", "1"]) == 0
     assert capsys.readouterr().out == "run/trial.gif\n"
-    one = frames("run/trial.gif")
-    words = ["--out", "deep/film.gif", "--num", "2", "--seed", "3", "--fps", "25"]
-    assert cli.main(["record", "run", *words, "--size", "150"]) == 0
-    assert capsys.readouterr().out == "deep/film.gif\n"
-    assert frames("deep/film.gif") > one
-    with Image.open("deep/film.gif") as image:
+    one = frame_count("run/trial.gif")
+    options = ["--out", "deep/trial.gif", "--num", "2", "--seed", "3", "--fps", "25"]
+    assert cli.main(["record", "run", *options, "--size", "150"]) == 0
+    assert capsys.readouterr().out == "deep/trial.gif\n"
+    assert frame_count("deep/trial.gif") > one
+    with Image.open("deep/trial.gif") as image:
         assert image.info["duration"] == 40
         assert image.width == 150
 
 
 def test_help_explains_the_options(capsys):
     assert cli.main(["record", "--help"]) == 0
-    said = capsys.readouterr().out
-    for text in ("--out", "film.mp4", "--num INT", "--fps FLOAT", "pictures per second"):
-        assert text in said
+    printed = capsys.readouterr().out
+    for text in ("--out", "trial.mp4", "--num INT", "--fps FLOAT", "frames per second"):
+        assert text in printed
 
 
 class Lamp(gymnasium.Env):
-    """As bright as the step is late; a task environment that renders itself."""
+    """A task environment that renders frames, brighter with each step."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
     observation_space = gymnasium.spaces.Box(0, 1, (1,), np.float32)
@@ -238,7 +245,7 @@ class Lamp(gymnasium.Env):
         return np.full((60, 60, 3), 50 * self.clock, np.uint8)
 
 
-def test_an_ordinary_environment_is_filmed_as_it_renders_itself(tmp_path):
+def test_an_ordinary_environment_renders_its_own_frames(tmp_path):
     gymnasium.register("glass/Lamp-v0", Lamp, max_episode_steps=3)
     try:
         run = metarl.train(
@@ -254,11 +261,11 @@ def test_an_ordinary_environment_is_filmed_as_it_renders_itself(tmp_path):
     finally:
         del gymnasium.registry["glass/Lamp-v0"]
         metarl.bridges.gym_family.env_family.cache_clear()
-    with Image.open(path) as film:
+    with Image.open(path) as image:
         shades = []
-        for frame in range(film.n_frames):
-            film.seek(frame)
-            shades.append(film.convert("RGB").getpixel((film.width // 2, film.height - 30))[0])
-    # Two episodes: an opening and three steps each.
+        for frame in range(image.n_frames):
+            image.seek(frame)
+            shades.append(image.convert("RGB").getpixel((image.width // 2, image.height - 30))[0])
+    # Two episodes: an initial frame and three steps each.
     expected = [0, 50, 100, 150] * 2
     assert np.abs(np.subtract(shades[: len(expected)], expected)).max() <= 12

@@ -1,4 +1,4 @@
-"""Agents that adapt by gradient steps: what they do about bad input, and that it harms nothing."""
+"""Agents that adapt by gradient steps: errors, and that a failure leaves an agent unchanged."""
 
 import dataclasses
 
@@ -18,11 +18,15 @@ from tests.gradient_rollouts import (
     AGENTS,
     BANDIT,
     WALK,
+    adapt,
     assert_same,
     build,
-    live,
-    setting_of,
+    collect_phases,
+    context_of,
+    first_trajectory,
+    start,
     train,
+    with_last_trajectory,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,8 +46,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ("maml", {"gamma": 1.5}, "gamma=1.5 must lie between 0.0 and 1.0"),
         ("maml", {"gae_lambda": -0.5}, "gae_lambda=-0.5 must lie between 0.0 and 1.0"),
         ("maml", {"initial_std": 0.0}, "initial_std=0.0 must be greater than zero"),
-        ("maml", {"hidden_sizes": ()}, r"hidden_sizes=\(\) must be widths from 1 on"),
-        ("maml", {"hidden_sizes": (8, 0)}, r"hidden_sizes=\(8, 0\) must be widths from 1 on"),
+        ("maml", {"hidden_sizes": ()}, r"hidden_sizes=\(\) must be sizes from 1 on"),
+        ("maml", {"hidden_sizes": (8, 0)}, r"hidden_sizes=\(8, 0\) must be sizes from 1 on"),
         ("maml", {"estimator": "reinforce"}, "estimator='reinforce' is not one of score, lvc"),
         ("maml", {"activation": "gelu"}, "activation='gelu' is not one of tanh, relu"),
         ("maml", {"num_tasks": 0}, "num_tasks=0 must be greater than zero"),
@@ -77,7 +81,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_options_out_of_range_are_refused(name, options, message):
     with pytest.raises(ConfigError, match=message):
         agent_config(name)(**options)
-    assert MetaSGDConfig(inner_lr=1.0).max_inner_lr == 1.0  # a bound itself is within
+    assert MetaSGDConfig(inner_lr=1.0).max_inner_lr == 1.0  # the bound itself is allowed
 
 
 @pytest.mark.parametrize(
@@ -89,108 +93,105 @@ def test_options_out_of_range_are_refused(name, options, message):
         spaces.Box(-1.0, 1.0, (2, 2)),
     ],
 )
-def test_action_spaces_that_no_head_serves_are_refused(space):
+def test_action_spaces_without_an_action_head_are_refused(space):
     with pytest.raises(ConfigError, match=r"No action head serves|must (start at 0|be vectors)"):
-        build("maml", setting=setting_of(BANDIT, action_space=space))
+        build("maml", context=context_of(BANDIT, action_space=space))
 
 
 @pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.Box(0.0, 1.0, (8, 8))])
-def test_observation_spaces_that_are_no_vectors_are_refused(space):
+def test_observation_spaces_other_than_vectors_are_refused(space):
     with pytest.raises(ConfigError, match=r"Observations must be a Box vector \[D\]; got"):
-        build("maml", setting=setting_of(BANDIT, observation_space=space))
+        build("maml", context=context_of(BANDIT, observation_space=space))
 
 
-@pytest.mark.parametrize("name", ["maml", "pretrained"])  # the second first finds out in `update`
+@pytest.mark.parametrize("name", ["maml", "pretrained"])
 def test_too_few_transitions_for_the_baseline_are_refused(name):
     agent = build(name)
-    before = agent.state()
-    tasks = BANDIT.sample_tasks(4, Seeds(0).torch("tasks"))
-    few = collect(BANDIT, tasks, agent.start(4), episodes=1, rollouts_per_task=5, seeds=Seeds(0))
-    with pytest.raises(ConfigError, match=r"has 6 weights .* 5 transitions .* Raise copies"):
-        agent.adapt(agent.start(4), few)
-    with pytest.raises(ConfigError, match=r"Raise copies"):
-        agent.update([few] * (agent.adaptation_steps + 1))
+    before, policy, batch = agent.state(), start(agent), collect_phases(agent)
+    few = collect(BANDIT, batch.tasks, policy, episodes=1, rollouts_per_task=5, seeds=Seeds(0))
+    with pytest.raises(
+        ConfigError, match=r"has 6 weights .* 5 transitions .* Raise rollouts_per_task"
+    ):
+        adapt(agent, policy, few)
+    with pytest.raises(ConfigError, match=r"Raise rollouts_per_task"):
+        agent.update(with_last_trajectory(batch, few))
     assert_same(agent.state(), before)
 
 
-def broken(phase: Trajectory, task: int, column: str, value: float) -> Trajectory:
-    numbers = getattr(phase, column).clone()
+def broken(trajectory: Trajectory, task: int, column: str, value: float) -> Trajectory:
+    numbers = getattr(trajectory, column).clone()
     numbers[0, task, 3] = value
-    return dataclasses.replace(phase, **{column: numbers})
+    return dataclasses.replace(trajectory, **{column: numbers})
 
 
-# The last is finite itself, but the sum of two is not.
+# The last is finite, but the sum of two is not.
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 3e38])
-def test_rewards_that_are_not_finite_are_an_error_that_says_where(value):
+def test_an_error_about_rewards_that_are_not_finite_names_task_and_step(value):
     agent = build("maml", WALK, adaptation_steps=2)
     train(agent, WALK, range(2))
     before = agent.state()
-    phases = live(agent, WALK, seed=7)
-    policy = agent.adapt(agent.start(4), phases[0])
-    reward = phases[1].reward.clone()
+    _, phase, _ = collect_phases(agent, WALK, seed=7).phases
+    reward = phase.trajectory.reward.clone()
     reward[:, 2] = value
     with pytest.raises(
         NonFiniteError, match=r"task 2 .* after 2 meta-iterations, in inner step 2;"
     ):
-        agent.adapt(policy, dataclasses.replace(phases[1], reward=reward))
+        adapt(agent, phase.policy, dataclasses.replace(phase.trajectory, reward=reward))
     assert_same(agent.state(), before)
 
 
-def test_an_inner_loss_that_is_not_finite_is_an_error_that_says_where():
-    agent = build("promp")  # whose loss reads the acting policy's log-probabilities
-    (phase,) = live(agent, steps=0)
+def test_an_error_about_an_inner_loss_that_is_not_finite_names_task_and_step():
+    agent = build("promp")  # its inner loss reads the log-probabilities of the acting policy
     message = (
         r"inner loss is nan, .* after 0 meta-iterations, task 1, inner step 1\. .*inner_lr=0.5"
     )
     with pytest.raises(NonFiniteError, match=message):
-        agent.adapt(agent.start(4), broken(phase, 1, "log_prob", torch.nan))
+        adapt(agent, start(agent), broken(first_trajectory(agent), 1, "log_prob", torch.nan))
 
 
-def test_parameters_beyond_any_use_are_an_error_that_says_where():
+def test_an_error_about_parameters_out_of_range_names_the_step():
     agent = build("maml", inner_lr=1e6, normalise_advantages=False)
-    (phase,) = live(agent, steps=0)
-    large = dataclasses.replace(phase, reward=1e6 * phase.reward)
+    trajectory = first_trajectory(agent)
+    large = dataclasses.replace(trajectory, reward=1e6 * trajectory.reward)
     message = r"left the range of \+-1e\+06 after 0 meta-iterations, in inner step 1\."
     with pytest.raises(NonFiniteError, match=message):
-        agent.adapt(agent.start(4), large)
+        adapt(agent, start(agent), large)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e25])
 def test_the_unit_of_rewards_changes_no_step(scale):
     agent = build("maml", WALK)
-    (phase,) = live(agent, WALK, steps=0)
-    policy = agent.start(4)
-    wanted = agent.adapt(policy, phase).params
-    scaled = dataclasses.replace(phase, reward=scale * phase.reward)
-    if scale < 1:  # 1e-8 is added to the deviation: what hardly differs is not blown up
-        wanted = policy.params
-    torch.testing.assert_close(agent.adapt(policy, scaled).params, wanted, rtol=1e-2, atol=1e-3)
-    assert (agent.adapt(policy, phase).params - policy.params).abs().max() > 0.05
+    trajectory, policy = first_trajectory(agent, WALK), start(agent)
+    expected = adapt(agent, policy, trajectory).params
+    scaled = dataclasses.replace(trajectory, reward=scale * trajectory.reward)
+    if scale < 1:  # 1e-8 is added to the deviation, so that tiny differences are not blown up
+        expected = policy.params
+    torch.testing.assert_close(adapt(agent, policy, scaled).params, expected, rtol=1e-2, atol=1e-3)
+    assert (adapt(agent, policy, trajectory).params - policy.params).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("column", ["log_prob", "reward"])
 @pytest.mark.parametrize("name", [name for name in AGENTS if name != "reptile"])
-def test_a_failed_update_leaves_the_agent_as_it_was(name, column):
+def test_a_failed_update_leaves_the_agent_unchanged(name, column):
     agent = build(name)
     train(agent, BANDIT, range(2))
-    before = agent.state()
-    phases = live(agent, seed=2)
-    phases[-1] = broken(phases[-1], 1, column, torch.nan)
-    message = r"(?s)finite.* after 2 meta-iterations; the agent was put back"
+    before, batch = agent.state(), collect_phases(agent, seed=2)
+    last = broken(batch.trajectories[-1], 1, column, torch.nan)
+    message = r"(?s)finite.* after 2 meta-iterations; the agent is unchanged"
     with pytest.raises(NonFiniteError, match=message):
-        agent.update(phases)
+        agent.update(with_last_trajectory(batch, last))
     assert_same(agent.state(), before)
-    train(agent, BANDIT, range(2, 3))  # and can go on
-    untroubled = build(name)
-    train(untroubled, BANDIT, range(3))
-    assert_same(agent.state(), untroubled.state())
+    train(agent, BANDIT, range(2, 3))  # training can continue
+    undisturbed = build(name)
+    train(undisturbed, BANDIT, range(3))
+    assert_same(agent.state(), undisturbed.state())
 
 
 @pytest.mark.parametrize(("name", "succeed"), [("promp", 2), ("maml", 1), ("reptile", 0)])
 def test_a_failure_half_way_through_an_update_is_undone(monkeypatch, name, succeed):
     agent = build(name)
     train(agent, BANDIT, range(2))
-    before, phases = agent.state(), live(agent, seed=2)
+    before, batch = agent.state(), collect_phases(agent, seed=2)
     calls = []
 
     def fails_at_last(value: Tensor, what: str) -> None:
@@ -202,22 +203,24 @@ def test_a_failure_half_way_through_an_update_is_undone(monkeypatch, name, succe
         for module in (outer_loop, proximal):
             patched.setattr(module, "require_finite", fails_at_last)
         with pytest.raises(NonFiniteError, match=r"broken\. It was after 2 meta-iterations"):
-            agent.update(phases)
+            agent.update(batch)
     assert len(calls) == succeed + 1
     assert_same(agent.state(), before)
-    agent.update(phases)
-    untroubled = build(name)
-    train(untroubled, BANDIT, range(3))
-    assert_same(agent.state(), untroubled.state())
+    agent.update(batch)
+    undisturbed = build(name)
+    train(undisturbed, BANDIT, range(3))
+    assert_same(agent.state(), undisturbed.state())
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_a_checkpoint_of_another_width_is_refused(name):
+def test_a_checkpoint_of_another_hidden_size_is_refused(name):
     agent = build(name, hidden_sizes=(16,))
     before = agent.state()
     other = build(name, hidden_sizes=(8,))
     train(other, BANDIT, range(1))
-    with pytest.raises(CheckpointError, match=r"should hold a vector of \[\d+\] .* has \[\d+\]"):
+    with pytest.raises(
+        CheckpointError, match=r"should hold \[\d+\] meta-parameters and has \[\d+\]"
+    ):
         agent.load_state(other.state())
     assert_same(agent.state(), before)
 
@@ -225,7 +228,7 @@ def test_a_checkpoint_of_another_width_is_refused(name):
 def test_a_checkpoint_of_another_agent_is_refused():
     with pytest.raises(CheckpointError, match="meta-parameters and has none"):
         build("maml").load_state({"network.weight": torch.zeros(3)})
-    with pytest.raises(CheckpointError, match="should hold a vector"):
+    with pytest.raises(CheckpointError, match=r"should hold \[\d+\] meta-parameters"):
         build("meta_sgd").load_state(build("maml").state())
 
 

@@ -1,12 +1,24 @@
 """Inner steps and their derivatives: against plain autograd, differences, and each other."""
 
 import dataclasses
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.functional import jvp as jvp_by_autograd
 
-from metarl.agents.gradient.inner_loop import Adaptation, FixedRate, LearnedRates
+from metarl.agents.gradient import definition
+from metarl.agents.gradient.inner_loop import (
+    Adaptation,
+    GradientDescent,
+    InnerLoop,
+    InnerRule,
+    LearnedRates,
+    LearningRateSchedule,
+    RuleInputs,
+    RuleOutputs,
+)
 from metarl.agents.gradient.outer_loop import MetaProblem, expected_return
 from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.networks.action_heads import ActionHead
@@ -22,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
 CASES = [
-    Case(box=box, estimator=estimator, learnt_rates=learnt, inner_steps=steps)
+    Case(box=box, estimator=estimator, learned_rates=learnt, inner_steps=steps)
     for box in (False, True)
     for estimator in ("score", "lvc", "dice", "loaded_dice")
     for learnt in (False, True)
@@ -30,12 +42,12 @@ CASES = [
 ] + [
     Case(inner_steps=0),
     Case(box=True, inner_steps=2, learn_constants=False),
-    Case(box=True, estimator="lvc", learnt_rates=True, inner_steps=2, learn_constants=False),
+    Case(box=True, estimator="lvc", learned_rates=True, inner_steps=2, learn_constants=False),
     Case(inner_steps=2, first_order=True),
-    Case(box=True, estimator="dice", learnt_rates=True, inner_steps=2, first_order=True),
+    Case(box=True, estimator="dice", learned_rates=True, inner_steps=2, first_order=True),
     Case(inner_steps=2, hidden_sizes=()),
     Case(inner_steps=3, later_lr_scale=0.5, later_lr_decay=0.6),
-    Case(box=True, learnt_rates=True, inner_steps=2, later_lr_scale=0.5, multi_step_loss=True),
+    Case(box=True, learned_rates=True, inner_steps=2, later_lr_scale=0.5, multi_step_loss=True),
     Case(inner_steps=2, multi_step_loss=True, shared_advantage_scale=True),
     Case(inner_steps=0, multi_step_loss=True, shared_advantage_scale=True),
     Case(box=True, inner_steps=1, hidden_sizes=(3,)),
@@ -45,44 +57,51 @@ CASES = [
 def name(case: Case) -> str:
     changed = [
         f"{field.name}={getattr(case, field.name)}"
-        for field in dataclasses.fields(Case)
+        for field in dataclasses.fields(case)
         if getattr(case, field.name) != field.default
     ]
-    return " ".join(changed) or "plain"
+    return " ".join([*changed, type(case).__name__.removesuffix("Case")]).strip() or "plain"
 
 
-def adapt(case: Case, vector: Tensor, lessons: list[PGBatch]) -> Adaptation:
-    return Adaptation(case.problem(), vector, lessons)
+def adapt(case: Case, meta_params: Tensor, batches: list[PGBatch]) -> Adaptation:
+    return Adaptation(case.inner(), meta_params, batches)
 
 
-def meta_gradient(case: Case, vector: Tensor, lessons: list[PGBatch]) -> tuple[float, Tensor]:
+def meta_gradient(case: Case, meta_params: Tensor, batches: list[PGBatch]) -> tuple[float, Tensor]:
     """Of the adapted policies' return."""
-    problem = case.meta_problem(lessons)
-    return problem.differentiated(expected_return, problem.adapt(vector))
+    problem = case.problem(batches)
+    return problem.meta_gradient(expected_return, problem.adapt(meta_params))
 
 
-def directions(case: Case) -> Tensor:
-    """Some random ones, [5, Q]."""
-    return torch.randn(5, len(case.vector()), generator=torch.manual_seed(0)).double()
+def directions(size: int, count: int = 5) -> Tensor:
+    """Random ones, [count, Q]."""
+    return torch.randn(count, size, generator=torch.manual_seed(0)).double()
+
+
+def cotangents(here: Adaptation) -> list[Tensor]:
+    """Random derivatives by the raw numbers of every phase, [M, N, R] each."""
+    return [torch.randn(raw.shape, generator=torch.manual_seed(1)).double() for raw in here.raw]
 
 
 @pytest.mark.parametrize("case", CASES, ids=name)
 def test_steps_and_meta_gradient_are_those_of_plain_autograd(case):
-    vector, lessons = case.vector(), case.lessons()
-    params = adapt(case, vector, lessons).params
-    torch.testing.assert_close(params, case.adapted(vector, lessons), **EXACT)
+    meta_params, batches = case.meta_params(), case.batches()
+    params = adapt(case, meta_params, batches).params
+    torch.testing.assert_close(params, case.adapted(meta_params, batches), **EXACT)
     if case.inner_steps:
-        assert (params - vector[: case.size]).norm() > 0.1  # there was something to differentiate
+        assert (params - meta_params[: case.size]).norm() > 0.1  # the steps have an effect
 
-    loss, gradient = meta_gradient(case, vector, lessons)
-    wanted, by_hand = gradient_by_autograd(lambda at: case.expected_return(at, lessons), vector)
-    assert loss == pytest.approx(wanted)
+    loss, gradient = meta_gradient(case, meta_params, batches)
+    expected, by_hand = gradient_by_autograd(
+        lambda at: case.expected_return(at, batches), meta_params
+    )
+    assert loss == pytest.approx(expected)
     torch.testing.assert_close(gradient, by_hand, **EXACT)
-    # Each block of the meta-parameters counts, the rates too.
+    # The gradient reaches the initial parameters and the rates.
     assert all(part.norm() > 1e-3 for part in gradient.split(case.size))
 
 
-# The gradient of DiCE is right at its own point only: differences of it miss what DiCE adds.
+# Differences of DiCE's gradient miss the terms that DiCE adds at its own parameters only.
 DIFFERENTIABLE = [case for case in CASES if case.estimator in ("score", "lvc")]
 
 
@@ -90,19 +109,19 @@ DIFFERENTIABLE = [case for case in CASES if case.estimator in ("score", "lvc")]
     "case", [case for case in DIFFERENTIABLE if not case.first_order], ids=name
 )
 def test_the_meta_gradient_is_that_of_central_differences(case):
-    vector, lessons = case.vector(), case.lessons()
-    problem = case.meta_problem(lessons)
+    meta_params, batches = case.meta_params(), case.batches()
+    problem = case.problem(batches)
 
     def objective(at: Tensor) -> Tensor:
         return expected_return(problem, problem.adapt(at).raw)
 
-    _, gradient = meta_gradient(case, vector, lessons)
-    changes = directions(case)
-    if not case.learn_constants:  # a derivative that the learner is told to leave out
+    _, gradient = meta_gradient(case, meta_params, batches)
+    changes = directions(len(meta_params))
+    if not case.learn_constants:  # the agent leaves this derivative out
         constants = slice(case.size - 2, case.size)
         assert not gradient[constants].any()
         changes[:, constants] = 0
-    found = [derivative_by_differences(objective, vector, change) for change in changes]
+    found = [derivative_by_differences(objective, meta_params, change) for change in changes]
     torch.testing.assert_close(changes @ gradient, torch.stack(found), rtol=1e-6, atol=1e-8)
 
 
@@ -111,78 +130,224 @@ def test_the_meta_gradient_is_that_of_central_differences(case):
     [case for case in DIFFERENTIABLE if not case.first_order and case.learn_constants],
     ids=name,
 )
-def test_pushing_forward_is_the_derivative_of_what_the_adapted_policies_say(case):
-    vector, lessons = case.vector(), case.lessons()
-    here = adapt(case, vector, lessons)
+def test_forward_mode_is_the_derivative_of_the_outputs_of_every_phase(case):
+    meta_params, batches = case.meta_params(), case.batches()
+    here = adapt(case, meta_params, batches)
     phases = range(case.inner_steps + 1)
-    for direction in directions(case):
-        pushed = here.jvp(direction, phases)
+    for direction in directions(len(meta_params)):
+        tangents = here.jvp(direction, phases)
         for phase in phases:
             found = derivative_by_differences(
-                lambda at, k=phase: adapt(case, at, lessons).raw[k], vector, direction
+                lambda at, k=phase: adapt(case, at, batches).raw[k], meta_params, direction
             )
-            torch.testing.assert_close(pushed[phase], found, rtol=1e-6, atol=1e-8)
+            torch.testing.assert_close(tangents[phase], found, rtol=1e-6, atol=1e-8)
         (last,) = here.jvp(direction, [case.inner_steps])
-        assert torch.equal(last, pushed[-1])
+        assert torch.equal(last, tangents[-1])
 
 
 @pytest.mark.parametrize("case", CASES, ids=name)
-def test_pulling_back_is_the_transpose_of_pushing_forward(case):
-    vector, lessons = case.vector(), case.lessons()
-    here = adapt(case, vector, lessons)
-    phases = range(case.inner_steps + 1)
-    seen = [torch.randn(each.shape, generator=torch.manual_seed(1)).double() for each in here.raw]
-    back = here.vjp(seen)
-    for direction in directions(case):
-        pushed = here.jvp(direction, phases)
-        forward = sum((one * two).sum() for one, two in zip(seen, pushed, strict=True))
-        torch.testing.assert_close(forward, back @ direction, **EXACT)
+def test_reverse_mode_is_the_transpose_of_forward_mode(case):
+    meta_params, batches = case.meta_params(), case.batches()
+    here = adapt(case, meta_params, batches)
+    given = cotangents(here)
+    gradient = here.vjp(given)
+    for direction in directions(len(meta_params)):
+        tangents = here.jvp(direction, range(case.inner_steps + 1))
+        forward = sum((one * two).sum() for one, two in zip(given, tangents, strict=True))
+        torch.testing.assert_close(forward, gradient @ direction, **EXACT)
 
 
-@pytest.mark.parametrize("case", [Case(inner_steps=2), Case(box=True, learnt_rates=True)], ids=name)
-def test_an_objective_may_look_at_every_phase(case):
-    vector, lessons = case.vector(), case.lessons()
-    problem = case.meta_problem(lessons)
+@dataclass(frozen=True)
+class Momentum(InnerRule):
+    """Momentum with learned decay and rate, whose step depends on all inputs of a rule.
 
-    def look(raw: list[Tensor]) -> Tensor:
+    It writes no derivative.
+    """
+
+    state_of_params: bool = True
+
+    def initial(self, size, generator):
+        return torch.tensor([0.4, 0.6])
+
+    def initial_state(self, params):
+        start = params if self.state_of_params else torch.zeros_like(params)
+        return 0.3 * start.tanh(), start.square().mean(1)
+
+    def apply(self, inputs, step):
+        decay, rate = inputs.rule_params
+        velocity, level = inputs.state
+        velocity = decay * velocity + inputs.gradient
+        level = 0.5 * level + inputs.loss.tanh()
+        change = rate / (step + 1) * (1 + level.sigmoid()).unsqueeze(1) * velocity
+        return RuleOutputs(0.95 * inputs.params - change, (velocity, level))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentumCase(Case):
+    """A case under the rule above."""
+
+    state_of_params: bool = True
+
+    def inner(self) -> InnerLoop:
+        return dataclasses.replace(super().inner(), rule=Momentum(self.state_of_params))
+
+    def meta_params(self, seed: int = 0) -> Tensor:
+        rule_params = Momentum().initial(self.size, torch.Generator()).double()
+        return torch.cat((super().meta_params(seed), rule_params))
+
+
+MOMENTUM = [
+    MomentumCase(inner_steps=steps, state_of_params=state, first_order=first_order)
+    for steps in (0, 1, 2, 3)
+    for state in (False, True)
+    for first_order in (False, True)
+] + [
+    MomentumCase(inner_steps=2, box=True, estimator="lvc"),
+    MomentumCase(inner_steps=2, box=True, learn_constants=False),
+    MomentumCase(inner_steps=2, estimator="dice", multi_step_loss=True),
+    MomentumCase(inner_steps=2, box=True, estimator="loaded_dice", first_order=True),
+]
+
+
+@pytest.mark.parametrize("case", CASES + MOMENTUM, ids=name)
+def test_adaptation_and_its_derivatives_are_those_of_the_definition(case):
+    meta_params, batches = case.meta_params(), case.batches()
+    inner, problem = case.inner(), case.problem(batches)
+    here = problem.adapt(meta_params)
+    at = meta_params.clone().requires_grad_()
+    params = definition.adapted_params(inner, at, batches)
+    torch.testing.assert_close(here.params, params[-1].detach(), **EXACT)
+
+    loss, gradient = problem.meta_gradient(expected_return, here)
+    expected, by_definition = definition.meta_gradient(problem, expected_return, meta_params)
+    assert loss == pytest.approx(expected)
+    torch.testing.assert_close(gradient, by_definition, **EXACT)
+
+    raw, given = definition.raw_of_phases(inner, at, batches), cotangents(here)
+    (by_definition,) = torch.autograd.grad(raw, at, given)
+    torch.testing.assert_close(here.vjp(given), by_definition, **EXACT)
+
+    for direction in directions(len(meta_params), 2):
+        _, expected = jvp_by_autograd(
+            lambda at: tuple(definition.raw_of_phases(inner, at, batches)), meta_params, direction
+        )
+        tangents = here.jvp(direction, range(case.inner_steps + 1))
+        torch.testing.assert_close(tangents, list(expected), **EXACT)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        case
+        for case in MOMENTUM
+        if not case.first_order and case.learn_constants and case.estimator in ("score", "lvc")
+    ],
+    ids=name,
+)
+def test_derivatives_of_a_rule_that_writes_none_are_those_of_central_differences(case):
+    meta_params, batches = case.meta_params(), case.batches()
+    problem = case.problem(batches)
+    here = problem.adapt(meta_params)
+    _, gradient = problem.meta_gradient(expected_return, here)
+    decay, rate = gradient[case.size :].tolist()
+    assert bool(rate) == (case.inner_steps > 0)
+    assert bool(decay) == (case.inner_steps > (0 if case.state_of_params else 1))
+    for direction in directions(len(meta_params)):
+        found = derivative_by_differences(
+            lambda at: expected_return(problem, problem.adapt(at).raw), meta_params, direction
+        )
+        torch.testing.assert_close(gradient @ direction, found, rtol=1e-6, atol=1e-8)
+        tangents = here.jvp(direction, range(case.inner_steps + 1))
+        for phase, tangent in enumerate(tangents):
+            found = derivative_by_differences(
+                lambda at, k=phase: problem.adapt(at).raw[k], meta_params, direction
+            )
+            torch.testing.assert_close(tangent, found, rtol=1e-6, atol=1e-8)
+
+
+def test_the_state_of_a_rule_reaches_the_meta_gradient():
+    gradients = []
+    for state_of_params in (False, True):
+        case = MomentumCase(inner_steps=2, state_of_params=state_of_params)
+        problem = case.problem(case.batches())
+        here = problem.adapt(case.meta_params())
+        gradients.append(problem.meta_gradient(expected_return, here)[1])
+    assert not torch.allclose(*gradients, rtol=0.01)
+
+
+SCHEDULE = LearningRateSchedule(later=0.4, decay=0.5)
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+@pytest.mark.parametrize(
+    "rule", [GradientDescent(0.7, SCHEDULE), LearnedRates(0.7, 2.0, SCHEDULE)], ids=["one", "many"]
+)
+def test_handwritten_derivatives_of_a_rule_are_those_of_torch(rule, step):
+    tasks, size = 3, 7
+    generator = torch.Generator().manual_seed(0)
+
+    def numbers() -> RuleInputs:
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        rule_params = normal(len(rule.initial(size, generator)))
+        return RuleInputs(rule_params, normal(tasks, size), normal(tasks, size), normal(tasks), ())
+
+    inputs, tangents = numbers(), numbers()
+    torch.testing.assert_close(
+        rule.jvp(inputs, tangents, step), InnerRule.jvp(rule, inputs, tangents, step), **EXACT
+    )
+    outputs = RuleOutputs(numbers().params, ())
+    torch.testing.assert_close(
+        rule.vjp(inputs, outputs, step), InnerRule.vjp(rule, inputs, outputs, step), **EXACT
+    )
+
+
+@pytest.mark.parametrize(
+    "case", [Case(inner_steps=2), Case(box=True, learned_rates=True)], ids=name
+)
+def test_an_objective_may_depend_on_every_phase(case):
+    meta_params, batches = case.meta_params(), case.batches()
+    problem = case.problem(batches)
+
+    def total(raw: list[Tensor]) -> Tensor:
         return sum((k + 1) * each.sin().mean() for k, each in enumerate(raw))
 
     def by_hand(at: Tensor) -> Tensor:
-        tasks = [case.phases(at, lessons, task) for task in range(case.num_tasks)]
+        tasks = [case.phases(at, batches, task) for task in range(case.num_tasks)]
         raw = [
             torch.stack([case.raw(params[k], data.inputs[:, n]) for n, params in enumerate(tasks)])
-            for k, data in enumerate(lessons)
+            for k, data in enumerate(batches)
         ]
-        return look(raw)
+        return total(raw)
 
-    loss, gradient = problem.differentiated(lambda _, raw: look(raw), problem.adapt(vector))
-    wanted, derivative = gradient_by_autograd(by_hand, vector)
-    assert loss == pytest.approx(wanted)
+    loss, gradient = problem.meta_gradient(lambda _, raw: total(raw), problem.adapt(meta_params))
+    expected, derivative = gradient_by_autograd(by_hand, meta_params)
+    assert loss == pytest.approx(expected)
     torch.testing.assert_close(gradient, derivative, **EXACT)
 
 
-@pytest.mark.parametrize("learnt", [False, True])
+@pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("box", [False, True])
-def test_without_a_rate_the_meta_gradient_is_the_plain_policy_gradient(box, learnt):
-    case = Case(box=box, learnt_rates=learnt, inner_steps=2)
-    lessons = case.lessons()
-    vector = case.vector()
-    if learnt:
-        vector[case.size :] = 0
+def test_with_a_rate_of_zero_the_meta_gradient_is_the_plain_policy_gradient(box, learned):
+    case = Case(box=box, learned_rates=learned, inner_steps=2)
+    meta_params, batches = case.meta_params(), case.batches()
+    if learned:
+        meta_params[case.size :] = 0
     else:
         case = dataclasses.replace(case, rate=0.0)
-    _, gradient = meta_gradient(case, vector, lessons)
+    _, gradient = meta_gradient(case, meta_params, batches)
     plain = Case(box=box, inner_steps=0)
-    start = vector[: case.size]
-    _, by_hand = gradient_by_autograd(lambda at: plain.expected_return(at, lessons[-1:]), start)
+    start = meta_params[: case.size]
+    _, by_hand = gradient_by_autograd(lambda at: plain.expected_return(at, batches[-1:]), start)
     torch.testing.assert_close(gradient[: case.size], by_hand, **EXACT)
-    assert torch.equal(adapt(case, vector, lessons).params, start.expand(3, -1))
-    if learnt:  # but a rate of zero has a gradient of its own
+    assert torch.equal(adapt(case, meta_params, batches).params, start.expand(3, -1))
+    if learned:  # a rate of zero has a gradient
         assert (gradient[case.size :] != 0).all()
 
 
 class LinearHead(ActionHead):
-    """A made-up log-probability that is linear in what the network says."""
+    """A made-up log-probability that is linear in the raw numbers."""
 
     outputs, constants = 2, 0
 
@@ -202,68 +367,74 @@ class LinearHead(ActionHead):
         raise NotImplementedError
 
 
-@pytest.mark.parametrize(("hidden_sizes", "bent"), [((), False), ((4,), True)])
-def test_first_order_is_exact_only_where_the_inner_loss_has_no_curvature(hidden_sizes, bent):
-    # A linear network under a linear loss: the Hessian vanishes. A hidden layer brings it back.
+@pytest.mark.parametrize(("hidden_sizes", "curved"), [((), False), ((4,), True)])
+def test_first_order_is_exact_only_where_the_inner_loss_has_no_curvature(hidden_sizes, curved):
+    # Linear network, linear loss: the Hessian is zero. With a hidden layer it is not.
     case = Case(box=True, hidden_sizes=hidden_sizes, inner_steps=2)
-    lessons = case.lessons()
-    exact = case.problem()
+    batches = case.batches()
+    exact = case.inner()
     exact = dataclasses.replace(
         exact, head=LinearHead(), network=dataclasses.replace(exact.network, constants=0)
     )
-    vector = 0.5 * torch.randn(exact.network.size, generator=torch.manual_seed(0)).double()
+    meta_params = 0.5 * torch.randn(exact.network.size, generator=torch.manual_seed(0)).double()
     gradients = []
     for inner in (exact, dataclasses.replace(exact, first_order=True)):
-        problem = MetaProblem(inner, lessons)
-        gradients += [problem.differentiated(expected_return, problem.adapt(vector))[1]]
+        problem = MetaProblem(inner, batches)
+        gradients += [problem.meta_gradient(expected_return, problem.adapt(meta_params))[1]]
     difference = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
-    assert (difference > 1e-2) == bent
-    if not bent:
+    assert (difference > 1e-2) == curved
+    if not curved:
         torch.testing.assert_close(*gradients, **EXACT)
 
 
 @pytest.mark.parametrize("estimator", ["score", "lvc", "dice", "loaded_dice"])
 def test_estimators_agree_on_the_step_and_differ_in_its_derivative(estimator):
     plain = Case()
-    vector, lessons = plain.vector(), plain.lessons()
-    # Acting policy = learning policy, as after living, and DiCE's rewards are the advantages'.
-    first = lessons[0]
-    log_prob = torch.stack([plain.log_prob(vector, first, task) for task in range(3)], 1)
-    lessons[0] = dataclasses.replace(first, log_prob=log_prob)
+    meta_params, batches = plain.meta_params(), plain.batches()
+    # The acting policy is the learning policy, as in training.
+    first = batches[0]
+    log_prob = torch.stack([plain.log_prob(meta_params, first, task) for task in range(3)], 1)
+    batches[0] = dataclasses.replace(first, log_prob=log_prob)
     other = dataclasses.replace(plain, estimator=estimator)
     same_step = torch.allclose(
-        adapt(plain, vector, lessons).params, adapt(other, vector, lessons).params
+        adapt(plain, meta_params, batches).params, adapt(other, meta_params, batches).params
     )
     same_gradient = torch.allclose(
-        meta_gradient(plain, vector, lessons)[1], meta_gradient(other, vector, lessons)[1]
+        meta_gradient(plain, meta_params, batches)[1], meta_gradient(other, meta_params, batches)[1]
     )
-    # DiCE is handed rewards where the others are handed advantages: here, unrelated numbers.
+    # DiCE reads rewards where the others read advantages: here, unrelated numbers.
     assert same_step == (estimator != "dice")
     assert same_gradient == (estimator == "score")
 
 
-@pytest.mark.parametrize("case", [Case(inner_steps=2), Case(box=True, learnt_rates=True)], ids=name)
+@pytest.mark.parametrize(
+    "case", [Case(inner_steps=2), Case(box=True, learned_rates=True), MOMENTUM[-4]], ids=name
+)
 def test_permuting_tasks_permutes_adapted_parameters_and_leaves_the_meta_gradient(case):
-    vector, lessons, order = case.vector(), case.lessons(), [2, 0, 1]
-    straight, permuted = adapt(case, vector, lessons), adapt(case, vector, tasks_of(lessons, order))
-    torch.testing.assert_close(straight.params[order], permuted.params, **EXACT)
-    assert not torch.allclose(straight.params, permuted.params)
-    one, two = (meta_gradient(case, vector, each) for each in (lessons, tasks_of(lessons, order)))
+    meta_params, batches, order = case.meta_params(), case.batches(), [2, 0, 1]
+    permuted = tasks_of(batches, order)
+    straight, other = (adapt(case, meta_params, each) for each in (batches, permuted))
+    torch.testing.assert_close(straight.params[order], other.params, **EXACT)
+    assert not torch.allclose(straight.params, other.params)
+    one, two = (meta_gradient(case, meta_params, each) for each in (batches, permuted))
     torch.testing.assert_close(one[1], two[1], **EXACT)
 
 
-@pytest.mark.parametrize("case", [Case(inner_steps=2), Case(box=True, learnt_rates=True)], ids=name)
-def test_tasks_at_once_adapt_as_each_would_alone(case):
-    vector, lessons = case.vector(), case.lessons()
-    together = adapt(case, vector, lessons).params
+@pytest.mark.parametrize(
+    "case", [Case(inner_steps=2), Case(box=True, learned_rates=True), MOMENTUM[-4]], ids=name
+)
+def test_tasks_in_one_batch_adapt_as_each_would_alone(case):
+    meta_params, batches = case.meta_params(), case.batches()
+    together = adapt(case, meta_params, batches).params
     losses, gradients = [], []
     for task in range(3):
-        alone = tasks_of(lessons, [task])
-        torch.testing.assert_close(adapt(case, vector, alone).params[0], together[task], **EXACT)
-        loss, gradient = meta_gradient(case, vector, alone)
+        alone = tasks_of(batches, [task])
+        params = adapt(case, meta_params, alone).params
+        torch.testing.assert_close(params[0], together[task], **EXACT)
+        loss, gradient = meta_gradient(case, meta_params, alone)
         losses.append(loss)
         gradients.append(gradient)
-    loss, gradient = meta_gradient(case, vector, lessons)
+    loss, gradient = meta_gradient(case, meta_params, batches)
     assert loss == pytest.approx(sum(losses) / 3)
     torch.testing.assert_close(gradient, torch.stack(gradients).mean(0), **EXACT)
 
@@ -271,53 +442,69 @@ def test_tasks_at_once_adapt_as_each_would_alone(case):
 @pytest.mark.parametrize("box", [False, True])
 def test_equal_rates_are_one_rate(box):
     one = Case(box=box, inner_steps=2)
-    many = dataclasses.replace(one, learnt_rates=True)
-    lessons, start = one.lessons(), one.vector()
-    vector = torch.cat((start, torch.full((one.size,), one.rate, dtype=torch.float64)))
+    many = dataclasses.replace(one, learned_rates=True)
+    batches, start = one.batches(), one.meta_params()
+    meta_params = torch.cat((start, torch.full((one.size,), one.rate, dtype=torch.float64)))
     torch.testing.assert_close(
-        adapt(many, vector, lessons).params, adapt(one, start, lessons).params, **EXACT
+        adapt(many, meta_params, batches).params, adapt(one, start, batches).params, **EXACT
     )
-    _, gradient = meta_gradient(many, vector, lessons)
-    torch.testing.assert_close(gradient[: one.size], meta_gradient(one, start, lessons)[1], **EXACT)
-    unequal = vector.clone()
+    _, gradient = meta_gradient(many, meta_params, batches)
+    torch.testing.assert_close(gradient[: one.size], meta_gradient(one, start, batches)[1], **EXACT)
+    unequal = meta_params.clone()
     unequal[one.size] *= 2
-    _, other = meta_gradient(many, unequal, lessons)
+    _, other = meta_gradient(many, unequal, batches)
     assert not torch.allclose(other[: one.size], gradient[: one.size])
 
 
-def test_rates_are_kept_between_zero_and_the_highest():
+def test_learned_rates_are_kept_between_zero_and_their_maximum():
     rule = LearnedRates(0.5, 2.0)
-    assert rule.initial(3).tolist() == [0.5, 0.5, 0.5]
+    assert rule.initial(3, torch.Generator()).tolist() == [0.5, 0.5, 0.5]
     assert rule.project(torch.tensor([-1.0, 0.0, 0.7, 2.0, 9.0])).tolist() == pytest.approx(
         [0.0, 0.0, 0.7, 2.0, 2.0]
     )
-    assert FixedRate(0.5).project(FixedRate(0.5).initial(3)).shape == (0,)
+    plain = GradientDescent(0.5)
+    assert plain.project(plain.initial(3, torch.Generator())).shape == (0,)
 
 
 def test_all_steps_but_the_first_are_scaled():
     case = Case(later_lr_scale=0.25, later_lr_decay=0.5)
-    lessons, vector = case.lessons(), case.vector()
-    problem = case.problem()
-    params, own = vector.expand(3, -1).contiguous(), torch.zeros(0)
-    slope = problem.slope(params, lessons[0])
-    first, second, third = (problem.next_params(slope, own, step) - params for step in range(3))
+    inner, batches, meta_params = case.inner(), case.batches(), case.meta_params()
+    params = meta_params.expand(3, -1).contiguous()
+    inputs = inner.inputs(inner.loss_at(params, batches[0]), torch.zeros(0), ())
+    first, second, third = (inner.rule.apply(inputs, step).params - params for step in range(3))
     torch.testing.assert_close(second, 0.25 * first, **EXACT)
     torch.testing.assert_close(third, 0.125 * first, **EXACT)
     assert first.norm() > 0.1
 
 
-def test_on_other_experience_the_parameters_are_the_same_and_the_derivatives_its_own():
+def test_on_other_experience_the_parameters_are_equal_and_the_derivatives_are_of_that_experience():
     case = Case(box=True, inner_steps=2)
-    vector, lessons, others = case.vector(), case.lessons(), case.lessons(seed=2)
-    here, problem = adapt(case, vector, lessons), case.problem()
+    meta_params, batches, others = case.meta_params(), case.batches(), case.batches(seed=2)
+    here, inner = adapt(case, meta_params, batches), case.inner()
     there = here.on(others)
     assert torch.equal(here.params, there.params)
-    (direction, *_) = directions(case)
+    (direction, *_) = directions(len(meta_params))
     change = direction.expand(3, -1).contiguous()
-    for slope, data in zip(here.slopes, others, strict=False):
-        change = change - case.rate * problem.slope(slope.params, data).times_hessian(change)
-    last = problem.network.forward(here.params, others[-1].inputs)
-    wanted = problem.network.tangent(here.params, last, change)
-    torch.testing.assert_close(there.jvp(direction, [2])[0], wanted, **EXACT)
-    (before,), (again,) = (each.jvp(direction, [2]) for each in (here, here.on(lessons)))
+    for loss, data in zip(here.losses, others, strict=False):
+        change = change - case.rate * inner.loss_at(loss.params, data).hvp(change)
+    last = inner.network.forward(here.params, others[-1].inputs)
+    expected = inner.network.tangent(here.params, last, change)
+    torch.testing.assert_close(there.jvp(direction, [2])[0], expected, **EXACT)
+    (before,), (again,) = (each.jvp(direction, [2]) for each in (here, here.on(batches)))
     assert torch.equal(before, again)
+
+
+@pytest.mark.parametrize(
+    "case", [Case(inner_steps=2, box=True), MomentumCase(inner_steps=3)], ids=name
+)
+def test_known_inner_losses_change_nothing(case, monkeypatch):
+    meta_params, batches = case.meta_params(), case.batches()
+    problem = case.problem(batches)
+    computed = problem.adapt(meta_params)
+    problem = dataclasses.replace(problem, known=computed.losses)
+    calls, given = [], cotangents(computed)
+    monkeypatch.setattr(InnerLoop, "loss_at", lambda *args: calls.append(args))
+    here = problem.adapt_here(meta_params)
+    assert not calls
+    assert torch.equal(here.params, computed.params)
+    assert torch.equal(here.vjp(given), computed.vjp(given))

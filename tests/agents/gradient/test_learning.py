@@ -1,7 +1,7 @@
-"""What gradient agents learn is adaptation: which of two arms pays, beside negative controls.
+"""Gradient agents learn to adapt: which of two arms pays, next to negative controls.
 
-One of two arms pays always, the other never, and only the task says which: whoever does not adapt
-earns 0.5 on average, and the gradient step of an untrained agent leaves it far below certainty.
+One of two arms always pays, the other never, and only the task determines which. A policy that does
+not adapt earns 0.5 on average, and one gradient step of an untrained agent earns far less than 1.
 """
 
 from pathlib import Path
@@ -13,8 +13,8 @@ import metarl
 
 pytestmark = [pytest.mark.learning, pytest.mark.usefixtures("one_thread")]
 
-# The observation never changes, so the curvature is almost nothing in most directions; without
-# much damping each step is noise along these.
+# The observation never changes, so the curvature is almost zero in most directions; without much
+# damping a step is mostly noise along these.
 TRUST_REGION = {"inner_lr": 1.0, "damping": 0.3}
 LEARNERS = {
     "maml": TRUST_REGION,
@@ -65,25 +65,25 @@ def test_one_gradient_step_finds_the_paying_arm(agent, seed, tmp_path):
 
 
 @pytest.mark.parametrize("agent", LEARNERS)
-def test_the_untrained_step_does_not(agent, tmp_path):
+def test_one_gradient_step_of_an_untrained_agent_does_not(agent, tmp_path):
     before, after = returns(agent, tmp_path, iterations=1, **LEARNERS[agent])
     assert 0.45 <= before <= 0.55
     assert 0.6 <= after <= 0.8
 
 
-# Meta-SGD would learn to adapt from rates of zero: it is the bound that holds it.
+# Meta-SGD would learn rates above zero, so their bound is set to almost zero.
 NO_STEP = {agent: {"inner_lr": 0.0} for agent in LEARNERS} | {
     "meta_sgd": {"inner_lr": 0.0, "max_inner_lr": 1e-6}
 }
 
 
 @pytest.mark.parametrize("agent", LEARNERS)
-def test_without_a_step_it_stays_a_guess(agent, tmp_path):
+def test_without_a_step_the_policy_keeps_guessing(agent, tmp_path):
     found = returns(agent, tmp_path, **LEARNERS[agent] | NO_STEP[agent])
     assert ((found >= 0.45) & (found <= 0.55)).all()
 
 
-def test_rates_are_learnt_from_nothing(tmp_path):
+def test_rates_are_learned_from_zero(tmp_path):
     options = TRUST_REGION | {"inner_lr": 0.0, "max_inner_lr": 5.0}
     before, after = returns("meta_sgd", tmp_path, **options)
     assert 0.45 <= before <= 0.55
@@ -95,7 +95,7 @@ def test_reptile_of_one_step_is_joint_training_and_learns_no_adaptation(tmp_path
     assert after <= 0.75
 
 
-def test_the_pretrained_learn_what_all_tasks_share_and_nothing_for_others(tmp_path):
+def test_pretraining_learns_what_the_training_tasks_share_and_fails_on_others(tmp_path):
     options = {"held_out_arms": 1, "inner_lr": 1.0, "damping": 0.3}
     before, _ = returns("pretrained", tmp_path / "same", split="train", **options)
     assert before >= 0.95  # the goal is the first arm
@@ -104,8 +104,8 @@ def test_the_pretrained_learn_what_all_tasks_share_and_nothing_for_others(tmp_pa
     assert after <= 0.5
 
 
-def test_the_pretrained_learn_no_adaptation_but_have_that_of_their_rate(tmp_path):
-    # Whatever one policy does, it earns 0.5 over these tasks: there is nothing to train for.
+def test_after_pretraining_adaptation_depends_on_the_rate_alone(tmp_path):
+    # Any single policy earns 0.5 over these tasks, so training has no signal.
     options = {"inner_lr": 1.0, "damping": 0.3}
     _, after = returns("pretrained", tmp_path / "trained", **options)
     assert after <= 0.75

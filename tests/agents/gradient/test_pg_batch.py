@@ -1,4 +1,4 @@
-"""What a phase teaches, against slow definitions: episode by episode, lane by lane."""
+"""Policy-gradient batches against slow definitions: episode by episode, lane by lane."""
 
 import dataclasses
 from itertools import pairwise
@@ -8,37 +8,39 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents.gradient.pg_batch import PGBatch, lesson
+from metarl.agents.gradient.pg_batch import PGBatch, pg_batch
 from metarl.errors import ConfigError, NonFiniteError
 from metarl.networks.action_heads import action_head
 from metarl.trajectory import Trajectory
 from tests.adaptation_by_definition import BOX, DISCRETE, Case
 
 LENGTHS = [
-    # of the episodes in each copy of each task: they differ, and so do the lives
+    # of the episodes in each rollout of each task; lanes differ in length
     [[3, 1, 4], [2, 2, 2], [5, 5, 1], [1, 1, 1]],
     [[4, 4, 3], [1, 2, 1], [6, 2, 1], [3, 3, 3]],
     [[2, 1, 1], [2, 3, 4], [1, 6, 4], [5, 1, 2]],
 ]
 
 
-def live(dtype: torch.dtype = torch.float64, seed: int = 0, scale: float = 1.0) -> Trajectory:
-    """N = 3 tasks in B = 4 copies of 3 episodes each; idle lanes hold zeros."""
+def random_phase(
+    dtype: torch.dtype = torch.float64, seed: int = 0, scale: float = 1.0
+) -> Trajectory:
+    """N = 3 tasks, B = 4 rollouts of 3 episodes each; zeros after the end of a lane."""
     generator = torch.Generator().manual_seed(seed)
     total = np.array(LENGTHS).sum(-1)
-    time, (tasks, copies) = int(total.max()), total.shape
-    first, ends = torch.zeros(2, time, tasks, copies, dtype=torch.bool)
+    time, (tasks, rollouts) = int(total.max()), total.shape
+    first, ends = torch.zeros(2, time, tasks, rollouts, dtype=torch.bool)
     for task in range(tasks):
-        for copy in range(copies):
+        for rollout in range(rollouts):
             start = 0
-            for length in LENGTHS[task][copy]:
-                first[start, task, copy] = ends[start + length - 1, task, copy] = True
+            for length in LENGTHS[task][rollout]:
+                first[start, task, rollout] = ends[start + length - 1, task, rollout] = True
                 start += length
     valid = torch.arange(time).view(-1, 1, 1) < torch.as_tensor(total)
     kind = torch.rand(ends.shape, generator=generator) < 0.5
 
     def normal(*shape: int) -> Tensor:
-        drawn = torch.randn(time, tasks, copies, *shape, generator=generator, dtype=dtype)
+        drawn = torch.randn(time, tasks, rollouts, *shape, generator=generator, dtype=dtype)
         return drawn * valid.view(*valid.shape, *(1,) * len(shape))
 
     return Trajectory(
@@ -63,22 +65,22 @@ def baseline_by_definition(phase: Trajectory, returns: np.ndarray, task: int) ->
         step[t, b] = 0 if phase.first[t, task, b] else step[t - 1, b] + 1
     time = step[..., None] / 100
     x = np.concatenate((obs, obs**2, time, time**2, time**3, np.ones_like(time)), -1)
-    lived = phase.valid[:, task].numpy()
-    rows = np.concatenate((x[lived], 1e-5**0.5 * np.eye(x.shape[-1])))
-    target = np.concatenate((returns[lived], np.zeros(x.shape[-1])))
+    valid = phase.valid[:, task].numpy()
+    rows = np.concatenate((x[valid], 1e-5**0.5 * np.eye(x.shape[-1])))
+    target = np.concatenate((returns[valid], np.zeros(x.shape[-1])))
     return x @ np.linalg.lstsq(rows, target, rcond=None)[0]
 
 
-def episodes(task: int, copy: int) -> list[list[int]]:
+def episodes(task: int, rollout: int) -> list[list[int]]:
     """Steps of every episode."""
-    ends = np.cumsum([0, *LENGTHS[task][copy]])
+    ends = np.cumsum([0, *LENGTHS[task][rollout]])
     return [list(range(*pair)) for pair in pairwise(ends)]
 
 
-def lesson_by_definition(
+def batch_by_definition(
     phase: Trajectory, gamma: float, gae_lambda: float
 ) -> dict[str, np.ndarray]:
-    """Discounted rewards and values, advantages [T, N, B] and mean returns [N]; no normalising."""
+    """Discounted rewards and values, advantages [T, N, B], mean returns [N]; not normalised."""
     reward = phase.reward.double().numpy()
     names = ("advantage", "reward", "value")
     found = {name: np.zeros(reward.shape) for name in names}
@@ -107,37 +109,38 @@ def lesson_by_definition(
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 2e-4)])
 @pytest.mark.parametrize(("gamma", "gae_lambda"), [(0.9, 1.0), (0.95, 0.7), (1.0, 0.0)])
-def test_it_is_what_the_definition_says_episode_by_episode(dtype, tolerance, gamma, gae_lambda):
-    phase = live(dtype)
-    wanted = lesson_by_definition(phase, gamma, gae_lambda)
-    data = lesson(phase, gamma=gamma, gae_lambda=gae_lambda, normalise=False)
+def test_a_batch_equals_its_definition_episode_by_episode(dtype, tolerance, gamma, gae_lambda):
+    phase = random_phase(dtype)
+    expected = batch_by_definition(phase, gamma, gae_lambda)
+    data = pg_batch(phase, gamma=gamma, gae_lambda=gae_lambda, normalise=False)
     for name in ("advantage", "reward", "value"):
         got = getattr(data, name)
         assert got.dtype == dtype
-        error = np.abs(got.double().numpy() - wanted[name])[phase.valid.numpy()]
+        error = np.abs(got.double().numpy() - expected[name])[phase.valid.numpy()]
         assert error.max() < tolerance, name
-    np.testing.assert_allclose(data.episode_return, wanted["episode_return"], atol=tolerance)
+    np.testing.assert_allclose(data.episode_return, expected["episode_return"], atol=tolerance)
 
 
-def test_normalised_by_the_mean_and_deviation_of_each_task():
-    phase = live()
-    wanted = lesson_by_definition(phase, 0.9, 0.8)
-    data = lesson(phase, gamma=0.9, gae_lambda=0.8, normalise=True)
+def test_advantages_are_normalised_by_the_mean_and_deviation_of_each_task():
+    phase = random_phase()
+    expected = batch_by_definition(phase, 0.9, 0.8)
+    data = pg_batch(phase, gamma=0.9, gae_lambda=0.8, normalise=True)
     for task in range(3):
-        lived = phase.valid[:, task].numpy()
-        raw = wanted["advantage"][:, task][lived]
-        expected = (raw - raw.mean()) / raw.std()
-        got = data.advantage[:, task].numpy()[lived]
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
-        for name in ("reward", "value"):  # in the same unit, but not shifted
-            got = getattr(data, name)[:, task].numpy()[lived]
+        valid = phase.valid[:, task].numpy()
+        raw = expected["advantage"][:, task][valid]
+        got = data.advantage[:, task].numpy()[valid]
+        np.testing.assert_allclose(got, (raw - raw.mean()) / raw.std(), rtol=0, atol=1e-6)
+        for name in ("reward", "value"):  # divided, but not shifted
+            got = getattr(data, name)[:, task].numpy()[valid]
             np.testing.assert_allclose(
-                got, wanted[name][:, task][lived] / raw.std(), rtol=0, atol=1e-6
+                got, expected[name][:, task][valid] / raw.std(), rtol=0, atol=1e-6
             )
 
 
-def test_the_deviation_says_how_to_undo_the_normalising():
-    plain, divided = (lesson(live(), gamma=0.9, gae_lambda=0.8, normalise=n) for n in (False, True))
+def test_the_deviation_undoes_the_normalisation():
+    plain, divided = (
+        pg_batch(random_phase(), gamma=0.9, gae_lambda=0.8, normalise=n) for n in (False, True)
+    )
     assert plain.deviation.tolist() == [1.0, 1.0, 1.0]
     per_task = divided.deviation.view(1, -1, 1)
     torch.testing.assert_close(divided.reward * per_task, plain.reward)
@@ -146,8 +149,8 @@ def test_the_deviation_says_how_to_undo_the_normalising():
     assert len(divided.deviation.unique()) == 3
 
 
-def test_fewer_copies_are_the_first_of_all():
-    data = lesson(live(), gamma=0.9, gae_lambda=0.8, normalise=True)
+def test_fewer_rollouts_are_the_first_ones():
+    data = pg_batch(random_phase(), gamma=0.9, gae_lambda=0.8, normalise=True)
     few = data.take_rollouts(3)
     assert few.inputs.shape == (11 * 3, 3, 2)
     assert torch.equal(few.over_time(few.inputs), data.over_time(data.inputs)[:, :, :3])
@@ -159,58 +162,59 @@ def test_fewer_copies_are_the_first_of_all():
             assert torch.equal(one, two[:, :, :3]), field.name
 
 
-def test_the_unit_of_rewards_is_nothing_to_normalised_advantages():
+def test_normalised_advantages_do_not_depend_on_the_unit_of_rewards():
     small, large = (
-        lesson(live(scale=s), gamma=0.9, gae_lambda=1.0, normalise=True) for s in (1, 1000)
+        pg_batch(random_phase(scale=s), gamma=0.9, gae_lambda=1.0, normalise=True)
+        for s in (1, 1000)
     )
     torch.testing.assert_close(small.advantage, large.advantage, rtol=0, atol=1e-6)
     torch.testing.assert_close(small.reward, large.reward, rtol=0, atol=1e-6)
     assert (large.episode_return != small.episode_return).all()
 
 
-def test_one_task_learns_nothing_from_another():
-    phase = live()
+def test_tasks_do_not_affect_each_other():
+    phase = random_phase()
     reward = phase.reward.clone()
     reward[:, 1] *= 5
     options = {"gamma": 0.9, "gae_lambda": 0.8, "normalise": False}
-    one, two = (lesson(p, **options) for p in (phase, dataclasses.replace(phase, reward=reward)))
+    one, two = (pg_batch(p, **options) for p in (phase, dataclasses.replace(phase, reward=reward)))
     for name in ("advantage", "reward", "value"):
         same = (getattr(one, name) == getattr(two, name)).all(2).all(0)
         assert same.tolist() == [True, False, True], name
 
 
-def test_what_idle_lanes_saw_is_nothing():
-    phase = live()
-    idle = ~phase.valid
-    assert bool(idle.any())
+def test_contents_of_finished_lanes_change_nothing():
+    phase = random_phase()
+    finished = ~phase.valid
+    assert bool(finished.any())
     changed = dataclasses.replace(
         phase,
-        obs=phase.obs.masked_fill(idle.unsqueeze(-1), 7.0),
-        log_prob=phase.log_prob.masked_fill(idle, -3.0),
+        obs=phase.obs.masked_fill(finished.unsqueeze(-1), 7.0),
+        log_prob=phase.log_prob.masked_fill(finished, -3.0),
     )
-    one, two = (lesson(p, gamma=0.9, gae_lambda=0.8, normalise=True) for p in (phase, changed))
+    one, two = (pg_batch(p, gamma=0.9, gae_lambda=0.8, normalise=True) for p in (phase, changed))
     for name in ("advantage", "reward", "value"):
-        assert torch.equal(getattr(one, name)[~idle], getattr(two, name)[~idle]), name
+        assert torch.equal(getattr(one, name)[~finished], getattr(two, name)[~finished]), name
     assert torch.equal(one.episode_return, two.episode_return)
     torch.testing.assert_close(one.mean(one.advantage), two.mean(two.advantage))
 
 
-def test_axes_come_back_in_the_order_of_time_task_copy():
-    phase = live()
-    data = lesson(phase, gamma=0.9, gae_lambda=1.0, normalise=False)
+def test_over_time_restores_the_axes_time_task_rollout():
+    phase = random_phase()
+    data = pg_batch(phase, gamma=0.9, gae_lambda=1.0, normalise=False)
     assert data.inputs.shape == (11 * 4, 3, 2)
     assert torch.equal(data.over_time(data.inputs), phase.obs)
     assert torch.equal(data.over_time(data.inputs[..., 0]), phase.obs[..., 0])
 
 
-def test_a_mean_is_over_what_was_lived_in_a_task_and_then_over_tasks():
-    data = lesson(live(), gamma=0.9, gae_lambda=1.0, normalise=False)
+def test_a_mean_is_over_valid_transitions_of_each_task_then_over_tasks():
+    data = pg_batch(random_phase(), gamma=0.9, gae_lambda=1.0, normalise=False)
     value = torch.arange(11.0).view(-1, 1, 1) + torch.tensor([0.0, 50.0, 900.0]).view(1, -1, 1)
     value = value.expand(11, 3, 4).double()
     each = []
     for task in range(3):
-        lived = [float(value[t, task, b]) for b in range(4) for t in range(sum(LENGTHS[task][b]))]
-        each.append(np.mean(lived))
+        valid = [float(value[t, task, b]) for b in range(4) for t in range(sum(LENGTHS[task][b]))]
+        each.append(np.mean(valid))
     assert float(data.mean(value)) == pytest.approx(np.mean(each))
 
 
@@ -218,7 +222,7 @@ def test_a_mean_is_over_what_was_lived_in_a_task_and_then_over_tasks():
 def test_log_probabilities_and_divergence_belong_to_their_decisions(space):
     head = action_head(space).double()
     case = Case(box=space is BOX)
-    data = case.lessons()[0]
+    data = case.batches()[0]
     generator = torch.Generator().manual_seed(5)
     shape = (2, len(data.inputs), 3, head.outputs + head.constants)
     old, new = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -233,23 +237,25 @@ def test_log_probabilities_and_divergence_belong_to_their_decisions(space):
 
 
 def test_too_few_transitions_for_the_baseline_are_refused():
-    phase = live()
+    phase = random_phase()
     few = Trajectory(
         **{f.name: getattr(phase, f.name)[:1, :, :3] for f in dataclasses.fields(Trajectory)}
     )
     with pytest.raises(ConfigError, match=r"has 8 weights .* each task gives 3 transitions"):
-        lesson(few, gamma=0.9, gae_lambda=1.0, normalise=True)
+        pg_batch(few, gamma=0.9, gae_lambda=1.0, normalise=True)
 
 
 def test_a_reward_that_is_not_finite_is_an_error_that_names_the_task():
-    phase = live()
+    phase = random_phase()
     reward = phase.reward.clone()
     reward[0, 2, 1] = torch.inf
     with pytest.raises(NonFiniteError, match=r"baseline of task 2 has no finite fit"):
-        lesson(dataclasses.replace(phase, reward=reward), gamma=0.9, gae_lambda=1.0, normalise=True)
+        pg_batch(
+            dataclasses.replace(phase, reward=reward), gamma=0.9, gae_lambda=1.0, normalise=True
+        )
 
 
-def test_a_lesson_is_complete():
-    data = lesson(live(), gamma=0.9, gae_lambda=1.0, normalise=True)
+def test_all_numbers_of_a_batch_are_finite():
+    data = pg_batch(random_phase(), gamma=0.9, gae_lambda=1.0, normalise=True)
     for field in dataclasses.fields(PGBatch):
         assert bool(getattr(data, field.name).isfinite().all()), field.name

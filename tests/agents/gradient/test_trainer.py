@@ -1,23 +1,37 @@
-"""Agents that adapt by gradient steps: their bookkeeping."""
+"""The trainer of agents that adapt by gradient steps: state, caches, options and metrics."""
 
 import dataclasses
 
 import pytest
 import torch
 
-from metarl.agents.gradient import outer_loop
+from metarl.agents.gradient import outer_loop, trainer
 from metarl.agents.gradient.emaml import EMAMLConfig
+from metarl.agents.gradient.inner_loop import InnerLoop, InnerRule, RuleOutputs
 from metarl.agents.gradient.maml import FOMAMLConfig, MAMLConfig
+from metarl.agents.gradient.outer_loop import MetaProblem
 from metarl.agents.gradient.pretrained import PretrainedConfig
 from metarl.agents.gradient.promp import ProMPConfig
-from tests.gradient_rollouts import AGENTS, BANDIT, FAMILIES, WALK, assert_same, build, live, train
+from tests.gradient_rollouts import (
+    AGENTS,
+    BANDIT,
+    FAMILIES,
+    WALK,
+    adapt,
+    assert_same,
+    build,
+    collect_phases,
+    first_trajectory,
+    start,
+    train,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("name", AGENTS)
-def test_a_resumed_agent_is_the_one_that_never_stopped(name, kind):
+def test_a_resumed_agent_equals_one_that_was_not_interrupted(name, kind):
     family = FAMILIES[kind]
     straight, stopped, resumed = (build(name, family) for _ in range(3))
     rows = train(straight, family, range(4))
@@ -26,10 +40,11 @@ def test_a_resumed_agent_is_the_one_that_never_stopped(name, kind):
     assert train(resumed, family, range(2, 4)) == rows[2:]
     assert_same(resumed.state(), straight.state())
     assert int(straight.state()["updates"]) == 4
-    # Training moved something, and two iterations are not four.
-    vectors = [agent.state()["vector"] for agent in (build(name, family), stopped, straight)]
-    assert not torch.equal(vectors[0], vectors[1])
-    assert not torch.equal(vectors[1], vectors[2])
+    # Training changed something, and two iterations differ from four.
+    agents = build(name, family), stopped, straight
+    meta_params = [agent.state()["meta_params"] for agent in agents]
+    assert not torch.equal(meta_params[0], meta_params[1])
+    assert not torch.equal(meta_params[1], meta_params[2])
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -43,85 +58,149 @@ def test_a_state_is_a_copy(name):
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("name", AGENTS)
-def test_the_learner_sees_exactly_the_policy_that_acted(name, kind):
+def test_the_learner_recomputes_the_policy_that_acted(name, kind):
     family = FAMILIES[kind]
     agent = build(name, family, adaptation_steps=2)
-    phases = live(agent, family)
-    problem = outer_loop.MetaProblem(agent._problem, [agent._lesson(phase) for phase in phases])
-    raw = problem.adapt(agent.state()["vector"]).raw
-    for step, phase in enumerate(phases):
-        log_prob = problem.log_probs(raw, step)[phase.valid]
-        torch.testing.assert_close(log_prob, phase.log_prob[phase.valid], rtol=1e-4, atol=1e-4)
-    # Adapting changed what is said of the same decisions.
-    problem = outer_loop.MetaProblem(agent._problem, [problem.lessons[0]])
-    unadapted = problem.adapt(agent.state()["vector"]).raw
+    trajectories = collect_phases(agent, family).trajectories
+    batches = [agent._batch(trajectory) for trajectory in trajectories]
+    problem = MetaProblem(agent._inner, batches)
+    raw = problem.adapt(agent.state()["meta_params"]).raw
+    for step, trajectory in enumerate(trajectories):
+        valid = trajectory.valid
+        log_prob = problem.log_probs(raw, step)[valid]
+        torch.testing.assert_close(log_prob, trajectory.log_prob[valid], rtol=1e-4, atol=1e-4)
+    # Adapting changed the distributions of the same decisions.
+    unadapted = MetaProblem(agent._inner, batches[:1]).adapt(agent.state()["meta_params"]).raw
     assert not torch.allclose(raw[-1], unadapted[-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("name", AGENTS)
+def test_an_update_with_cached_inner_steps_equals_one_without_bit_for_bit(monkeypatch, name, kind):
+    family = FAMILIES[kind]
+    options = {} if name == "pretrained" else {"adaptation_steps": 2}
+    cached, computed = build(name, family, **options), build(name, family, **options)
+
+    def without_known(inner, batches, *, known):
+        return MetaProblem(inner, batches)
+
+    def with_known(inner, batches, *, known):
+        assert len(known) == cached.adaptation_steps
+        return MetaProblem(inner, batches, known=known)
+
+    for seed in range(2):
+        reports = []
+        for agent, make in ((cached, with_known), (computed, without_known)):
+            with monkeypatch.context() as patched:
+                patched.setattr(trainer, "MetaProblem", make)
+                reports.append(agent.update(collect_phases(agent, family, seed=seed)))
+        assert reports[0] == reports[1]
+        assert_same(cached.state(), computed.state())
+
+
+def test_the_inner_loss_is_computed_once_per_phase_at_the_parameters_that_acted(monkeypatch):
+    agent = build("maml", adaptation_steps=2)
+    loss_at, calls = InnerLoop.loss_at, []
+
+    def counted(inner, params, batch):
+        calls.append(params)
+        return loss_at(inner, params, batch)
+
+    monkeypatch.setattr(InnerLoop, "loss_at", counted)
+    batch = collect_phases(agent)
+    assert len(calls) == 2
+    report = agent.update(batch)
+    for phase in batch.phases[:-1]:
+        assert sum(torch.equal(params, phase.policy.params) for params in calls) == 1
+    # All other calls are candidates of the line search.
+    assert len(calls) == 2 + 2 * report["line_search_tried"]
 
 
 def test_adapting_changes_neither_the_policy_nor_the_agent():
     agent = build("meta_sgd")
-    before, policy = agent.state(), agent.start(4)
+    before, policy = agent.state(), start(agent)
     params = policy.params.clone()
-    (phase,) = live(agent, steps=0)
-    adapted = agent.adapt(policy, phase)
+    adapted = adapt(agent, policy, first_trajectory(agent))
     assert torch.equal(policy.params, params)
     assert not torch.equal(adapted.params, params)
-    assert (policy.adaptations, adapted.adaptations) == (0, 1)
+    assert (policy.inner_steps, adapted.inner_steps) == (0, 1)
     assert_same(agent.state(), before)
 
 
 @pytest.mark.parametrize("trained", [0, 1, 2])
 def test_all_steps_but_the_first_are_shorter(trained):
     agent = build("maml", adaptation_steps=trained, later_lr_scale=0.25, later_lr_decay=0.8)
-    (phase,) = live(agent, steps=0)
-    policy = agent.start(4)
-    whole = agent.adapt(policy, phase).params - policy.params
-    for adaptations, share in enumerate((1.0, 0.25, 0.2)):
-        later = dataclasses.replace(policy, adaptations=adaptations)
-        step = agent.adapt(later, phase).params - policy.params
+    trajectory, policy = first_trajectory(agent), start(agent)
+    whole = adapt(agent, policy, trajectory).params - policy.params
+    for inner_steps, share in enumerate((1.0, 0.25, 0.2)):
+        later = dataclasses.replace(policy, inner_steps=inner_steps)
+        step = adapt(agent, later, trajectory).params - policy.params
         torch.testing.assert_close(step, share * whole, rtol=1e-4, atol=1e-6)
     assert whole.abs().max() > 0.01
 
 
-def test_meta_sgd_begins_as_maml():
-    plain, learnt = build("maml"), build("meta_sgd")
-    phases = live(plain)
-    for one, two in zip(phases, live(learnt), strict=True):
-        torch.testing.assert_close(one.log_prob, two.log_prob)
-    one, two = (agent.adapt(agent.start(4), phases[0]).params for agent in (plain, learnt))
+class Accumulating(InnerRule):
+    """Steps along the sum of all gradients so far: a rule with a state."""
+
+    def initial_state(self, params):
+        return (torch.zeros_like(params),)
+
+    def apply(self, inputs, step):
+        total = inputs.state[0] + inputs.gradient
+        return RuleOutputs(inputs.params - 0.5 * total, (total,))
+
+
+def test_a_policy_carries_the_state_of_the_inner_rule(monkeypatch):
+    monkeypatch.setattr(MAMLConfig, "inner_rule", lambda config: Accumulating())
+    agent = build("maml", adaptation_steps=2)
+    batch = collect_phases(agent)
+    params = [phase.policy.params for phase in batch.phases]
+    gradients = [step.loss.gradient for step in batch.caches]
+    torch.testing.assert_close(params[1], params[0] - 0.5 * gradients[0])
+    torch.testing.assert_close(params[2], params[1] - 0.5 * (gradients[0] + gradients[1]))
+    meta_params = agent.state()["meta_params"]
+    problem = MetaProblem(agent._inner, [agent._batch(each) for each in batch.trajectories])
+    assert torch.equal(problem.adapt(meta_params).params, params[2])
+
+
+def test_meta_sgd_starts_as_maml():
+    plain, learned = build("maml"), build("meta_sgd")
+    phases = collect_phases(plain).phases
+    for one, two in zip(phases, collect_phases(learned).phases, strict=True):
+        torch.testing.assert_close(one.trajectory.log_prob, two.trajectory.log_prob)
+    trajectory = phases[0].trajectory
+    one, two = (adapt(agent, start(agent), trajectory).params for agent in (plain, learned))
     torch.testing.assert_close(one, two)
 
 
-def test_learnt_rates_leave_their_start_and_stay_within_their_bounds():
+def test_learned_rates_change_and_stay_within_their_bounds():
     agent = build("meta_sgd", max_inner_lr=0.6, max_kl=0.5)
-    size = agent.start(1).params.shape[1]
+    size = start(agent, 1).params.shape[1]
     train(agent, BANDIT, range(8))
-    rates = agent.state()["vector"][size:]
+    rates = agent.state()["meta_params"][size:]
     assert rates.shape == (size,)
     assert rates.min() >= 0.0
-    assert rates.max() == pytest.approx(0.6)  # one has come to the bound
+    assert rates.max() == pytest.approx(0.6)  # one has reached the bound
     assert (rates != 0.5).any()
 
 
-def test_reptile_with_one_task_and_one_step_goes_where_the_task_went():
+def test_reptile_with_one_task_and_one_step_moves_to_the_adapted_parameters():
     agent = build("reptile", num_tasks=1, adaptation_steps=1, outer_lr=1.0)
-    phases = live(agent, num_tasks=1)
-    adapted = agent.adapt(agent.start(1), phases[0]).params
-    before = agent.start(1).params
-    agent.update(phases)
-    torch.testing.assert_close(agent.start(1).params, adapted)
-    assert not torch.equal(adapted, before)
+    batch, before = collect_phases(agent, num_tasks=1), start(agent, 1).params
+    agent.update(batch)
+    torch.testing.assert_close(start(agent, 1).params, batch.phases[1].policy.params)
+    assert not torch.equal(start(agent, 1).params, before)
 
 
-def test_fixed_deviations_are_neither_adapted_nor_learnt():
+def test_fixed_deviations_are_neither_adapted_nor_learned():
     for learn_std in (True, False):
         agent = build("maml", WALK, initial_std=0.5, learn_std=learn_std)
-        phases = live(agent, WALK)
-        adapted = agent.adapt(agent.start(4), phases[0]).params[:, -2:]
-        report = agent.update(phases)
+        batch = collect_phases(agent, WALK)
+        adapted = batch.phases[1].policy.params[:, -2:]
+        report = agent.update(batch)
         assert report["standard_deviation"] == pytest.approx(0.5)
-        learnt = agent.start(1).params[:, -2:]
-        for found in (adapted, learnt):
+        learned = start(agent, 1).params[:, -2:]
+        for found in (adapted, learned):
             assert bool((found == found.new_tensor(0.5).log()).all()) == (not learn_std)
 
 
@@ -153,20 +232,20 @@ def test_fixed_deviations_are_neither_adapted_nor_learnt():
         ("reptile", {"outer_lr": 0.3}),
     ],
 )
-def test_every_option_reaches_what_it_names(name, options):
+def test_every_option_has_an_effect(name, options):
     plain, changed = (build(name, WALK, adaptation_steps=3, **more) for more in ({}, options))
     for agent in (plain, changed):
         train(agent, WALK, range(2))
-    learnt = zip(plain.state().values(), changed.state().values(), strict=True)
-    assert not all(torch.allclose(one, two, atol=1e-5) for one, two in learnt)
+    learned = zip(plain.state().values(), changed.state().values(), strict=True)
+    assert not all(torch.allclose(one, two, atol=1e-5) for one, two in learned)
 
 
-def test_the_first_policy_is_paid_not_fined_for_exploring():
+def test_the_exploration_coefficient_reaches_the_objective():
     assert EMAMLConfig(exploration_coef=0.3).objective() == outer_loop.Exploration(0.3)
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_what_is_reported_is_finite_and_says_how_far_the_inner_steps_went(name):
+def test_metrics_are_finite_and_describe_every_inner_step(name):
     agent = build(name, WALK)
     (report,) = train(agent, WALK, range(1))
     assert all(value == value and abs(value) != float("inf") for value in report.values())
@@ -177,10 +256,10 @@ def test_what_is_reported_is_finite_and_says_how_far_the_inner_steps_went(name):
     assert f"inner_kl_{agent.adaptation_steps + 1}" not in report
 
 
-def test_evaluation_may_show_more_steps_than_training():
+def test_evaluation_may_take_more_steps_than_training():
     agent = build("pretrained")
     assert (agent.adaptation_steps, agent.evaluation_steps) == (0, 3)
-    assert len(live(agent, steps=agent.evaluation_steps)) == 4
+    assert len(collect_phases(agent, steps=agent.evaluation_steps).phases) == 4
 
 
 @pytest.mark.parametrize(
@@ -195,5 +274,5 @@ def test_evaluation_may_show_more_steps_than_training():
         (PretrainedConfig(), "pretrained"),
     ],
 )
-def test_variants_that_are_other_agents_have_other_labels(config, label):
+def test_variants_that_are_different_agents_have_different_labels(config, label):
     assert config.label == label

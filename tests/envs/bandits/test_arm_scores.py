@@ -1,4 +1,4 @@
-"""What arms are worth: scores against their definitions, Bayes' rule and the known posteriors."""
+"""Arm scores against their definitions, Bayes' rule and known posteriors."""
 
 import itertools
 import math
@@ -18,22 +18,20 @@ from metarl.envs.bandits.arm_scores import (
     beta_mean,
     normal_draw,
     normal_mean,
-    tallied,
+    updated_tally,
 )
 from metarl.envs.bandits.references import PullsHighest
 from tests.bandit_rollouts import percept_of, seeded
 
 
-def test_the_tally_counts_what_was_lived():
+def test_the_tally_counts_pulls_and_rewards():
     tally = torch.zeros(1, 2, 3, 2)
-    # Zeros at the start of a trial are no pull of arm 0.
-    nothing = percept_of(
-        torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2), first_of_trial=True
-    )
-    tally = tallied(tally, nothing)
+    # The zeros at the start of a trial do not count as a pull of arm 0.
+    start = percept_of(torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2), first_of_trial=True)
+    tally = updated_tally(tally, start)
     assert not tally.any()
     for action, reward in [([2, 0], [1.0, 0.0]), ([2, 1], [0.0, -1.5]), ([2, 0], [1.0, 0.25])]:
-        tally = tallied(
+        tally = updated_tally(
             tally,
             percept_of(torch.tensor([action]), torch.tensor([reward]), first_of_trial=False),
         )
@@ -41,7 +39,7 @@ def test_the_tally_counts_what_was_lived():
 
 
 def score_by_definition(name, total, pulls, time):
-    """One arm of one lane."""
+    """Score of one arm in one lane."""
     if name == "beta":
         return (1 + total) / (2 + pulls)
     if name == "normal":
@@ -58,7 +56,7 @@ SCORES = {
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_whoever_pulls_the_highest_acts_as_a_plain_loop_over_lanes(name):
+def test_pulling_the_highest_score_matches_a_plain_loop_over_lanes(name):
     tasks, copies, arms, rng = 3, 4, 5, np.random.default_rng(0)
     policy = PullsHighest(arms, SCORES[name])
     memory = policy.initial_memory(tasks, copies)
@@ -77,19 +75,19 @@ def test_whoever_pulls_the_highest_acts_as_a_plain_loop_over_lanes(name):
             arm = int(action[lane])
             assert scores[arm] == pytest.approx(max(scores), abs=1e-6)
             assert all(score < scores[arm] + 1e-6 for score in scores[:arm])
-            reward[lane] = rng.integers(2) - (name == "normal")  # so that all arms are pulled
+            reward[lane] = rng.integers(2) - (
+                name == "normal"
+            )  # negative rewards make it pull all arms
             total[lane][arm] += reward[lane]
             pulls[lane][arm] += 1
             pulled.add(arm)
     assert pulled == set(range(arms))
 
 
-def test_of_equals_the_first_is_pulled():
-    nothing = percept_of(
-        torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3), first_of_trial=True
-    )
+def test_ties_go_to_the_first_arm():
+    start = percept_of(torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3), first_of_trial=True)
     policy = PullsHighest(4, beta_mean)
-    assert policy.act(nothing, policy.initial_memory(1, 3), seeded(0)).action.tolist() == [[0] * 3]
+    assert policy.act(start, policy.initial_memory(1, 3), seeded(0)).action.tolist() == [[0] * 3]
 
 
 def many(total, pulls, times=4000):
@@ -97,7 +95,7 @@ def many(total, pulls, times=4000):
 
 
 @pytest.mark.parametrize(("payouts", "pulls"), [(0, 0), (3, 4), (0, 20)])
-def test_drawn_means_have_the_beta_posterior(payouts, pulls):
+def test_drawn_means_follow_the_beta_posterior(payouts, pulls):
     drawn = beta_draw(many(payouts, pulls), seeded(0)).flatten().numpy()
     right = stats.kstest(drawn, stats.beta(1 + payouts, 1 + pulls - payouts).cdf)
     wrong = stats.kstest(drawn, stats.beta(2 + payouts, 1 + pulls - payouts).cdf)
@@ -108,9 +106,9 @@ def test_drawn_means_have_the_beta_posterior(payouts, pulls):
 
 
 @pytest.mark.parametrize(("total", "pulls"), [(0, 0), (2.5, 3), (-8, 20)])
-def test_drawn_means_have_the_normal_posterior(total, pulls):
-    # Bayes' rule on a fine grid: prior N(0, 1); the likelihood of `pulls` rewards of unit variance
-    # depends on their sum alone.
+def test_drawn_means_follow_the_normal_posterior(total, pulls):
+    # Bayes' rule on a fine grid with prior N(0, 1). The likelihood of `pulls` rewards of unit
+    # variance depends only on their sum.
     grid = np.linspace(-6, 6, 6001)
     density = np.exp(-(grid**2) / 2 + total * grid - pulls * grid**2 / 2)
     cumulative = density.cumsum() / density.sum()
@@ -122,7 +120,7 @@ def test_drawn_means_have_the_normal_posterior(total, pulls):
 
 
 @pytest.mark.parametrize("score", [beta_draw, normal_draw])
-def test_equal_seeds_make_equal_draws_and_lanes_draw_apart(score):
+def test_equal_seeds_give_equal_draws_and_lanes_draw_independently(score):
     policy = PullsHighest(5, score)
     percept = percept_of(
         torch.zeros(1, 200, dtype=torch.int64), torch.zeros(1, 200), first_of_trial=True
@@ -134,7 +132,7 @@ def test_equal_seeds_make_equal_draws_and_lanes_draw_apart(score):
     assert set(first.flatten().tolist()) == {0, 1, 2, 3, 4}
 
 
-def test_the_bound_of_every_arm_is_auers_formula():
+def test_the_upper_bound_of_every_arm_matches_ucb1():
     # 10 pulls in all: 0.25 + sqrt(2 ln 10 / 4), and 4 of 6.
     tally = torch.tensor([[[[1.0, 4.0], [4.0, 6.0]]]])
     ucb1 = UpperBound(mean=lambda t, _: t[..., 0] / t[..., 1], prior_pulls=0, scale=1)
@@ -142,22 +140,22 @@ def test_the_bound_of_every_arm_is_auers_formula():
     assert ucb1(tally, seeded(0))[0, 0].tolist() == pytest.approx(expected)
 
 
-def test_before_any_pull_the_bound_is_the_mean():
+def test_the_upper_bound_before_any_pull_is_the_mean():
     score = UpperBound(mean=beta_mean, prior_pulls=2, scale=0.3)
     assert score(torch.zeros(1, 1, 3, 2), seeded(0)).tolist() == [[[0.5, 0.5, 0.5]]]
 
 
-def test_an_optimist_never_draws_below_the_mean():
+def test_optimistic_thompson_sampling_never_draws_below_the_mean():
     score = Optimistic(draw=beta_draw, mean=beta_mean)
     tally = many(3, 4)
     drawn, optimistic = beta_draw(tally, seeded(3)), score(tally, seeded(3))
     mean = 4 / 6
     torch.testing.assert_close(optimistic, drawn.clamp(min=mean))
-    assert 0.3 < float((drawn < mean).float().mean()) < 0.6  # the floor was felt
+    assert 0.3 < float((drawn < mean).float().mean()) < 0.6  # the bound was active
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
-def test_epsilon_is_the_share_of_random_pulls(epsilon):
+def test_epsilon_is_the_fraction_of_random_pulls(epsilon):
     lanes, arms = 20_000, 4
     tally = torch.tensor([[0.0, 3.0], [3.0, 3.0], [0.0, 0.0], [1.0, 9.0]])
     score = EpsilonGreedy(mean=beta_mean, epsilon=epsilon)
@@ -168,7 +166,7 @@ def test_epsilon_is_the_share_of_random_pulls(epsilon):
     assert ((share - expected).abs() <= 4 * (expected * (1 - expected) / lanes).sqrt()).all()
 
 
-def test_the_goal_is_drawn_from_bayes_rule():
+def test_the_goal_is_drawn_from_the_posterior_of_bayes_rule():
     p_goal, p_other = 0.8, 0.3
     counts = [(2, 3), (0, 1), (0, 0)]  # (payouts, pulls) of three arms
     weight = np.ones(3)
@@ -183,7 +181,7 @@ def test_the_goal_is_drawn_from_bayes_rule():
     assert stats.chisquare(drawn, 20_000 * posterior).pvalue > 1e-3
 
 
-def test_a_certain_goal_is_always_drawn_and_an_impossible_one_never():
+def test_certain_goals_are_always_drawn_and_impossible_goals_never():
     draw = GoalPosterior(p_goal=1.0, p_other=0.0)
     tally = torch.tensor([[0.0, 0.0], [0.0, 3.0], [0.0, 0.0]]).expand(500, 1, 3, 2).clone()
     assert set(draw(tally, seeded(0)).argmax(-1).flatten().tolist()) == {0, 2}
@@ -202,7 +200,7 @@ def pair_weights(low, counts):
 
 @pytest.mark.parametrize("low", [None, 0.1, 0.4])
 @pytest.mark.parametrize("counts", [[(0, 0), (0, 0)], [(2, 3), (1, 5)], [(0, 2), (2, 2)]])
-def test_what_one_of_a_pair_pays_tells_about_the_other(low, counts):
+def test_the_pair_posterior_uses_payouts_of_both_arms(low, counts):
     p, weight = pair_weights(low, counts)
     posterior = PairPosterior(low=low)
     tally = torch.tensor(counts, dtype=torch.float32).expand(20_000, 1, 2, 2)

@@ -38,13 +38,13 @@ def test_bayes_value_equals_brute_force(arms, pulls):
         (3, 30, 20.6589),
     ],
 )
-def test_bayes_value_equals_known_optima(arms, pulls, value):
+def test_bayes_value_equals_published_optima(arms, pulls, value):
     digits = len(str(value).split(".")[1])
     assert bayes_optimal_value(arms, pulls) == pytest.approx(value, abs=0.6 * 10**-digits)
 
 
 @pytest.mark.parametrize(("arms", "pulls"), [(2, 8), (5, 10)])
-def test_bayes_policy_earns_exactly_the_bayes_value(arms, pulls):
+def test_the_bayes_policy_earns_exactly_the_bayes_value(arms, pulls):
     value = exact_return(BayesOptimal(arms, pulls), arms, pulls)
     assert value == pytest.approx(bayes_optimal_value(arms, pulls), abs=1e-9)
 
@@ -59,27 +59,27 @@ def test_states_are_counted_as_multisets(arms, pulls):
     assert states_per_level(arms, pulls) == [counted[level] for level in range(pulls)]
 
 
-def test_keys_that_collide_are_noticed():
+def test_colliding_keys_raise_an_error():
     with pytest.raises(AssertionError, match="share a key"):
         bayes_optimum._levels(2, 3, np.zeros(16, dtype=np.int64))
 
 
 @pytest.mark.parametrize(("arms", "pulls"), [(5, 100), (50, 500), (2, 500), (10, 10_000)])
-def test_too_large_an_optimum_is_left_out_without_trying(arms, pulls, monkeypatch):
+def test_an_optimum_too_large_to_solve_is_left_out_without_trying(arms, pulls, monkeypatch):
     monkeypatch.setattr(bayes_optimum, "_levels", None)  # any attempt would fail
     assert not solvable(arms, pulls)
     assert "bayes_optimal" not in BernoulliBandit(arms=arms).references(pulls)
-    with pytest.raises(ConfigError, match=f"arms={arms}, pulls={pulls} has too many states"):
+    with pytest.raises(ConfigError, match=f"arms={arms}, pulls={pulls} has too many belief states"):
         bayes_optimal_value(arms, pulls)
 
 
 @pytest.mark.parametrize(("arms", "pulls"), [(1, 100_000), (2, 500), (10, 10_000)])
-def test_the_states_of_hopeless_sizes_are_not_even_counted(arms, pulls, monkeypatch):
+def test_states_are_not_counted_for_very_large_sizes(arms, pulls, monkeypatch):
     monkeypatch.setattr(bayes_optimum, "states_per_level", None)
     assert not solvable(arms, pulls)
 
 
-def test_nothing_is_solved_before_it_is_asked_for(monkeypatch):
+def test_the_optimum_is_solved_only_when_the_policy_is_built(monkeypatch):
     def refuse(arms, pulls):
         raise RuntimeError("solved")
 
@@ -89,7 +89,7 @@ def test_nothing_is_solved_before_it_is_asked_for(monkeypatch):
         reference.build(torch.full((1, 2), 0.5))
 
 
-def test_a_trial_longer_than_the_solution_is_refused():
+def test_a_trial_longer_than_the_solution_raises_an_error():
     family = BernoulliBandit(arms=2, pulls=3)
     tasks = torch.full((4, 2), 0.5)
     policy = family.references(family.pulls)["bayes_optimal"].build(tasks)

@@ -1,4 +1,4 @@
-"""The dependent bandit beside a plain loop, its tasks, and its optimum against brute force."""
+"""The dependent bandit against a plain loop, its tasks, and its optimum against brute force."""
 
 import numpy as np
 import pytest
@@ -19,16 +19,16 @@ def test_every_lane_equals_a_plain_loop_over_pulls(difficulty):
     family = DependentBandit(difficulty=difficulty)
     lanes, rng = 6, np.random.default_rng(0)
     tasks = family.sample_tasks(lanes, seeded(1))
-    world, luck_again = TensorEnv(family, tasks, seeded(2)), seeded(2)
+    env, noise_generator = TensorEnv(family, tasks, seeded(2)), seeded(2)
     seen = set()
     for _ in range(30):
-        obs = world.reset()
+        obs = env.reset()
         arms = rng.integers(2, size=lanes)
-        luck = torch.rand(lanes, generator=luck_again).numpy()
-        last = world.step(torch.as_tensor(arms))
+        noise = torch.rand(lanes, generator=noise_generator).numpy()
+        last = env.step(torch.as_tensor(arms))
         for lane in range(lanes):
             p = tasks[lane, 0].numpy()
-            paid = luck[lane] < (1 - p if arms[lane] else p)
+            paid = noise[lane] < (1 - p if arms[lane] else p)
             assert float(last.reward[lane]) == float(paid)
             seen.add((int(arms[lane]), bool(paid)))
         assert obs.tolist() == last.obs.tolist() == [[0.0]] * lanes
@@ -38,7 +38,7 @@ def test_every_lane_equals_a_plain_loop_over_pulls(difficulty):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("difficulty", ["easy", "medium", "hard"])
-def test_two_tasks_are_shared_by_both_splits(difficulty, split):
+def test_both_splits_share_the_two_tasks(difficulty, split):
     low = DIFFICULTIES[difficulty]
     tasks = DependentBandit(difficulty=difficulty).sample_tasks(4000, seeded(0), split)
     values, counts = tasks.unique(return_counts=True)
@@ -70,7 +70,7 @@ def best_by_definition(nodes, weight, pulls):
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 @pytest.mark.parametrize("pulls", [1, 2, 5])
-def test_nothing_beats_pulling_the_arm_that_is_expected_to_pay_more(difficulty, pulls):
+def test_pulling_the_arm_with_the_higher_posterior_mean_is_optimal(difficulty, pulls):
     low = DIFFICULTIES[difficulty]
     if low is None:  # Gauss-Legendre: exact for polynomials of p
         nodes, weight = np.polynomial.legendre.leggauss(20)
@@ -82,20 +82,20 @@ def test_nothing_beats_pulling_the_arm_that_is_expected_to_pay_more(difficulty, 
     assert family.optimal_return() == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_optimum_by_hand():
-    # First pull 1/2; then the posterior mean after a hit is 2/3: whoever heeds it earns 2/3.
+def test_the_optimum_matches_a_hand_calculation():
+    # The first pull earns 1/2. After it, the better arm has posterior mean 2/3.
     assert DependentBandit(pulls=2).optimal_return() == pytest.approx(0.5 + 2 / 3)
 
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
-def test_simulated_references_rank_as_they_must(difficulty):
+def test_simulated_references_have_the_expected_returns_and_order(difficulty):
     family = DependentBandit(difficulty=difficulty, pulls=40)
     tasks = family.sample_tasks(5000, Seeds(0).torch("tasks"), "test")
     mean, error = {}, {}
     for name, reference in family.references(40).items():
         policy = reference.build(tasks)
-        lived = collect(family, tasks, policy, episodes=40, seeds=Seeds(1))
-        total = lived.reward.sum(0).flatten().double()
+        trajectory = collect(family, tasks, policy, episodes=40, seeds=Seeds(1))
+        total = trajectory.reward.sum(0).flatten().double()
         mean[name], error[name] = float(total.mean()), float(total.std()) / 5000**0.5
     assert abs(mean["random"] - 20) < 4 * error["random"]
     assert abs(mean["bayes_optimal"] - family.optimal_return()) < 4 * error["bayes_optimal"]
@@ -105,7 +105,7 @@ def test_simulated_references_rank_as_they_must(difficulty):
     assert mean["random"] < mean["thompson"] < mean["bayes_optimal"] < mean["best_arm"]
 
 
-def test_references_go_from_the_floor_to_the_ceiling():
+def test_references_are_ordered_from_floor_to_ceiling():
     references = DependentBandit().references(5)
     assert [(name, reference.role) for name, reference in references.items()] == [
         ("random", "floor"),
@@ -120,7 +120,7 @@ def test_a_trial_has_a_hundred_pulls_of_two_arms():
     assert (family.episode_steps, family.trial_episodes, family.arms) == (1, 100, 2)
 
 
-def test_impossible_options_are_refused():
+def test_invalid_options_raise_an_error():
     with pytest.raises(ConfigError, match="difficulty='harder' must be one of uniform, easy"):
         DependentBandit(difficulty="harder")
     with pytest.raises(ConfigError, match="pulls=0 must be greater than zero"):

@@ -1,4 +1,4 @@
-"""Bandits beside a plain one-lane loop, their task distributions, and what they refuse."""
+"""Bandits against a plain one-lane loop, their task distributions, and invalid options."""
 
 import numpy as np
 import pytest
@@ -31,15 +31,15 @@ def probability_by_definition(family, task, arm):
 def test_every_lane_equals_a_plain_loop_over_pulls(family):
     lanes, rng = 6, np.random.default_rng(0)
     tasks = family.sample_tasks(lanes, seeded(1))
-    world, luck_again = TensorEnv(family, tasks, seeded(2)), seeded(2)
+    env, noise_generator = TensorEnv(family, tasks, seeded(2)), seeded(2)
     rewards = []
     for _ in range(40):
-        obs = world.reset()
+        obs = env.reset()
         arms = rng.integers(family.arms, size=lanes)
-        luck = torch.rand(lanes, generator=luck_again).numpy()
-        last = world.step(torch.as_tensor(arms))
+        noise = torch.rand(lanes, generator=noise_generator).numpy()
+        last = env.step(torch.as_tensor(arms))
         for lane in range(lanes):
-            paid = luck[lane] < probability_by_definition(family, tasks[lane], arms[lane])
+            paid = noise[lane] < probability_by_definition(family, tasks[lane], arms[lane])
             assert float(last.reward[lane]) == float(paid)
         assert obs.tolist() == last.obs.tolist() == [[0.0]] * lanes
         assert last.terminated.all()
@@ -51,14 +51,14 @@ def test_every_lane_equals_a_plain_loop_over_pulls(family):
 def test_every_gaussian_lane_equals_a_plain_loop_over_pulls():
     family, lanes, rng = GaussianBandit(arms=3), 6, np.random.default_rng(0)
     tasks = family.sample_tasks(lanes, seeded(1))
-    world, luck_again = TensorEnv(family, tasks, seeded(2)), seeded(2)
+    env, noise_generator = TensorEnv(family, tasks, seeded(2)), seeded(2)
     for _ in range(20):
-        obs = world.reset()
+        obs = env.reset()
         arms = rng.integers(3, size=lanes)
-        luck = torch.randn(lanes, generator=luck_again).numpy()
-        last = world.step(torch.as_tensor(arms))
+        noise = torch.randn(lanes, generator=noise_generator).numpy()
+        last = env.step(torch.as_tensor(arms))
         for lane in range(lanes):
-            assert float(last.reward[lane]) == tasks[lane].numpy()[arms[lane]] + luck[lane]
+            assert float(last.reward[lane]) == tasks[lane].numpy()[arms[lane]] + noise[lane]
         assert obs.tolist() == last.obs.tolist() == [[0.0]] * lanes
         assert last.terminated.all()
         assert not last.truncated.any()
@@ -75,7 +75,7 @@ def test_gaussian_tasks_and_rewards_have_unit_variance():
     assert abs(float(tasks.T.corrcoef()[0, 1])) < 4 / lanes**0.5
 
 
-def test_gaussian_noise_is_the_same_whichever_arm_is_pulled():
+def test_gaussian_noise_does_not_depend_on_the_arm():
     family = GaussianBandit(arms=2)
     tasks = family.sample_tasks(1000, seeded(0))
     state = family.reset(tasks, seeded(0))
@@ -83,7 +83,7 @@ def test_gaussian_noise_is_the_same_whichever_arm_is_pulled():
         family.step(tasks, state, torch.full((1000,), arm), seeded(5))[1] for arm in (0, 1)
     )
     torch.testing.assert_close(second - first, tasks[:, 1] - tasks[:, 0], atol=1e-5, rtol=0)
-    assert (first - tasks[:, 0]).unique().numel() > 900  # each lane has noise of its own
+    assert (first - tasks[:, 0]).unique().numel() > 900  # lanes have independent noise
 
 
 @pytest.mark.parametrize("arms", [2, 5, 10])
@@ -96,7 +96,7 @@ def test_the_best_of_k_uniform_arms_pays_k_over_k_plus_1(arms):
     assert abs(float(best.mean()) - arms / (arms + 1)) < 4 * error
 
 
-def test_arms_pay_as_often_as_the_task_says():
+def test_arms_pay_with_the_probability_of_the_task():
     family = BernoulliBandit(arms=4)
     probability = torch.tensor([0.0, 0.25, 0.8, 1.0])
     pulls = 20_000
@@ -108,7 +108,7 @@ def test_arms_pay_as_often_as_the_task_says():
     assert ((mean - probability).abs() <= 4 * error).all()  # exact for certain arms
 
 
-def test_policies_with_equal_seeds_meet_common_random_numbers():
+def test_policies_with_equal_seeds_get_common_random_numbers():
     family = BernoulliBandit(arms=2)
     tasks = torch.tensor([[0.3, 0.6]]).expand(1000, 2)
     state = family.reset(tasks, seeded(0))
@@ -118,18 +118,18 @@ def test_policies_with_equal_seeds_meet_common_random_numbers():
         for _ in range(3):
             _, reward, _ = family.step(tasks, state, torch.full((1000,), arm), generator)
         rewards.append(reward)
-    assert (rewards[0] <= rewards[1]).all()  # the better arm never pays less at the same luck
+    assert (rewards[0] <= rewards[1]).all()  # the better arm never pays less for the same noise
     assert (rewards[0] < rewards[1]).any()
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, GaussianBandit()])
-def test_equal_seeds_draw_equal_tasks_and_other_seeds_others(family):
+def test_equal_seeds_draw_equal_tasks_and_different_seeds_different_tasks(family):
     first, again, other = (family.sample_tasks(50, seeded(s)) for s in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_held_out_goals_are_never_seen_in_training():
+def test_held_out_goals_are_never_training_goals():
     family = GoalBandit(arms=5, held_out_arms=2)
     goals = {
         split: set(family.sample_tasks(500, seeded(0), split).tolist())
@@ -144,13 +144,13 @@ def test_without_held_out_arms_both_splits_share_all_goals():
         assert set(family.sample_tasks(200, seeded(0), split).tolist()) == {0, 1, 2}
 
 
-def test_a_pull_is_an_episode_and_a_trial_has_all_pulls():
+def test_every_pull_is_an_episode_of_the_trial():
     family = BernoulliBandit(arms=2, pulls=30)
     assert (family.episode_steps, family.trial_episodes) == (1, 30)
 
 
 @given(arms=st.integers(1, 8), lanes=st.integers(1, 20), seed=st.integers(0, 1000))
-def test_everything_stays_inside_its_space(arms, lanes, seed):
+def test_tasks_rewards_and_observations_stay_within_their_spaces(arms, lanes, seed):
     generator = seeded(seed)
     for family in (BernoulliBandit(arms=arms), GaussianBandit(arms=arms), GoalBandit(arms=arms)):
         tasks = family.sample_tasks(lanes, generator)
@@ -171,7 +171,7 @@ def test_expected_rewards_are_those_of_the_arms():
     assert family.expected_rewards(torch.tensor([1])).tolist() == [[0.25, 0.75, 0.25]]
 
 
-def test_observations_are_nobodys_state():
+def test_observations_do_not_share_memory_with_the_state():
     family = BernoulliBandit()
     tasks = family.sample_tasks(2, seeded(0))
     state = family.reset(tasks, seeded(0))
@@ -194,6 +194,6 @@ def test_observations_are_nobodys_state():
         (GoalBandit, {"held_out_arms": -1}, "held_out_arms=-1 must lie between 0 and 4"),
     ],
 )
-def test_impossible_options_are_refused(family, options, message):
+def test_invalid_options_raise_an_error(family, options, message):
     with pytest.raises(ConfigError, match=message):
         family(**options)

@@ -1,4 +1,4 @@
-"""Bandit references lived through the engine: exact sums, published numbers, and their ranks."""
+"""Bandit references rolled out by the engine: exact sums, published numbers, and their order."""
 
 import math
 
@@ -25,7 +25,7 @@ def simulated_all(family):
     return [{name: pair[i] for name, pair in pairs.items()} for i in (0, 1)]
 
 
-def test_simulated_references_rank_as_they_must():
+def test_simulated_references_have_the_expected_returns_and_order():
     mean, error = simulated_all(BernoulliBandit(arms=5, pulls=10))
     assert abs(mean["random"] - 5.0) < 4 * error["random"]
     assert abs(mean["bayes_optimal"] - 6.65999) < 4 * error["bayes_optimal"]
@@ -33,7 +33,7 @@ def test_simulated_references_rank_as_they_must():
     assert abs(mean["best_arm"] - 10 * 5 / 6) < 4 * error["best_arm"]
     order = ["random", "thompson", "optimistic_thompson", "epsilon_greedy", "greedy", "ucb1"]
     for worse, better in zip(order, [*order[1:], "best_arm"], strict=True):
-        assert mean[worse] + 0.04 < mean[better]  # common random numbers: differences are sharp
+        assert mean[worse] + 0.04 < mean[better]  # common random numbers reduce the variance
     assert mean["ucb1"] <= mean["bayes_optimal"] + 4 * error["ucb1"]
 
 
@@ -46,15 +46,15 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize(("pulls", "arms"), PUBLISHED)
-def test_simulated_references_earn_what_was_published(pulls, arms):
+def test_simulated_references_match_published_returns(pulls, arms):
     family = BernoulliBandit(arms=arms, pulls=pulls)
     for name, published in PUBLISHED[pulls, arms].items():
         mean, error = simulated(family, name, num_tasks=2000)
-        # Half a digit of rounding, our error, and theirs: sqrt(2) times ours, at half the tasks.
+        # Rounding plus both standard errors; the published means are over half as many tasks.
         assert abs(mean - published) < 0.05 + 3.5 * math.sqrt(3) * error, name
 
 
-def test_simulated_gaussian_references_rank_as_they_must():
+def test_simulated_gaussian_references_have_the_expected_order():
     mean, error = simulated_all(GaussianBandit(arms=5, pulls=50))
     assert abs(mean["random"]) < 4 * error["random"]
     # The expected maximum of five standard normal numbers is 1.16296.
@@ -69,7 +69,7 @@ def test_simulated_gaussian_references_rank_as_they_must():
         assert mean[worse] + 3 * error[worse] < mean[better], (worse, better)
 
 
-def test_simulated_goal_references_rank_as_they_must():
+def test_simulated_goal_references_have_the_expected_order():
     mean, error = simulated_all(GoalBandit(arms=5, pulls=10))
     assert abs(mean["random"] - 10 * (0.9 + 4 * 0.1) / 5) < 4 * error["random"]
     assert abs(mean["best_arm"] - 9.0) < 4 * error["best_arm"]
@@ -78,7 +78,7 @@ def test_simulated_goal_references_rank_as_they_must():
 
 
 @pytest.mark.parametrize("arms", [2, 5, 50])
-def test_a_life_too_long_for_an_exact_solution_goes_without(arms, monkeypatch):
+def test_a_trial_too_long_for_an_exact_solution_has_no_exact_references(arms, monkeypatch):
     monkeypatch.setattr(gittins_index, "gittins_table", None)  # any attempt would fail
     monkeypatch.setattr(bayes_optimum, "solve", None)
     family = BernoulliBandit(arms=arms)
@@ -88,24 +88,24 @@ def test_a_life_too_long_for_an_exact_solution_goes_without(arms, monkeypatch):
     last = {}
     for name in ("random", "thompson", "best_arm"):
         policy = references[name].build(tasks)
-        life = collect(family, tasks, policy, episodes=2100, seeds=Seeds(1))
-        last[name] = float(life.reward[-300:].mean())
+        trajectory = collect(family, tasks, policy, episodes=2100, seeds=Seeds(1))
+        last[name] = float(trajectory.reward[-300:].mean())
     assert last["random"] + 0.1 < last["thompson"] < last["best_arm"]
     assert last["thompson"] > last["best_arm"] - 0.03
 
 
-def test_every_reference_serves_every_copy_of_a_task():
+def test_every_reference_acts_in_every_copy_of_a_task():
     for family in (BernoulliBandit(arms=3, pulls=6), GaussianBandit(arms=3, pulls=6)):
         tasks = family.sample_tasks(4, Seeds(0).torch("tasks"))
         for name, reference in family.references(6).items():
             policy = reference.build(tasks)
-            lived = collect(family, tasks, policy, episodes=6, rollouts_per_task=5, seeds=Seeds(0))
-            assert lived.action.shape == (6, 4, 5), name
+            first = collect(family, tasks, policy, episodes=6, rollouts_per_task=5, seeds=Seeds(0))
+            assert first.action.shape == (6, 4, 5), name
             again = collect(family, tasks, policy, episodes=6, rollouts_per_task=5, seeds=Seeds(0))
-            assert torch.equal(lived.action, again.action), name
+            assert torch.equal(first.action, again.action), name
 
 
-def test_references_go_from_the_floor_to_the_ceiling():
+def test_references_are_ordered_from_floor_to_ceiling():
     references = BernoulliBandit(arms=2).references(5)
     assert [(name, r.role, r.label) for name, r in references.items()] == [
         ("random", "floor", "random"),

@@ -1,4 +1,4 @@
-"""Episodes of few-shot classification beside a plain loop; no leak, and who can earn how much."""
+"""Few-shot classification: episodes against a plain loop, no label leaks, expected returns."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ import torch
 
 from metarl.envs.few_shot import images
 from metarl.envs.few_shot.classification import FewShotClassification
-from metarl.envs.few_shot.classification_references import read
+from metarl.envs.few_shot.classification_references import parse_observation
 from metarl.envs.few_shot.images import image_set, register_images
 from metarl.errors import ConfigError, TaskError
 from metarl.rollout import collect
@@ -31,22 +31,22 @@ def tiny_images(monkeypatch):
     register_images(TINY, rng.uniform(size=(len(labels), 2, 2)), labels)
 
 
-def live(name, num_tasks, *, seed=0, episodes=1, **options):
+def roll_out(name, num_tasks, *, seed=0, episodes=1, **options):
     family = FewShotClassification(**options)
     tasks = draw_tasks(family, num_tasks, Seeds(seed).torch("tasks"), "test")
     policy = family.references(episodes)[name].build(tasks)
     return collect(family, tasks, policy, episodes=episodes, seeds=Seeds(seed))
 
 
-def about(values, expected):
-    """Whether the mean over independent lanes is what it should be."""
+def mean_is(values, expected):
+    """Whether the mean over independent lanes equals `expected` within its standard error."""
     values = values.double()
     error = 4 * float(values.std()) / len(values) ** 0.5
     return abs(float(values.mean()) - expected) < max(error, 1e-12)
 
 
 class PlainEpisode:
-    """One lane, one step at a time, from what the state says will be shown."""
+    """One lane, one step at a time, from the images and labels of the state."""
 
     def __init__(self, family, images, labels):
         self.family, self.images, self.labels, self.t = family, images, labels, 0
@@ -61,9 +61,9 @@ class PlainEpisode:
 
     def step(self, guess):
         support = self.family.ways * self.family.shots
-        right, query = guess == self.labels[self.t], self.t >= support
-        reward = float(right and (query or self.family.rewarded == "all"))
-        success = right and self.t == support
+        correct, query = guess == self.labels[self.t], self.t >= support
+        reward = float(correct and (query or self.family.rewarded == "all"))
+        success = correct and self.t == support
         self.t += 1
         return reward, self.t == len(self.labels), success
 
@@ -76,9 +76,9 @@ def test_every_lane_equals_a_plain_loop_over_images(ways, shots, queries, reward
     )
     data, rng = image_set(TINY), np.random.default_rng(0)
     tasks = family.sample_tasks(8, seeded(0))
-    world = TensorEnv(family, tasks, seeded(1))
-    state = family.reset(tasks, seeded(1))  # what the world draws from the same seed
-    obs = world.reset()
+    env = TensorEnv(family, tasks, seeded(1))
+    state = family.reset(tasks, seeded(1))  # equals the state of `env`, from the same seed
+    obs = env.reset()
     plain = [
         PlainEpisode(family, data.pixels[state.image[lane]].numpy(), state.label[lane].tolist())
         for lane in range(8)
@@ -87,10 +87,10 @@ def test_every_lane_equals_a_plain_loop_over_images(ways, shots, queries, reward
         guess = rng.integers(ways, size=8)
         for lane in range(8):
             assert obs[lane].tolist() == plain[lane].observation()
-        last = world.step(torch.as_tensor(guess))
+        last = env.step(torch.as_tensor(guess))
         for lane in range(8):
-            now = float(last.reward[lane]), bool(last.terminated[lane]), bool(last.success[lane])
-            assert now == plain[lane].step(guess[lane])
+            step = float(last.reward[lane]), bool(last.terminated[lane]), bool(last.success[lane])
+            assert step == plain[lane].step(guess[lane])
         obs = last.obs
     for lane in range(8):
         assert obs[lane].tolist() == plain[lane].observation()
@@ -99,7 +99,7 @@ def test_every_lane_equals_a_plain_loop_over_images(ways, shots, queries, reward
 
 
 @pytest.mark.parametrize(("shots", "queries"), [(1, 7), (2, 3)])
-def test_an_episode_shows_what_it_promises(shots, queries):
+def test_an_episode_has_its_support_then_other_images_as_queries(shots, queries):
     family = FewShotClassification(images=TINY, ways=3, shots=shots, queries=queries)
     data, tasks = image_set(TINY), family.sample_tasks(300, seeded(0))
     state = family.reset(tasks, seeded(1))
@@ -111,13 +111,14 @@ def test_an_episode_shows_what_it_promises(shots, queries):
         assert Counter(labels[: 3 * shots]) == dict.fromkeys(range(3), shots)
         assert not set(support) & set(images[3 * shots :])
         for label in range(3):
-            asked = [
+            query_images = [
                 image
                 for image, other in zip(images, labels, strict=True)
                 if other == label and image not in support
             ]
-            left = int(data.count[tasks[lane, label]]) - shots
-            assert len(set(asked[:left])) == len(asked[:left])  # none twice while others are left
+            unused = int(data.count[tasks[lane, label]]) - shots
+            before_reuse = query_images[:unused]
+            assert len(set(before_reuse)) == len(before_reuse)
 
 
 def test_support_order_queries_and_images_are_uniform():
@@ -130,45 +131,45 @@ def test_support_order_queries_and_images_are_uniform():
     queries = Counter(map(tuple, state.label[:, 3:].tolist()))
     assert len(queries) == 9
     assert all(abs(count - 12_000 / 9) < 170 for count in queries.values())
-    # Class 2 has five images, all of them as likely, as support and as the first query.
+    # Class 2 has five images, equally likely in the support and in the first query.
     for column in (0, 3):
         images = Counter(state.image[state.label[:, column] == 2, column].tolist())
         assert set(images) == set(range(7, 12))
         assert max(images.values()) < 1.2 * min(images.values())
 
 
-def test_the_label_shown_says_nothing_about_the_image_it_is_shown_with():
+def test_the_label_shown_is_independent_of_the_image_it_is_shown_with():
     family = FewShotClassification(images=TINY, ways=3, shots=2, queries=2)
     tasks = family.sample_tasks(20_000, seeded(0))
-    world, state = TensorEnv(family, tasks, seeded(1)), family.reset(tasks, seeded(1))
-    obs = world.reset()
+    env, state = TensorEnv(family, tasks, seeded(1)), family.reset(tasks, seeded(1))
+    obs = env.reset()
     for t in range(8):
-        shown, label = read(obs, 3).label, state.label[:, t]
+        shown, label = parse_observation(obs, 3).label, state.label[:, t]
         if t in (0, 7):
             assert not shown.any()
         elif t < 7:
-            before = shown.argmax(1)
-            assert (before == state.label[:, t - 1]).all()
-            # Queries are independent of it. In the support one label less of this kind is left:
-            # the share of repeats is 1 of 5, not the 1 of 3 of independence, nor that of a leak.
+            previous = shown.argmax(1)
+            assert (previous == state.label[:, t - 1]).all()
+            # Queries are independent of it. In the support this label has one image less left, so
+            # the share of repeats is 1/5, not 1/3 as for independent labels.
             chance = 1 / 3 if t >= 6 else 1 / 5
-            assert about((before == label).float(), chance)
-        obs = world.step(torch.zeros(20_000, dtype=torch.int64)).obs
+            assert mean_is((previous == label).float(), chance)
+        obs = env.step(torch.zeros(20_000, dtype=torch.int64)).obs
 
 
-def test_no_label_is_shown_before_its_guess_whatever_was_guessed():
+def test_observations_do_not_depend_on_the_guesses():
     family = FewShotClassification(images=TINY, ways=3)
     tasks = family.sample_tasks(50, seeded(0))
-    seen = []
+    observations = []
     for guess in (0, 2):
-        world = TensorEnv(family, tasks, seeded(1))
-        seen.append([world.reset()])
-        seen[-1] += [world.step(torch.full((50,), guess)).obs for _ in range(8)]
-    assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
+        env = TensorEnv(family, tasks, seeded(1))
+        observations.append([env.reset()])
+        observations[-1] += [env.step(torch.full((50,), guess)).obs for _ in range(8)]
+    assert all(torch.equal(one, other) for one, other in zip(*observations, strict=True))
 
 
 @pytest.mark.parametrize("images", [TINY, "glyphs"])
-def test_classes_of_training_are_never_those_of_the_test(images):
+def test_train_and_test_classes_are_disjoint(images):
     family, data = FewShotClassification(images=images, ways=3), image_set(images)
     drawn = {
         split: set(family.sample_tasks(12_000, seeded(0), split).flatten().tolist())
@@ -178,7 +179,7 @@ def test_classes_of_training_are_never_those_of_the_test(images):
     assert drawn["train"] | drawn["test"] == set(range(len(data.count)))
 
 
-def test_classes_and_their_labels_are_uniform_and_none_comes_twice():
+def test_classes_and_their_order_are_uniform_without_repeats():
     family = FewShotClassification(images=TINY, ways=3)
     tasks = family.sample_tasks(12_000, seeded(0), "test")
     orders = Counter(map(tuple, tasks.tolist()))
@@ -203,7 +204,7 @@ def test_another_episode_of_a_task_shows_other_images_of_the_same_classes():
         assert (data.class_of[state.image] == tasks.gather(1, state.label)).all()
 
 
-def test_a_task_is_checked():
+def test_invalid_tasks_are_refused():
     family = FewShotClassification(images=TINY, ways=3)
     assert as_tasks(family, [[0, 11, 3]]).tolist() == [[0, 11, 3]]
     with pytest.raises(TaskError, match=r"Task 1 of 2 is \[0, 12, 3\], outside"):
@@ -215,83 +216,83 @@ def test_a_task_is_checked():
 
 
 @pytest.mark.parametrize(("ways", "shots", "queries"), [(5, 1, 5), (3, 4, 2)])
-def test_references_earn_what_chance_and_memory_allow(ways, shots, queries):
+def test_references_earn_their_expected_returns(ways, shots, queries):
     options = {"ways": ways, "shots": shots, "queries": queries}
     steps = ways * shots + queries
-    random = live("random", 1000, **options)
-    assert about(random.reward.sum(0)[:, 0], steps / ways)
-    assert about(random.success.any(0)[:, 0].float(), 1 / ways)
-    assert (live("oracle", 200, **options).reward == 1).all()
-    # The i-th class met is new once, and its name is one of ways - i + 1.
+    random = roll_out("random", 1000, **options)
+    assert mean_is(random.reward.sum(0)[:, 0], steps / ways)
+    assert mean_is(random.success.any(0)[:, 0].float(), 1 / ways)
+    assert (roll_out("oracle", 200, **options).reward == 1).all()
+    # The i-th class is new once, and its label is one of ways - i + 1.
     harmonic = sum(1 / i for i in range(1, ways + 1))  # 2.283 of 5
-    perfect = live("perfect_memory", 500, **options)
-    assert about(perfect.reward.sum(0)[:, 0], harmonic + steps - ways)
+    perfect = roll_out("perfect_memory", 500, **options)
+    assert mean_is(perfect.reward.sum(0)[:, 0], harmonic + steps - ways)
     assert (perfect.reward[ways * shots :] == 1).all()
     assert perfect.success.any(0).all()
-    prototype = live("nearest_prototype", 500, **options)
+    prototype = roll_out("nearest_prototype", 500, **options)
     returns = float(prototype.reward.sum(0).mean())
     assert steps / ways + 1 < returns < harmonic + steps - ways
-    if shots == 1:  # every image of the support is new, and the label is one of those left
-        assert about(prototype.reward[:ways].sum(0)[:, 0], harmonic)
+    if shots == 1:  # every support image is of a new class, with one of the remaining labels
+        assert mean_is(prototype.reward[:ways].sum(0)[:, 0], harmonic)
 
 
 def test_memory_lasts_over_the_episodes_of_a_trial():
-    lived = live("perfect_memory", 100, episodes=2)
-    assert (lived.reward[10:] == 1).all()
-    lived = live("nearest_prototype", 200, episodes=4)
-    share = lived.episode_returns(4).mean((1, 2)) / 10
+    perfect = roll_out("perfect_memory", 100, episodes=2)
+    assert (perfect.reward[10:] == 1).all()
+    prototype = roll_out("nearest_prototype", 200, episodes=4)
+    share = prototype.episode_returns(4).mean((1, 2)) / 10
     assert share[0] < 0.7
     assert share[1] > share[0] + 0.15
     assert share[3] > share[1]
 
 
 def prototypes_by_definition(obs, ways, shots):
-    """Guesses of one lane; None where it may guess any label not seen yet."""
-    pixels, seen, guesses = obs.shape[1] - ways - 1, {}, []
+    """Guesses of one lane; None where any unseen label is allowed."""
+    pixels, examples, guesses = obs.shape[1] - ways - 1, {}, []
     for t, row in enumerate(obs):
         if row[pixels:-1].any():
-            seen.setdefault(int(row[pixels:-1].argmax()), []).append(obs[t - 1, :pixels])
-        open_labels = [k for k in seen if row[-1] or len(seen[k]) < shots]
-        distance = {k: ((row[:pixels] - np.mean(seen[k], 0)) ** 2).sum() for k in open_labels}
+            examples.setdefault(int(row[pixels:-1].argmax()), []).append(obs[t - 1, :pixels])
+        allowed = [k for k in examples if row[-1] or len(examples[k]) < shots]
+        distance = {k: ((row[:pixels] - np.mean(examples[k], 0)) ** 2).sum() for k in allowed}
         guesses.append(min(distance, key=distance.get) if distance else None)
     return guesses
 
 
 @pytest.mark.parametrize("shots", [1, 3])
-def test_nearest_prototypes_are_means_of_what_was_seen(shots):
-    lived = live("nearest_prototype", 30, ways=4, shots=shots)
-    told = 0
+def test_nearest_prototypes_are_means_of_labelled_images(shots):
+    trajectory = roll_out("nearest_prototype", 30, ways=4, shots=shots)
+    compared = 0
     for task in range(30):
-        expected = prototypes_by_definition(lived.obs[:, task, 0].double().numpy(), 4, shots)
+        expected = prototypes_by_definition(trajectory.obs[:, task, 0].double().numpy(), 4, shots)
         for step, guess in enumerate(expected):
-            told += guess is not None
-            assert guess in (None, int(lived.action[step, task, 0]))
-    assert told >= 30 * 5
+            compared += guess is not None
+            assert guess in (None, int(trajectory.action[step, task, 0]))
+    assert compared >= 30 * 5
 
 
-def test_lives_of_a_thousand_tasks_stay_inside_the_spaces():
+def test_rollouts_of_a_thousand_tasks_stay_inside_the_spaces():
     family = FewShotClassification()
-    lived = live("random", 1000)
-    assert lived.obs.shape[-1] == family.observation_space.shape[0]
-    for obs in (lived.obs, lived.next_obs):
+    trajectory = roll_out("random", 1000)
+    assert trajectory.obs.shape[-1] == family.observation_space.shape[0]
+    for obs in (trajectory.obs, trajectory.next_obs):
         assert obs.isfinite().all()
         assert obs.min() >= 0
         assert obs.max() <= 1
-    assert set(lived.reward.unique().tolist()) == {0.0, 1.0}
-    assert (lived.episode_lengths(1) == 10).all()
+    assert set(trajectory.reward.unique().tolist()) == {0.0, 1.0}
+    assert (trajectory.episode_lengths(1) == 10).all()
     assert family.trial_episodes == 1
 
 
-def test_the_first_query_is_the_success_of_an_episode():
+def test_success_is_that_of_the_first_query():
     family = FewShotClassification(images=TINY, ways=2, queries=2)
     tasks = family.sample_tasks(1, seeded(0))
     state = family.reset(tasks, seeded(0))
     for wrong_at in range(4):
-        now, successes = state, []
+        current, successes = state, []
         for t in range(4):
             guess = state.label[:, t] if t != wrong_at else 1 - state.label[:, t]
-            now, _, _ = family.step(tasks, now, guess, seeded(0))
-            successes.append(bool(family.success(tasks, now)))
+            current, _, _ = family.step(tasks, current, guess, seeded(0))
+            successes.append(bool(family.success(tasks, current)))
         assert successes == [False, False, wrong_at != 2, False]
 
 
@@ -302,11 +303,11 @@ def test_the_first_query_is_the_success_of_an_episode():
         ({"shots": 0}, "shots=0 must be greater than zero"),
         ({"queries": -1}, "queries=-1 must be greater than zero"),
         ({"rewarded": "some"}, "rewarded='some' must be one of all, queries"),
-        ({"images": TINY, "ways": 4}, "ways=4 must not exceed 3: .* 9 classes are for training"),
+        ({"images": TINY, "ways": 4}, "ways=4 must not exceed 3: .* 9 classes for training"),
         ({"images": TINY, "ways": 2, "shots": 3}, "shots=3 must be below 3, the images of the"),
         ({"images": "glyph"}, "No images are called 'glyph'. Did you mean 'glyphs'"),
     ],
 )
-def test_impossible_options_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         FewShotClassification(**options)

@@ -1,4 +1,4 @@
-"""Image sets: what is built in, registered or read, and what is refused."""
+"""Image sets: built in, registered or read from files; invalid ones are refused."""
 
 import sys
 
@@ -8,18 +8,18 @@ import torch
 
 from metarl.envs.few_shot import images
 from metarl.envs.few_shot.classification import FewShotClassification
-from metarl.envs.few_shot.glyphs import CLASSES, EDGE, IMAGES, PEN, _ink, draw_glyphs
+from metarl.envs.few_shot.glyphs import CLASSES, EDGE, IMAGES, PEN_WIDTH, _ink, draw_glyphs
 from metarl.envs.few_shot.images import image_set, register_images, sorted_by_class
 from metarl.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
-def nothing_registered(monkeypatch):
+def no_registered_images(monkeypatch):
     monkeypatch.setattr(images, "_registered", {})
 
 
 def stripes(count=12):
-    """Three classes of images that differ."""
+    """Distinct images of three classes."""
     return np.linspace(0, 1, count * 4).reshape(count, 2, 2), np.arange(count) % 3
 
 
@@ -27,7 +27,7 @@ def test_images_are_sorted_by_class_and_split():
     images, _ = stripes(8)
     labels = list("baccbaac")
     data = sorted_by_class(images, labels, ["b"])
-    order = [1, 5, 6, 0, 4, 2, 3, 7]  # by label, and within a label as given
+    order = [1, 5, 6, 0, 4, 2, 3, 7]  # by label; the given order within a label
     np.testing.assert_array_equal(data.pixels, images.reshape(8, 4)[order].astype(np.float32))
     assert data.class_of.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
     assert data.first.tolist() == [0, 3, 5]
@@ -42,12 +42,12 @@ def test_the_last_quarter_of_the_classes_is_held_out_by_default():
     assert data.classes("train").tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_whole_numbers_are_scaled_by_the_largest_of_their_type():
-    whole = np.array([[0, 51], [255, 102]], dtype=np.uint8)
-    data = sorted_by_class(whole, [0, 1], [1])
+def test_integers_are_scaled_by_the_maximum_of_their_type():
+    integers = np.array([[0, 51], [255, 102]], dtype=np.uint8)
+    data = sorted_by_class(integers, [0, 1], [1])
     np.testing.assert_allclose(data.pixels, [[0, 0.2], [1, 0.4]], rtol=1e-6)
     assert data.pixels.dtype == torch.float32
-    assert sorted_by_class(whole > 60, [0, 1], [1]).pixels.tolist() == [[0, 0], [1, 1]]
+    assert sorted_by_class(integers > 60, [0, 1], [1]).pixels.tolist() == [[0, 0], [1, 1]]
 
 
 def test_every_image_is_recognised():
@@ -57,7 +57,7 @@ def test_every_image_is_recognised():
     )
 
 
-def test_registered_images_and_files_serve_tasks(tmp_path):
+def test_tasks_use_registered_images_and_files(tmp_path):
     images, labels = stripes()
     register_images("stripes", images, labels, test_classes=[0, 2, 1][:2])
     with pytest.raises(ConfigError, match="the name is taken"):
@@ -68,9 +68,9 @@ def test_registered_images_and_files_serve_tasks(tmp_path):
     assert set(family.sample_tasks(50, torch.Generator(), "test").flatten().tolist()) == {0, 2}
     path = tmp_path / "stripes.npz"
     np.savez(path, images=images, labels=labels, test_classes=[0, 2])
-    held = image_set(str(path))
+    from_file = image_set(str(path))
     for name, value in vars(image_set("stripes")).items():
-        assert torch.equal(getattr(held, name), value), name
+        assert torch.equal(getattr(from_file, name), value), name
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_registered_images_and_files_serve_tasks(tmp_path):
         (np.zeros((2, 2)), [0, 1], [2], "test class .*2.* has no image"),
     ],
 )
-def test_what_is_no_image_set_is_refused(images, labels, test_classes, message):
+def test_invalid_images_and_labels_are_refused(images, labels, test_classes, message):
     with pytest.raises(ConfigError, match=message):
         sorted_by_class(images, labels, test_classes)
 
 
-def test_files_that_hold_no_images_are_refused(tmp_path):
+def test_files_without_valid_images_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         image_set(str(tmp_path / "missing.npz"))
     np.savez(tmp_path / "other.npz", pictures=np.zeros(3))
@@ -103,7 +103,7 @@ def test_files_that_hold_no_images_are_refused(tmp_path):
         image_set(str(objects))
 
 
-def test_glyphs_are_the_same_at_every_call_and_fill_their_range():
+def test_glyphs_are_the_same_at_every_call_and_span_their_range():
     images, labels = draw_glyphs()
     assert images.shape == (CLASSES * IMAGES, EDGE, EDGE)
     assert labels.tolist() == np.repeat(np.arange(CLASSES), IMAGES).tolist()
@@ -111,11 +111,11 @@ def test_glyphs_are_the_same_at_every_call_and_fill_their_range():
     assert np.array_equal(images, again)
     assert images.min() >= 0
     assert images.max() <= 1
-    assert (images.max((1, 2)) > 0.5).all()  # nothing is blank
+    assert (images.max((1, 2)) > 0.5).all()  # no image is blank
     assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
 
 
-def test_drawings_of_a_class_resemble_each_other():
+def test_images_of_a_class_are_similar():
     data = image_set("glyphs")
     pixels = data.pixels.view(CLASSES, IMAGES, -1)
     within = (pixels[:, 0] - pixels[:, 1]).square().sum(1).mean()
@@ -123,20 +123,20 @@ def test_drawings_of_a_class_resemble_each_other():
     assert within < 0.6 * between
 
 
-def test_ink_by_definition():
+def test_ink_equals_its_definition():
     controls = np.random.default_rng(1).uniform(-0.75, 0.75, (2, 1, 3, 3, 2))
     grid, expected = np.linspace(-1, 1, EDGE), np.zeros((2, EDGE, EDGE))
     for glyph, row, column in np.ndindex(expected.shape):
         for first, middle, last in controls[glyph, 0]:
             for t in np.linspace(0, 1, 10):
                 x, y = (1 - t) ** 2 * first + 2 * t * (1 - t) * middle + t**2 * last
-                far = (x - grid[column]) ** 2 + (y - grid[row]) ** 2
-                mark = np.exp(-far / (2 * PEN**2))
-                expected[glyph, row, column] = max(expected[glyph, row, column], mark)
+                distance = (x - grid[column]) ** 2 + (y - grid[row]) ** 2
+                ink = np.exp(-distance / (2 * PEN_WIDTH**2))
+                expected[glyph, row, column] = max(expected[glyph, row, column], ink)
     np.testing.assert_allclose(_ink(controls)[:, 0], expected, atol=1e-6)
 
 
-def test_digits_train_on_half_of_the_classes():
+def test_digits_have_half_of_the_classes_for_training():
     pytest.importorskip("sklearn")
     data = image_set("digits")
     assert data.pixels.shape == (1797, 64)
@@ -146,7 +146,7 @@ def test_digits_train_on_half_of_the_classes():
     FewShotClassification(images="digits")
 
 
-def test_without_scikit_learn_the_remedy_is_named(monkeypatch):
+def test_missing_scikit_learn_is_reported_with_its_fix(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     images._digits.cache_clear()
     with pytest.raises(ConfigError, match=r"pip install 'metarl-suite\[few-shot\]'"):

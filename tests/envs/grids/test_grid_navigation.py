@@ -1,4 +1,4 @@
-"""Grid navigation beside a plain one-lane loop, its goals, and what it refuses."""
+"""Grid navigation against a plain one-lane loop, its goals, and invalid options."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def seeded(seed):
 
 
 def step_by_definition(goal, position, action, cells):
-    """The released code of VariBAD, for one walker."""
+    """One step as in the released code of VariBAD, for one agent."""
     x, y = position
     if action == 1:
         y = min(y + 1, cells - 1)
@@ -36,13 +36,13 @@ def step_by_definition(goal, position, action, cells):
 def test_every_lane_equals_a_plain_loop_over_steps(cells):
     family, rng = GridNavigation(cells=cells), np.random.default_rng(0)
     goals = [(2, 0), (0, 2), (1, 2), (2, 2), (0, 2)]
-    world = TensorEnv(family, torch.tensor(goals), seeded(0))
+    env = TensorEnv(family, torch.tensor(goals), seeded(0))
     position = [(0, 0)] * 5
-    assert world.reset().tolist() == [[0.0, 0.0]] * 5
+    assert env.reset().tolist() == [[0.0, 0.0]] * 5
     found = np.zeros(5, dtype=int)
     for step in range(15):
         action = rng.integers(5, size=5)
-        last = world.step(torch.as_tensor(action))
+        last = env.step(torch.as_tensor(action))
         for lane in range(5):
             position[lane], reward = step_by_definition(
                 goals[lane], position[lane], action[lane], cells
@@ -56,25 +56,25 @@ def test_every_lane_equals_a_plain_loop_over_steps(cells):
     assert 0 < found.sum() < 75  # both rewards were compared
 
 
-def test_goals_are_the_21_cells_that_the_start_does_not_touch():
+def test_goals_are_the_21_cells_not_adjacent_to_the_start():
     goals = {tuple(goal) for goal in GridNavigation().goals().tolist()}
     assert len(goals) == 21
     every = {(x, y) for x in range(5) for y in range(5)}
     assert every - goals == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
-def test_both_splits_draw_every_goal_alike():
+def test_both_splits_draw_every_goal_equally_often():
     family = GridNavigation()
     for split in ("train", "test"):
         drawn = family.sample_tasks(21_000, seeded(0), split)
         goals, count = drawn.unique(dim=0, return_counts=True)
         assert sorted(goals.tolist()) == sorted(family.goals().tolist())
-        # A thousand of each, give or take four deviations of a binomial.
+        # A thousand of each, within four standard deviations of a binomial.
         assert (count - 1000).abs().max() < 4 * (1000 * 20 / 21) ** 0.5
 
 
 @pytest.mark.parametrize("held_out", [1, 5, 20])
-def test_goals_held_out_never_are_goals_in_training(held_out):
+def test_held_out_goals_are_never_training_goals(held_out):
     family = GridNavigation(held_out_goals=held_out)
     train, test = (
         {tuple(goal) for goal in family.sample_tasks(1000, seeded(0), split).tolist()}
@@ -85,14 +85,14 @@ def test_goals_held_out_never_are_goals_in_training(held_out):
     assert train | test == {tuple(goal) for goal in family.goals().tolist()}
 
 
-def test_goals_held_out_lie_anywhere_and_are_always_the_same():
+def test_held_out_goals_are_spread_over_the_grid_and_fixed():
     goals = GridNavigation(held_out_goals=6).goals("test")
     assert all(len(coordinate.unique()) >= 3 for coordinate in goals.unbind(1))
     fewer = GridNavigation(held_out_goals=5).goals("test").tolist()
     assert all(goal in goals.tolist() for goal in fewer)
 
 
-def test_tasks_are_whole_cells_of_the_grid():
+def test_tasks_are_integer_cells_of_the_grid():
     family = GridNavigation()
     tasks = as_tasks(family, [[4, 4], [0, 0]])
     assert (tasks.tolist(), tasks.dtype) == ([[4, 4], [0, 0]], torch.int64)
@@ -122,17 +122,17 @@ def test_functions_are_pure_and_stay_within_their_spaces(seed, cells, lanes):
     assert torch.equal(state, before[1])
 
 
-def test_a_thousand_random_lives_are_finite_and_within_the_spaces():
+def test_a_thousand_random_rollouts_are_finite_and_within_the_spaces():
     family = metarl.make_family("metarl/GridNavigation-v0")
     tasks = family.sample_tasks(1000, seeded(0))
     policy = family.references(4)["random"].build(tasks)
-    lived = collect(family, tasks, policy, episodes=4, seeds=Seeds(0))
-    assert lived.valid.all()
-    assert lived.reward.shape == (60, 1000, 1)
-    assert (lived.next_obs >= 0).all()
-    assert (lived.next_obs <= 4).all()
-    assert lived.episode_returns(4).isfinite().all()
-    assert torch.equal(lived.success, lived.reward == 1)
+    trajectory = collect(family, tasks, policy, episodes=4, seeds=Seeds(0))
+    assert trajectory.valid.all()
+    assert trajectory.reward.shape == (60, 1000, 1)
+    assert (trajectory.next_obs >= 0).all()
+    assert (trajectory.next_obs <= 4).all()
+    assert trajectory.episode_returns(4).isfinite().all()
+    assert torch.equal(trajectory.success, trajectory.reward == 1)
 
 
 def test_a_trial_has_four_episodes_of_fifteen_steps():
@@ -151,6 +151,6 @@ def test_a_trial_has_four_episodes_of_fifteen_steps():
         ({"cells": 3, "held_out_goals": 5}, "held_out_goals=5 must lie between 0 and 4: of 5"),
     ],
 )
-def test_impossible_options_are_refused(options, message):
+def test_invalid_options_raise_an_error(options, message):
     with pytest.raises(ConfigError, match=message):
         GridNavigation(**options)

@@ -1,4 +1,4 @@
-"""The T-maze beside a plain map, its cue, its references, and what it refuses."""
+"""The T-maze against a plain map, its cue, its references, and invalid options."""
 
 import pytest
 import torch
@@ -17,17 +17,17 @@ MAP = """
 ###########.#
 #############
 """
-"""of a corridor of ten, passive: the cue on the left, the arms on the right"""
+"""a passive corridor of ten: the cue on the left, the arms on the right"""
 STEP = {0: (1, 0), 1: (0, 1), 2: (-1, 0), 3: (0, -1)}
 
 
 class PlainMaze:
-    """One lane, on a drawn map."""
+    """One lane on a text map."""
 
     def __init__(self, goal, active):
         rows = MAP.split()
         if active:
-            rows = [row[:2] + row[1:] for row in rows]  # a cell more, behind the start
+            rows = [row[:2] + row[1:] for row in rows]  # one more cell, for the cue
         self.free = {
             (x - 1, 2 - y) for y, row in enumerate(rows) for x, c in enumerate(row) if c == "."
         }
@@ -59,17 +59,17 @@ def test_every_lane_equals_a_walk_on_a_map(active):
     family = TMaze(active=active, detour_cost=0.5)
     lanes = 200
     tasks, draws = torch.arange(lanes) % 2, seeded(0)
-    world = TensorEnv(family, tasks, seeded(0))
+    env = TensorEnv(family, tasks, seeded(0))
     plain = [PlainMaze(2 * int(task) - 1, active) for task in tasks]
-    assert world.reset().tolist() == [maze.observe() for maze in plain]
-    # How much each lane likes to walk forward: half of them like it well.
+    assert env.reset().tolist() == [maze.observe() for maze in plain]
+    # Probability of a forward step in each lane; above 0.93 in half of them.
     straight = torch.rand(lanes, generator=draws) ** 0.1
     seen = set()
     for step in range(family.episode_steps):
         straight = straight * (step < family.episode_steps - 1)
         any_action = torch.randint(4, (lanes,), generator=draws)
         action = torch.where(torch.rand(lanes, generator=draws) < straight, 0, any_action)
-        last = world.step(action)
+        last = env.step(action)
         for lane, maze in enumerate(plain):
             obs, reward, ended = maze.step(int(action[lane]))
             assert last.obs[lane].tolist() == obs
@@ -78,65 +78,65 @@ def test_every_lane_equals_a_walk_on_a_map(active):
             assert bool(last.success[lane]) == (ended and reward == 1)
             seen.add((tuple(obs), reward))
     assert {((1, 1), 1.0), ((1, 1), 0.0), ((1, -1), 1.0), ((1, -1), 0.0), ((1, 0), 0.0)} < seen
-    assert ((0, 1), 0.0) in seen or not active  # the cue was looked for and found
+    assert ((0, 1), 0.0) in seen or not active  # some lane turned back to the cue
     assert not last.truncated.any()
 
 
 @pytest.mark.parametrize("task", [0, 1])
 def test_the_cue_is_shown_once(task):
     family, cue = TMaze(), 2.0 * task - 1
-    world = TensorEnv(family, torch.tensor([task]), seeded(0))
-    shown = [world.reset().tolist()[0]]
-    for action in (2, 0, 2, 0):  # into the wall, away, back, away
-        shown.append(world.step(torch.tensor([action])).obs.tolist()[0])
+    env = TensorEnv(family, torch.tensor([task]), seeded(0))
+    shown = [env.reset().tolist()[0]]
+    for action in (2, 0, 2, 0):  # into the wall, away from the cue, back, away
+        shown.append(env.step(torch.tensor([action])).obs.tolist()[0])
     assert shown == [[0, cue], [0, 0], [0, 0], [0, 0], [0, 0]]
-    assert world.reset().tolist()[0] == [0, cue]  # and again when an episode opens
+    assert env.reset().tolist()[0] == [0, cue]  # and again in a new episode
 
 
 @pytest.mark.parametrize("task", [0, 1])
-def test_who_turns_back_to_look_for_the_cue_still_arrives_in_time(task):
+def test_an_agent_that_turns_back_to_the_cue_reaches_the_arm_in_time(task):
     family = TMaze(active=True, corridor=4)
-    world = TensorEnv(family, torch.tensor([task]), seeded(0))
-    assert world.reset().tolist() == [[0, 0]]
-    assert world.step(torch.tensor([2])).obs.tolist() == [[0, 2.0 * task - 1]]
-    way = [0] * 5 + [1 if task else 3]
-    life = [world.step(torch.tensor([action])) for action in way]
-    assert [float(last.reward) for last in life] == [0, 0, 0, 0, 0, 1]
-    assert bool(life[-1].terminated)
+    env = TensorEnv(family, torch.tensor([task]), seeded(0))
+    assert env.reset().tolist() == [[0, 0]]
+    assert env.step(torch.tensor([2])).obs.tolist() == [[0, 2.0 * task - 1]]
+    actions = [0] * 5 + [1 if task else 3]
+    transitions = [env.step(torch.tensor([action])) for action in actions]
+    assert [float(one.reward) for one in transitions] == [0, 0, 0, 0, 0, 1]
+    assert bool(transitions[-1].terminated)
 
 
 @pytest.mark.parametrize("active", [False, True])
-def test_references_earn_what_can_be_computed(active):
+def test_references_earn_their_computed_returns(active):
     family = TMaze(active=active)
     tasks = torch.arange(2000) % 2
     total = {}
     for name, reference in family.references(2).items():
-        lived = collect(family, tasks, reference.build(tasks), episodes=2, seeds=Seeds(0))
-        total[name] = lived.episode_returns(2).flatten().double()
+        trajectory = collect(family, tasks, reference.build(tasks), episodes=2, seeds=Seeds(0))
+        total[name] = trajectory.episode_returns(2).flatten().double()
     assert total["oracle"].tolist() == [1.0] * 4000
     assert set(total["guess"].tolist()) == {0.0, 1.0}
     assert abs(float(total["guess"].mean()) - 0.5) < 4 * 0.5 / 4000**0.5
-    # 10 steps (active: 12, of which one is free) cost 1/10 with probability 3/4.
+    # 10 steps (active: 12, one of them free) cost 1/10 with probability 3/4.
     expected = -0.75 * (1.1 if active else 1.0)
     error = float(total["random"].std()) / 4000**0.5
     assert abs(float(total["random"].mean()) - expected) < 4 * error
 
 
-def test_without_cost_only_the_end_is_paid():
+def test_without_detour_cost_only_the_last_step_is_rewarded():
     family = TMaze(detour_cost=0.0)
-    world = TensorEnv(family, torch.tensor([1]), seeded(0))
-    world.reset()
-    assert [float(world.step(torch.tensor([3])).reward) for _ in range(11)] == [0.0] * 11
+    env = TensorEnv(family, torch.tensor([1]), seeded(0))
+    env.reset()
+    assert [float(env.step(torch.tensor([3])).reward) for _ in range(11)] == [0.0] * 11
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_both_ways_are_equally_likely(split):
+def test_both_arms_are_equally_likely(split):
     tasks = TMaze().sample_tasks(4000, seeded(0), split)
     assert sorted(tasks.unique().tolist()) == [0, 1]
     assert abs(int(tasks.sum()) - 2000) < 4 * 1000**0.5
 
 
-def test_references_go_from_the_floor_to_the_ceiling():
+def test_references_are_ordered_from_floor_to_ceiling():
     references = TMaze().references(1)
     assert [(name, reference.role) for name, reference in references.items()] == [
         ("random", "floor"),
@@ -145,14 +145,14 @@ def test_references_go_from_the_floor_to_the_ceiling():
     ]
 
 
-def test_observations_are_nobodys_state():
+def test_observations_do_not_share_memory_with_the_state():
     family, task = TMaze(), torch.tensor([1])
     state = family.reset(task, seeded(0))
     family.observe(task, state).fill_(9.0)
     assert family.observe(task, state).tolist() == [[0.0, 1.0]]
 
 
-def test_an_episode_is_as_long_as_the_way():
+def test_an_episode_lasts_as_long_as_the_walk_to_an_arm():
     assert (TMaze().episode_steps, TMaze().trial_episodes) == (11, 1)
     assert TMaze(active=True, corridor=50).episode_steps == 53
     assert TMaze.task_is_observable
@@ -166,6 +166,6 @@ def test_an_episode_is_as_long_as_the_way():
         ({"detour_cost": float("inf")}, "detour_cost=inf must be finite"),
     ],
 )
-def test_impossible_options_are_refused(options, message):
+def test_invalid_options_raise_an_error(options, message):
     with pytest.raises(ConfigError, match=message):
         TMaze(**options)

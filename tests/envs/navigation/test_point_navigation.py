@@ -1,4 +1,4 @@
-"""Point navigation beside a plain one-lane loop, its goals, and what it refuses."""
+"""Point navigation against a plain one-lane loop, its goals, and invalid options."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def seeded(seed):
 
 
 def step_by_definition(goal, position, action):
-    """The released code of MAML, in double precision, with clipped actions."""
+    """One step as in the released code of MAML, in double precision, with clipped actions."""
     position = position + np.clip(action, -0.1, 0.1)
     x, y = position - goal
     return position, -((x**2 + y**2) ** 0.5), abs(x) < 0.01 and abs(y) < 0.01
@@ -29,17 +29,17 @@ def step_by_definition(goal, position, action):
 def test_every_lane_equals_a_plain_loop_over_steps():
     family, rng = PointNavigation(steps=12), np.random.default_rng(0)
     goals = np.array([[0.25, 0.0], [-0.5, 0.5], [0.1, -0.3], [0.0, 0.0]])
-    world = TensorEnv(family, torch.as_tensor(goals, dtype=torch.float32), seeded(0))
+    env = TensorEnv(family, torch.as_tensor(goals, dtype=torch.float32), seeded(0))
     position = np.zeros_like(goals)
-    assert world.reset().tolist() == position.tolist()
+    assert env.reset().tolist() == position.tolist()
     arrived = np.zeros(4, dtype=bool)
     for step in range(12):
-        # Towards the goal and past it, with noise, often out of bounds; lane 1 walks away from it
+        # Towards the goal and past it, with noise, often out of bounds; lane 1 moves away from it
         # and lane 3 stays.
         action = 1.3 * (goals - position) + rng.normal(0, 0.1, (4, 2)) * (step % 3 == 0)
         action[1] *= -1
         action[3] = 0.0
-        last = world.step(torch.as_tensor(action, dtype=torch.float32))
+        last = env.step(torch.as_tensor(action, dtype=torch.float32))
         for lane in range(4):
             position[lane], reward, terminated = step_by_definition(
                 goals[lane], position[lane], action[lane].astype(np.float32)
@@ -49,22 +49,22 @@ def test_every_lane_equals_a_plain_loop_over_steps():
             assert bool(last.terminated[lane]) == bool(last.success[lane]) == terminated
             assert bool(last.truncated[lane]) == (step == 11 and not terminated)
             arrived[lane] |= terminated
-    assert arrived.tolist() == [True, False, True, True]  # both ends were compared
+    assert arrived.tolist() == [True, False, True, True]  # both kinds of episode end were compared
 
 
-def test_arrival_needs_both_coordinates():
+def test_success_requires_both_coordinates():
     family = PointNavigation()
     goal = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     position = torch.tensor([[0.0099, -0.0099], [0.0099, 0.0101], [0.0101, 0.0]])
     assert family.success(goal, position).tolist() == [True, False, False]
 
 
-def test_standing_still_costs_the_mean_distance_of_the_goals():
+def test_standing_still_earns_minus_the_mean_distance_of_the_goals():
     family = PointNavigation()
     goals = family.sample_tasks(40_000, seeded(0))
     state = family.reset(goals, seeded(0))
     _, reward, _ = family.step(goals, state, torch.zeros_like(goals), seeded(0))
-    # Mean distance from the centre of a unit square: (sqrt 2 + ln(1 + sqrt 2)) / 6; -38.26 a life.
+    # Mean distance from the centre of a unit square: (sqrt 2 + ln(1 + sqrt 2)) / 6.
     expected = -(2**0.5 + np.log(1 + 2**0.5)) / 6
     assert abs(float(reward.mean()) - expected) < 4 * float(reward.std()) / len(goals) ** 0.5
 
@@ -73,7 +73,7 @@ def test_standing_still_costs_the_mean_distance_of_the_goals():
     "family", [PointNavigation(), SparsePointNavigation(), SparsePointNavigation(dense=True)]
 )
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_an_action_that_is_not_finite_is_not_hidden(bad, family):
+def test_a_non_finite_action_gives_nan(bad, family):
     goal = torch.tensor([[0.1, 0.1], [0.1, 0.1]])
     action = torch.tensor([[bad, 0.1], [0.1, 0.1]])
     state, reward, terminated = family.step(goal, torch.zeros(2, 2), action, seeded(0))
@@ -92,7 +92,7 @@ def test_goals_fill_the_square(split):
     torch.testing.assert_close(goals.T.cov(), torch.eye(2) / 12, atol=0.002, rtol=0)
 
 
-def test_equal_seeds_draw_equal_goals_and_other_seeds_others():
+def test_equal_seeds_draw_equal_goals_and_different_seeds_different_goals():
     first, again, other = (PointNavigation().sample_tasks(9, seeded(s)) for s in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -104,7 +104,7 @@ def test_equal_seeds_draw_equal_goals_and_other_seeds_others():
     lanes=st.integers(1, 10),
 )
 @pytest.mark.parametrize("family", [PointNavigation(), SparsePointNavigation()])
-def test_moves_are_short_and_everything_is_finite(seed, size, lanes, family):
+def test_moves_are_bounded_and_rewards_finite(seed, size, lanes, family):
     generator = seeded(seed)
     goals = family.sample_tasks(lanes, generator)
     assert all(goal in family.task_space for goal in goals.numpy())
@@ -117,7 +117,7 @@ def test_moves_are_short_and_everything_is_finite(seed, size, lanes, family):
     assert all(obs in family.observation_space for obs in family.observe(goals, after).numpy())
 
 
-def test_observations_are_nobodys_state():
+def test_observations_do_not_share_memory_with_the_state():
     family = PointNavigation()
     state = torch.zeros(1, 2)
     family.observe(state, state).fill_(9.0)
@@ -129,7 +129,7 @@ def test_a_trial_has_three_episodes_of_a_hundred_steps():
     assert (family.episode_steps, family.trial_episodes) == (100, 3)
 
 
-def test_impossible_options_are_refused():
+def test_invalid_options_raise_an_error():
     with pytest.raises(ConfigError, match="steps=0 must be greater than zero"):
         PointNavigation(steps=0)
     with pytest.raises(ConfigError, match="steps=-1 must be greater than zero"):
@@ -137,7 +137,7 @@ def test_impossible_options_are_refused():
 
 
 def sparse_step_by_definition(goal, position, action):
-    """The released code of PEARL, in double precision, with clipped actions."""
+    """One step as in the released code of PEARL, in double precision, with clipped actions."""
     position = position + np.clip(action, -0.1, 0.1)
     x, y = position - goal
     distance = (x**2 + y**2) ** 0.5
@@ -149,15 +149,15 @@ def test_every_sparse_lane_equals_a_plain_loop_over_steps(dense):
     family, rng = SparsePointNavigation(dense=dense), np.random.default_rng(0)
     angle = np.array([0.3, 1.5, np.pi, 2.0])
     goals = np.stack([np.cos(angle), np.sin(angle)], 1)
-    world = TensorEnv(family, torch.as_tensor(goals, dtype=torch.float32), seeded(0))
+    env = TensorEnv(family, torch.as_tensor(goals, dtype=torch.float32), seeded(0))
     position = np.zeros_like(goals)
-    assert world.reset().tolist() == position.tolist()
+    assert env.reset().tolist() == position.tolist()
     inside = np.zeros(4, dtype=int)
     for step in range(20):
-        # Towards the goal, with noise, often out of bounds; lane 1 walks away from it.
+        # Towards the goal, with noise, often out of bounds; lane 1 moves away from it.
         action = goals - position + rng.normal(0, 0.1, (4, 2))
         action[1] *= -1
-        last = world.step(torch.as_tensor(action, dtype=torch.float32))
+        last = env.step(torch.as_tensor(action, dtype=torch.float32))
         for lane in range(4):
             position[lane], distance, sparse = sparse_step_by_definition(
                 goals[lane], position[lane], action[lane].astype(np.float32)
@@ -173,7 +173,7 @@ def test_every_sparse_lane_equals_a_plain_loop_over_steps(dense):
     assert all(5 < count < 20 for count in inside[[0, 2, 3]])
 
 
-def test_sparse_goals_of_training_are_never_those_of_the_test():
+def test_sparse_train_and_test_goals_are_disjoint():
     splits = {
         split: {tuple(goal) for goal in half_circle_goals(split).tolist()}
         for split in ("train", "test")
@@ -183,14 +183,14 @@ def test_sparse_goals_of_training_are_never_those_of_the_test():
     family = SparsePointNavigation()
     for split, goals in splits.items():
         drawn = family.sample_tasks(3000, seeded(0), split)
-        assert {tuple(goal) for goal in drawn.tolist()} == goals  # every goal, and no other
+        assert {tuple(goal) for goal in drawn.tolist()} == goals  # exactly the goals of the split
     everything = np.array(sorted(splits["train"] | splits["test"], reverse=True))
     angle = np.arctan2(everything[:, 1], everything[:, 0])
     np.testing.assert_allclose(angle, np.linspace(0, np.pi, 100), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(everything, axis=1), 1, atol=1e-6)
 
 
-def test_the_sparse_split_is_that_of_the_released_code_whatever_the_global_state():
+def test_the_sparse_split_matches_the_released_code_for_any_global_random_state():
     angle = np.linspace(0, np.pi, 100)
     goals = np.stack([np.cos(angle), np.sin(angle)], 1)
     before = np.random.get_state()  # noqa: NPY002  (the released code draws globally)
@@ -207,7 +207,7 @@ def test_the_sparse_split_is_that_of_the_released_code_whatever_the_global_state
         np.random.set_state(before)  # noqa: NPY002
 
 
-def test_drawn_goals_are_nobodys_goals():
+def test_changing_drawn_goals_does_not_change_later_draws():
     first = SparsePointNavigation().sample_tasks(2000, seeded(0)).fill_(9.0)
     assert first.max() == 9
     assert SparsePointNavigation().sample_tasks(2000, seeded(0)).max() <= 1

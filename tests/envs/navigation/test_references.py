@@ -1,4 +1,4 @@
-"""The oracle against the integral of its return, and the floor below it."""
+"""The navigation oracle against the integral of its return, and the floors."""
 
 import numpy as np
 import pytest
@@ -10,30 +10,30 @@ from metarl.seeding import Seeds
 
 
 def oracle_return_by_definition():
-    """Expected return of walking straight to the goal, on a fine grid of goals.
+    """Expected return of moving straight to the goal, on a fine grid of goals.
 
-    Per coordinate, max(|goal| - 0.1 t, 0) is left after t steps.
+    After t steps, max(|goal| - 0.1 t, 0) is left per coordinate.
     """
     half = (np.arange(500) + 0.5) / 1000  # the square is symmetric: one quadrant is enough
     x, y = np.meshgrid(half, half)
-    total, alive = np.zeros_like(x), np.ones_like(x, dtype=bool)
+    total, active = np.zeros_like(x), np.ones_like(x, dtype=bool)
     for t in range(1, 7):
         left_x, left_y = np.maximum(x - 0.1 * t, 0), np.maximum(y - 0.1 * t, 0)
-        total -= alive * np.hypot(left_x, left_y)
-        alive &= ~((left_x < 0.01) & (left_y < 0.01))
-    assert not alive.any()
+        total -= active * np.hypot(left_x, left_y)
+        active &= ~((left_x < 0.01) & (left_y < 0.01))
+    assert not active.any()
     return total.mean()
 
 
-def live(name, num_tasks, *, seed=0, family=None):
+def roll_out(name, num_tasks, *, seed=0, family=None):
     family = family or PointNavigation()
     tasks = family.sample_tasks(num_tasks, Seeds(seed).torch("tasks"))
     policy = family.references(3)[name].build(tasks)
     return collect(family, tasks, policy, episodes=1, seeds=Seeds(seed))
 
 
-def test_the_oracle_earns_what_the_integral_says():
-    trajectory = live("oracle", 5000)
+def test_the_oracle_earns_the_integrated_return():
+    trajectory = roll_out("oracle", 5000)
     returns = trajectory.episode_returns(1).flatten()
     expected = oracle_return_by_definition()
     assert round(expected, 2) == -0.51
@@ -43,17 +43,17 @@ def test_the_oracle_earns_what_the_integral_says():
 
 
 def random_returns_by_definition(num_tasks):
-    """Walks of uniform moves in NumPy, ended by arrival."""
+    """Returns of uniform random moves in NumPy; episodes end at the goal."""
     rng = np.random.default_rng(0)
     goal = rng.uniform(-0.5, 0.5, (num_tasks, 2))
     left = goal - rng.uniform(-0.1, 0.1, (100, num_tasks, 2)).cumsum(0)
     arrived = (np.abs(left) < 0.01).all(-1)
-    alive = arrived.cumsum(0) - arrived == 0
-    return -(np.linalg.norm(left, axis=-1) * alive).sum(0)
+    active = arrived.cumsum(0) - arrived == 0
+    return -(np.linalg.norm(left, axis=-1) * active).sum(0)
 
 
-def test_the_random_floor_is_a_random_walk():
-    returns = live("random", 2000).episode_returns(1).flatten().numpy()
+def test_the_random_floor_matches_a_random_walk():
+    returns = roll_out("random", 2000).episode_returns(1).flatten().numpy()
     expected = random_returns_by_definition(5000)
     error = (returns.var() / returns.size + expected.var() / expected.size) ** 0.5
     # By hand: sqrt(pi / 2) times the sum over t of sqrt(1 / 12 + t / 300), about -61.
@@ -61,7 +61,7 @@ def test_the_random_floor_is_a_random_walk():
     assert abs(returns.mean() - expected.mean()) < 4 * error
 
 
-def test_the_oracle_serves_every_copy_of_a_task():
+def test_the_oracle_acts_in_every_copy_of_a_task():
     family = PointNavigation()
     goals = torch.tensor([[0.2, 0.1], [-0.1, 0.0]])
     policy = family.references(3)["oracle"].build(goals)
@@ -70,48 +70,48 @@ def test_the_oracle_serves_every_copy_of_a_task():
     assert torch.equal(trajectory.log_prob, torch.zeros_like(trajectory.log_prob))
 
 
-def test_who_stands_still_pays_the_distance_of_the_start():
-    lived = live("standing_still", 20_000)
-    returns = lived.episode_returns(1).flatten()
-    # A hundred times the mean distance from the centre of a unit square; a goal at the start,
-    # once in 2500 tasks, ends the episode.
+def test_standing_still_earns_minus_the_distance_from_the_start():
+    trajectory = roll_out("standing_still", 20_000)
+    returns = trajectory.episode_returns(1).flatten()
+    # A hundred times the mean distance from the centre of a unit square. In one of 2500 tasks the
+    # goal is at the start, which ends the episode.
     expected = -100 * (2**0.5 + np.log(1 + 2**0.5)) / 6
     assert round(expected, 1) == -38.3
     assert abs(float(returns.mean()) - expected) < 4 * float(returns.std()) / 20_000**0.5
-    assert not lived.next_obs.any()
+    assert not trajectory.next_obs.any()
 
 
 def sparse_oracle_by_definition(goals, *, dense):
-    """Per coordinate, max(|goal| - 0.1 t, 0) is left after t steps; in double precision."""
+    """Oracle returns: max(|goal| - 0.1 t, 0) is left per coordinate after t steps."""
     left = np.maximum(np.abs(goals)[None] - 0.1 * np.arange(1, 21)[:, None, None], 0)
     distance = np.linalg.norm(left, axis=-1)
     return (-distance if dense else (1 - distance) * (distance <= 0.2)).sum(0)
 
 
 @pytest.mark.parametrize("dense", [False, True])
-def test_the_oracle_goes_straight_to_the_circle_and_stays(dense):
+def test_the_oracle_moves_straight_to_the_goal_and_stays(dense):
     family = SparsePointNavigation(dense=dense)
-    lived = live("oracle", 500, family=family)
-    # A distance of just 0.2 is the one thing that double precision may decide otherwise.
+    trajectory = roll_out("oracle", 500, family=family)
+    # Double precision can differ only where the distance is just 0.2.
     goals = family.sample_tasks(500, Seeds(0).torch("tasks"))
-    returns = lived.episode_returns(1)[0, :, 0].numpy()
+    returns = trajectory.episode_returns(1)[0, :, 0].numpy()
     expected = sparse_oracle_by_definition(goals.double().numpy(), dense=dense)
     equal = np.abs(returns - expected) < 1e-4
     assert equal.mean() > 0.97
     assert (np.abs(returns - expected) < (1e-4 if dense else 0.81)).all()
-    assert lived.episode_success(1).all()
-    assert lived.success[-8:].all()  # never leaves
+    assert trajectory.episode_success(1).all()
+    assert trajectory.success[-8:].all()  # stays at the goal
 
 
-def test_sparse_floors_hardly_find_the_goal():
+def test_sparse_floors_rarely_find_the_goal():
     family = SparsePointNavigation()
-    still = live("standing_still", 200, family=family)
+    still = roll_out("standing_still", 200, family=family)
     assert not still.reward.any()
-    random = live("random", 2000, family=family)
+    random = roll_out("random", 2000, family=family)
     assert float(random.episode_success(1).float().mean()) < 0.02
 
 
-def test_references_go_from_the_floor_to_the_ceiling():
+def test_references_are_ordered_from_floor_to_ceiling():
     references = PointNavigation().references(3)
     assert [(name, reference.role) for name, reference in references.items()] == [
         ("random", "floor"),

@@ -1,4 +1,4 @@
-"""Plans beside a plain dynamic programme, and posteriors beside plain counting."""
+"""Plans against plain dynamic programming, and posteriors against plain counting."""
 
 import numpy as np
 import pytest
@@ -6,17 +6,17 @@ import torch
 
 from metarl.envs.tabular.planning import (
     MDP,
+    MDPSize,
     Prior,
-    Size,
     action_values,
-    drawn_mdp,
-    expected_mdp,
-    nothing_known,
+    posterior_mean_mdp,
+    posterior_sample_mdp,
+    zero_counts,
 )
 from metarl.envs.tabular.tabular_mdp import TabularMDP
 from tests.bandit_rollouts import seeded
 
-SIZE = Size(states=4, actions=3, steps=5)
+SIZE = MDPSize(states=4, actions=3, steps=5)
 
 
 def values_by_definition(table, reward, steps):
@@ -44,86 +44,87 @@ def test_action_values_equal_backward_induction(steps):
         np.testing.assert_allclose(values[lane], expected, atol=1e-12)
 
 
-def test_action_values_by_hand():
-    # Two states; staying in state 0 pays 1, walking to state 1 pays 0, and there all pay 10.
+def test_action_values_equal_a_worked_example():
+    # Two states: staying in state 0 pays 1, moving to state 1 pays 0, every action there pays 10.
     transitions = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]])
     mdp = MDP(transitions, torch.tensor([[1.0, 0.0], [10.0, 10.0]]))
-    first = action_values(mdp, 3)[:, 0]  # of state 0, [H, A]
-    # Step 0: stay, 1 + max(next) = 1 + 10; walk, 0 + 2 x 10.
-    assert first.tolist() == [[11.0, 20.0], [2.0, 10.0], [1.0, 0.0]]
+    values = action_values(mdp, 3)[:, 0]  # of state 0, [H, A]
+    # Step 0: stay, 1 + max(next) = 1 + 10; move, 0 + 2 x 10.
+    assert values.tolist() == [[11.0, 20.0], [2.0, 10.0], [1.0, 0.0]]
 
 
-def lived_at_random(lanes, steps, rng):
-    """Steps [T, lanes] as dictionaries of arrays; some pay nothing, some move nowhere."""
+def random_steps(lanes, steps, rng):
+    """Steps [T, lanes] as dictionaries of arrays; some lack a reward, some a transition."""
     return [
         {
             "state": rng.integers(4, size=lanes),
             "action": rng.integers(3, size=lanes),
             "next_state": rng.integers(4, size=lanes),
             "reward": rng.normal(size=lanes),
-            "paid": rng.random(lanes) < 0.8,
-            "moved": rng.random(lanes) < 0.7,
+            "has_reward": rng.random(lanes) < 0.8,
+            "has_transition": rng.random(lanes) < 0.7,
         }
         for _ in range(steps)
     ]
 
 
-def known_after(steps, lanes):
-    known = nothing_known(lanes, SIZE, torch.device("cpu"))
+def counts_after(steps, lanes):
+    counts = zero_counts(lanes, SIZE, torch.device("cpu"))
     for step in steps:
         values = {name: torch.as_tensor(value).view(lanes) for name, value in step.items()}
         values["reward"] = values["reward"].float()
-        known = known.counted(**values)
-    return known
+        counts = counts.with_step(**values)
+    return counts
 
 
 @pytest.mark.parametrize("weight", [1.0, 1e-4])
 def test_posterior_means_equal_plain_counting(weight):
-    steps = lived_at_random(6, 60, np.random.default_rng(0))
-    mdp = expected_mdp(known_after(steps, (2, 3)), Prior(mean_reward=0.7), weight)
+    steps = random_steps(6, 60, np.random.default_rng(0))
+    mdp = posterior_mean_mdp(counts_after(steps, (2, 3)), Prior(mean_reward=0.7), weight)
     for lane in range(6):
         for s, a in np.ndindex(4, 3):
             here = [t for t in steps if (t["state"][lane], t["action"][lane]) == (s, a)]
-            paid = [t["reward"][lane] for t in here if t["paid"][lane]]
-            moves = [t["next_state"][lane] for t in here if t["moved"][lane]]
-            reward = (0.7 * weight + sum(paid)) / (weight + len(paid))
-            row = [(weight + moves.count(k)) / (4 * weight + len(moves)) for k in range(4)]
-            place = divmod(lane, 3)
-            assert float(mdp.rewards[place][s, a]) == pytest.approx(reward, abs=1e-5)
-            np.testing.assert_allclose(mdp.transitions[place][s, a], row, atol=1e-6)
+            rewards = [t["reward"][lane] for t in here if t["has_reward"][lane]]
+            reached = [t["next_state"][lane] for t in here if t["has_transition"][lane]]
+            reward = (0.7 * weight + sum(rewards)) / (weight + len(rewards))
+            row = [(weight + reached.count(k)) / (4 * weight + len(reached)) for k in range(4)]
+            index = divmod(lane, 3)
+            assert float(mdp.rewards[index][s, a]) == pytest.approx(reward, abs=1e-5)
+            np.testing.assert_allclose(mdp.transitions[index][s, a], row, atol=1e-6)
 
 
-def test_counting_changes_nothing_that_was_known():
-    steps = lived_at_random(2, 2, np.random.default_rng(0))
-    known = known_after(steps[:1], (2, 1))
-    before = [part.clone() for part in known]
-    known.counted(**{k: torch.as_tensor(v).view(2, 1) for k, v in steps[1].items()})
-    assert all(torch.equal(part, old) for part, old in zip(known, before, strict=True))
+def test_adding_a_step_does_not_change_the_counts_in_place():
+    steps = random_steps(2, 2, np.random.default_rng(0))
+    counts = counts_after(steps[:1], (2, 1))
+    before = [part.clone() for part in counts]
+    counts.with_step(**{k: torch.as_tensor(v).view(2, 1) for k, v in steps[1].items()})
+    assert all(torch.equal(part, old) for part, old in zip(counts, before, strict=True))
 
 
-def test_drawn_mdps_have_the_moments_of_the_posterior():
+def test_sampled_mdps_have_the_moments_of_the_posterior():
     copies = 20_000
-    steps = lived_at_random(1, 40, np.random.default_rng(1))
-    known = known_after(steps, (1,))
-    known = type(known)(*(part.expand(copies, *part.shape[1:]) for part in known))
+    steps = random_steps(1, 40, np.random.default_rng(1))
+    counts = counts_after(steps, (1,))
+    counts = type(counts)(*(part.expand(copies, *part.shape[1:]) for part in counts))
     prior = Prior(mean_reward=-1.0)
-    drawn, mean = drawn_mdp(known, prior, seeded(0)), expected_mdp(known, prior)
-    assert (drawn.transitions.sum(-1) - 1).abs().max() < 1e-5
+    sample = posterior_sample_mdp(counts, prior, seeded(0))
+    mean = posterior_mean_mdp(counts, prior)
+    assert (sample.transitions.sum(-1) - 1).abs().max() < 1e-5
     # Dirichlet(alpha): variance m (1 - m) / (1 + sum of alpha).
-    m, total = mean.transitions[0], 4 + known.moves[0].sum(-1, keepdim=True)
+    m, total = mean.transitions[0], 4 + counts.transitions[0].sum(-1, keepdim=True)
     variance = m * (1 - m) / (1 + total)
     error = (variance / copies).sqrt()
-    assert ((drawn.transitions.mean(0) - m).abs() < 4.5 * error).all()
-    torch.testing.assert_close(drawn.transitions.var(0), variance, rtol=0.06, atol=0)
-    variance = 1 / (1 + known.visits[0])
+    assert ((sample.transitions.mean(0) - m).abs() < 4.5 * error).all()
+    torch.testing.assert_close(sample.transitions.var(0), variance, rtol=0.06, atol=0)
+    variance = 1 / (1 + counts.visits[0])
     error = (variance / copies).sqrt()
-    assert ((drawn.rewards.mean(0) - mean.rewards[0]).abs() < 4.5 * error).all()
-    torch.testing.assert_close(drawn.rewards.var(0), variance, rtol=0.06, atol=0)
-    assert known.moves[0].max() > 1  # some was known
+    assert ((sample.rewards.mean(0) - mean.rewards[0]).abs() < 4.5 * error).all()
+    torch.testing.assert_close(sample.rewards.var(0), variance, rtol=0.06, atol=0)
+    assert counts.transitions[0].max() > 1  # the posterior differs from the prior
 
 
-def test_drawn_rows_are_never_empty(monkeypatch):
-    """A single state is certain to follow, whatever the luck."""
-    known = nothing_known((50,), Size(states=1, actions=2, steps=1), torch.device("cpu"))
+def test_sampled_rows_are_never_all_zero(monkeypatch):
+    """With a single state, its probability is 1 even for the smallest uniform sample."""
+    counts = zero_counts((50,), MDPSize(states=1, actions=2, steps=1), torch.device("cpu"))
     monkeypatch.setattr(torch.Tensor, "uniform_", lambda self, **_: self.zero_())
-    assert (drawn_mdp(known, Prior(), seeded(0)).transitions == 1).all()
+    assert (posterior_sample_mdp(counts, Prior(), seeded(0)).transitions == 1).all()

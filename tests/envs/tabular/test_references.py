@@ -1,4 +1,4 @@
-"""Tabular references lived through the engine: plain doubles, published numbers, their ranks."""
+"""Tabular references in rollouts: plain double-precision values, published returns, ranking."""
 
 import itertools
 import math
@@ -9,8 +9,19 @@ import pytest
 import torch
 from tabular_references import COMPUTED, PUBLISHED
 
-from metarl.envs.tabular.planning import Prior, action_values, drawn_mdp, expected_mdp
-from metarl.envs.tabular.references import EPSILON, Expected, Optimistic, Planner, Size
+from metarl.envs.tabular.planning import (
+    MDPSize,
+    Prior,
+    action_values,
+    posterior_mean_mdp,
+    posterior_sample_mdp,
+)
+from metarl.envs.tabular.references import (
+    EPSILON,
+    Planner,
+    PosteriorMeanValues,
+    PosteriorSampleValues,
+)
 from metarl.envs.tabular.tabular_mdp import TabularMDP
 from metarl.rollout import collect
 from metarl.seeding import Seeds
@@ -25,16 +36,18 @@ def totals(name, num_tasks=1000, episodes=10):
     family = TabularMDP()
     tasks = family.sample_tasks(num_tasks, Seeds(0).torch("tasks"), "test")
     policy = family.references(episodes)[name].build(tasks)
-    life = collect(family, tasks, policy, episodes=episodes, seeds=Seeds(1))
-    return life.reward.sum(0).flatten().double()
+    trajectory = collect(family, tasks, policy, episodes=episodes, seeds=Seeds(1))
+    return trajectory.reward.sum(0).flatten().double()
 
 
-def test_the_oracle_earns_the_value_of_every_task():
+def test_the_oracle_earns_the_optimal_value_of_every_task():
     family, episodes = TabularMDP(), 40
     tasks = family.sample_tasks(150, seeded(0))
     policy = family.references(episodes)["oracle"].build(tasks)
-    life = collect(family, tasks, policy, episodes=episodes, rollouts_per_task=5, seeds=Seeds(2))
-    returns = life.episode_returns(episodes).double().movedim(1, 0).flatten(1)
+    trajectory = collect(
+        family, tasks, policy, episodes=episodes, rollouts_per_task=5, seeds=Seeds(2)
+    )
+    returns = trajectory.episode_returns(episodes).double().movedim(1, 0).flatten(1)
     mdp = family.mdp(tasks.double())
     expected = [values_by_definition(*(t[i].numpy() for t in mdp), 10)[0, 0] for i in range(150)]
     value = torch.tensor([max(row) for row in expected], dtype=torch.float64)
@@ -44,7 +57,7 @@ def test_the_oracle_earns_the_value_of_every_task():
     assert abs(pooled) < 4 * float(error.square().mean().sqrt()) / 150**0.5
 
 
-def test_the_value_of_the_oracle_is_what_was_computed_beforehand():
+def test_the_mean_value_of_the_oracle_is_the_one_computed_before():
     family = TabularMDP()
     mdp = family.mdp(family.sample_tasks(3000, seeded(0), "test"))
     value = 10 * action_values(mdp, 10)[:, 0, 0].amax(-1)
@@ -53,96 +66,99 @@ def test_the_value_of_the_oracle_is_what_was_computed_beforehand():
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_references_earn_what_was_published(name):
+def test_references_reproduce_published_returns(name):
     num_tasks = 400 if name.startswith("opsrl") else 1000
     total = totals(name, num_tasks)
-    # Half a digit of rounding, our error, and theirs with 1000 tasks.
+    # Half a digit of rounding, and the errors of this sample and of the published 1000 tasks.
     error = float(total.std()) / num_tasks**0.5
     joint = 0.05 + 3.5 * error * math.sqrt(1 + num_tasks / 1000)
     assert abs(float(total.mean()) - PUBLISHED[name]) < joint
 
 
 @pytest.mark.parametrize("name", COMPUTED)
-def test_references_earn_what_was_computed(name):
+def test_references_reproduce_the_computed_returns(name):
     total = totals(name)
     joint = 3.5 * math.hypot(float(total.std()) / 1000**0.5, 0.6)
     assert abs(float(total.mean()) - COMPUTED[name]) < joint
 
 
-def test_references_rank_as_they_must():
+def test_references_rank_from_random_to_oracle():
     earned = {
         name: totals(name)
         for name in ("random", "psrl", "epsilon_greedy", "greedy", "greedy_replanning", "oracle")
     }
     for low, high in itertools.pairwise(earned):
-        gain = earned[high] - earned[low]  # same tasks, same luck
+        gain = earned[high] - earned[low]  # same tasks, same noise
         assert float(gain.mean()) > 3 * float(gain.std()) / 1000**0.5, (low, high)
 
 
-def percept_at(life, t):
-    return Percept(**{name: value[t] for name, value in vars(life.percepts()).items()})
+def percept_at(trajectory, t):
+    return Percept(**{name: value[t] for name, value in vars(trajectory.percepts()).items()})
 
 
-def test_a_planner_counts_what_it_lived_and_nothing_else():
+def test_a_planner_counts_exactly_the_steps_it_took():
     family, episodes = TabularMDP(states=3, actions=2, steps=4), 5
     tasks = family.sample_tasks(2, seeded(0))
     policy = family.references(episodes)["psrl"].build(tasks)
-    life = collect(family, tasks, policy, episodes=episodes, rollouts_per_task=3, seeds=Seeds(1))
+    trajectory = collect(
+        family, tasks, policy, episodes=episodes, rollouts_per_task=3, seeds=Seeds(1)
+    )
     memory, generator = policy.initial_memory(2, 3), seeded(0)
     for t in range(20):
-        memory = policy.act(percept_at(life, t), memory, generator).memory
-    moves, total = np.zeros((2, 3, 3, 2, 3)), np.zeros((2, 3, 3, 2))
-    visits = np.zeros_like(total)
+        memory = policy.act(percept_at(trajectory, t), memory, generator).memory
+    transitions, reward_sum = np.zeros((2, 3, 3, 2, 3)), np.zeros((2, 3, 3, 2))
+    visits = np.zeros_like(reward_sum)
     for t, lane in ((t, lane) for t in range(19) for lane in np.ndindex(2, 3)):
-        pair = (*lane, int(life.obs[t][lane].argmax()), int(life.action[t][lane]))
-        total[pair] += float(life.reward[t][lane])
+        state, action = trajectory.obs[t][lane].argmax(), trajectory.action[t][lane]
+        pair = (*lane, int(state), int(action))
+        reward_sum[pair] += float(trajectory.reward[t][lane])
         visits[pair] += 1
-        if t % 4 != 3:  # what followed the last step of an episode was not seen
-            moves[(*pair, int(life.next_obs[t][lane].argmax()))] += 1
-    np.testing.assert_array_equal(memory.known.moves, moves)
-    np.testing.assert_array_equal(memory.known.visits, visits)
-    np.testing.assert_allclose(memory.known.total, total, atol=1e-5)
+        if t % 4 != 3:  # the state after the last step of an episode is not observed
+            transitions[(*pair, int(trajectory.next_obs[t][lane].argmax()))] += 1
+    np.testing.assert_array_equal(memory.counts.transitions, transitions)
+    np.testing.assert_array_equal(memory.counts.visits, visits)
+    np.testing.assert_allclose(memory.counts.reward_sum, reward_sum, atol=1e-5)
 
 
-@pytest.mark.parametrize("multi_step_loss", [False, True])
-def test_a_planner_keeps_to_the_plan_of_its_last_planning(multi_step_loss):
-    size, plans = Size(states=3, actions=4, steps=5), []
+@pytest.mark.parametrize("replan_every_step", [False, True])
+def test_a_planner_follows_its_latest_plan(replan_every_step):
+    size, plans = MDPSize(states=3, actions=4, steps=5), []
 
-    def values(known, generator):
+    def values(counts, generator):
         plans.append(torch.rand(2, 3, 5, 3, 4, generator=generator))
         return plans[-1]
 
     family = TabularMDP(states=3, actions=4, steps=5)
     tasks = family.sample_tasks(2, seeded(0))
-    policy = Planner(size, values, torch.device("cpu"), multi_step_loss=multi_step_loss)
-    life = collect(family, tasks, policy, episodes=4, rollouts_per_task=3, seeds=Seeds(1))
-    assert len(plans) == (20 if multi_step_loss else 4)
+    policy = Planner(size, values, torch.device("cpu"), replan_every_step=replan_every_step)
+    trajectory = collect(family, tasks, policy, episodes=4, rollouts_per_task=3, seeds=Seeds(1))
+    assert len(plans) == (20 if replan_every_step else 4)
     for t in range(20):
-        plan = plans[t if multi_step_loss else t // 5]
+        plan = plans[t if replan_every_step else t // 5]
         for lane in np.ndindex(2, 3):
-            here = plan[lane][t % 5, int(life.obs[t][lane].argmax())]
-            assert int(life.action[t][lane]) == int(here.argmax())
-    assert not life.log_prob.any()
+            row = plan[lane][t % 5, int(trajectory.obs[t][lane].argmax())]
+            assert int(trajectory.action[t][lane]) == int(row.argmax())
+    assert not trajectory.log_prob.any()
 
 
-def test_lanes_whose_episodes_go_on_keep_their_plan():
-    size, fresh = Size(states=1, actions=7, steps=3), iter(range(7))
-    choice = torch.nn.functional.one_hot(torch.arange(7), 7)
+def test_lanes_in_the_middle_of_an_episode_keep_their_plan():
+    size, best_actions = MDPSize(states=1, actions=7, steps=3), iter(range(7))
+    one_hot = torch.nn.functional.one_hot(torch.arange(7), 7)
 
-    def values(known, generator):
-        return choice[next(fresh)].expand(1, 2, 3, 1, 7)
+    def values(counts, generator):
+        return one_hot[next(best_actions)].expand(1, 2, 3, 1, 7)
 
     policy = Planner(size, values, torch.device("cpu"))
     memory, no = policy.initial_memory(1, 2), torch.zeros(1, 2, dtype=torch.bool)
     taken = []
-    for opens in ([True, True], [False, False], [True, False], [False, True]):
+    for starts in ([True, True], [False, False], [True, False], [False, True]):
         percept = Percept(
             obs=torch.ones(1, 2, 1),
             previous_action=torch.zeros(1, 2, dtype=torch.int64),
             previous_reward=torch.zeros(1, 2),
             previous_terminated=no,
             previous_truncated=no,
-            first_of_episode=torch.tensor([opens]),
+            first_of_episode=torch.tensor([starts]),
             first_of_trial=~no if not taken else no,
         )
         action, _, memory = policy.act(percept, memory, seeded(0))
@@ -151,76 +167,77 @@ def test_lanes_whose_episodes_go_on_keep_their_plan():
     assert memory.step.tolist() == [[1, 0]]
 
 
-def test_epsilon_greedy_takes_any_action_in_its_share_of_the_lanes():
-    size, lanes = Size(states=1, actions=4, steps=1), 20_000
+def test_epsilon_greedy_takes_a_random_action_in_its_share_of_the_lanes():
+    size, lanes = MDPSize(states=1, actions=4, steps=1), 20_000
     best = torch.tensor([0.0, 0.0, 1.0, 0.0])
 
-    def values(known, generator):
+    def values(counts, generator):
         return best.expand(lanes, 1, 1, 1, 4)
 
     family = TabularMDP(states=1, actions=4, steps=1)
     policy = Planner(size, values, torch.device("cpu"), epsilon=EPSILON)
     tasks = family.sample_tasks(lanes, seeded(0))
-    life = collect(family, tasks, policy, episodes=1, seeds=Seeds(0))
-    share = torch.bincount(life.action.flatten(), minlength=4) / lanes
+    trajectory = collect(family, tasks, policy, episodes=1, seeds=Seeds(0))
+    share = torch.bincount(trajectory.action.flatten(), minlength=4) / lanes
     expected = torch.full((4,), EPSILON / 4) + (1 - EPSILON) * best
     assert (share - expected).abs().max() < 4 * (0.1 * 0.9 / lanes) ** 0.5
 
 
-def known_of_life(family, tasks):
+def counts_of_a_rollout(family, tasks):
     policy = family.references(3)["psrl"].build(tasks)
-    life = collect(family, tasks, policy, episodes=3, seeds=Seeds(1))
+    trajectory = collect(family, tasks, policy, episodes=3, seeds=Seeds(1))
     memory = policy.initial_memory(len(tasks), 1)
-    for t in range(len(life.reward)):
-        memory = policy.act(percept_at(life, t), memory, seeded(t)).memory
-    return memory.known
+    for t in range(len(trajectory.reward)):
+        memory = policy.act(percept_at(trajectory, t), memory, seeded(t)).memory
+    return memory.counts
 
 
-def test_optimism_is_the_largest_of_the_values_drawn():
+def test_posterior_sample_values_are_the_largest_over_the_samples():
     family, prior = TabularMDP(states=3, actions=2, steps=4), Prior()
-    known = known_of_life(family, family.sample_tasks(5, seeded(0)))
+    counts = counts_of_a_rollout(family, family.sample_tasks(5, seeded(0)))
     generator = seeded(7)
-    each = [action_values(drawn_mdp(known, prior, generator), 4) for _ in range(3)]
-    for draws in (1, 2, 3):
-        values = Optimistic(prior, 4, draws=draws)(known, seeded(7))
-        assert torch.equal(values, torch.stack(each[:draws]).amax(0))
+    each = [action_values(posterior_sample_mdp(counts, prior, generator), 4) for _ in range(3)]
+    for samples in (1, 2, 3):
+        values = PosteriorSampleValues(prior, 4, samples=samples)(counts, seeded(7))
+        assert torch.equal(values, torch.stack(each[:samples]).amax(0))
     assert not torch.equal(each[0], each[1])
 
 
-def test_of_equal_actions_a_random_one_is_taken_and_of_others_the_best():
+def test_ties_are_broken_at_random_and_otherwise_the_best_action_is_taken():
     family = TabularMDP(states=3, actions=5, steps=4)
-    known = known_of_life(family, family.sample_tasks(400, seeded(0)))
-    plain = action_values(expected_mdp(known, Prior()), 4)
-    values = Expected(Prior(), 4)(known, seeded(0))
+    counts = counts_of_a_rollout(family, family.sample_tasks(400, seeded(0)))
+    plain = action_values(posterior_mean_mdp(counts, Prior()), 4)
+    values = PosteriorMeanValues(Prior(), 4)(counts, seeded(0))
     assert (values - plain).abs().max() < 1.1e-4
     taken = plain.gather(-1, values.argmax(-1, keepdim=True))
     assert (plain.amax(-1, keepdim=True) - taken).max() < 1.1e-4
-    untried = known.visits.sum(-1) == 0  # states with five equal actions
+    untried = counts.visits.sum(-1) == 0  # states with five equal actions
     share = torch.bincount(values.argmax(-1).movedim(2, -1)[untried].flatten(), minlength=5)
     share = share / share.sum()
     assert (share - 0.2).abs().max() < 4 * (0.16 / (4 * int(untried.sum()))) ** 0.5
 
 
 @pytest.mark.parametrize("name", TabularMDP().references(10))
-def test_a_reference_is_pure_and_serves_every_copy_on_one_device(name):
+def test_a_reference_depends_on_nothing_but_its_seed(name):
     family = TabularMDP(states=4, actions=3, steps=5)
     tasks = family.sample_tasks(4, Seeds(0).torch("tasks"))
     policy = family.references(6)[name].build(tasks)
-    lives = [
+    trajectories = [
         collect(family, tasks, policy, episodes=6, rollouts_per_task=5, seeds=Seeds(seed))
         for seed in (0, 0, 1)
     ]
-    assert lives[0].action.shape == (30, 4, 5)
-    assert torch.equal(lives[0].action, lives[1].action)
-    assert torch.equal(lives[0].reward, lives[1].reward)
-    assert not torch.equal(lives[0].reward, lives[2].reward)
-    assert set(lives[0].action.unique().tolist()) == {0, 1, 2}
+    first, same_seed, other_seed = trajectories
+    assert first.action.shape == (30, 4, 5)
+    assert torch.equal(first.action, same_seed.action)
+    assert torch.equal(first.reward, same_seed.reward)
+    assert not torch.equal(first.reward, other_seed.reward)
+    assert set(first.action.unique().tolist()) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("name", TabularMDP().references(10))
-def test_nothing_is_made_on_any_device_but_that_of_the_tasks(name):
+def test_every_tensor_is_created_on_the_device_of_the_tasks(name):
     family = TabularMDP(states=4, actions=3, steps=5)
-    with torch.device("meta"):  # whatever is made without saying where has no numbers
+    with torch.device("meta"):  # tensors created without an explicit device hold no data
         tasks = family.sample_tasks(3, seeded(0))
         policy = family.references(2)[name].build(tasks)
         memory, generator = policy.initial_memory(3, 1), seeded(1)
@@ -238,12 +255,12 @@ def test_nothing_is_made_on_any_device_but_that_of_the_tasks(name):
                 first_of_trial=~no if t == 0 else no,
             )
             action, log_prob, memory = policy.act(percept, memory, generator)
-            state, paid, _ = family.step(tasks, state, action.squeeze(1), generator)
-            reward = paid.unsqueeze(1)
+            state, reward, _ = family.step(tasks, state, action.squeeze(1), generator)
+            reward = reward.unsqueeze(1)
             assert {x.device.type for x in (action, log_prob, state, reward)} == {"cpu"}
 
 
-def test_references_go_from_the_floor_to_the_ceiling():
+def test_references_are_listed_from_floor_to_ceiling():
     references = TabularMDP().references(10)
     assert [(name, r.role, r.label, r.by_default) for name, r in references.items()] == [
         ("random", "floor", "random", True),

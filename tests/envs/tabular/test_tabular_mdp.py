@@ -1,4 +1,4 @@
-"""Tabular MDPs beside a plain loop, the frequencies of their steps, their tasks and options."""
+"""Tabular MDPs: steps against a plain loop, transition frequencies, tasks and options."""
 
 import numpy as np
 import pytest
@@ -31,38 +31,38 @@ def test_every_lane_equals_a_plain_loop_over_steps():
     family, rng = TabularMDP(**SMALL), np.random.default_rng(0)
     lanes = 7
     tasks = family.sample_tasks(lanes, seeded(1))
-    world, luck_again = TensorEnv(family, tasks, seeded(2)), seeded(2)
+    env, same_noise = TensorEnv(family, tasks, seeded(2)), seeded(2)
     visited = set()
     for _ in range(5):  # episodes
         state = [0] * lanes
-        assert world.reset().argmax(1).tolist() == state
+        assert env.reset().argmax(1).tolist() == state
         for step in range(4):
             action = rng.integers(2, size=lanes)
-            last = world.step(torch.as_tensor(action))
-            uniform = torch.rand(lanes, generator=luck_again).tolist()
-            normal = torch.randn(lanes, generator=luck_again).tolist()
+            last = env.step(torch.as_tensor(action))
+            uniform = torch.rand(lanes, generator=same_noise).tolist()
+            normal = torch.randn(lanes, generator=same_noise).tolist()
             for lane in range(lanes):
                 numbers = tasks[lane].numpy()
                 table, reward = numbers[:18].reshape(3, 2, 3), numbers[18:].reshape(3, 2)
-                state[lane], paid = step_by_definition(
+                state[lane], expected = step_by_definition(
                     table, reward, state[lane], action[lane], uniform[lane], normal[lane]
                 )
                 assert last.obs[lane].tolist() == [float(state[lane] == k) for k in range(3)]
-                assert float(last.reward[lane]) == pytest.approx(paid, abs=1e-5)
+                assert float(last.reward[lane]) == pytest.approx(expected, abs=1e-5)
                 visited.add((state[lane], int(action[lane])))
             assert not last.terminated.any()
             assert last.truncated.tolist() == [step == 3] * lanes
     assert len(visited) == 6
 
 
-def test_states_follow_as_often_and_rewards_are_as_high_as_the_tables_say():
+def test_transitions_and_rewards_have_the_distributions_of_the_tables():
     family, copies = TabularMDP(**SMALL), 40_000
     mdp = family.mdp(family.sample_tasks(1, seeded(0)))
     task = mdp.packed().expand(copies, -1)
     for state in range(3):
         for action in range(2):
-            where, what = torch.full((copies,), state), torch.full((copies,), action)
-            after, reward, _ = family.step(task, where, what, seeded(1 + 2 * state + action))
+            states, actions = torch.full((copies,), state), torch.full((copies,), action)
+            after, reward, _ = family.step(task, states, actions, seeded(1 + 2 * state + action))
             p = mdp.transitions[0, state, action]
             share = torch.bincount(after, minlength=3) / copies
             assert ((share - p).abs() < 4 * (p * (1 - p) / copies).sqrt()).all()
@@ -72,8 +72,8 @@ def test_states_follow_as_often_and_rewards_are_as_high_as_the_tables_say():
             assert abs(float(reward.var()) - 1) < 4 * (2 / copies) ** 0.5
 
 
-def certain(row, reward=0.0, lanes=2000):
-    """Tasks [lanes, F] of one action, in which all states lead on as `row` says."""
+def tasks_with_rows(row, reward=0.0, lanes=2000):
+    """Tasks [lanes, F] with one action, where the next state of every state is drawn by `row`."""
     states = len(row)
     table = torch.tensor(row).expand(states, 1, states)
     return MDP(table, torch.full((states, 1), reward)).packed().expand(lanes, -1)
@@ -92,26 +92,26 @@ def certain(row, reward=0.0, lanes=2000):
         ([0.3] * 10, set(range(10))),
     ],
 )
-def test_states_that_cannot_follow_never_do(row, reached):
+def test_states_of_probability_zero_are_never_reached(row, reached):
     family = TabularMDP(states=len(row), actions=1)
-    task = certain(row)
+    task = tasks_with_rows(row)
     zero = torch.zeros(len(task), dtype=torch.int64)
     after, _, _ = family.step(task, zero, zero, seeded(0))
     assert set(after.tolist()) == reached
 
 
-@pytest.mark.parametrize("luck", [0.0, 1 - 2**-24])
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
 @pytest.mark.parametrize("row", [[0.0, 0.1, 0.2, 0.0], [0.0, 0.7, 0.1, 0.2, 0.0]])
-def test_no_luck_leads_out_of_the_states_or_where_nothing_leads(monkeypatch, luck, row):
+def test_extreme_uniform_samples_reach_only_possible_states(monkeypatch, uniform, row):
     family = TabularMDP(states=len(row), actions=1)
-    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, luck))
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, uniform))
     zero = torch.zeros(2000, dtype=torch.int64)
-    after, _, _ = family.step(certain(row), zero, zero, seeded(0))
+    after, _, _ = family.step(tasks_with_rows(row), zero, zero, seeded(0))
     possible = [state for state, weight in enumerate(row) if weight]
-    assert set(after.tolist()) == {possible[-1] if luck else possible[0]}
+    assert set(after.tolist()) == {possible[-1] if uniform else possible[0]}
 
 
-def test_luck_does_not_depend_on_what_is_done():
+def test_reward_noise_does_not_depend_on_the_action():
     family = TabularMDP()
     task = family.sample_tasks(500, seeded(0))
     state = family.reset(task, seeded(0))
@@ -141,7 +141,7 @@ def test_tasks_are_drawn_from_the_prior(split):
     assert abs(float(rewards.var()) - 1) < 4 * (2 / len(rewards)) ** 0.5
 
 
-def test_equal_seeds_draw_equal_tasks_and_other_seeds_others():
+def test_equal_seeds_draw_equal_tasks_and_different_seeds_different_ones():
     first, again, other = (TabularMDP().sample_tasks(9, seeded(s)) for s in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -154,7 +154,7 @@ def test_equal_seeds_draw_equal_tasks_and_other_seeds_others():
     actions=st.integers(1, 4),
     lanes=st.integers(1, 10),
 )
-def test_everything_lies_in_its_space(seed, states, actions, lanes):
+def test_tasks_and_observations_lie_in_their_spaces(seed, states, actions, lanes):
     family, generator = TabularMDP(states=states, actions=actions), seeded(seed)
     tasks = family.sample_tasks(lanes, generator)
     assert tasks.shape == (lanes, states * actions * (states + 1))
@@ -168,14 +168,14 @@ def test_everything_lies_in_its_space(seed, states, actions, lanes):
         assert torch.equal(state, before)
         assert reward.isfinite().all()
         assert terminated.dtype == torch.bool
-        seen = family.observe(tasks, after)
-        assert all(obs in family.observation_space for obs in seen.numpy())
+        observed = family.observe(tasks, after)
+        assert all(obs in family.observation_space for obs in observed.numpy())
         state = after
 
 
-def test_tasks_outside_the_tables_are_refused():
+def test_tasks_outside_the_task_space_are_refused():
     family = TabularMDP(states=2, actions=1)
-    given = [[0.5, 0.5, 1.0, 0.0, -100.0, 100.0]]  # mean rewards may be anything
+    given = [[0.5, 0.5, 1.0, 0.0, -100.0, 100.0]]  # mean rewards are unbounded
     assert as_tasks(family, given).tolist() == given
     with pytest.raises(TaskError, match="outside the task space"):
         as_tasks(family, [[-0.5, 0.5, 1.0, 0.0, 0.0, 0.0]])
@@ -191,6 +191,6 @@ def test_a_trial_has_ten_episodes_of_ten_steps():
 
 
 @pytest.mark.parametrize("name", ["states", "actions", "steps"])
-def test_impossible_options_are_refused(name):
+def test_options_of_zero_are_refused(name):
     with pytest.raises(ConfigError, match=f"{name}=0 must be greater than zero"):
         TabularMDP(**{name: 0})

@@ -1,4 +1,4 @@
-"""The two-step task beside a plain loop, and its optimum against brute force."""
+"""The two-step task against a plain loop, and its optimum against brute force."""
 
 import itertools
 
@@ -18,24 +18,24 @@ from tests.bandit_rollouts import seeded
 def test_every_lane_equals_a_plain_loop_over_rounds():
     family = TwoStep(rounds=40, common=0.7, reward=0.8, reversal=0.2)
     tasks = torch.tensor([0, 1, 0, 1, 1])
-    world, luck_again, choices = TensorEnv(family, tasks, seeded(2)), seeded(2), seeded(3)
+    env, same_noise, choices = TensorEnv(family, tasks, seeded(2)), seeded(2), seeded(3)
     good, place = tasks.tolist(), [0] * 5
-    assert world.reset().tolist() == [[1.0, 0.0, 0.0]] * 5
+    assert env.reset().tolist() == [[1.0, 0.0, 0.0]] * 5
     seen = set()
     for step in range(80):
         action = torch.randint(2, (5,), generator=choices)
-        last = world.step(action)
-        luck = torch.rand(2, 5, generator=luck_again)
+        last = env.step(action)
+        uniform = torch.rand(2, 5, generator=same_noise)
         for lane in range(5):
             paid, reversed_now = False, False
             if place[lane] == 0:
-                rare = not luck[0, lane] < 0.7
+                rare = not uniform[0, lane] < 0.7
                 place[lane] = 1 + (int(action[lane]) ^ rare)
                 seen.add(("transition", rare))
             else:
                 is_good = place[lane] - 1 == good[lane]
-                paid = bool(luck[0, lane] < (0.8 if is_good else 0.2))
-                reversed_now = bool(luck[1, lane] < 0.2)
+                paid = bool(uniform[0, lane] < (0.8 if is_good else 0.2))
+                reversed_now = bool(uniform[1, lane] < 0.2)
                 seen.add(("payout", is_good, paid, reversed_now))
                 good[lane] ^= reversed_now
                 place[lane] = 0
@@ -43,25 +43,25 @@ def test_every_lane_equals_a_plain_loop_over_rounds():
             assert last.obs[lane].tolist() == [float(place[lane] == i) for i in range(3)]
         assert not last.terminated.any()
         assert last.truncated.tolist() == [step == 79] * 5
-    assert len(seen) == 2 + 8  # everything that can happen was compared
+    assert len(seen) == 2 + 8  # every possible event occurred
 
 
-def test_what_is_chosen_in_the_second_stage_changes_nothing():
+def test_the_action_in_the_second_stage_has_no_effect():
     family = TwoStep(rounds=30)
     tasks = family.sample_tasks(50, seeded(0))
-    lives = []
+    trajectories = []
     for second in (0, 1):
-        world = TensorEnv(family, tasks, seeded(1))
-        obs, life = world.reset(), []
+        env = TensorEnv(family, tasks, seeded(1))
+        obs, steps = env.reset(), []
         for _ in range(60):
-            last = world.step(torch.where(obs[:, 0] > 0, 0, second))
+            last = env.step(torch.where(obs[:, 0] > 0, 0, second))
             obs = last.obs
-            life.append((last.obs.tolist(), last.reward.tolist()))
-        lives.append(life)
-    assert lives[0] == lives[1]
+            steps.append((last.obs.tolist(), last.reward.tolist()))
+        trajectories.append(steps)
+    assert trajectories[0] == trajectories[1]
 
 
-def test_frequencies_are_those_of_the_definition():
+def test_event_frequencies_match_their_probabilities():
     family = TwoStep(rounds=100)
     tasks = family.sample_tasks(4000, seeded(0), "test")
     assert abs(int(tasks.sum()) - 2000) < 4 * 1000**0.5
@@ -76,12 +76,12 @@ def test_frequencies_are_those_of_the_definition():
         reversed_now += float((state.good != good).double().mean()) / 100
         paid += float(((reached == good) == (reward > 0)).double().mean()) / 100
     n = 4000 * 100
-    for seen, p in ((common, 0.8), (paid, 0.9), (reversed_now, 0.025)):
-        assert abs(seen - p) < 4 * (p * (1 - p) / n) ** 0.5
+    for frequency, p in ((common, 0.8), (paid, 0.9), (reversed_now, 0.025)):
+        assert abs(frequency - p) < 4 * (p * (1 - p) / n) ** 0.5
 
 
 def best_by_definition(belief, rounds, common, reward, reversal):
-    """Expectimax over both choices, all that a round may bring, and the belief after it."""
+    """Expectimax over both choices, all outcomes of a round, and the belief after it."""
     if not rounds:
         return 0.0
     values = []
@@ -102,32 +102,34 @@ def best_by_definition(belief, rounds, common, reward, reversal):
 
 @pytest.mark.parametrize("numbers", [(0.8, 0.9, 0.025), (0.6, 0.7, 0.3), (0.95, 0.6, 0.0)])
 @pytest.mark.parametrize("rounds", [1, 2, 4])
-def test_nothing_beats_choosing_the_state_that_is_good_more_probably(numbers, rounds):
+def test_optimal_return_equals_expectimax(numbers, rounds):
     common, reward, reversal = numbers
     family = TwoStep(rounds=rounds, common=common, reward=reward, reversal=reversal)
     expected = best_by_definition(0.5, rounds, *numbers)
     assert family.optimal_return() == pytest.approx(expected, abs=1e-7)
 
 
-def test_the_optimum_by_hand():
-    # Without luck and reversals the first payout, or none, tells everything: .5, then all.
+def test_optimal_return_equals_worked_examples():
+    # Without noise and reversals the first payout reveals the good state: .5, then 1 per round.
     family = TwoStep(rounds=7, common=1.0, reward=1.0, reversal=0.0)
     assert family.optimal_return() == pytest.approx(6.5)
     assert family.oracle_return() == 7
     # .8 x .9 + .2 x .1
     assert TwoStep().oracle_return() == pytest.approx(74)
-    # Reversals as likely as not: nothing that was seen says anything about the next round.
+    # Reversals with probability 1/2: observations carry no information about the next round.
     assert TwoStep(reversal=0.5).optimal_return() == pytest.approx(50)
-    assert TwoStep().optimal_return() == pytest.approx(70.59, abs=0.005)  # as the class says
+    assert TwoStep().optimal_return() == pytest.approx(
+        70.59, abs=0.005
+    )  # as stated in the class docstring
 
 
-def test_simulated_references_earn_what_can_be_computed():
+def test_simulated_references_earn_their_computed_returns():
     family = TwoStep()
     tasks = family.sample_tasks(2000, seeded(0), "test")
     mean, error = {}, {}
     for name, reference in family.references(1).items():
-        lived = collect(family, tasks, reference.build(tasks), episodes=1, seeds=Seeds(1))
-        total = lived.reward.sum(0).flatten().double()
+        trajectory = collect(family, tasks, reference.build(tasks), episodes=1, seeds=Seeds(1))
+        total = trajectory.reward.sum(0).flatten().double()
         mean[name], error[name] = float(total.mean()), float(total.std()) / 2000**0.5
     assert abs(mean["random"] - 50) < 4 * error["random"]
     assert abs(mean["bayes_optimal"] - family.optimal_return()) < 4 * error["bayes_optimal"]
@@ -149,16 +151,16 @@ def percept(place, payout, *, first_of_trial=False, first_of_episode=False):
 
 
 def good_by_definition(history, reward, reversal):
-    """P(state 0 is good now): the sum over all ways in which good may have changed.
+    """P(state 0 is good now): a sum over all sequences of good states.
 
-    `history` has a list for each episode, of the state and payout of each round in it.
+    `history` has a list for each episode, with the state and payout of each round.
     """
     lengths = [len(episode) for episode in history]
     weight = [0.0, 0.0]
     for start in (0, 1):
         probability = 0.5
         for episode, length in zip(history, lengths, strict=True):
-            ends = [0.0, 0.0]  # probability of what was seen, by what is good after it
+            ends = [0.0, 0.0]  # probability of the payouts and of the good state after them
             for path in itertools.product((0, 1), repeat=length):
                 goods, chance = (start, *path), 1.0
                 for r, (state, paid) in enumerate(episode):
@@ -172,7 +174,7 @@ def good_by_definition(history, reward, reversal):
     return weight[0] / sum(weight)
 
 
-def test_the_filter_knows_what_all_ways_of_reversing_add_up_to():
+def test_the_filter_equals_the_sum_over_all_sequences_of_good_states():
     history = [[(0, 1), (1, 1), (0, 0)], [(1, 0), (1, 1)], [(0, 0), (0, 1), (1, 0)]]
     reward, reversal = 0.8, 0.15
     policy = BayesFilter(reward, reversal)
@@ -181,15 +183,15 @@ def test_the_filter_knows_what_all_ways_of_reversing_add_up_to():
         for r, (state, paid) in enumerate(episode):
             first = {"first_of_episode": r == 0, "first_of_trial": r == number == 0}
             action, _, memory = policy.act(percept(0, payout, **first), memory, seeded(0))
-            lived = [*history[:number], episode[:r]]
-            expected = good_by_definition(lived, reward, reversal)
+            so_far = [*history[:number], episode[:r]]
+            expected = good_by_definition(so_far, reward, reversal)
             assert float(memory.joint.sum((0, 1, 2))[0]) == pytest.approx(expected)
             assert int(action) == int(expected < 0.5)
             _, _, memory = policy.act(percept(state + 1, 0), memory, seeded(0))
             payout = paid
 
 
-def test_win_stay_looks_at_the_payout_alone():
+def test_win_stay_depends_on_the_payout_alone():
     policy = WinStay()
     memory = torch.ones(1, 1, dtype=torch.int64)
     choices = []
@@ -200,7 +202,7 @@ def test_win_stay_looks_at_the_payout_alone():
     assert choices == [1, 0, 1, 1]
 
 
-def test_references_go_from_the_floor_to_the_ceiling():
+def test_references_are_listed_from_floor_to_ceiling():
     references = TwoStep().references(3)
     assert [(name, reference.role) for name, reference in references.items()] == [
         ("random", "floor"),
@@ -209,7 +211,7 @@ def test_references_go_from_the_floor_to_the_ceiling():
     ]
 
 
-def test_observations_and_tasks_are_nobodys_state():
+def test_changing_observations_and_tasks_in_place_does_not_change_the_state():
     family, task = TwoStep(), torch.tensor([1])
     state = family.reset(task, seeded(0))
     family.observe(task, state).fill_(9.0)
@@ -217,7 +219,7 @@ def test_observations_and_tasks_are_nobodys_state():
     assert (state.place.tolist(), state.good.tolist()) == ([0], [1])
 
 
-def test_a_trial_is_one_episode_of_a_hundred_rounds():
+def test_a_trial_is_one_episode_of_100_rounds():
     family = TwoStep()
     assert (family.episode_steps, family.trial_episodes) == (200, 1)
 
@@ -231,6 +233,6 @@ def test_a_trial_is_one_episode_of_a_hundred_rounds():
         ({"reversal": -0.1}, "reversal=-0.1 must lie between 0.0 and 1.0"),
     ],
 )
-def test_impossible_options_are_refused(options, message):
+def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         TwoStep(**options)

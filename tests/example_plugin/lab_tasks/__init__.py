@@ -1,4 +1,4 @@
-"""Tasks of a lab: registered here, imported when first made."""
+"""Registers the tasks of a lab; their modules are imported when a task is first made."""
 
 import gymnasium
 

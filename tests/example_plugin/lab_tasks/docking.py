@@ -1,4 +1,4 @@
-"""A boat steers to a port that it must find out, in a current that it must find out."""
+"""A boat that steers to an unknown port in an unknown current."""
 
 from typing import Any
 
@@ -7,22 +7,22 @@ import numpy as np
 from gymnasium import spaces
 
 THRUST = 0.1
-"""farthest that the boat moves by itself in a step, in each direction"""
+"""maximal displacement by the engine in one step, in each coordinate"""
 REACH = 0.1
-"""nearer than this to the port is there"""
+"""distance to the port below which the boat has arrived"""
 
 
 class Docking(gymnasium.Env[Any, Any]):
-    """A boat steers from (0, 0) to a port that is not shown, in a current that is not shown.
+    """A boat steers from (0, 0) to a port; neither the port nor the current is observed.
 
     position[t + 1] = position[t] + 0.1 * action[t] + current;  reward = -distance to the port.
-    The episode terminates in the port.
+    The episode terminates at the port.
     """
 
     trial_episodes = 3
 
     def __init__(self, strength: float = 0.03) -> None:
-        """Takes the strongest current in each direction."""
+        """`strength` is the maximal current in each coordinate."""
         self.observation_space = spaces.Dict(
             {"position": spaces.Box(-6, 6, (2,), np.float64), "moored": spaces.Discrete(2)}
         )
@@ -37,7 +37,7 @@ class Docking(gymnasium.Env[Any, Any]):
         self._position = np.zeros(2)
 
     def sample_task(self, np_random: np.random.Generator, split: str) -> dict[str, Any]:
-        """Draws a port on the ring between .5 and 1, and a current."""
+        """Draws a port at a distance between 0.5 and 1, and a current."""
         angle, distance = np_random.uniform(0, 2 * np.pi), np_random.uniform(0.5, 1)
         current = self.task_space["current"]
         return {
@@ -48,17 +48,17 @@ class Docking(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Opens an episode; the task stays until another is given."""
+        """Starts an episode; the task persists until another is given."""
         super().reset(seed=seed)
         self._task = (options or {}).get("task", self._task)
         self._position = np.zeros(2)
-        return self._seen(), {}
+        return self._obs(), {}
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Moves."""
+        """One step."""
         self._position = self._position + THRUST * action + self._task["current"]
         distance = float(np.linalg.norm(self._position - self._task["port"]))
-        return self._seen(), -distance, distance < REACH, False, {"success": distance < REACH}
+        return self._obs(), -distance, distance < REACH, False, {"success": distance < REACH}
 
-    def _seen(self) -> dict[str, Any]:
+    def _obs(self) -> dict[str, Any]:
         return {"position": self._position.copy(), "moored": 0}

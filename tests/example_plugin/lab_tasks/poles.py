@@ -1,9 +1,9 @@
-"""CartPole whose pole is longer or shorter, and whose motor may turn the other way."""
+"""CartPole with another pole length, and a motor force that may have the other sign."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def follow_length(env: Any, task: Mapping[str, float]) -> None:
-    """What the environment computed from its length when it was made."""
+    """Recomputes the attribute that the constructor of the environment derives from the length."""
     env.polemass_length = env.masspole * task["length"]

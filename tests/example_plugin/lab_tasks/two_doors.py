@@ -1,4 +1,4 @@
-"""Where the prize is must be found out."""
+"""A family whose agents must find the side of a prize."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ import metarl
 
 @dataclass(frozen=True, kw_only=True)
 class TwoDoors(metarl.TaskFamily):
-    """A corridor with a door at each end; which one hides the prize is the task."""
+    """A corridor with a door at each end; the task is the door that hides the prize."""
 
     reach: int = 3
     """steps from the middle to either door"""
@@ -19,13 +19,13 @@ class TwoDoors(metarl.TaskFamily):
     action_space = spaces.Discrete(2)  # to the left, to the right
     task_space = spaces.Discrete(2)  # the prize is on the left, on the right
     episode_steps = 10  # time limit of an episode
-    trial_episodes = 3  # episodes in one task, memory intact
+    trial_episodes = 3  # episodes of a trial
 
     def sample_tasks(self, num_tasks, generator, split="train"):
         return torch.randint(2, (num_tasks,), generator=generator, device=generator.device)
 
     def reset(self, task, generator):
-        return torch.zeros_like(task)  # the state is the position: all start in the middle
+        return torch.zeros_like(task)  # the state is the position; episodes start in the middle
 
     def observe(self, task, state):
         return (state / self.reach).unsqueeze(-1)

@@ -1,4 +1,4 @@
-"""What several scripts share: agent and references live in the same unseen tasks, step by step.
+"""Code shared by the scripts: rollouts of an agent and of references, figures, result pages.
 
 Axes: `T` steps of a trial, `N` tasks.
 """
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 import metarl
 
 EVALUATION_SEED = 1_000_000
-"""of tasks that no search for hyper-parameters has looked at"""
+"""seed of tasks that were not used in any search for hyper-parameters"""
+NORMAL_95 = 1.96
+"""standard errors on each side of a mean that make a 95% interval"""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -28,23 +30,23 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "metarl",
 }
-"""text stays text, and equal lives give equal files"""
+"""text is saved as text, and equal data give equal files"""
 AGENTS: Mapping[str, dict[str, Any]] = {
     "RL²": {"color": "#0072B2", "marker": "o", "linewidth": 1.8},
     "MAML": {"color": "#D55E00", "marker": "s", "linewidth": 1.8},
 }
-"""colours of Okabe and Ito 2008, told apart by the colour-blind too"""
+"""colour-blind safe colours of Okabe and Ito 2008"""
 REFERENCES: tuple[dict[str, Any], ...] = (
     {"color": "0.35", "linestyle": (0, (6, 2))},
     {"color": "black", "linestyle": (0, (5, 2, 1, 2))},
     {"color": "0.55", "linestyle": (0, (1, 1.2))},
 )
-"""in the order in which they are drawn; told apart without colour, too"""
+"""styles of references in drawing order, distinguishable without colour"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Life:
-    """One trial of somebody in every task."""
+class EvaluationRollout:
+    """One trial of one policy in every task."""
 
     label: str
     trajectory: metarl.Trajectory
@@ -55,20 +57,20 @@ class Life:
         return self.trajectory.reward[..., 0].double().cpu().numpy()
 
 
-def lives(
+def evaluation_rollouts(
     run: metarl.Run,
     family: metarl.TaskDistribution,
     references: Sequence[str],
     num_tasks: int,
-) -> Iterator[Life]:
-    """One trial each of the agent of `run` and of references, in the same tasks, the same luck.
+) -> Iterator[EvaluationRollout]:
+    """One trial of the agent of `run` and of each reference, with equal tasks and equal noise.
 
     Args:
-        run: whose final agent lives; `family` may be another than it was trained in, as long as
-            the spaces are equal.
+        run: its final agent is evaluated. `family` may differ from the training family if the
+            spaces are equal.
         family: the tasks.
         references: names of references of the family.
-        num_tasks: unseen tasks.
+        num_tasks: number of unseen tasks.
     """
     episodes = family.trial_episodes
     seeds = metarl.Seeds(EVALUATION_SEED)
@@ -76,51 +78,51 @@ def lives(
     agent = run.make_agent(family)
     run.load(agent)
     known = family.references(episodes)
-    chosen = [
-        (run.config.make_agent_config().label, agent.start(num_tasks)),
+    policies = [
+        (run.config.make_agent_config().label, agent.start(num_tasks, seeds.torch("start"))),
         *((known[name].label, known[name].build(tasks)) for name in references),
     ]
-    for label, policy in chosen:
+    for label, policy in policies:
         trajectory = metarl.collect(
             family, tasks, policy, episodes=episodes, seeds=seeds.child("lives")
         )
-        yield Life(label=label, trajectory=trajectory)
+        yield EvaluationRollout(label=label, trajectory=trajectory)
 
 
-def changed(iterations: int | None) -> dict[str, Any]:
-    """Options of a training that a preset does not settle; None leaves the preset's iterations."""
+def iteration_options(iterations: int | None) -> dict[str, Any]:
+    """Options of `metarl.train` that override the iterations of a preset; none for None."""
     return {} if iterations is None else {"iterations": iterations}
 
 
 def draw_steps(axes: Axes, values: Mapping[str, NDArray[np.float64]], first: int = 0) -> None:
     """A line for each label: the mean of values [T, N] at each step, with its 95% interval."""
-    others = iter(REFERENCES)
+    reference_styles = iter(REFERENCES)
     for label, value in values.items():
-        look = AGENTS.get(label) or next(others)
+        style = AGENTS.get(label) or next(reference_styles)
         mean, low, high = metarl.bootstrap_mean(value[None])
         steps = np.arange(first, first + len(value))
-        axes.plot(steps, mean, label=label, markersize=4, **look)
-        axes.fill_between(steps, low, high, color=look["color"], alpha=0.2, linewidth=0)
+        axes.plot(steps, mean, label=label, markersize=4, **style)
+        axes.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
 
 
-def save(figure: Figure, out: Path) -> list[Path]:
-    """Writes PNG and SVG; what would make equal pictures differ is left out."""
+def save_figure(figure: Figure, out: Path) -> list[Path]:
+    """Writes PNG and SVG without a date, so that equal figures give equal files."""
     paths = [out.with_suffix(ending) for ending in (".png", ".svg")]
     for path in paths:
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {})
     return paths
 
 
-def report(
+def write_page(
     out: Path, title: str, table: Sequence[Sequence[str]], runs: Sequence[metarl.Run]
 ) -> Path:
-    """Writes a page beside the picture of that name: the table, then what the runs were.
+    """Writes a page next to the figure of the same name: figure, table, settings of the runs.
 
     Args:
-        out: of picture and page, without ending.
+        out: path of figure and page, without suffix.
         title: first line of the page.
         table: rows of cells, the headings first.
-        runs: whose settings, seeds and minutes are told.
+        runs: the page lists their settings, seeds and minutes.
     """
     lines = [["---"] * len(table[0]), *table[1:]]
     page = [
@@ -132,7 +134,7 @@ def report(
         "",
         "Final models; in brackets 95% bootstrap intervals over tasks. The runs:",
         "",
-        *(f"- {described(run)}" for run in runs),
+        *(f"- {describe_run(run)}" for run in runs),
         "",
         "Versions: "
         + ", ".join(f"{name} {version(name)}" for name in ("metarl-suite", "torch", "gymnasium"))
@@ -143,11 +145,11 @@ def report(
     return path
 
 
-def described(run: metarl.Run) -> str:
-    """Agent, family, seed, size, and every option that is not the agent's default."""
+def describe_run(run: metarl.Run) -> str:
+    """Agent, family, seed, size, and every option that differs from the agent's default."""
     config, last = run.config, metarl.read_metrics(run.path / "metrics.csv")[-1]
     default = asdict(metarl.agent_config(config.agent)())
-    told = ", ".join(
+    changed = ", ".join(
         f"{name}={value}"
         for name, value in asdict(config.make_agent_config()).items()
         if value != default[name]
@@ -155,23 +157,28 @@ def described(run: metarl.Run) -> str:
     return (
         f"`{config.agent}` on `{config.family}`, seed {config.seed}, "
         f"{int(last['env_steps']) / 1e6:.1f} million steps, {float(last['seconds']) / 60:.0f} "
-        f"minutes; {told}"
+        f"minutes; {changed}"
     )
 
 
-def interval(mean: float, low: float, high: float, decimals: int = 3) -> str:
-    """Such as .481 [.475, .488], with a zero before the point."""
+def half_interval(values: NDArray[np.float64]) -> float:
+    """Half width of the 95% interval of the mean of values [N], by the normal approximation."""
+    return float(NORMAL_95 * values.std(ddof=1) / len(values) ** 0.5)
+
+
+def format_interval(mean: float, low: float, high: float, decimals: int = 3) -> str:
+    """Such as 0.481 [0.475, 0.488]."""
     return f"{mean:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
-def intervals(value: NDArray[np.float64], decimals: int = 2) -> str:
-    """Means of [R, P, N] over runs and tasks at each point, and their intervals."""
+def format_intervals(value: NDArray[np.float64], decimals: int = 2) -> str:
+    """Means of [R, P, N] over runs and tasks at each point, with bootstrap intervals."""
     return " / ".join(
-        interval(mean, low, high, decimals)
+        format_interval(mean, low, high, decimals)
         for mean, low, high in zip(*metarl.bootstrap_mean(value), strict=True)
     )
 
 
-def styled() -> Any:
-    """The context in which figures are made and saved."""
+def figure_style() -> Any:
+    """The context in which figures are drawn and saved."""
     return matplotlib.rc_context(STYLE)

@@ -1,4 +1,4 @@
-"""Locomotion: rewards against their formulas, tasks that change the body, and what is refused."""
+"""Locomotion: rewards against their formulas, tasks that scale the body, and invalid sources."""
 
 from functools import cache
 
@@ -14,9 +14,9 @@ from metarl.networks.policies import UniformPolicy
 
 pytest.importorskip("mujoco", reason="locomotion needs the extra 'mujoco'")
 
-from metarl.envs.locomotion import ants, cheetah_and_humanoid, random_parameters
+from metarl.envs.locomotion import ants, cheetah, humanoid, random_parameters
 
-LIVES, EXAMPLES, MOST_STEPS = 250, 4, 6
+EPISODES, EXAMPLES, MAX_STEPS = 250, 4, 6
 
 BODIES = (
     "HalfCheetahDir",
@@ -32,13 +32,13 @@ BODIES = (
 
 @cache
 def make(name):
-    """The environment of this name, made once."""
-    modules = (cheetah_and_humanoid, ants, random_parameters)
+    """The environment of this name, created once."""
+    modules = (cheetah, humanoid, ants, random_parameters)
     return next(getattr(module, name) for module in modules if hasattr(module, name))()
 
 
-def lived(env, task, actions, seed=0):
-    """Rewards and infos, until the body falls."""
+def roll_out(env, task, actions, seed=0):
+    """Results of the steps of one episode, until it terminates."""
     env.reset(seed=seed, options={"task": task})
     steps = []
     for action in actions:
@@ -48,7 +48,7 @@ def lived(env, task, actions, seed=0):
     return steps
 
 
-def actions_of(env, count=20):
+def random_actions(env, count=20):
     generator = np.random.default_rng(0)
     return generator.uniform(
         env.action_space.low, env.action_space.high, (count, *env.action_space.shape)
@@ -56,33 +56,33 @@ def actions_of(env, count=20):
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_trial_is_lived(name):
+def test_trials_are_reproducible(name):
     family = metarl.make_family(f"metarl/{name}-v0")
     assert family.episode_steps == 200
     tasks = family.sample_tasks(2, metarl.Seeds(0).torch("tasks"))
     policy = UniformPolicy(family.action_space)
-    life, again = (
+    trajectory, again = (
         metarl.collect(family, tasks, policy, episodes=2, seeds=metarl.Seeds(1)) for _ in range(2)
     )
-    assert torch.equal(life.reward, again.reward)
-    assert bool(life.episode_lengths(2).ge(1).all())
-    assert not torch.equal(life.reward[:, 0], life.reward[:, 1])
+    assert torch.equal(trajectory.reward, again.reward)
+    assert bool(trajectory.episode_lengths(2).ge(1).all())
+    assert not torch.equal(trajectory.reward[:, 0], trajectory.reward[:, 1])
 
 
 @pytest.mark.parametrize("name", BODIES)
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), split=st.sampled_from(["train", "test"]))
-def test_in_a_thousand_lives_under_any_torques_spaces_hold_and_numbers_are_finite(
+def test_under_random_torques_observations_and_rewards_stay_finite_and_in_their_spaces(
     name, seed, split
 ):
     env = make(name)
-    luck = np.random.default_rng(seed)
-    for _ in range(LIVES):
-        task = env.sample_task(luck, split)
-        obs, _ = env.reset(seed=int(luck.integers(2**31)), options={"task": task})
+    rng = np.random.default_rng(seed)
+    for _ in range(EPISODES):
+        task = env.sample_task(rng, split)
+        obs, _ = env.reset(seed=int(rng.integers(2**31)), options={"task": task})
         assert env.observation_space.contains(obs)
-        for _ in range(luck.integers(1, MOST_STEPS)):
-            action = 2 * env.action_space.high * luck.uniform(-1, 1, env.action_space.shape)
+        for _ in range(rng.integers(1, MAX_STEPS)):
+            action = 2 * env.action_space.high * rng.uniform(-1, 1, env.action_space.shape)
             obs, reward, terminated, truncated, _ = env.step(action)
             assert env.observation_space.contains(obs)
             assert np.isfinite(obs).all()
@@ -92,41 +92,43 @@ def test_in_a_thousand_lives_under_any_torques_spaces_hold_and_numbers_are_finit
                 break
 
 
-def test_cheetah_directions_are_paid_oppositely():
-    env = cheetah_and_humanoid.HalfCheetahDir()
-    forward, backward = (lived(env, task, actions_of(env)) for task in ([1.0], [-1.0]))
-    for action, one, two in zip(actions_of(env), forward, backward, strict=True):
+def test_cheetah_directions_have_opposite_rewards():
+    env = cheetah.HalfCheetahDir()
+    forward, backward = (roll_out(env, task, random_actions(env)) for task in ([1.0], [-1.0]))
+    for action, one, two in zip(random_actions(env), forward, backward, strict=True):
         velocity, cost = one[4]["x_velocity"], 0.05 * float(action @ action)
         assert one[1] == pytest.approx(velocity - cost)
         assert two[1] == pytest.approx(-velocity - cost)
 
 
 @pytest.mark.parametrize(("source", "fastest"), [("maml", 2.0), ("varibad", 3.0)])
-def test_cheetah_velocity(source, fastest):
-    env = cheetah_and_humanoid.HalfCheetahVel(source)
+def test_cheetah_velocity_reward_and_tasks_follow_the_source(source, fastest):
+    env = cheetah.HalfCheetahVel(source)
     assert env.task_space.high.tolist() == [fastest]
-    drawn = [env.sample_task(np.random.default_rng(seed), "test")[0] for seed in range(200)]
-    assert 0.9 * fastest < max(drawn) < fastest
-    for action, step in zip(actions_of(env), lived(env, [1.5], actions_of(env)), strict=True):
+    tasks = [env.sample_task(np.random.default_rng(seed), "test")[0] for seed in range(200)]
+    assert 0.9 * fastest < max(tasks) < fastest
+    for action, step in zip(
+        random_actions(env), roll_out(env, [1.5], random_actions(env)), strict=True
+    ):
         expected = -abs(step[4]["x_velocity"] - 1.5) - 0.05 * float(action @ action)
         assert step[1] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
-    ("source", "effort", "alive"), [("maml", 0.005, 0.05), ("pearl", 0.5, 1.0)]
+    ("source", "effort", "bonus"), [("maml", 0.005, 0.05), ("pearl", 0.5, 1.0)]
 )
-def test_ant_direction(source, effort, alive):
+def test_ant_direction_reward_follows_the_source(source, effort, bonus):
     env = ants.AntDir(source)
     env.reset(seed=0, options={"task": [0.0, 1.0]})
-    for action in actions_of(env, 5):
+    for action in random_actions(env, 5):
         _, reward, terminated, _, info = env.step(action)
-        contact = np.square(np.clip(env.body.data.cfrc_ext, -1, 1)).sum()
+        contact = np.square(np.clip(env.mujoco_env.data.cfrc_ext, -1, 1)).sum()
         cost = effort * float(action @ action) + 0.0005 * contact
-        assert reward == pytest.approx(info["y_velocity"] - cost + alive)
-        assert terminated == (not 0.2 <= env.body.data.qpos[2] <= 1.0)
+        assert reward == pytest.approx(info["y_velocity"] - cost + bonus)
+        assert terminated == (not 0.2 <= env.mujoco_env.data.qpos[2] <= 1.0)
 
 
-def test_ants_goals_lie_in_the_square_or_the_disc():
+def test_ant_goals_are_drawn_from_a_square_or_a_disc():
     square, disc = ants.AntGoal("maml"), ants.AntGoal("pearl")
     rng = np.random.default_rng(0)
     squares, discs = (
@@ -135,30 +137,30 @@ def test_ants_goals_lie_in_the_square_or_the_disc():
     assert np.abs(squares).max() <= 3 < np.linalg.norm(squares, axis=1).max()
     radius = np.linalg.norm(discs, axis=1)
     assert radius.max() <= 3
-    assert np.mean(radius < 1.5) == pytest.approx(0.25, abs=0.04)  # evenly by area
+    assert np.mean(radius < 1.5) == pytest.approx(0.25, abs=0.04)  # uniform in the disc
     disc.reset(seed=0, options={"task": [3.0, 0.0]})
     _, reward, terminated, _, _ = disc.step(np.zeros(8))
-    contact = np.square(np.clip(disc.body.data.cfrc_ext, -1, 1)).sum()
-    away = np.abs(disc.body.data.qpos[:2] - [3.0, 0.0]).sum()
-    assert reward == pytest.approx(-away - 0.0005 * contact)
+    contact = np.square(np.clip(disc.mujoco_env.data.cfrc_ext, -1, 1)).sum()
+    distance = np.abs(disc.mujoco_env.data.qpos[:2] - [3.0, 0.0]).sum()
+    assert reward == pytest.approx(-distance - 0.0005 * contact)
     assert not terminated
 
 
-def test_parameters_scale_the_model_and_change_the_life():
+def test_parameters_scale_the_model_and_change_the_rewards():
     env = random_parameters.HopperRandParams()
     env.reset(seed=0, options={"task": np.zeros(env.task_space.shape)})
-    mass = np.array(env.body.model.body_mass)
+    mass = np.array(env.mujoco_env.model.body_mass)
     env.reset(seed=0, options={"task": np.ones(env.task_space.shape)})
-    np.testing.assert_allclose(env.body.model.body_mass, 1.5 * mass)
+    np.testing.assert_allclose(env.mujoco_env.model.body_mass, 1.5 * mass)
     env.reset(seed=0)
-    np.testing.assert_allclose(env.body.model.body_mass, 1.5 * mass)  # and does not pile up
-    plain, heavy = (
-        lived(env, np.full(env.task_space.shape, u), actions_of(env)) for u in (0.0, 1.0)
+    np.testing.assert_allclose(env.mujoco_env.model.body_mass, 1.5 * mass)  # scaled once, not twice
+    original, heavy = (
+        roll_out(env, np.full(env.task_space.shape, u), random_actions(env)) for u in (0.0, 1.0)
     )
-    assert plain[3][1] != heavy[3][1]
-    assert np.abs(env.reset(seed=0)[0][-env.body.model.nv :]).max() <= 10
+    assert original[3][1] != heavy[3][1]
+    assert np.abs(env.reset(seed=0)[0][-env.mujoco_env.model.nv :]).max() <= 10
 
 
 def test_an_unknown_source_is_refused():
     with pytest.raises(ConfigError, match="'varibat' must be one of maml, promp, pearl, varibad"):
-        cheetah_and_humanoid.HalfCheetahVel("varibat")
+        cheetah.HalfCheetahVel("varibat")

@@ -1,0 +1,85 @@
+"""The definition of adaptation and meta-gradient, by plain automatic differentiation.
+
+    params[k + 1], state[k + 1] = rule(params[k], gradient[k], loss[k], state[k])
+    meta-gradient = d objective(raw[0], ..., raw[K]) / d (initial parameters, rule parameters)
+
+Autograd keeps the graph of every inner step and runs back through it. That is short to read, slow,
+and needs memory for K second-order graphs, so agents use `inner_loop.py` instead, which must agree.
+
+Axes: `N` tasks, `M` decisions of each task, `F` features, `P` parameters of a policy, `Q`
+meta-parameters, `K` inner steps, `R` raw numbers of a decision.
+
+Source: Finn et al. 2017, arXiv:1703.03400, algorithm 3.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from metarl.agents.gradient.inner_loop import InnerLoop, RuleInputs
+from metarl.agents.gradient.outer_loop import MetaProblem, Objective
+from metarl.agents.gradient.pg_batch import PGBatch
+from metarl.networks.action_heads import append_constants
+from metarl.networks.stacked_mlp import StackedMLP
+
+
+def raw_outputs(network: StackedMLP, params: Tensor, inputs: Tensor) -> Tensor:
+    """Raw numbers [M, N, R] for inputs [M, N, F] and parameters [N, P]."""
+    features, start = inputs, 0
+    for number, (before, after) in enumerate(pairwise(network.sizes), start=2):
+        weight = params[:, start : start + before * after].view(-1, before, after)
+        start += before * after
+        features = torch.einsum("mnf,nfg->mng", features, weight) + params[:, start : start + after]
+        start += after
+        if number < len(network.sizes):
+            features = features.tanh() if network.activation == "tanh" else features.relu()
+    constants = params[:, start:] if network.learn_constants else params[:, start:].detach()
+    return append_constants(features, constants)
+
+
+def adapted_params(
+    inner: InnerLoop, meta_params: Tensor, batches: Sequence[PGBatch]
+) -> list[Tensor]:
+    """Parameters before and after each inner step, K + 1 times [N, P]; differentiable.
+
+    Args:
+        inner: networks, rule and loss.
+        meta_params: [Q], requiring a gradient.
+        batches: of K + 1 phases; the last is not adapted to.
+    """
+    initial, rule_params = inner.split(meta_params)
+    params = [initial.expand(batches[0].valid.shape[1], -1)]
+    state = inner.rule.initial_state(params[0])
+    for step, batch in enumerate(batches[:-1]):
+        raw = raw_outputs(inner.network, params[-1], batch.inputs)
+        loss = inner.estimator(batch.log_probs(inner.head, raw), batch)
+        (gradient,) = torch.autograd.grad(loss.sum(), params[-1], create_graph=True)
+        if inner.first_order:
+            gradient, loss = gradient.detach(), loss.detach()
+        inputs = RuleInputs(rule_params, params[-1], gradient, loss, state)
+        adapted, state = inner.rule.apply(inputs, step)
+        params.append(adapted)
+    return params
+
+
+def raw_of_phases(
+    inner: InnerLoop, meta_params: Tensor, batches: Sequence[PGBatch]
+) -> list[Tensor]:
+    """Outputs of the policy of each phase, K + 1 times [M, N, R]; differentiable."""
+    params = adapted_params(inner, meta_params, batches)
+    return [
+        raw_outputs(inner.network, each, batch.inputs)
+        for each, batch in zip(params, batches, strict=True)
+    ]
+
+
+def meta_gradient(
+    problem: MetaProblem, objective: Objective, meta_params: Tensor
+) -> tuple[float, Tensor]:
+    """Value of an objective at meta-parameters [Q], and its gradient [Q]."""
+    at = meta_params.detach().clone().requires_grad_()
+    loss = objective(problem, raw_of_phases(problem.inner, at, problem.batches))
+    (gradient,) = torch.autograd.grad(loss, at)
+    return float(loss.detach()), gradient

@@ -1,0 +1,102 @@
+"""The trainer of all agents that adapt in memory: a recurrent policy, trained by PPO.
+
+Each published algorithm is a file next to this one that names its parts and its defaults.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Generator, Tensor
+
+from metarl.agent import Adapted, AgentContext, MetaBatch, Policy
+from metarl.learning.ppo import PPO, AuxiliaryLoss, PPOConfig
+from metarl.networks.actor_critic import ActorCritic, NetworkOptions
+from metarl.networks.policies import RecurrentPolicy
+from metarl.registry import make_memory_options
+from metarl.trajectory import Trajectory
+from metarl.validation import require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentConfig(PPOConfig):
+    """Hyper-parameters of all agents that adapt in the memory of a recurrent network."""
+
+    memory: str = "gru"
+    """gru; lstm; attention (a GRU that also looks up every earlier step of the trial, for tasks
+    with much to remember such as tabular MDPs; two to three times as slow, more in long trials);
+    none (the negative control: the policy sees the present observation alone); or one that a
+    plugin registers: see `metarl list`"""
+    memory_options: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """options of the memory by name, such as heads 8 for attention"""
+    hidden_size: int = 64
+    """size of the embedding, the memory and the heads"""
+    separate_value: bool = False
+    """give the value function an embedding and a memory of its own"""
+    normalise_inputs: bool = False
+    """read observations and previous rewards in units of their running mean and deviation; for
+    those that are far from order one, as in locomotion"""
+    initial_std: float = 1.0
+    """initial standard deviation of Box actions, in units of half their range"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive("hidden_size", self.hidden_size)
+        require_positive("initial_std", self.initial_std)
+        make_memory_options(self.memory, self.memory_options)  # refuses what is unknown
+
+    def network(self, context: AgentContext) -> ActorCritic:
+        """A new actor-critic with these options."""
+        options = NetworkOptions(
+            memory=make_memory_options(self.memory, self.memory_options),
+            hidden_size=self.hidden_size,
+            separate_value=self.separate_value,
+            normalise_inputs=self.normalise_inputs,
+            initial_std=self.initial_std,
+        )
+        network = ActorCritic(
+            context.observation_space,
+            context.action_space,
+            options,
+            context.seeds.torch("initial weights"),
+        )
+        return network.to(context.device)
+
+
+class RecurrentAgent:
+    """Adapts in memory: the same policy in every task, told apart by what it remembers."""
+
+    adaptation_steps = 0
+    evaluation_steps = 0
+
+    def __init__(
+        self,
+        config: RecurrentConfig,
+        context: AgentContext,
+        auxiliary: AuxiliaryLoss | None = None,
+    ) -> None:
+        """A new, untrained agent; `auxiliary` is a further loss on the memory's features."""
+        if auxiliary is not None:
+            auxiliary = auxiliary.to(context.device)
+        self._ppo = PPO(config.network(context), config, context, auxiliary)
+
+    def start(self, num_tasks: int, generator: Generator) -> Policy:
+        """The recurrent policy."""
+        return RecurrentPolicy(self._ppo.network)
+
+    def adapt(self, policy: Policy, experience: Trajectory, generator: Generator) -> Adapted:
+        """The policy itself: it adapted in its memory while it acted."""
+        return Adapted(policy)
+
+    def update(self, batch: MetaBatch) -> Mapping[str, float]:
+        """PPO on one phase of whole trials."""
+        (experience,) = batch.trajectories
+        return self._ppo.update(experience)
+
+    def state(self) -> dict[str, Tensor]:
+        """Network, optimiser and the count of updates."""
+        return self._ppo.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state` returned."""
+        self._ppo.load_state(state)

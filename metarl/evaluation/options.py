@@ -1,0 +1,42 @@
+"""The options of an evaluation; importing them loads no engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metarl.errors import ConfigError
+from metarl.tasks.family import Split
+from metarl.validation import require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """How an agent is evaluated. Equal seeds and numbers of tasks give the same tasks."""
+
+    num_tasks: int = 1000
+    """tasks drawn from the split"""
+    seed: int = 0
+    """of tasks and noise, independent of the training seed; equal seeds make runs comparable task
+    by task"""
+    episodes: int | None = None
+    """consecutive episodes per phase; by default as in training, else as the family defines"""
+    split: Split = "test"
+    """test, or train to look for a generalisation gap"""
+    references: Sequence[str] = ("default",)
+    """floors, baselines and ceilings to evaluate in the same tasks; default, all, none, or names"""
+    label: str | None = None
+    """name in figures and tables, by default that of the agent; runs with equal labels count as
+    seeds of one agent"""
+    device: str = "cpu"
+    """torch device, such as cpu or cuda"""
+    workers: int | None = None
+    """processes that step ordinary Gymnasium environments; by default this process does"""
+    progress: bool = False
+    """show a progress bar"""
+
+    def __post_init__(self) -> None:
+        require_positive("num_tasks", self.num_tasks)
+        require_positive("episodes", self.episodes)
+        if self.split not in ("train", "test"):
+            raise ConfigError(f"split={self.split!r} must be 'train' or 'test'.")
+        if isinstance(self.references, bool):  # short for "default" and "none"
+            object.__setattr__(self, "references", ("default" if self.references else "none",))

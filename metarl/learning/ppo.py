@@ -1,0 +1,274 @@
+"""PPO over whole trials, for recurrent actor-critics: Schulman et al. 2017, arXiv:1707.06347.
+
+Unlike plain PPO, the return runs on across the episodes of a trial and ends with the trial, and a
+minibatch holds whole trials, so that the memory is replayed from the trial's start.
+
+Axes: `T` steps, `L` lanes = tasks x rollouts per task, `F` inputs, `H` features.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from metarl.agent import AgentConfig, AgentContext
+from metarl.errors import ConfigError, NonFiniteError
+from metarl.learning.advantages import gae
+from metarl.learning.losses import clipped_surrogate, masked_mean, normalised
+from metarl.learning.optimiser_state import load_learner, save_learner
+from metarl.networks.actor_critic import ActorCritic
+from metarl.trajectory import Trajectory
+from metarl.validation import require_between, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(AgentConfig):
+    """Hyper-parameters of agents that learn by PPO over whole trials."""
+
+    num_tasks: int = 512
+    """tasks per meta-batch (N)"""
+    iterations: int = 300
+    """meta-iterations of the whole run; schedules run over these"""
+    gamma: float = 0.99
+    """discount per environment step, not reset between the episodes of a trial"""
+    gae_lambda: float = 0.95
+    """lambda of generalised advantage estimation"""
+    num_epochs: int = 4
+    """passes over the meta-batch per iteration"""
+    num_minibatches: int = 4
+    """minibatches of whole trials per pass; must divide num_tasks * rollouts_per_task"""
+    clip_range: float = 0.2
+    """how far the probability ratio may move before its gradient is cut"""
+    learning_rate: float = 3e-3
+    """of Adam at the start"""
+    final_learning_rate: float = 0.0
+    """of Adam at the end of the run; linear in between"""
+    entropy_coef: float = 0.003
+    """weight of the policy's entropy at the start"""
+    final_entropy_coef: float = 0.0
+    """weight of the policy's entropy at the end of the run; linear in between"""
+    value_coef: float = 0.5
+    """weight of the squared error of the (scaled) value"""
+    max_grad_norm: float = 1.0
+    """the gradient is scaled down to this norm"""
+    normalise_advantages: bool = True
+    """mean 0 and standard deviation 1 over the meta-batch"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_epochs", "num_minibatches", "clip_range", "learning_rate"):
+            require_positive(name, getattr(self, name))
+        require_positive("max_grad_norm", self.max_grad_norm)
+        for name in ("gamma", "gae_lambda"):
+            require_between(name, getattr(self, name), 0.0, 1.0)
+        for name in ("final_learning_rate", "entropy_coef", "final_entropy_coef", "value_coef"):
+            require_between(name, getattr(self, name), 0.0, float("inf"))
+        lanes = self.num_tasks * self.rollouts_per_task
+        if lanes % self.num_minibatches:
+            raise ConfigError(
+                f"num_tasks={self.num_tasks} times rollouts_per_task={self.rollouts_per_task} does "
+                f"not divide into num_minibatches={self.num_minibatches} (remainder "
+                f"{lanes % self.num_minibatches}); a recurrent minibatch holds whole trials, so "
+                "the product must be a multiple of it."
+            )
+
+
+class AuxiliaryLoss(nn.Module, ABC):
+    """A loss next to PPO's, on the features of the memory; its parameters are learned along.
+
+    As a module it may hold networks of its own. `forward` must be finite where `valid` is 0.
+    """
+
+    @abstractmethod
+    def targets(self, experience: Trajectory) -> Mapping[str, Tensor]:
+        """What the loss needs of the experience, each [T, L, ...]; computed once per iteration."""
+
+    @abstractmethod
+    def forward(self, features: Tensor, targets: Mapping[str, Tensor], valid: Tensor) -> Tensor:
+        """The loss of a minibatch, weighted: added to PPO's as it is.
+
+        Args:
+            features: [T, L, H] of the policy's memory, after it has read each step's percept.
+            targets: the minibatch's part of `targets`.
+            valid: [T, L] float, 1 for transitions that count.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What PPO reads of a meta-batch, [T, L, ...]."""
+
+    inputs: Tensor  # [T, L, F]
+    action: Tensor  # [T, L] or [T, L, A]
+    log_prob: Tensor  # [T, L] when the actions were taken
+    advantage: Tensor  # [T, L]
+    value_target: Tensor  # [T, L] returns in the value head's units
+    valid: Tensor  # [T, L] float
+    auxiliary: Mapping[str, Tensor]  # targets of the auxiliary loss
+
+    def take_lanes(self, index: Tensor) -> "Batch":
+        """The lanes of these indices."""
+
+        def take(value: Tensor) -> Tensor:
+            return value.index_select(1, index)
+
+        auxiliary = {name: take(value) for name, value in self.auxiliary.items()}
+        rest = {name: value for name, value in vars(self).items() if name != "auxiliary"}
+        return Batch(auxiliary=auxiliary, **{name: take(value) for name, value in rest.items()})
+
+
+class PPO:
+    """Improves an actor-critic from whole trials; holds its optimiser."""
+
+    def __init__(
+        self,
+        network: ActorCritic,
+        config: PPOConfig,
+        context: AgentContext,
+        auxiliary: AuxiliaryLoss | None = None,
+    ) -> None:
+        """Learns the parameters of `network` and of `auxiliary`, which lie on the device."""
+        self.network = network
+        self._config = config
+        self._seeds = context.seeds
+        self._device = context.device
+        self._auxiliary = auxiliary
+        self._updates = 0
+        self._learner = nn.ModuleDict({"network": network})
+        if auxiliary is not None:
+            self._learner["auxiliary"] = auxiliary
+        self._optimiser = torch.optim.Adam(
+            self._learner.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
+        )
+
+    def update(self, experience: Trajectory) -> dict[str, float]:
+        """Several epochs of minibatches on one phase of whole trials; returns metrics.
+
+        Raises:
+            NonFiniteError: a gradient; the learner is unchanged.
+        """
+        config = self._config
+        left = max(0.0, 1.0 - self._updates / config.iterations)
+        learning_rate = _between(config.final_learning_rate, config.learning_rate, left)
+        entropy_coef = _between(config.final_entropy_coef, config.entropy_coef, left)
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate
+        before = self.state()
+        batch, explained_variance = self._prepare(experience)
+        totals: dict[str, Tensor] = {}
+        try:
+            for minibatch in self._minibatches(batch):
+                for name, value in self._step(minibatch, entropy_coef).items():
+                    totals[name] = totals.get(name, torch.zeros_like(value)) + value
+        except NonFiniteError:
+            self.load_state(before)
+            raise
+        # Only now, because this experience was collected and learned from in the former units.
+        self.network.observe(experience.percepts(), experience.valid)
+        self._updates += 1
+        count = config.num_epochs * config.num_minibatches
+        means = {name: float(total) / count for name, total in totals.items()}
+        return means | {
+            "explained_variance": float(explained_variance),
+            "learning_rate": learning_rate,
+            "entropy_coef": entropy_coef,
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """Parameters, optimiser and the count of updates."""
+        return save_learner(self._learner, self._optimiser, self._updates)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores what `state` returned."""
+        self._updates = load_learner(self._learner, self._optimiser, state)
+
+    @torch.no_grad()
+    def _prepare(self, experience: Trajectory) -> tuple[Batch, Tensor]:
+        """Advantages and value targets over whole trials; also the explained variance."""
+        inputs = self.network.encode(experience.percepts()).flatten(1, 2)
+        valid = experience.valid.flatten(1, 2)
+        value = self.network.values(inputs)
+        next_value = torch.cat((value[1:], torch.zeros_like(value[:1])))
+        trial_end = experience.trial_end.flatten(1, 2)
+        reward = experience.reward.flatten(1, 2)
+        advantage = gae(
+            reward,
+            value,
+            next_value,
+            terminated=trial_end,
+            truncated=torch.zeros_like(trial_end),
+            gamma=self._config.gamma,
+            gae_lambda=self._config.gae_lambda,
+        )
+        returns = advantage + value
+        valid_returns = returns[valid]
+        explained = 1.0 - advantage[valid].var() / valid_returns.var().clamp_min(1e-12)
+        self.network.value.observe(valid_returns)
+        weight = valid.to(reward.dtype)
+        if self._config.normalise_advantages:
+            advantage = normalised(advantage, weight)
+        batch = Batch(
+            inputs=inputs,
+            action=experience.action.flatten(1, 2),
+            log_prob=experience.log_prob.flatten(1, 2),
+            advantage=advantage,
+            value_target=self.network.value.scaled(returns),
+            valid=weight,
+            auxiliary={} if self._auxiliary is None else self._auxiliary.targets(experience),
+        )
+        return batch, explained
+
+    def _minibatches(self, batch: Batch) -> Iterator[Batch]:
+        generator = self._seeds.torch("minibatches", self._updates)
+        lanes = batch.valid.shape[1]
+        for _ in range(self._config.num_epochs):
+            order = torch.randperm(lanes, generator=generator).to(self._device)
+            for index in order.chunk(self._config.num_minibatches):
+                yield batch.take_lanes(index)
+
+    def _step(self, batch: Batch, entropy_coef: float) -> dict[str, Tensor]:
+        """One step of Adam on surrogate, value error, entropy and auxiliary loss."""
+        config = self._config
+        output = self.network(batch.inputs)
+        log_prob, entropies = self.network.head.evaluate(output.raw, batch.action)
+        surrogate = clipped_surrogate(
+            log_prob, batch.log_prob, batch.advantage, batch.valid, clip_range=config.clip_range
+        )
+        value_loss = masked_mean((output.value - batch.value_target).square(), batch.valid)
+        entropy = masked_mean(entropies, batch.valid)
+        loss = surrogate.loss + config.value_coef * value_loss - entropy_coef * entropy
+        metrics = {
+            "policy_loss": surrogate.loss.detach(),
+            "value_loss": value_loss.detach(),
+            "entropy": entropy.detach(),
+            "approximate_kl": surrogate.approximate_kl,
+            "clip_fraction": surrogate.clip_fraction,
+        }
+        if self._auxiliary is not None:
+            auxiliary = self._auxiliary(output.features, batch.auxiliary, batch.valid)
+            loss = loss + auxiliary
+            metrics["auxiliary_loss"] = auxiliary.detach()
+        return metrics | {"grad_norm": self._descend(loss)}
+
+    def _descend(self, loss: Tensor) -> Tensor:
+        """One step of Adam along the clipped gradient; returns its norm before clipping."""
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(
+            self._learner.parameters(), self._config.max_grad_norm, foreach=True
+        )
+        if not bool(norm.isfinite()):
+            raise NonFiniteError(
+                f"The gradient of PPO became {float(norm)} (loss {float(loss.detach())}) in "
+                f"update {self._updates}; the agent is unchanged. Rewards or observations may be "
+                "very large, or the learning rate too high."
+            )
+        self._optimiser.step()
+        return norm.detach()
+
+
+def _between(last: float, first: float, left: float) -> float:
+    """`first` when everything is left, `last` when nothing is."""
+    return last + (first - last) * left

@@ -1,0 +1,238 @@
+"""Independent random streams, one for each lane: what one lane draws depends on no other lane.
+
+The number that a lane draws is a pure function of the lane's key and an address (step of the
+trial, draw within the step, element): SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195)
+used as a counter-based generator. So the size of a batch, the other lanes and their length decide
+no number, and CPU and GPU draw from the same streams. All lanes are drawn with a few tensor
+operations, for several steps at once.
+
+Axes: `L` lanes, then the shape asked for.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.seeding import Seeds
+
+BLOCK_STEPS = 64
+"""steps for which numbers are drawn at once; changes no number"""
+BLOCK_NUMBERS = 2**16
+"""numbers that are drawn at once at most, where several steps are; changes no number"""
+
+_GAMMA = 0x9E3779B97F4A7C15 - 2**64  # as int64, which wraps around
+_MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
+_MIX_2 = 0x94D049BB133111EB - 2**64
+_MAX_DRAWS, _MAX_ROUNDS, _MAX_ELEMENTS = 2**8, 2**4, 2**22
+
+
+def _mix(x: Tensor) -> Tensor:
+    """The finaliser of SplitMix64, int64 -> int64; shifts are logical."""
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * _MIX_1
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * _MIX_2
+    return x ^ ((x >> 31) & (2**33 - 1))
+
+
+def lane_keys(seed: int, num_tasks: int, rollouts_per_task: int = 1, first_task: int = 0) -> Tensor:
+    """Keys of the lanes of tasks first_task, first_task + 1, ...: [N * B] int64, task by task.
+
+    Args:
+        seed: 64 bits, such as `Seeds.word` returns.
+        num_tasks: N.
+        rollouts_per_task: B.
+        first_task: number of the first task in a larger set, so that a batch of it draws the same.
+    """
+    task = torch.arange(first_task + 1, first_task + num_tasks + 1)
+    rollout = torch.arange(1, rollouts_per_task + 1)
+    base = torch.tensor((seed & (2**64 - 1)) - (2**64 if seed & 2**63 else 0))
+    of_task = _mix(base + task * _GAMMA)
+    return _mix(of_task[:, None] + rollout * _GAMMA).flatten()
+
+
+class LaneNoise:
+    """Random numbers for each lane. `at` addresses the step; draws within a step are counted.
+
+    Two instances with the same keys return the same numbers for the same calls at the same step,
+    however many lanes there are and in whatever order steps are visited.
+    """
+
+    def __init__(self, keys: Tensor, *, horizon: int | None = None) -> None:
+        """Streams of the lanes with these keys [L] int64, on the keys' device.
+
+        Args:
+            keys: see `lane_keys`.
+            horizon: steps that will be visited one after the other, if known; None: numbers are
+                drawn for one step at a time.
+        """
+        self.keys = keys
+        self._horizon = horizon
+        self._step = self._draw = 0
+        self._blocks: dict[int, _Block] = {}
+
+    @staticmethod
+    def of(
+        seeds: Seeds,
+        purpose: str,
+        lanes: int,
+        *,
+        horizon: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> "LaneNoise":
+        """Streams for `lanes` lanes, each a task of its own."""
+        keys = lane_keys(seeds.word(purpose), lanes).to(device)
+        return LaneNoise(keys, horizon=horizon)
+
+    @property
+    def lanes(self) -> int:
+        """L."""
+        return len(self.keys)
+
+    @property
+    def device(self) -> torch.device:
+        """Where numbers are drawn."""
+        return self.keys.device
+
+    def child(self, number: int) -> "LaneNoise":
+        """Streams of the same lanes, independent of these; drawn for one step at a time."""
+        return LaneNoise(_mix(self.keys ^ _mix(torch.full_like(self.keys, number + 1))))
+
+    def at(self, step: int) -> "LaneNoise":
+        """Goes to the start of a step, counted from 0; returns itself."""
+        self._step, self._draw = step, 0
+        return self
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform in [0, 1): [L, *shape] float32."""
+        return self._next("uniform", shape, _uniform)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal: [L, *shape] float32, by the transform of Box and Muller (1958)."""
+        return self._next("normal", shape, _normal)
+
+    def exponential(self, *shape: int) -> Tensor:
+        """Exponential of mean 1: [L, *shape] float32."""
+        return -torch.log1p(-self.uniform(*shape))
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """Uniform in 0, ..., high - 1: [L, *shape] int64; `high` is at most 2^40."""
+        return self._next(high, shape, _integers(high))
+
+    def gamma(self, concentration: Tensor) -> Tensor:
+        """Gamma of the given concentrations [L, ...] and rate 1: [L, ...] float32.
+
+        Source: Marsaglia and Tsang 2000, doi:10.1145/358407.358414; below 1 by their boost.
+        """
+        draw = self._next_draw()
+        alpha = concentration.reshape(len(self.keys), -1)
+        small = alpha < 1.0
+        d = torch.where(small, alpha + 1.0, alpha) - 1.0 / 3.0
+        c = (9.0 * d).rsqrt()
+        result = torch.zeros_like(alpha)
+        lane, element = torch.ones_like(alpha, dtype=torch.bool).nonzero(as_tuple=True)
+        for attempt in range(1, _MAX_ROUNDS):
+            normal, uniform = self._candidates(draw, attempt, lane, element)
+            v = (1.0 + c[lane, element] * normal) ** 3
+            scale = d[lane, element]
+            threshold = 0.5 * normal.square() + scale * (1.0 - v + v.clamp_min(1e-30).log())
+            accepted = (v > 0) & ((1.0 - uniform).log() < threshold)
+            result[lane[accepted], element[accepted]] = (scale * v)[accepted]
+            lane, element = lane[~accepted], element[~accepted]
+            if not len(lane):
+                break
+        else:  # one in 10^20: the mode
+            result[lane, element] = d[lane, element]
+        boost = self._words(draw, 0, alpha.shape[1])
+        power = (1.0 - _uniform(boost)).log() / alpha
+        return torch.where(small, result * power.exp(), result).view(concentration.shape)
+
+    def _candidates(
+        self, draw: int, attempt: int, lane: Tensor, element: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A normal and a uniform number for some elements of some lanes."""
+        counter = self._counter(draw, attempt) + 2 * element
+        keys = self.keys[lane]
+        normal = _normal(_mix(keys + counter * _GAMMA).unsqueeze(-1))[..., 0]
+        return normal, _uniform(_mix(keys + (counter + 1) * _GAMMA))
+
+    def _next(
+        self, kind: str | int, shape: tuple[int, ...], transform: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """The next numbers of each lane, [L, *shape]; some steps are drawn in advance."""
+        draw = self._next_draw()
+        block = self._blocks.get(draw)
+        if (
+            block is None
+            or block.kind != kind
+            or block.shape != shape
+            or not block.first <= self._step < block.first + len(block.rows)
+        ):
+            block = self._blocks[draw] = self._new_block(draw, kind, shape, transform)
+        return block.rows[self._step - block.first]
+
+    def _new_block(
+        self,
+        draw: int,
+        kind: str | int,
+        shape: tuple[int, ...],
+        transform: Callable[[Tensor], Tensor],
+    ) -> "_Block":
+        size, steps = math.prod(shape), 1
+        if self._horizon is not None:
+            room = BLOCK_NUMBERS // max(1, len(self.keys) * size)
+            steps = max(1, min(BLOCK_STEPS, self._horizon - self._step, room))
+        words = (size + 1) // 2 if kind == "normal" else size
+        numbers = transform(self._words(draw, 0, words, steps))[..., :size]
+        rows = numbers.reshape(steps, len(self.keys), *shape).unbind(0)
+        return _Block(kind, shape, self._step, rows)
+
+    def _next_draw(self) -> int:
+        self._draw += 1
+        if self._draw > _MAX_DRAWS:
+            raise ValueError(f"More than {_MAX_DRAWS} draws in one step; draw larger shapes.")
+        return self._draw - 1
+
+    def _words(self, draw: int, round_: int, size: int, steps: int | None = None) -> Tensor:
+        """Random 64-bit words [L, size]; with `steps`, [K, L, size] from the present step on."""
+        element = torch.arange(size, device=self.device)
+        if steps is None:
+            return _mix(self.keys[:, None] + (self._counter(draw, round_) + element) * _GAMMA)
+        stride = _MAX_DRAWS * _MAX_ROUNDS * _MAX_ELEMENTS
+        step = torch.arange(steps, device=self.device)[:, None, None] * stride
+        counter = self._counter(draw, round_) + step + element
+        return _mix(self.keys[:, None] + counter * _GAMMA)
+
+    def _counter(self, draw: int, round_: int) -> int:
+        """Address of the first element of a draw in the present step; below 2^63."""
+        return ((self._step * _MAX_DRAWS + draw) * _MAX_ROUNDS + round_) * _MAX_ELEMENTS
+
+
+class _Block(NamedTuple):
+    """The numbers of one draw for some steps."""
+
+    kind: str | int
+    shape: tuple[int, ...]
+    first: int  # step
+    rows: tuple[Tensor, ...]  # [L, *shape] of each step
+
+
+def _uniform(words: Tensor) -> Tensor:
+    """The upper 24 bits as a number in [0, 1)."""
+    return ((words >> 40) & (2**24 - 1)).to(torch.float32) * 2.0**-24
+
+
+def _normal(words: Tensor) -> Tensor:
+    """Two normal numbers of each word: [..., W] -> [..., 2 W]."""
+    radius = (1.0 - _uniform(words)).log_().mul_(-2.0).sqrt_()
+    angle = (words & (2**24 - 1)).to(torch.float32) * (2.0 * math.pi * 2.0**-24)
+    return torch.cat((radius * angle.cos(), radius * angle.sin()), -1)
+
+
+def _integers(high: int) -> Callable[[Tensor], Tensor]:
+    def transform(words: Tensor) -> Tensor:
+        unit = ((words >> 11) & (2**53 - 1)).double() * 2.0**-53
+        return (unit * high).long()
+
+    return transform

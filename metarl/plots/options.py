@@ -1,0 +1,42 @@
+"""The options of a figure; importing them loads no matplotlib."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+FigureKind: TypeAlias = Literal["adaptation", "regret", "learning", "pulls", "paths"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotOptions:
+    """What is plotted, and where the figure is written."""
+
+    kind: FigureKind = "adaptation"
+    """adaptation: return over episodes of experience; regret: cumulative regret against the
+    ceiling; learning: a training metric over steps and time; pulls: arms pulled in a few bandits;
+    paths: trajectories of each episode to a few goals"""
+    out: Path | None = None
+    """output path, such as curve or curve.pdf; by default named after the kind, next to the runs"""
+    references: Sequence[str] | None = None
+    """floors, baselines and ceilings to plot; all, none, or names; by default all in curves, and
+    none in pulls and paths"""
+    formats: Sequence[str] = ("png", "svg")
+    """any of png, svg, pdf"""
+    metric: str = "last_episode_return"
+    """of learning: a column of metrics.csv"""
+    smooth: int | None = None
+    """of learning: iterations in each running mean; by default a fiftieth of the run, 1 for none"""
+    tasks: int | None = None
+    """of pulls and paths: number of tasks to show"""
+
+    @property
+    def shown_references(self) -> list[str] | None:
+        """The names of the references to plot; None for all."""
+        default = ["none"] if self.kind in ("pulls", "paths") else ["all"]
+        return reference_names(default if self.references is None else self.references)
+
+
+def reference_names(wanted: Sequence[str]) -> list[str] | None:
+    """The names in `wanted`, where "none" stands for no name; None stands for all references."""
+    return None if list(wanted) == ["all"] else [name for name in wanted if name != "none"]
