@@ -34,6 +34,7 @@ SECTIONS = {
     "metarl.evaluation.policies": "Evaluation of any policy",
     "metarl.video.record": "Videos",
     "metarl.seeding": "Random streams",
+    "metarl.noise": "Random streams of lanes",
     "metarl.training.process": "Process settings",
 }
 """section titles by module, in the order of the page; other modules follow"""

@@ -64,7 +64,8 @@ def workloads(
     """Functions that each take environment steps and return their number."""
     device = torch.device(options.device)
     seeds = metarl.Seeds(0)
-    agent = metarl.agent_config(options.agent)(num_tasks=lanes).build(
+    config = metarl.agent_config(options.agent)(num_tasks=lanes)
+    agent = config.build(
         metarl.AgentContext(
             observation_space=family.observation_space,
             action_space=family.action_space,
@@ -74,6 +75,7 @@ def workloads(
     )
     tasks = family.sample_tasks(lanes, seeds.torch("tasks", device=device))
     random = family.references(1)["random"].build(tasks)
+    storage = metarl.RolloutStorage()  # as `metarl.train` does
 
     def roll_out(policy: metarl.Policy) -> metarl.Trajectory:
         return metarl.collect(
@@ -83,16 +85,27 @@ def workloads(
             episodes=family.trial_episodes,
             seeds=seeds,
             workers=options.workers,
+            storage=storage,
         )
 
     def start() -> metarl.Policy:
         return agent.start(lanes, seeds.torch("start", device=device))
 
-    spec = metarl.RolloutSpec(episodes=family.trial_episodes, workers=options.workers)
+    spec = metarl.RolloutSpec(
+        episodes=family.trial_episodes,
+        workers=options.workers,
+        keep_next_obs=config.reads_next_obs,
+    )
 
     def train() -> int:
         batch = metarl.rollout_phases(
-            agent, family, tasks, steps=agent.adaptation_steps, spec=spec, seeds=seeds
+            agent,
+            family,
+            tasks,
+            steps=agent.adaptation_steps,
+            spec=spec,
+            seeds=seeds,
+            storage=storage,
         )
         agent.update(batch)
         return sum(trajectory.steps for trajectory in batch.trajectories)

@@ -53,7 +53,7 @@ class EvaluationRollout:
 
     @property
     def rewards(self) -> NDArray[np.float64]:
-        """[T, N] rewards of the first copy."""
+        """[T, N] rewards of the first rollout of each task."""
         return self.trajectory.reward[..., 0].double().cpu().numpy()
 
 

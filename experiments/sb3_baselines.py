@@ -155,17 +155,19 @@ class PolicyPerTask:
 
     policies: list[metarl.Policy]
 
-    def initial_memory(self, num_tasks: int, copies: int) -> list[metarl.Memory]:
+    def initial_memory(self, lanes: int, horizon: int) -> list[metarl.Memory]:
         """One memory for each policy."""
-        return [policy.initial_memory(1, copies) for policy in self.policies]
+        lanes_per_task = lanes // len(self.policies)
+        return [policy.initial_memory(lanes_per_task, horizon) for policy in self.policies]
 
     def act(
-        self, percept: metarl.Percept, memory: list[metarl.Memory], generator: torch.Generator
+        self, percept: metarl.Percept, memory: list[metarl.Memory], noise: metarl.LaneNoise
     ) -> metarl.PolicyOutput:
         """Policies act one after the other, because they are different networks."""
+        percepts = percepts_by_task(percept, len(self.policies))
         outputs = [
-            policy.act(percept_of_task(percept, n), memory[n], generator)
-            for n, policy in enumerate(self.policies)
+            policy.act(part, state, noise)  # each draws its own number
+            for policy, part, state in zip(self.policies, percepts, memory, strict=True)
         ]
         return metarl.PolicyOutput(
             torch.cat([output.action for output in outputs]),
@@ -174,10 +176,14 @@ class PolicyPerTask:
         )
 
 
-def percept_of_task(percept: metarl.Percept, n: int) -> metarl.Percept:
-    """The percept of task n alone."""
-    parts = {part.name: getattr(percept, part.name)[n : n + 1] for part in fields(percept)}
-    return metarl.Percept(**parts)
+def percepts_by_task(percept: metarl.Percept, num_tasks: int) -> list[metarl.Percept]:
+    """The percepts of the lanes of each task."""
+    names = [field.name for field in fields(percept)]
+    columns = [getattr(percept, name).chunk(num_tasks) for name in names]
+    return [
+        metarl.Percept(**dict(zip(names, parts, strict=True)))
+        for parts in zip(*columns, strict=True)
+    ]
 
 
 def evaluate(

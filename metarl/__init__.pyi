@@ -19,6 +19,7 @@ from .bridges.trial_wrapper import TrialWrapper as TrialWrapper
 from .bridges.varied_env import register_varied_env as register_varied_env
 from .evaluation.agents import evaluate as evaluate
 from .evaluation.policies import evaluate_policy as evaluate_policy
+from .noise import LaneNoise as LaneNoise
 from .plots.plot import plot as plot
 from .registry import Preset as Preset
 from .registry import agent_config as agent_config
@@ -41,6 +42,7 @@ from .results.comparison import write_comparison as write_comparison
 from .results.curves import Curve as Curve
 from .results.learning_curves import read_metrics as read_metrics
 from .rollout import RolloutSpec as RolloutSpec
+from .rollout import RolloutStorage as RolloutStorage
 from .rollout import collect as collect
 from .rollout import rollout_phases as rollout_phases
 from .seeding import Seeds as Seeds

@@ -1,6 +1,7 @@
 """The contracts of policies and agents, and the options that every agent has.
 
-Axes: `T` steps, `N` tasks, `B` copies of each task, then features (`D` observation, `A` action).
+Axes: `T` steps, `N` tasks, `B` rollouts of each task, `L` = N x B lanes, then features (`D`
+observation, `A` action).
 """
 
 from abc import ABC, abstractmethod
@@ -12,30 +13,31 @@ import torch
 from gymnasium import Space
 from torch import Generator, Tensor
 
+from metarl.noise import LaneNoise
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept, Trajectory
 from metarl.validation import require_positive
 
 Memory: TypeAlias = Any
-"""what a policy carries from step to step: tensors with leading axes [N, B], or None"""
+"""what a policy carries from step to step: tensors whose leading axis is the lane, or None"""
 
 
 class PolicyOutput(NamedTuple):
     """What a policy returns at one step."""
 
-    action: Tensor  # [N, B] int64, or [N, B, A] float
-    log_prob: Tensor  # [N, B] float, log-density of `action`
+    action: Tensor  # [L] int64, or [L, A] float
+    log_prob: Tensor  # [L] float, log-density of `action`
     memory: Memory  # passed to `act` at the next step
 
 
 class Policy(Protocol):
-    """Acts in N x B lanes at once; may hold separate parameters for each of the N tasks."""
+    """Acts in all lanes at once; may hold separate parameters for each of the N tasks."""
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Memory:
-        """Memory at the start of a trial."""
+    def initial_memory(self, lanes: int, horizon: int) -> Memory:
+        """Memory at the start of a trial of at most `horizon` steps."""
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
-        """Action in every lane, all randomness from `generator`."""
+    def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
+        """Action in every lane, all randomness from `noise`."""
 
 
 class Agent(Protocol):
@@ -129,6 +131,11 @@ class AgentConfig(ABC):
     def __post_init__(self) -> None:
         for name in ("num_tasks", "rollouts_per_task", "iterations", "episodes"):
             require_positive(name, getattr(self, name))
+
+    @property
+    def reads_next_obs(self) -> bool:
+        """Whether the agent reads `Trajectory.next_obs`, which is kept only then."""
+        return False
 
     @property
     @abstractmethod

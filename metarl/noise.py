@@ -113,8 +113,8 @@ class LaneNoise:
         return self._next("normal", shape, _normal)
 
     def exponential(self, *shape: int) -> Tensor:
-        """Exponential of mean 1: [L, *shape] float32."""
-        return -torch.log1p(-self.uniform(*shape))
+        """Exponential of mean 1, never 0: [L, *shape] float32."""
+        return self._next("exponential", shape, _exponential)
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """Uniform in 0, ..., high - 1: [L, *shape] int64; `high` is at most 2^40."""
@@ -127,35 +127,37 @@ class LaneNoise:
         """
         draw = self._next_draw()
         alpha = concentration.reshape(len(self.keys), -1)
-        small = alpha < 1.0
-        d = torch.where(small, alpha + 1.0, alpha) - 1.0 / 3.0
-        c = (9.0 * d).rsqrt()
-        result = torch.zeros_like(alpha)
-        lane, element = torch.ones_like(alpha, dtype=torch.bool).nonzero(as_tuple=True)
-        for attempt in range(1, _MAX_ROUNDS):
-            normal, uniform = self._candidates(draw, attempt, lane, element)
-            v = (1.0 + c[lane, element] * normal) ** 3
-            scale = d[lane, element]
-            threshold = 0.5 * normal.square() + scale * (1.0 - v + v.clamp_min(1e-30).log())
-            accepted = (v > 0) & ((1.0 - uniform).log() < threshold)
-            result[lane[accepted], element[accepted]] = (scale * v)[accepted]
-            lane, element = lane[~accepted], element[~accepted]
-            if not len(lane):
-                break
-        else:  # one in 10^20: the mode
-            result[lane, element] = d[lane, element]
-        boost = self._words(draw, 0, alpha.shape[1])
-        power = (1.0 - _uniform(boost)).log() / alpha
-        return torch.where(small, result * power.exp(), result).view(concentration.shape)
+        small = bool((alpha < 1.0).any())
+        d = alpha - 1.0 / 3.0
+        if small:
+            d = torch.where(alpha < 1.0, d + 1.0, d)
+        keys, element = self.keys[:, None], torch.arange(alpha.shape[1], device=self.device)
+        result, accepted = self._gamma_attempt(draw, 1, keys, element, d)
+        if not bool(accepted.all()):
+            lane, element = (~accepted).nonzero(as_tuple=True)
+            for attempt in range(2, _MAX_ROUNDS):
+                rest = d[lane, element]
+                value, accepted = self._gamma_attempt(draw, attempt, self.keys[lane], element, rest)
+                result[lane, element] = value  # the last attempt, one in 10^18, stands as it is
+                lane, element = lane[~accepted], element[~accepted]
+                if not len(lane):
+                    break
+        if small:
+            boost = _open_uniform(self._words(draw, 0, alpha.shape[1])).log() / alpha
+            result = torch.where(alpha < 1.0, result * boost.exp(), result)
+        return result.view(concentration.shape)
 
-    def _candidates(
-        self, draw: int, attempt: int, lane: Tensor, element: Tensor
+    def _gamma_attempt(
+        self, draw: int, attempt: int, keys: Tensor, element: Tensor, d: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """A normal and a uniform number for some elements of some lanes."""
+        """One candidate for each number of shape d, and whether it is accepted."""
         counter = self._counter(draw, attempt) + 2 * element
-        keys = self.keys[lane]
-        normal = _normal(_mix(keys + counter * _GAMMA).unsqueeze(-1))[..., 0]
-        return normal, _uniform(_mix(keys + (counter + 1) * _GAMMA))
+        normal = _single_normal(_mix(keys + counter * _GAMMA))
+        uniform = _open_uniform(_mix(keys + (counter + 1) * _GAMMA))
+        v = (normal * (9.0 * d).rsqrt_()).add_(1.0).clamp_min_(1e-10).pow_(3)
+        value = d * v
+        threshold = normal.square_().mul_(0.5) + d - value + d * v.log_()
+        return value, uniform.log_() < threshold
 
     def _next(
         self, kind: str | int, shape: tuple[int, ...], transform: Callable[[Tensor], Tensor]
@@ -223,9 +225,25 @@ def _uniform(words: Tensor) -> Tensor:
     return ((words >> 40) & (2**24 - 1)).to(torch.float32) * 2.0**-24
 
 
+def _open_uniform(words: Tensor) -> Tensor:
+    """The upper 23 bits as a number in (0, 1)."""
+    return ((words >> 41) & (2**23 - 1)).to(torch.float32).add_(0.5).mul_(2.0**-23)
+
+
+def _exponential(words: Tensor) -> Tensor:
+    return _open_uniform(words).log_().neg_()
+
+
+def _single_normal(words: Tensor) -> Tensor:
+    """One normal number of each word."""
+    radius = _open_uniform(words).log_().mul_(-2.0).sqrt_()
+    angle = (words & (2**24 - 1)).to(torch.float32).mul_(2.0 * math.pi * 2.0**-24)
+    return radius.mul_(angle.cos_())
+
+
 def _normal(words: Tensor) -> Tensor:
     """Two normal numbers of each word: [..., W] -> [..., 2 W]."""
-    radius = (1.0 - _uniform(words)).log_().mul_(-2.0).sqrt_()
+    radius = _open_uniform(words).log_().mul_(-2.0).sqrt_()
     angle = (words & (2**24 - 1)).to(torch.float32) * (2.0 * math.pi * 2.0**-24)
     return torch.cat((radius * angle.cos(), radius * angle.sin()), -1)
 

@@ -179,11 +179,19 @@ def make_memory_options(name: str, given: Mapping[str, Any]) -> MemoryOptions:
     """The options of a memory, with some set.
 
     Raises:
-        ConfigError: no memory has this name, or it has no such option.
+        ConfigError: no memory has this name, it has no such option, or a value is of another
+            type than the default.
     """
     options = memory_options(name)
-    known = [field.name for field in dataclasses.fields(options)]
-    require_known(f"The memory {name!r}", given, known)
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    require_known(f"The memory {name!r}", given, list(defaults))
+    for option, value in given.items():
+        wanted = type(defaults[option])
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise ConfigError(
+                f"{option}={value!r} of the memory {name!r} must be {wanted.__name__}, such as its "
+                f"default {defaults[option]!r}; got {type(value).__name__}."
+            )
     return options(**given)
 
 

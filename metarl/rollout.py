@@ -1,7 +1,7 @@
-"""The one engine: a family, tasks and a policy go in, whole lived trials come out.
+"""The rollout engine: whole trials of a policy in many tasks at once, as a `Trajectory`.
 
-Axes: `T` steps, `N` tasks, `B` copies of each task, then features. Nothing here asks which agent
-it serves, or whether the world is pure tensors or processes.
+Axes: `T` steps, `N` tasks, `B` rollouts of each task, `L` = N x B lanes (task by task), then
+features. Nothing here asks which agent acts, or whether tensors or processes step the lanes.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,37 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from metarl.agent import Adapted, Agent, MetaBatch, Phase, Policy
-from metarl.errors import NonFiniteError
+from metarl.errors import NonFiniteError, TaskContractError
+from metarl.noise import LaneNoise, lane_keys
 from metarl.seeding import Seeds
 from metarl.tasks.batched_env import BatchedEnv, Transition
 from metarl.tasks.family import TaskDistribution, as_tasks
 from metarl.trajectory import Percept, Trajectory
 from metarl.validation import require_positive
+
+
+class RolloutStorage:
+    """Tensors that trajectories are written into, kept from one collection to the next.
+
+    A trajectory that was collected into a storage is valid until the next collection into the same
+    slot of it. A slot is a number, such as that of a phase.
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[tuple[int, str], Tensor] = {}
+
+    def column(self, slot: int, name: str, steps: int, like: Tensor) -> Tensor:
+        """A tensor [steps, ...] for values like `like`; allocated where the last does not fit."""
+        column = self._columns.get((slot, name))
+        shape = (steps, *like.shape)
+        if (
+            column is None
+            or column.shape != shape
+            or column.dtype != like.dtype
+            or column.device != like.device
+        ):
+            column = self._columns[slot, name] = like.new_empty(shape)
+        return column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +56,8 @@ class RolloutSpec:
     """B"""
     workers: int | None = None
     """processes that step ordinary Gymnasium environments; by default this one does"""
+    keep_next_obs: bool = False
+    """trajectories hold the observation after each step, the last of an episode included"""
     wrap_env: Callable[[BatchedEnv, int], BatchedEnv] | None = None
     """puts a transparent wrapper, such as a camera, around the batched env of each phase, which is
     passed with the number of the phase"""
@@ -44,6 +71,8 @@ def rollout_phases(
     steps: int,
     spec: RolloutSpec,
     seeds: Seeds,
+    first_task: int = 0,
+    storage: RolloutStorage | None = None,
 ) -> MetaBatch:
     """Collects experience before and after each of `steps` adaptation steps: K + 1 phases.
 
@@ -56,13 +85,15 @@ def rollout_phases(
         steps: K.
         spec: how each phase is collected.
         seeds: phase k is collected with `seeds.child("phase", k)`; the agent's own random choices
-            have streams apart.
+            come from the streams `"start"` and `"adapt"`.
+        first_task: number of tasks[0] in a larger set that is rolled out in several batches.
+        storage: where the trajectories are written; by default new memory.
 
     Raises:
         NonFiniteError: an environment, a policy or an inner loss gave NaN or infinity.
     """
     device = tasks.device
-    policy = agent.start(len(tasks), seeds.torch("start", device=device))
+    policy = agent.start(len(tasks), seeds.torch("start", first_task, device=device))
     phases = []
     for step in range(steps + 1):
         trajectory = collect(
@@ -72,12 +103,17 @@ def rollout_phases(
             episodes=spec.episodes,
             rollouts_per_task=spec.rollouts_per_task,
             seeds=seeds.child("phase", step),
+            first_task=first_task,
             workers=spec.workers,
+            keep_next_obs=spec.keep_next_obs,
             wrap_env=_of_phase(spec.wrap_env, step),
+            storage=storage,
+            slot=step,
         )
         adapted = Adapted(policy)
         if step < steps:
-            adapted = agent.adapt(policy, trajectory, seeds.torch("adapt", step, device=device))
+            generator = seeds.torch("adapt", step, first_task, device=device)
+            adapted = agent.adapt(policy, trajectory, generator)
         phases.append(Phase(policy=policy, trajectory=trajectory, cache=adapted.cache))
         policy = adapted.policy
     return MetaBatch(tasks=tasks, phases=tuple(phases))
@@ -97,26 +133,36 @@ def collect(
     episodes: int,
     rollouts_per_task: int = 1,
     seeds: Seeds,
+    first_task: int = 0,
     workers: int | None = None,
+    keep_next_obs: bool = False,
     wrap_env: Callable[[BatchedEnv], BatchedEnv] | None = None,
+    storage: RolloutStorage | None = None,
+    slot: int = 0,
 ) -> Trajectory:
-    """Lives `episodes` episodes in a row in each of `rollouts_per_task` lanes of every task.
+    """Rolls out `episodes` consecutive episodes in each of `rollouts_per_task` lanes of every task.
 
-    After an episode ends the next one opens in the same task with the memory intact, and the
-    last reward reaches the policy. A lane that has lived its episodes is idle until all have.
+    When an episode ends, the next one starts in the same task with the memory intact, and the last
+    reward reaches the policy. A lane that has finished its episodes is idle until all have.
+
+    What happens in a lane depends on its task's number, its rollout's number and the seeds alone:
+    other tasks and their number change nothing. Two policies given equal seeds meet the same
+    environment noise.
 
     Args:
-        family: the world's rules.
-        tasks: [N, ...] task parameters, on the device where everything shall happen.
-        policy: acts in all N x B lanes at once.
+        family: the rules of the environment.
+        tasks: [N, ...] task parameters, on the device where everything happens.
+        policy: acts in all L lanes at once.
         episodes: E, episodes per lane.
         rollouts_per_task: B, lanes of each task.
-        seeds: the world draws from `"world"`, the policy from `"policy"`: two policies given
-            equal seeds and `rollouts_per_task` meet the same world noise, as long as opening an
-            episode draws nothing or all episodes are equally long.
+        seeds: environments draw from `"world"`, the policy from `"policy"`.
+        first_task: number of tasks[0] in a larger set that is rolled out in several batches.
         workers: processes that step ordinary Gymnasium environments; by default this one does.
-            What is lived is the same.
+            They change no number.
+        keep_next_obs: the trajectory holds the observation after each step.
         wrap_env: puts a transparent wrapper, such as a camera, between the engine and the env.
+        storage: where the trajectory is written; by default new memory.
+        slot: of the storage.
 
     Returns:
         A trajectory [T, N, B, ...] with T <= E * family.episode_steps.
@@ -125,109 +171,145 @@ def collect(
         ConfigError: `episodes` or `rollouts_per_task` is not positive, or workers are of no use
             here.
         TaskError: a task lies outside the family's task space.
+        TaskContractError: the family declares `fixed_length` and ended an episode early.
         NonFiniteError: an observation or reward is NaN or infinite; task and step are named.
     """
     require_positive("episodes", episodes)
     require_positive("rollouts_per_task", rollouts_per_task)
     tasks = as_tasks(family, tasks, tasks.device)
-    lanes = tasks.repeat_interleave(rollouts_per_task, 0)
-    world = family.open_env(lanes, seeds.torch("world", device=tasks.device), workers)
-    world = wrap_env(world) if wrap_env else world
-    log = _Log(len(tasks), rollouts_per_task, episodes * family.episode_steps, family.action_space)
+    horizon = episodes * family.episode_steps
+
+    def noise(purpose: str) -> LaneNoise:
+        keys = lane_keys(seeds.word(purpose), len(tasks), rollouts_per_task, first_task)
+        return LaneNoise(keys.to(tasks.device), horizon=horizon)
+
+    env = family.open_env(tasks.repeat_interleave(rollouts_per_task, 0), noise("world"), workers)
+    env = wrap_env(env) if wrap_env else env
+    log = _Log(storage or RolloutStorage(), slot, horizon, keep_next_obs)
+    fixed = family.episode_steps if family.fixed_length else None
     with torch.no_grad():
-        trajectory = _live(world, policy, log, episodes, seeds.torch("policy", device=tasks.device))
+        steps = _roll_out(env, policy, log, family.action_space, episodes, fixed, noise("policy"))
+    trajectory = log.trajectory(steps, len(tasks), rollouts_per_task)
+    if fixed is not None:
+        _require_fixed_length(trajectory, family, fixed)
     _require_finite(trajectory, family, tasks)
     return trajectory
 
 
 class _Log:
-    """Preallocated [T, L, ...] tensors that a life is written into, step by step."""
+    """Columns [T, L, ...] of a storage, written step by step."""
 
-    def __init__(self, num_tasks: int, copies: int, horizon: int, action_space: Space[Any]) -> None:
-        self.lead = (num_tasks, copies)
+    def __init__(
+        self, storage: RolloutStorage, slot: int, horizon: int, keep_next_obs: bool
+    ) -> None:
         self.horizon = horizon
-        self.action_shape = action_space.shape or ()
-        self.action_type = (
-            torch.int64 if isinstance(action_space, spaces.Discrete) else torch.float32
-        )
+        self.keep_next_obs = keep_next_obs
+        self._storage, self._slot = storage, slot
         self._columns: dict[str, Tensor] = {}
 
     def write(self, step: int, **values: Tensor) -> None:
         if not self._columns:
             self._columns = {
-                name: value.new_empty(self.horizon, *value.shape) for name, value in values.items()
+                name: self._storage.column(self._slot, name, self.horizon, value)
+                for name, value in values.items()
             }
         for name, value in values.items():
             self._columns[name][step] = value
 
-    def trajectory(self, steps: int) -> Trajectory:
+    def trajectory(self, steps: int, num_tasks: int, rollouts_per_task: int) -> Trajectory:
         columns = {name: column[:steps] for name, column in self._columns.items()}
         idle = ~columns["valid"]
-        if bool(idle.any()):  # whatever a world or a policy said after the end of a life
+        if bool(idle.any()):  # clears what env and policy returned after the end of a trial
             for column in columns.values():
                 column[idle] = 0
-        return Trajectory(**{name: self.split(value, 1) for name, value in columns.items()})
+        lead = (steps, num_tasks, rollouts_per_task)
+        return Trajectory(
+            **{name: column.view(*lead, *column.shape[2:]) for name, column in columns.items()}
+        )
 
-    def split(self, value: Tensor, axis: int = 0) -> Tensor:
-        """[..., L, ...] -> [..., N, B, ...] at `axis`."""
-        return value.view(*value.shape[:axis], *self.lead, *value.shape[axis + 1 :])
 
+def _roll_out(
+    env: BatchedEnv,
+    policy: Policy,
+    log: _Log,
+    action_space: Space[Any],
+    episodes: int,
+    fixed_length: int | None,
+    noise: LaneNoise,
+) -> int:
+    """Steps all lanes until each has finished its episodes; returns the number of steps.
 
-def _live(
-    world: BatchedEnv, policy: Policy, log: _Log, episodes: int, generator: torch.Generator
-) -> Trajectory:
-    obs = world.reset()
+    Where all episodes have one length, no step waits for the device.
+    """
+    obs = env.reset()
     lanes, device = len(obs), obs.device
     yes = torch.ones(lanes, dtype=torch.bool, device=device)
     no = torch.zeros_like(yes)
-    alive, first, first_of_trial = yes, yes, yes
+    active, first, first_of_trial = yes, yes, yes
     finished = torch.zeros(lanes, dtype=torch.int64, device=device)
-    action = torch.zeros(lanes, *log.action_shape, dtype=log.action_type, device=device)
+    action = _no_action(action_space, lanes, device)
     last = Transition(obs, torch.zeros(lanes, device=device), no, no, no)
-    memory = policy.initial_memory(*log.lead)
-    step = 0
-    while True:
+    memory = policy.initial_memory(lanes, log.horizon)
+    for step in range(log.horizon):
         percept = Percept(
-            obs=log.split(obs),
-            previous_action=log.split(action),
-            previous_reward=log.split(last.reward),
-            previous_terminated=log.split(last.terminated),
-            previous_truncated=log.split(last.truncated),
-            first_of_episode=log.split(first),
-            first_of_trial=log.split(first_of_trial),
+            obs=obs,
+            previous_action=action,
+            previous_reward=last.reward,
+            previous_terminated=last.terminated,
+            previous_truncated=last.truncated,
+            first_of_episode=first,
+            first_of_trial=first_of_trial,
         )
-        decision = policy.act(percept, memory, generator)
-        memory = decision.memory
-        action = decision.action.flatten(0, 1)
-        last = world.step(action)
+        action, log_prob, memory = policy.act(percept, memory, noise.at(step))
+        last = env.step(action)
+        kept = {"next_obs": last.obs} if log.keep_next_obs else {}
         log.write(
             step,
             obs=obs,
             action=action,
-            log_prob=decision.log_prob.flatten(0, 1),
+            log_prob=log_prob,
             reward=last.reward,
-            next_obs=last.obs,
             terminated=last.terminated,
             truncated=last.truncated,
             first=first,
             success=last.success,
-            valid=alive,
+            valid=active,
+            **kept,
         )
-        step += 1
-        first = last.terminated | last.truncated
-        finished = finished + first
-        alive = finished < episodes
-        if step == log.horizon or not bool(alive.any()):
-            return log.trajectory(step)
-        obs = world.reset(first) if bool(first.any()) else last.obs
-        first_of_trial = no
+        first, first_of_trial = last.terminated | last.truncated, no
+        if fixed_length is not None:
+            some_ended, all_finished = (step + 1) % fixed_length == 0, False
+        else:
+            finished = finished + first
+            active = finished < episodes
+            some_ended, all_finished = bool(first.any()), not bool(active.any())
+        if step + 1 == log.horizon or all_finished:
+            break
+        obs = env.reset(first) if some_ended else last.obs
+    return step + 1
+
+
+def _no_action(space: Space[Any], lanes: int, device: torch.device) -> Tensor:
+    """What stands for the previous action at the start of a trial, zeros."""
+    dtype = torch.int64 if isinstance(space, spaces.Discrete) else torch.float32
+    return torch.zeros(lanes, *(space.shape or ()), dtype=dtype, device=device)
+
+
+def _require_fixed_length(trajectory: Trajectory, family: TaskDistribution, length: int) -> None:
+    ended = (trajectory.terminated | trajectory.truncated).flatten(1)
+    expected = torch.arange(1, len(ended) + 1, device=ended.device) % length == 0
+    wrong = (ended != expected[:, None]).nonzero()
+    if len(wrong):
+        step = int(wrong[0, 0]) % length + 1
+        raise TaskContractError(
+            f"{type(family).__name__} declares that every episode has {length} steps "
+            f"(`fixed_length`), but one ended after {step}. Set `fixed_length = False`, or never "
+            "terminate early."
+        )
 
 
 def _require_finite(trajectory: Trajectory, family: TaskDistribution, tasks: Tensor) -> None:
-    columns = {
-        name: getattr(trajectory, name)
-        for name in ("obs", "action", "log_prob", "reward", "next_obs")
-    }
+    columns = {name: getattr(trajectory, name) for name in ("obs", "action", "log_prob", "reward")}
     broken = {
         name: (~value.isfinite()).view(*trajectory.valid.shape, -1).any(-1).nonzero()
         for name, value in columns.items()
@@ -235,9 +317,9 @@ def _require_finite(trajectory: Trajectory, family: TaskDistribution, tasks: Ten
     }
     if not broken:
         return
-    # What broke first is to blame: the next action after a NaN reward is NaN, too.
+    # The first to break is the cause: the next action after a NaN reward is NaN, too.
     name = min(broken, key=lambda name: int(broken[name][0, 0]))
-    step, task, copy = (int(index) for index in broken[name][0])
+    step, task, rollout = (int(index) for index in broken[name][0])
     of_policy = name in ("action", "log_prob")
     remedy = (
         "the action space's bounds and the agent's learning rate"
@@ -246,8 +328,8 @@ def _require_finite(trajectory: Trajectory, family: TaskDistribution, tasks: Ten
     )
     raise NonFiniteError(
         f"{'The policy' if of_policy else type(family).__name__} gave a non-finite {name} "
-        f"({columns[name][step, task, copy].tolist()}) in task {task} = {tasks[task].tolist()}, "
-        f"copy {copy}, step {step} of the trial, with action "
-        f"{trajectory.action[step, task, copy].tolist()}. Nothing was learnt from it; check "
+        f"({columns[name][step, task, rollout].tolist()}) in task {task} = "
+        f"{tasks[task].tolist()}, rollout {rollout}, step {step} of the trial, with action "
+        f"{trajectory.action[step, task, rollout].tolist()}. Nothing was learned from it; check "
         f"{remedy}."
     )

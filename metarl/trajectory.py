@@ -1,8 +1,9 @@
-"""Containers of experience: what was lived goes in, what a learner or an evaluator reads comes out.
+"""Containers of experience: what policies are shown, and what learners and evaluators read.
 
-Axes: `T` steps, `N` tasks, `B` copies of each task, then features (`D` observation, `A` action).
-Flags sit on edges: `terminated[t]` and `truncated[t]` end the episode at transition t, `first[t]`
-says that obs[t] opens an episode. The end of a trial is a third thing: the last `valid` step.
+Axes: `T` steps, `N` tasks, `B` rollouts of each task, `L` = N x B lanes, then features (`D`
+observation, `A` action). Flags sit on transitions: `terminated[t]` and `truncated[t]` end the
+episode at transition t, `first[t]` marks obs[t] as the first of an episode. The end of a trial is
+a third thing: the last `valid` step.
 """
 
 from dataclasses import dataclass, fields
@@ -15,66 +16,67 @@ from metarl.errors import ShapeError
 
 @dataclass(frozen=True, kw_only=True)
 class Percept:
-    """What every policy is shown before it acts. Shapes here are of one step; [T, ...] in bulk."""
+    """What every policy is shown before it acts, in every lane; `Trajectory.percepts` has many."""
 
-    obs: Tensor  # [N, B, D]  float
-    previous_action: Tensor  # [N, B] int64 or [N, B, A] float; zeros where first_of_trial
-    previous_reward: Tensor  # [N, B]  float, also when it was the last of an episode
-    previous_terminated: Tensor  # [N, B]  bool
-    previous_truncated: Tensor  # [N, B]  bool
-    first_of_episode: Tensor  # [N, B]  bool
-    first_of_trial: Tensor  # [N, B]  bool
+    obs: Tensor  # [L, D]  float
+    previous_action: Tensor  # [L] int64 or [L, A] float; zeros where first_of_trial
+    previous_reward: Tensor  # [L]  float, also when it was the last of an episode
+    previous_terminated: Tensor  # [L]  bool
+    previous_truncated: Tensor  # [L]  bool
+    first_of_episode: Tensor  # [L]  bool
+    first_of_trial: Tensor  # [L]  bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """Experience of N tasks in B copies, time-major, never mutated after construction.
+    """Experience of N tasks in B rollouts each, time-major, never mutated after construction.
 
-    A lane that has lived all its episodes is idle: `valid` is False, rewards and flags are zero.
+    A lane that has finished its episodes is idle: `valid` is False, rewards and flags are zero.
     """
 
-    obs: Tensor  # [T, N, B, D]  float  seen before acting
+    obs: Tensor  # [T, N, B, D]  float  before acting
     action: Tensor  # [T, N, B]  int64  (continuous: [T, N, B, A] float)
     log_prob: Tensor  # [T, N, B]  float  of `action` under the policy that took it
     reward: Tensor  # [T, N, B]  float
-    next_obs: Tensor  # [T, N, B, D]  float  seen after acting, before any reset
+    next_obs: Tensor | None = None  # [T, N, B, D]  float  after acting, before any reset
+    """kept only where `collect` is asked for it"""
     terminated: Tensor  # [T, N, B]  bool
     truncated: Tensor  # [T, N, B]  bool
-    first: Tensor  # [T, N, B]  bool  obs[t] opens an episode
+    first: Tensor  # [T, N, B]  bool  obs[t] is the first of an episode
     success: Tensor  # [T, N, B]  bool  the task counts as solved at this transition
-    valid: Tensor  # [T, N, B]  bool  the lane was alive
+    valid: Tensor  # [T, N, B]  bool  the lane was active
 
     def __post_init__(self) -> None:
         lead = self.reward.shape
         if len(lead) != 3:
             raise ShapeError(f"Trajectory.reward must be [T, N, B]; got {list(lead)}.")
         for field in fields(self):
-            shape = getattr(self, field.name).shape
-            if shape[:3] != lead:
+            value = getattr(self, field.name)
+            if value is not None and value.shape[:3] != lead:
                 raise ShapeError(
-                    f"Trajectory.{field.name} has shape {list(shape)}, but its first three "
+                    f"Trajectory.{field.name} has shape {list(value.shape)}, but its first three "
                     f"axes must be [T, N, B] = {list(lead)}, as in Trajectory.reward."
                 )
 
     @property
     def steps(self) -> int:
-        """Environment steps lived: valid transitions over all lanes."""
+        """Environment steps: valid transitions over all lanes."""
         return int(self.valid.sum())
 
     @property
     def trial_end(self) -> Tensor:
         """[T, N, B] bool, the lane's last transition."""
-        alive_next = torch.zeros_like(self.valid)
-        alive_next[:-1] = self.valid[1:]
-        return self.valid & ~alive_next
+        valid_next = torch.zeros_like(self.valid)
+        valid_next[:-1] = self.valid[1:]
+        return self.valid & ~valid_next
 
     @property
     def episode(self) -> Tensor:
-        """[T, N, B] int64, how many episodes the lane had finished before transition t."""
+        """[T, N, B] int64, episodes that the lane had finished before transition t."""
         return self.first.long().cumsum(0) - 1
 
     def percepts(self) -> Percept:
-        """What the policy was shown at every step, [T, N, B, ...]."""
+        """What the policy was shown at every step; lanes have the axes [T, N, B] here."""
         first_of_trial = torch.zeros_like(self.first)
         first_of_trial[0] = True
         return Percept(
@@ -104,11 +106,11 @@ class Trajectory:
         return total.scatter_add(0, self.episode, value * self.valid)
 
 
-def opening(first: Tensor) -> Tensor:
-    """The step at which the episode opened that each step belongs to, [T, ...] int64.
+def episode_start(first: Tensor) -> Tensor:
+    """The step at which the episode of each step began, [T, ...] int64.
 
     Args:
-        first: [T, ...] bool, an episode opens.
+        first: [T, ...] bool, first step of an episode.
     """
     time = torch.arange(len(first), device=first.device).view(-1, *(1,) * (first.ndim - 1))
     return torch.where(first, time, 0).cummax(0).values

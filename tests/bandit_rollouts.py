@@ -4,6 +4,8 @@ import itertools
 
 import torch
 
+from metarl.noise import LaneNoise
+from metarl.seeding import Seeds
 from metarl.trajectory import Percept
 
 
@@ -11,8 +13,13 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
+def noise_of(seed, lanes):
+    """Streams of this many lanes; a lane's stream depends on seed and lane only."""
+    return LaneNoise.of(Seeds(seed), "noise", lanes)
+
+
 def percept_of(action, reward, *, first_of_trial):
-    """The percept of a policy after `action` [N, B] paid `reward` [N, B]."""
+    """The percept of a policy after `action` [L] paid `reward` [L]."""
     flags = torch.full(action.shape, first_of_trial)
     return Percept(
         obs=torch.zeros(*action.shape, 1),
@@ -32,19 +39,19 @@ def exact_return(policy, arms, pulls):
     """
     outcomes = torch.tensor(list(itertools.product([0.0, 1.0], repeat=pulls)))
     lanes = torch.arange(len(outcomes))
-    memory = policy.initial_memory(1, len(lanes))
+    memory = policy.initial_memory(len(lanes), pulls)
     weight = torch.ones(len(lanes), dtype=torch.float64)
     tally = torch.zeros(len(lanes), arms, 2, dtype=torch.float64)  # payouts, blanks
-    action, reward = torch.zeros(1, len(lanes), dtype=torch.int64), torch.zeros(1, len(lanes))
+    action, reward = torch.zeros_like(lanes), torch.zeros(len(lanes))
     for t in range(pulls):
         percept = percept_of(action, reward, first_of_trial=t == 0)
-        action, log_prob, memory = policy.act(percept, memory, seeded(0))
+        action, log_prob, memory = policy.act(percept, memory, noise_of(0, len(lanes)))
         assert not log_prob.any()
-        payouts, blanks = tally[lanes, action[0]].T
+        payouts, blanks = tally[lanes, action].T
         p = (1 + payouts) / (2 + payouts + blanks)
         weight = weight * torch.where(outcomes[:, t] > 0, p, 1 - p)
-        tally[lanes, action[0], (outcomes[:, t] == 0).long()] += 1
-        reward = outcomes[None, :, t]
+        tally[lanes, action, (outcomes[:, t] == 0).long()] += 1
+        reward = outcomes[:, t]
     assert abs(float(weight.sum()) - 1) < 1e-9
     return float((weight * outcomes.sum(1)).sum())
 

@@ -359,24 +359,22 @@ class ValidFamily(TaskFamily):
         low, high = (0, 8) if split == "train" else (8, ARMS)
         return torch.randint(low, high, (num_tasks,), generator=generator)
 
-    def reset(self, task, generator):
-        noise = torch.rand(len(task), generator=generator)
-        return torch.stack([torch.zeros(len(task)), noise], 1)
+    def reset(self, task, noise):
+        return torch.stack([torch.zeros(len(task)), noise.uniform()], 1)
 
     def observe(self, task, state):
         return state.clone()
 
-    def step(self, task, state, action, generator):
-        noise = torch.rand(len(task), generator=generator)
-        reward = (action == task) + 0.1 * noise
+    def step(self, task, state, action, noise):
+        reward = (action == task) + 0.1 * noise.uniform()
         return state + torch.tensor([1.0, 0.0]), reward, torch.zeros(len(task), dtype=torch.bool)
 
 
 class ModifiesState(ValidFamily):
     """Halves the noise of the episode in place."""
 
-    def step(self, task, state, action, generator):
-        after, reward, terminated = super().step(task, state.clone(), action, generator)
+    def step(self, task, state, action, noise):
+        after, reward, terminated = super().step(task, state.clone(), action, noise)
         state[:, 1] *= 0.5
         after[:, 1] = state[:, 1]
         return after, reward, terminated
@@ -387,8 +385,8 @@ class CountsCalls(ValidFamily):
 
     calls: ClassVar[list[int]] = []
 
-    def step(self, task, state, action, generator):
-        after, reward, terminated = super().step(task, state, action, generator)
+    def step(self, task, state, action, noise):
+        after, reward, terminated = super().step(task, state, action, noise)
         self.calls.append(1)
         return after, reward + 1e-3 * len(self.calls), terminated
 
@@ -396,9 +394,44 @@ class CountsCalls(ValidFamily):
 class MixesLanes(ValidFamily):
     """The mean reward of all lanes is subtracted."""
 
-    def step(self, task, state, action, generator):
-        after, reward, terminated = super().step(task, state, action, generator)
+    def step(self, task, state, action, noise):
+        after, reward, terminated = super().step(task, state, action, noise)
         return after, reward - 0.1 * reward.mean(), terminated
+
+
+class SharesNoise(ValidFamily):
+    """All lanes use the noise of the first lane."""
+
+    def step(self, task, state, action, noise):
+        after, reward, terminated = super().step(task, state, action, noise)
+        return after, reward + noise.uniform()[0], terminated
+
+
+class ConditionalDraw(ValidFamily):
+    """The actions of all lanes decide whether there is another draw, which shifts the later one."""
+
+    def step(self, task, state, action, noise):
+        if int(action.sum()) % 2:
+            noise.uniform()
+        return super().step(task, state, action, noise)
+
+
+class ModifiesNoise(ValidFamily):
+    """Scales the drawn numbers in place."""
+
+    def step(self, task, state, action, noise):
+        after, reward, terminated = super().step(task, state, action, noise)
+        return after, reward + noise.uniform().mul_(0.1), terminated
+
+
+class TerminatesEarly(ValidFamily):
+    """Declares episodes of fixed length, which half of the rewards end."""
+
+    fixed_length: ClassVar[bool] = True
+
+    def step(self, task, state, action, noise):
+        after, reward, _ = super().step(task, state, action, noise)
+        return after, reward, reward > 0.05
 
 
 class FamilyObservationView(ValidFamily):
@@ -407,22 +440,22 @@ class FamilyObservationView(ValidFamily):
 
 
 class DoubleReward(ValidFamily):
-    def step(self, task, state, action, generator):
-        after, reward, terminated = super().step(task, state, action, generator)
+    def step(self, task, state, action, noise):
+        after, reward, terminated = super().step(task, state, action, noise)
         return after, reward.double(), terminated
 
 
 class FamilyGlobalNoise(ValidFamily):
     """Later in the episode, noise comes from torch's global generator."""
 
-    def step(self, task, state, action, generator):
-        after, reward, terminated = super().step(task, state, action, generator)
+    def step(self, task, state, action, noise):
+        after, reward, terminated = super().step(task, state, action, noise)
         return after, reward + torch.rand(len(task)) * (after[:, 0] > 2), terminated
 
 
 class FamilyIgnoresTask(ValidFamily):
-    def step(self, task, state, action, generator):
-        return super().step(torch.zeros_like(task), state, action, generator)
+    def step(self, task, state, action, noise):
+        return super().step(torch.zeros_like(task), state, action, noise)
 
 
 class FamilyShowsTask(ValidFamily):

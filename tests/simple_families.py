@@ -6,9 +6,10 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import Memory, PolicyOutput
+from metarl.noise import LaneNoise
 from metarl.tasks.family import TaskFamily
 from metarl.trajectory import Percept
 
@@ -49,13 +50,13 @@ class Countdown(TaskFamily):
         low, high = (1, 6) if split == "train" else (6, 11)
         return torch.randint(low, high, (num_tasks,), generator=generator)
 
-    def reset(self, task: Tensor, generator: Generator) -> Clock:
+    def reset(self, task: Tensor, noise: LaneNoise) -> Clock:
         return Clock(torch.zeros_like(task))
 
     def observe(self, task: Tensor, state: Clock) -> Tensor:
         return torch.stack((task.float(), state.elapsed.float()), -1)
 
-    def step(self, task, state, action, generator):
+    def step(self, task, state, action, noise):
         elapsed = state.elapsed + 1
         reward = 100.0 * task + 10.0 * elapsed + action
         if self.break_at is not None:
@@ -73,12 +74,12 @@ class Recorder:
     seen: list[Percept] = field(default_factory=list)
     noise: bool = False
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Memory:
-        return torch.zeros(num_tasks, copies, dtype=torch.int64)
+    def initial_memory(self, lanes: int, horizon: int) -> Memory:
+        return torch.zeros(lanes, dtype=torch.int64)
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
         self.seen.append(percept)
         action = memory % 3
         if self.noise:
-            action = torch.randint(0, 3, memory.shape, generator=generator)
+            action = noise.integers(3)
         return PolicyOutput(action, torch.zeros(memory.shape), memory + 1)

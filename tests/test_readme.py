@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import metarl
+from metarl.noise import LaneNoise
 from metarl.seeding import Seeds
-from metarl.tasks.family import TensorEnv
+from metarl.tasks.tensor_env import TensorEnv
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +45,7 @@ def readme_family(tmp_path, monkeypatch):
 
 
 def test_own_task_rewards_the_door_of_the_task(readme_family):
-    env = TensorEnv(readme_family, torch.tensor([0, 1]), Seeds(0).torch("world"))
+    env = TensorEnv(readme_family, torch.tensor([0, 1]), LaneNoise.of(Seeds(0), "world", 2))
     torch.testing.assert_close(env.reset(), torch.zeros(2, 1))
 
     to_the_right = torch.ones(2, dtype=torch.int64)
@@ -57,7 +58,7 @@ def test_own_task_rewards_the_door_of_the_task(readme_family):
 
 
 def test_own_task_ends_at_its_time_limit(readme_family):
-    env = TensorEnv(readme_family, torch.tensor([0]), Seeds(0).torch("world"))
+    env = TensorEnv(readme_family, torch.tensor([0]), LaneNoise.of(Seeds(0), "world", 1))
     env.reset()
     steps = [env.step(torch.tensor([t % 2])) for t in range(readme_family.episode_steps)]
     truncated = [bool(step.truncated) for step in steps]

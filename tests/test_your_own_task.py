@@ -97,6 +97,14 @@ def test_an_installed_package_of_tasks_is_found(clean_environment, tmp_path):
         assert f"  {name}\n    cannot be made" not in listed
     assert "A boat steers" in listed
     assert "--task.strength 0.03" in listed
+    for name, first_line in (
+        ("momentum_maml", "MAML whose inner loop has momentum"),
+        ("predicting_rl2", "RL^2 with an auxiliary loss"),
+        ("hedge", "Exponential weights over arms"),
+        ("min_gru", "Minimal gated recurrent unit"),
+    ):
+        assert f"  {name}\n    {first_line}" in listed
+    assert "--memory-options forget 1.0" in listed
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard")
@@ -106,3 +114,39 @@ def test_tasks_of_an_installed_package_train_without_a_module_prefix(clean_envir
     )
     subprocess.run([clean_environment, "-m", "metarl", *words.split()], cwd=tmp_path, check=True)
     assert (tmp_path / "runs" / "rl2-Docking-v0-seed0" / "checkpoint.safetensors").exists()
+
+
+BANDIT = "metarl/BernoulliBandit-v0 --task.arms 3 --task.pulls 6"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"rl2 {BANDIT} --memory min_gru --memory-options forget 0.5 --num-tasks 8",
+        f"predicting_rl2 {BANDIT} --reward-coef 0.1 --num-tasks 8",
+        f"hedge {BANDIT} --num-tasks 8 --episodes 6 --rollouts-per-task 4",
+        "momentum_maml metarl/PointNavigation-v0 --task.steps 10 --num-tasks 4 "
+        "--rollouts-per-task 4 --momentum 0.3",
+    ],
+    ids=["memory", "auxiliary loss", "agent", "inner rule"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard")
+def test_agents_and_memories_of_an_installed_package_train_and_are_evaluated(
+    clean_environment, tmp_path, command
+):
+    def metarl(words: str) -> str:
+        arguments = [clean_environment, "-m", "metarl", *words.split()]
+        result = subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, text=True)
+        return result.stdout
+
+    metarl(f"train {command} --iterations 2 --out run --threads 1 --no-progress")
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
+    # A run that goes on from its checkpoint is the run that was never stopped.
+    metarl(f"train {command} --iterations 2 --out run --threads 1 --no-progress --resume")
+    assert "random" in metarl("evaluate run --num-tasks 5 --no-progress")
+
+
+def test_extensions_of_the_example_package_are_short():
+    for name in ("momentum", "min_gru", "reward_prediction", "hedge"):
+        lines = (PLUGIN / "lab_tasks" / f"{name}.py").read_text(encoding="utf-8").splitlines()
+        assert len(lines) < 80, name

@@ -1,10 +1,11 @@
-"""E-MAML: MAML whose first policy is also paid for what could be learnt from its actions.
+"""E-MAML: MAML whose first policy also gets credit for the return after adaptation.
 
 Source: Stadie et al. 2018, arXiv:1803.01118.
 """
 
 from dataclasses import dataclass
 
+from metarl.agents.gradient.inner_loop import InnerRule
 from metarl.agents.gradient.outer_loop import Exploration, Objective
 from metarl.agents.gradient.trainer import MAX_OPTION, TrustRegionConfig
 from metarl.validation import require_between, require_positive
@@ -26,6 +27,10 @@ class EMAMLConfig(TrustRegionConfig):
     def label(self) -> str:
         """E-MAML."""
         return "E-MAML"
+
+    def inner_rule(self) -> InnerRule:
+        """Gradient descent."""
+        return self.gradient_descent()
 
     def objective(self) -> Objective:
         """MAML's, and the exploration term."""

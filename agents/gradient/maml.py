@@ -1,28 +1,55 @@
-"""MAML: initial parameters from which a gradient step or two adapt well, learnt by TRPO.
+"""MAML: initial parameters from which one or two gradient steps adapt well, learned by TRPO.
 
-Source: Finn et al. 2017, arXiv:1703.03400. Inner step: policy gradient over a linear baseline.
-Outer rule: TRPO through the inner step, exact to second order; FOMAML leaves that order out.
+Source: Finn et al. 2017, arXiv:1703.03400. Inner loop: policy gradient over a linear baseline.
+Outer loop: TRPO through the inner steps, exact to second order; FOMAML drops that order.
 """
 
 from dataclasses import dataclass
 
+from metarl.agents.gradient.inner_loop import InnerRule
+from metarl.agents.gradient.outer_loop import Objective, expected_return
 from metarl.agents.gradient.trainer import TrustRegionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class MAMLConfig(TrustRegionConfig):
-    """MAML: adapts by policy-gradient steps from a learnt start (Finn et al. 2017, 1703.03400)."""
+    """MAML: adapts by policy-gradient steps from a learned start (Finn et al. 2017, 1703.03400)."""
 
     @property
     def label(self) -> str:
         """MAML, and the estimator where it is not the plain one."""
-        name = "FOMAML" if self.first_order else "MAML"
-        return name if self.estimator == "score" else f"{name} ({self.estimator})"
+        return _label(self)
+
+    def inner_rule(self) -> InnerRule:
+        """Gradient descent."""
+        return self.gradient_descent()
+
+    def objective(self) -> Objective:
+        """The adapted policies' return."""
+        return expected_return
 
 
 @dataclass(frozen=True, kw_only=True)
-class FOMAMLConfig(MAMLConfig):
-    """First-order MAML: takes inner gradients for constants (Finn et al. 2017, 1703.03400)."""
+class FOMAMLConfig(TrustRegionConfig):
+    """First-order MAML: takes inner gradients as constants (Finn et al. 2017, 1703.03400)."""
 
     first_order: bool = True
-    """take inner gradients for constants in the meta-gradient"""
+    """take inner gradients as constants in the meta-gradient"""
+
+    @property
+    def label(self) -> str:
+        """FOMAML, and the estimator where it is not the plain one."""
+        return _label(self)
+
+    def inner_rule(self) -> InnerRule:
+        """Gradient descent."""
+        return self.gradient_descent()
+
+    def objective(self) -> Objective:
+        """The adapted policies' return."""
+        return expected_return
+
+
+def _label(config: TrustRegionConfig) -> str:
+    name = "FOMAML" if config.first_order else "MAML"
+    return name if config.estimator == "score" else f"{name} ({config.estimator})"

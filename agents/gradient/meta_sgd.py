@@ -1,12 +1,13 @@
-"""Meta-SGD: MAML that learns a rate for each parameter, too.
+"""Meta-SGD: MAML that also learns an inner learning rate for each parameter.
 
-Source: Li et al. 2017, arXiv:1707.09835. That all rates begin equal and are kept between 0 and a
-highest one is ours.
+Source: Li et al. 2017, arXiv:1707.09835. Unlike the paper, all rates start equal and are kept
+between 0 and a maximum.
 """
 
 from dataclasses import dataclass
 
 from metarl.agents.gradient.inner_loop import InnerRule, LearnedRates
+from metarl.agents.gradient.outer_loop import Objective, expected_return
 from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.errors import ConfigError
 from metarl.validation import require_positive
@@ -14,18 +15,18 @@ from metarl.validation import require_positive
 
 @dataclass(frozen=True, kw_only=True)
 class MetaSGDConfig(TrustRegionConfig):
-    """Meta-SGD: learns each parameter's inner rate (Li et al. 2017, arXiv:1707.09835)."""
+    """Meta-SGD: learns an inner rate for each parameter (Li et al. 2017, arXiv:1707.09835)."""
 
     max_inner_lr: float = 1.0
-    """learnt rates are kept between 0 and this"""
+    """learned rates are kept between 0 and this"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("max_inner_lr", self.max_inner_lr)
         if self.inner_lr > self.max_inner_lr:
             raise ConfigError(
-                f"inner_lr={self.inner_lr} is where the learnt rates begin, so it must not be "
-                f"above max_inner_lr={self.max_inner_lr}, which they are kept below."
+                f"inner_lr={self.inner_lr} is the initial value of the learned rates, so it must "
+                f"not be above their upper bound max_inner_lr={self.max_inner_lr}."
             )
 
     @property
@@ -34,5 +35,9 @@ class MetaSGDConfig(TrustRegionConfig):
         return "Meta-SGD"
 
     def inner_rule(self) -> InnerRule:
-        """A learnt rate for each parameter, at first all `inner_lr`."""
+        """A learned rate for each parameter, initially `inner_lr`."""
         return LearnedRates(self.inner_lr, self.max_inner_lr, self.schedule)
+
+    def objective(self) -> Objective:
+        """The adapted policies' return."""
+        return expected_return

@@ -15,7 +15,7 @@ from metarl.learning import losses
 from metarl.learning.advantages import gae
 from metarl.learning.linear_baseline import linear_values
 from metarl.networks.action_heads import ActionHead
-from metarl.trajectory import Trajectory, opening
+from metarl.trajectory import Trajectory, episode_start
 
 Estimator: TypeAlias = Literal["score", "lvc", "dice", "loaded_dice"]
 
@@ -85,7 +85,7 @@ def pg_batch(phase: Trajectory, *, gamma: float, gae_lambda: float, normalise: b
     zeros = torch.zeros_like(phase.reward)
     never = torch.zeros_like(ends)
     returns = gae(phase.reward, zeros, zeros, ends, never, gamma=gamma, gae_lambda=1.0)
-    step = torch.arange(len(ends), device=ends.device).view(-1, 1, 1) - opening(phase.first)
+    step = torch.arange(len(ends), device=ends.device).view(-1, 1, 1) - episode_start(phase.first)
     flat = [_by_task(part) for part in (phase.obs, step, returns, phase.valid)]
     time, tasks, rollouts = phase.valid.shape
     value = linear_values(*flat).view(tasks, time, rollouts).transpose(0, 1).contiguous()

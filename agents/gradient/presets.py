@@ -1,7 +1,6 @@
-"""Hyper-parameters of gradient agents by family, and what the final model reaches with them.
+"""Tuned hyper-parameters of gradient agents by family, and the results of the final model.
 
-`experiments/README.md` says what was tried and by what it was outer_phases. Numbers are means over
-unseen tasks.
+`experiments/README.md` describes the search. Numbers are means over unseen tasks.
 """
 
 from collections.abc import Mapping
@@ -17,11 +16,11 @@ RELEASED = {
     "later_lr_scale": 0.4,
     "later_lr_decay": 0.5,
 }
-"""As released with Finn et al. 2017, but the second and third step are .4 and .2 of the first,
+"""as released with Finn et al. 2017, but the second and third step are .4 and .2 of the first,
 where the paper has half and half"""
 
 TRPO = {"curvature_rollouts": 5, "damping": 1e-5}
-"""A quarter of the trajectories for the curvature: iterations take less than half the time"""
+"""a quarter of the rollouts for the curvature: iterations take less than half the time"""
 
 
 def _register(agent: str, note: str, **options: Any) -> None:

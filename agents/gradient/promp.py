@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from metarl.agents.gradient.inner_loop import InnerRule
 from metarl.agents.gradient.outer_loop import OuterRule
 from metarl.agents.gradient.pg_batch import Estimator
 from metarl.agents.gradient.proximal import Proximal
@@ -23,13 +24,13 @@ class ProMPConfig(GradientConfig):
     clip_range: float = 0.3
     """how far the probability ratio may move before its gradient is cut"""
     num_epochs: int = 5
-    """steps of Adam per meta-iteration, each with the meta-gradient computed anew"""
+    """steps of Adam per meta-iteration, each with a new meta-gradient"""
     learning_rate: float = 1e-3
     """of Adam"""
     target_kl: float = 0.01
-    """how far the policies before each inner step shall move in a meta-iteration"""
+    """target change of the policies before each inner step in a meta-iteration, a KL divergence"""
     initial_kl_coef: float = 5e-4
-    """weight of that divergence at the start; it adapts"""
+    """KL coefficient of that divergence at the start; it adapts"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,6 +42,10 @@ class ProMPConfig(GradientConfig):
     def label(self) -> str:
         """ProMP."""
         return "ProMP" if self.estimator == "lvc" else f"ProMP ({self.estimator})"
+
+    def inner_rule(self) -> InnerRule:
+        """Gradient descent."""
+        return self.gradient_descent()
 
     def outer_rule(self, size: int, device: torch.device) -> OuterRule:
         """PPO with adaptive KL coefficients."""

@@ -1,4 +1,4 @@
-"""PPO through the inner steps: what the adapted policies lived goes in, better parameters come out.
+"""The outer rule of ProMP: PPO through the inner steps, with a KL penalty.
 
 Axes: `M` decisions of each task, `N` tasks, `K` inner steps, `Q` meta-parameters, `R` raw numbers.
 """
@@ -19,8 +19,9 @@ from metarl.errors import CheckpointError
 from metarl.learning.losses import clipped_gain
 from metarl.learning.optimiser_state import load_moments, save_moments
 
-MOST_CHANGE = 1000.0
-"""of a KL coefficient, up or down: halved without end it would not come back"""
+MAX_CHANGE = 1000.0
+"""largest factor by which a KL coefficient may change from its initial value: unbounded halving
+could not be undone"""
 
 
 class Proximal(OuterRule):
@@ -29,7 +30,7 @@ class Proximal(OuterRule):
         loss + sum over k < K of kl_coef[k] * KL(acting policy k || policy k)
 
     A coefficient doubles when its divergence ends above 1.5 times the target, and halves below the
-    target over 1.5; it stays within a factor of a thousand of where it began.
+    target over 1.5; it stays within a factor of a thousand of its initial value.
 
     Source: Rothfuss et al. 2019, arXiv:1810.06784, algorithm 1 and eq. 13.
     """
@@ -54,7 +55,7 @@ class Proximal(OuterRule):
         self._adam = torch.optim.Adam([self._meta_params], lr=learning_rate)
 
     def update(self, problem: MetaProblem, meta_params: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Some steps of Adam on the same experience."""
+        """Several steps of Adam on the same experience."""
         self._meta_params.data.copy_(meta_params)
         here = problem.adapt_here(meta_params)
         old = [raw.detach() for raw in here.raw]
@@ -73,22 +74,20 @@ class Proximal(OuterRule):
         raw = problem.adapt(self._meta_params.data).raw
         with torch.no_grad():
             pairs = zip(old, raw, strict=True)
-            moved = [float(problem.divergence(*pair, k)) for k, pair in enumerate(pairs)]
+            divergences = [float(problem.divergence(*pair, k)) for k, pair in enumerate(pairs)]
             last_loss = float(objective(problem, raw))
-        for step, divergence in enumerate(moved[:-1]):
+        for step, divergence in enumerate(divergences[:-1]):
             self._kl_coef[step] *= 2.0 ** (
                 (divergence > 1.5 * self._target) - (divergence < self._target / 1.5)
             )
-        self._kl_coef.clamp_(
-            self._initial_kl_coef / MOST_CHANGE, self._initial_kl_coef * MOST_CHANGE
-        )
+        self._kl_coef.clamp_(self._initial_kl_coef / MAX_CHANGE, self._initial_kl_coef * MAX_CHANGE)
         return self._meta_params.data.clone(), {
             **report,
             "outer_loss": first_loss,
             "outer_improvement": first_loss - last_loss,
-            "outer_kl": moved[-1],
+            "outer_kl": divergences[-1],
             "grad_norm": norm,
-            **{f"first_policy_kl_{k}": value for k, value in enumerate(moved[:-1])},
+            **{f"first_policy_kl_{k}": value for k, value in enumerate(divergences[:-1])},
             **{f"first_policy_kl_coef_{k}": float(p) for k, p in enumerate(self._kl_coef)},
         }
 

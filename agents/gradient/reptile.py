@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from metarl.agents.gradient.inner_loop import InnerRule
 from metarl.agents.gradient.outer_loop import Averaging, OuterRule
 from metarl.agents.gradient.trainer import GradientConfig
 from metarl.validation import require_positive
@@ -18,11 +19,11 @@ class ReptileConfig(GradientConfig):
     """Reptile: moves towards the mean of adapted parameters (Nichol et al. 2018, 1803.02999)."""
 
     adaptation_steps: int = 3
-    """gradient steps per task in training (K); with one, Reptile is joint training"""
+    """inner gradient steps per task in training (K); with one, Reptile is joint training"""
     later_lr_scale: float = 1.0
-    """share of the inner rate in all steps but the first"""
+    """factor on the inner learning rate in all steps but the first"""
     outer_lr: float = 1.0
-    """share of the way to the mean of the adapted parameters"""
+    """outer learning rate: fraction of the step to the mean of the adapted parameters"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,6 +34,10 @@ class ReptileConfig(GradientConfig):
     def label(self) -> str:
         """Reptile."""
         return "Reptile"
+
+    def inner_rule(self) -> InnerRule:
+        """Gradient descent."""
+        return self.gradient_descent()
 
     def outer_rule(self, size: int, device: torch.device) -> OuterRule:
         """Averaging."""

@@ -26,7 +26,6 @@ from metarl.agents.gradient.outer_loop import (
     Objective,
     OuterRule,
     TrustRegion,
-    expected_return,
 )
 from metarl.agents.gradient.pg_batch import ESTIMATORS, Estimator, PGBatch, pg_batch
 from metarl.errors import CheckpointError, ConfigError, MetaRLError, NonFiniteError
@@ -103,9 +102,13 @@ class GradientConfig(AgentConfig):
         """Of the inner learning rate, step by step."""
         return LearningRateSchedule(later=self.later_lr_scale, decay=self.later_lr_decay)
 
-    def inner_rule(self) -> InnerRule:
-        """How an inner step changes the parameters; by default gradient descent."""
+    def gradient_descent(self) -> InnerRule:
+        """The plain inner rule, with the options' learning rate and schedule."""
         return GradientDescent(self.inner_lr, self.schedule)
+
+    @abstractmethod
+    def inner_rule(self) -> InnerRule:
+        """How an inner step changes the parameters."""
 
     @abstractmethod
     def outer_rule(self, size: int, device: torch.device) -> OuterRule:
@@ -151,9 +154,9 @@ class TrustRegionConfig(GradientConfig):
         require_between("damping", self.damping, 0.0, MAX_OPTION)
         require_between("line_search_shrink", self.line_search_shrink, 0.01, 0.99)
 
+    @abstractmethod
     def objective(self) -> Objective:
         """The outer loss."""
-        return expected_return
 
     def outer_rule(self, size: int, device: torch.device) -> OuterRule:
         """TRPO."""

@@ -1,7 +1,6 @@
-"""Hyper-parameters of RL^2 by family, and what the final model reaches with them.
+"""Tuned hyper-parameters of RL^2 by family, and the results of the final model.
 
-`experiments/README.md` says what was tried and by what it was outer_phases. Numbers are means over
-unseen tasks.
+`experiments/README.md` describes the search. Numbers are means over unseen tasks.
 """
 
 from metarl.registry import Preset, register_preset
@@ -141,8 +140,8 @@ register_preset(
         agent="rl2",
         task="metarl/FewShotClassification-v0",
         name="ways-5-shots-1",
-        # Guesses change nothing that comes later. Guesses of the support are not paid, because
-        # what they earn is soon learnt without naming anything, and nothing else after it.
+        # Guesses change nothing that comes later. Guesses on the support are not rewarded: the
+        # agent would learn to earn that reward alone.
         agent_options={
             "iterations": 2000,
             "hidden_size": 128,

@@ -1,8 +1,7 @@
 """Scores of bandit arms, computed from tallies of their past rewards.
 
-Axes: `N` tasks, `B` copies of each task, `A` arms. A tally [N, B, A, 2] holds the total reward and
-the number of pulls of every arm. Where rewards are payouts of 0 or 1, a pull that pays 0 is called
-a blank.
+Axes: `L` lanes, `A` arms. A tally [L, A, 2] holds the total reward and the number of pulls of every
+arm. Where rewards are payouts of 0 or 1, a pull that pays 0 is called a blank.
 """
 
 import math
@@ -11,16 +10,17 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
+from metarl.noise import LaneNoise
 from metarl.trajectory import Percept
 
-Score: TypeAlias = Callable[[Tensor, Generator], Tensor]
-"""tally [N, B, A, 2] -> scores [N, B, A]; a policy pulls the first arm with the highest score"""
+Score: TypeAlias = Callable[[Tensor, LaneNoise], Tensor]
+"""tally [L, A, 2] -> scores [L, A]; a policy pulls the first arm with the highest score"""
 
 
 def updated_tally(tally: Tensor, percept: Percept) -> Tensor:
-    """`tally` [N, B, A, 2] with the last pull added."""
+    """`tally` [L, A, 2] with the last pull added."""
     pulls = (~percept.first_of_trial).to(tally.dtype)
     outcome = torch.stack([pulls * percept.previous_reward.to(tally.dtype), pulls], -1)
     outcome = outcome.unsqueeze(-2)
@@ -28,7 +28,7 @@ def updated_tally(tally: Tensor, percept: Percept) -> Tensor:
     return tally.scatter_add(-2, pulled, outcome)
 
 
-def beta_mean(tally: Tensor, generator: Generator) -> Tensor:
+def beta_mean(tally: Tensor, noise: LaneNoise) -> Tensor:
     """Posterior mean of the payout probability under a uniform prior: (payouts + 1) / (pulls + 2).
 
     An arm that was never pulled scores 1/2. Pulling the arm with the highest score is the
@@ -38,26 +38,23 @@ def beta_mean(tally: Tensor, generator: Generator) -> Tensor:
     return (1 + payouts) / (2 + pulls)
 
 
-def beta_draw(tally: Tensor, generator: Generator) -> Tensor:
+def beta_draw(tally: Tensor, noise: LaneNoise) -> Tensor:
     """Payout probabilities drawn from the posterior Beta(1 + payouts, 1 + blanks)."""
     payouts, pulls = tally.unbind(-1)
-    # NOTE: torch.distributions takes no generator; its Beta and Gamma call this function.
-    shape = 1 + torch.stack([payouts, pulls - payouts], -1)
-    gamma = torch._standard_gamma(shape, generator=generator)
+    gamma = noise.gamma(1 + torch.stack([payouts, pulls - payouts], -1))
     return gamma[..., 0] / gamma.sum(-1)
 
 
-def normal_mean(tally: Tensor, generator: Generator) -> Tensor:
+def normal_mean(tally: Tensor, noise: LaneNoise) -> Tensor:
     """Posterior mean of each arm's mean reward: prior N(0, 1), rewards of unit variance."""
     total, pulls = tally.unbind(-1)
     return total / (1 + pulls)
 
 
-def normal_draw(tally: Tensor, generator: Generator) -> Tensor:
+def normal_draw(tally: Tensor, noise: LaneNoise) -> Tensor:
     """Mean rewards drawn from the posterior N(total / (1 + pulls), 1 / (1 + pulls))."""
-    mean = normal_mean(tally, generator)
-    noise = torch.empty_like(mean).normal_(generator=generator)
-    return mean + noise / (1 + tally[..., 1]).sqrt()
+    mean = normal_mean(tally, noise)
+    return mean + noise.normal(mean.shape[-1]) / (1 + tally[..., 1]).sqrt()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +67,9 @@ class Optimistic:
     draw: Score
     mean: Score
 
-    def __call__(self, tally: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, tally: Tensor, noise: LaneNoise) -> Tensor:
         """max(draw, mean) of each arm."""
-        return torch.maximum(self.draw(tally, generator), self.mean(tally, generator))
+        return torch.maximum(self.draw(tally, noise), self.mean(tally, noise))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +79,11 @@ class EpsilonGreedy:
     mean: Score
     epsilon: float
 
-    def __call__(self, tally: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, tally: Tensor, noise: LaneNoise) -> Tensor:
         """`mean`; uniform noise in a fraction `epsilon` of the lanes."""
-        mean = self.mean(tally, generator)
-        noise = torch.empty_like(mean).uniform_(generator=generator)
-        uniform = torch.empty_like(mean[..., :1]).uniform_(generator=generator)
-        return torch.where(uniform < self.epsilon, noise, mean)
+        mean = self.mean(tally, noise)
+        explores = noise.uniform(1) < self.epsilon
+        return torch.where(explores, noise.uniform(mean.shape[-1]), mean)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +101,12 @@ class UpperBound:
     prior_pulls: float
     scale: float
 
-    def __call__(self, tally: Tensor, generator: Generator) -> Tensor:
-        """The upper bound of every arm, [N, B, A]."""
+    def __call__(self, tally: Tensor, noise: LaneNoise) -> Tensor:
+        """The upper bound of every arm, [L, A]."""
         pulls = tally[..., 1]
         log_time = pulls.sum(-1, keepdim=True).clamp(min=1).log()
         bonus = (2 * log_time / (self.prior_pulls + pulls)).sqrt()
-        return self.mean(tally, generator) + self.scale * bonus
+        return self.mean(tally, noise) + self.scale * bonus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +117,7 @@ class GoalPosterior:
     p_other: float
 
     def log_odds(self, tally: Tensor) -> Tensor:
-        """Log-probability that each arm is the goal, [N, B, A], up to a constant per lane.
+        """Log-probability that each arm is the goal, [L, A], up to a constant per lane.
 
             log_odds[a] = payouts[a] (log p_goal - log p_other)
                         + blanks[a] (log(1 - p_goal) - log(1 - p_other))
@@ -134,10 +130,11 @@ class GoalPosterior:
         other = tally.new_tensor([self.p_other, 1 - self.p_other])
         return (torch.xlogy(counts, goal) - torch.xlogy(counts, other)).sum(-1)
 
-    def __call__(self, tally: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, tally: Tensor, noise: LaneNoise) -> Tensor:
         """Scores whose argmax is a goal drawn from the posterior (Gumbel-max trick)."""
         log_odds = self.log_odds(tally)
-        return log_odds - torch.empty_like(log_odds).exponential_(generator=generator).log()
+        # Bounded below: a draw of 0 would give an infinite score, or NaN for an impossible goal.
+        return log_odds - noise.exponential(log_odds.shape[-1]).clamp_min(2.0**-25).log()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,18 +154,18 @@ class PairPosterior:
             return (1 + hits) / (2 + hits + misses)
         return self.low + (1 - 2 * self.low) * self._high(hits, misses)
 
-    def mean(self, tally: Tensor, generator: Generator) -> Tensor:
-        """Expected payouts of both arms, [N, B, 2]."""
+    def mean(self, tally: Tensor, noise: LaneNoise) -> Tensor:
+        """Expected payouts of both arms, [L, 2]."""
         return _both_arms(self.expected(*self._evidence(tally)))
 
-    def draw(self, tally: Tensor, generator: Generator) -> Tensor:
-        """Payout probabilities of both arms, drawn from the posterior, [N, B, 2]."""
+    def draw(self, tally: Tensor, noise: LaneNoise) -> Tensor:
+        """Payout probabilities of both arms, drawn from the posterior, [L, 2]."""
         hits, misses = self._evidence(tally)
         if self.low is None:
             evidence = torch.stack([hits, hits + misses], -1)
-            return _both_arms(beta_draw(evidence, generator))
-        uniform = torch.empty_like(hits).uniform_(generator=generator)
-        return _both_arms(torch.where(uniform < self._high(hits, misses), 1 - self.low, self.low))
+            return _both_arms(beta_draw(evidence, noise))
+        is_high = noise.uniform() < self._high(hits, misses)
+        return _both_arms(torch.where(is_high, 1 - self.low, self.low))
 
     def _high(self, hits: Tensor, misses: Tensor) -> Tensor:
         """Probability that p = 1 - low."""
@@ -176,12 +173,12 @@ class PairPosterior:
         return torch.sigmoid((hits - misses) * math.log((1 - self.low) / self.low))
 
     def _evidence(self, tally: Tensor) -> tuple[Tensor, Tensor]:
-        """Hits and misses, [N, B] each."""
+        """Hits and misses, [L] each."""
         payouts, pulls = tally.unbind(-1)
         blanks = pulls - payouts
         return payouts[..., 0] + blanks[..., 1], blanks[..., 0] + payouts[..., 1]
 
 
 def _both_arms(p: Tensor) -> Tensor:
-    """Payout probabilities of both arms: p [N, B] -> [p, 1 - p] [N, B, 2]."""
+    """Payout probabilities of both arms: p [L] -> [p, 1 - p] [L, 2]."""
     return torch.stack([p, 1 - p], -1)

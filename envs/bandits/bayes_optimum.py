@@ -1,6 +1,6 @@
 """The exact Bayes-optimal policy of Bernoulli bandits, and its value.
 
-Axes: `N` tasks, `B` copies of each task, `A` arms, `S` belief states.
+Axes: `L` lanes, `A` arms, `S` belief states.
 """
 
 import math
@@ -10,11 +10,12 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import PolicyOutput
 from metarl.envs.bandits.arm_scores import updated_tally
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.trajectory import Percept
 
 MAX_STATE_ARMS = 10_000_000
@@ -36,11 +37,11 @@ class BayesOptimal:
         self._keys = torch.as_tensor(solution.keys, device=device)
         self._pull = torch.as_tensor(solution.pull, device=device)
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
-        """An empty tally [N, B, A, 2]."""
-        return torch.zeros(num_tasks, copies, self._arms, 2, dtype=torch.int64, device=self._device)
+    def initial_memory(self, lanes: int, horizon: int) -> Tensor:
+        """An empty tally [L, A, 2]."""
+        return torch.zeros(lanes, self._arms, 2, dtype=torch.int64, device=self._device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Tensor, noise: LaneNoise) -> PolicyOutput:
         """The first arm whose tally is optimal to pull.
 
         Raises:

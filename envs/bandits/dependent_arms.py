@@ -16,6 +16,7 @@ from metarl.envs.bandits import references
 from metarl.envs.bandits.arm_scores import PairPosterior
 from metarl.envs.bandits.multi_armed import Bandit, pay_one_or_nothing
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, Split
 
 Difficulty: TypeAlias = Literal["uniform", "easy", "medium", "hard"]
@@ -70,9 +71,9 @@ class DependentBandit(Bandit):
         """Payout probabilities p and 1 - p, [L, 2]."""
         return torch.cat([task, 1 - task], 1)
 
-    def pay(self, mean: Tensor, generator: Generator) -> Tensor:
+    def pay(self, mean: Tensor, noise: LaneNoise) -> Tensor:
         """1 with probability `mean`, else 0."""
-        return pay_one_or_nothing(mean, generator)
+        return pay_one_or_nothing(mean, noise)
 
     def optimal_return(self) -> float:
         """Expected reward of a whole trial under the exact Bayes optimum.

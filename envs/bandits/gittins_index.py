@@ -1,6 +1,6 @@
 """Finite-horizon Gittins indices of Bernoulli arms.
 
-Axes: `N` tasks, `B` copies of each task, `A` arms.
+Axes: `L` lanes, `A` arms.
 """
 
 import itertools
@@ -10,9 +10,10 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 
 MAX_INDEX_PULLS = 500
 """longest trial for which indices are tabulated; time and memory grow with its cube"""
@@ -43,8 +44,8 @@ class GittinsIndex:
         sizes = torch.arange(pulls, 0, -1, device=device)  # of the blocks for left = 1, 2, ...
         self._start = (sizes**2).cumsum(0) - sizes**2
 
-    def __call__(self, tally: Tensor, generator: Generator) -> Tensor:
-        """Index of every arm, [N, B, A].
+    def __call__(self, tally: Tensor, noise: LaneNoise) -> Tensor:
+        """Index of every arm, [L, A].
 
         Raises:
             ConfigError: the trial is longer than the tabulated one.

@@ -1,6 +1,6 @@
 """Eleven-armed bandits whose last arm reveals the target arm.
 
-Axes: `L` lanes, `N` tasks, `B` copies of each task, `A` arms.
+Axes: `L` lanes, `N` tasks, `A` arms.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from metarl.envs.bandits import references
 from metarl.envs.bandits.multi_armed import Bandit
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, Split
 
 CANDIDATES = 10
@@ -65,7 +66,7 @@ class InformativeArmBandit(Bandit):
         payout[:, CANDIDATES] = PAYS_PER_INDEX * (task + 1)
         return payout
 
-    def pay(self, mean: Tensor, generator: Generator) -> Tensor:
+    def pay(self, mean: Tensor, noise: LaneNoise) -> Tensor:
         """`mean`; draws nothing."""
         return mean
 
@@ -91,28 +92,27 @@ class InformativeArmBandit(Bandit):
         )
 
 
-def never_probe(tally: Tensor, generator: Generator) -> Tensor:
-    """Scores [N, B, A], highest for an untried candidate until the target is hit, then for it.
+def never_probe(tally: Tensor, noise: LaneNoise) -> Tensor:
+    """Scores [L, A], highest for an untried candidate until the target is hit, then for it.
 
     This is Thompson sampling: the informative arm is never the best arm of a posterior draw.
 
     Args:
-        tally: [N, B, A, 2] total reward and pulls of every arm.
-        generator: source of the order in which candidates are tried.
+        tally: [L, A, 2] total reward and pulls of every arm.
+        noise: source of the order in which candidates are tried.
     """
     total, pulls = tally[..., :CANDIDATES, :].unbind(-1)
-    untried = torch.rand(pulls.shape, generator=generator, device=pulls.device)
-    candidates = torch.where(pulls > 0, -1.0, untried)
+    candidates = torch.where(pulls > 0, -1.0, noise.uniform(CANDIDATES))
     candidates = torch.where(total > pulls * OTHERS_PAY, 2.0, candidates)
     return torch.cat([candidates, torch.full_like(candidates[..., :1], -2.0)], -1)
 
 
-def probe_first(tally: Tensor, generator: Generator) -> Tensor:
-    """Scores [N, B, A], highest for the informative arm first, then for the arm that it reveals.
+def probe_first(tally: Tensor, noise: LaneNoise) -> Tensor:
+    """Scores [L, A], highest for the informative arm first, then for the arm that it reveals.
 
     Args:
-        tally: [N, B, A, 2] total reward and pulls of every arm.
-        generator: not used.
+        tally: [L, A, 2] total reward and pulls of every arm.
+        noise: not used.
     """
     total, pulls = tally[..., CANDIDATES, :].unbind(-1)
     revealed = (total / pulls.clamp(min=1) / PAYS_PER_INDEX).round().long() - 1

@@ -20,6 +20,7 @@ from metarl.envs.bandits.arm_scores import GoalPosterior
 from metarl.envs.bandits.bayes_optimum import bayes_optimal_value
 from metarl.envs.drawing.canvas import Pull, draw_arms
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_between, require_positive
 
@@ -32,6 +33,7 @@ class Bandit(TaskFamily):
     """pulls per trial; each pull is an episode of one step"""
 
     can_render: ClassVar[bool] = True
+    fixed_length: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("arms", self.arms)
@@ -67,14 +69,14 @@ class Bandit(TaskFamily):
         """Expected reward of every arm, [L, arms], in tasks [L, ...]."""
 
     @abstractmethod
-    def pay(self, mean: Tensor, generator: Generator) -> Tensor:
+    def pay(self, mean: Tensor, noise: LaneNoise) -> Tensor:
         """Reward [L] of arms with expected rewards `mean` [L]; draws do not depend on the arm."""
 
     def expected_rewards(self, task: Tensor) -> Tensor:
         """Expected reward of every arm, [L, arms]."""
         return self.arm_means(task)
 
-    def reset(self, task: Tensor, generator: Generator) -> Tensor:
+    def reset(self, task: Tensor, noise: LaneNoise) -> Tensor:
         """Zeros [L, 1]: a bandit has no state."""
         return torch.zeros(len(task), 1, device=task.device)
 
@@ -83,11 +85,11 @@ class Bandit(TaskFamily):
         return torch.zeros_like(state)
 
     def step(
-        self, task: Tensor, state: Tensor, action: Tensor, generator: Generator
+        self, task: Tensor, state: Tensor, action: Tensor, noise: LaneNoise
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Pulls an arm, which ends the episode."""
         mean = self.arm_means(task).gather(1, action.unsqueeze(1)).squeeze(1)
-        return state, self.pay(mean, generator), torch.ones_like(action, dtype=torch.bool)
+        return state, self.pay(mean, noise), torch.ones_like(action, dtype=torch.bool)
 
     def render(self, task: Tensor, history: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """Mean payout and number of pulls of each arm, and the latest pull."""
@@ -122,9 +124,9 @@ class BernoulliBandit(Bandit):
         """The task itself."""
         return task
 
-    def pay(self, mean: Tensor, generator: Generator) -> Tensor:
+    def pay(self, mean: Tensor, noise: LaneNoise) -> Tensor:
         """1 with probability `mean`, else 0."""
-        return pay_one_or_nothing(mean, generator)
+        return pay_one_or_nothing(mean, noise)
 
     def optimal_return(self) -> float:
         """Expected reward of a whole trial under the exact Bayes optimum.
@@ -163,9 +165,9 @@ class GaussianBandit(Bandit):
         """The task itself."""
         return task
 
-    def pay(self, mean: Tensor, generator: Generator) -> Tensor:
+    def pay(self, mean: Tensor, noise: LaneNoise) -> Tensor:
         """`mean` plus one standard normal draw per lane, whichever arm is pulled."""
-        return mean + torch.randn(mean.shape, generator=generator, device=mean.device)
+        return mean + noise.normal()
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """From random to the best arm; Bayesian policies use the true prior."""
@@ -229,9 +231,9 @@ class GoalBandit(Bandit):
         is_goal = torch.arange(self.arms, device=task.device) == task.unsqueeze(1)
         return torch.where(is_goal, self.p_goal, self.p_other)
 
-    def pay(self, mean: Tensor, generator: Generator) -> Tensor:
+    def pay(self, mean: Tensor, noise: LaneNoise) -> Tensor:
         """1 with probability `mean`, else 0."""
-        return pay_one_or_nothing(mean, generator)
+        return pay_one_or_nothing(mean, noise)
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
         """Random, Thompson sampling with any arm equally likely to be the goal, the best arm."""
@@ -239,10 +241,9 @@ class GoalBandit(Bandit):
         return references.goal(self.arms, self.arm_means, posterior)
 
 
-def pay_one_or_nothing(mean: Tensor, generator: Generator) -> Tensor:
+def pay_one_or_nothing(mean: Tensor, noise: LaneNoise) -> Tensor:
     """1 with probability `mean` [L], else 0; one uniform draw per lane, whatever `mean` is.
 
     Policies with equal seeds therefore get common random numbers.
     """
-    uniform = torch.rand(mean.shape, generator=generator, device=mean.device)
-    return (uniform < mean).float()
+    return (noise.uniform() < mean).float()

@@ -1,6 +1,6 @@
 """Reference policies for bandits, from floor to ceiling.
 
-Axes: `N` tasks, `B` copies of each task, `A` arms.
+Axes: `L` lanes, `N` tasks, `A` arms.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import Policy, PolicyOutput
 from metarl.envs.bandits import arm_scores as scores
@@ -16,6 +16,7 @@ from metarl.envs.bandits.arm_scores import Score, updated_tally
 from metarl.envs.bandits.bayes_optimum import BayesOptimal, solvable
 from metarl.envs.bandits.gittins_index import GittinsIndex, tabulable
 from metarl.networks.policies import UniformPolicy
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
@@ -184,14 +185,14 @@ class PullsHighest:
     def __init__(self, arms: int, score: Score, device: torch.device | str = "cpu") -> None:
         self._arms, self._score, self._device = arms, score, device
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
-        """An empty tally [N, B, A, 2]."""
-        return torch.zeros(num_tasks, copies, self._arms, 2, device=self._device)
+    def initial_memory(self, lanes: int, horizon: int) -> Tensor:
+        """An empty tally [L, A, 2]."""
+        return torch.zeros(lanes, self._arms, 2, device=self._device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Tensor, noise: LaneNoise) -> PolicyOutput:
         """The arm with the highest score."""
         tally = updated_tally(memory, percept)
-        action = self._score(tally, generator).argmax(-1)
+        action = self._score(tally, noise).argmax(-1)
         return PolicyOutput(action, torch.zeros_like(percept.previous_reward), tally)
 
 
@@ -202,10 +203,10 @@ class BestArm:
         """`means` [N, A]: mean reward of every arm in every task."""
         self._best = means.argmax(1)
 
-    def initial_memory(self, num_tasks: int, copies: int) -> None:
-        """No memory."""
+    def initial_memory(self, lanes: int, horizon: int) -> Tensor:
+        """The best arm of each lane's task, [L]."""
+        return self._best.repeat_interleave(lanes // len(self._best), 0)
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Tensor, noise: LaneNoise) -> PolicyOutput:
         """The best arm."""
-        action = self._best.unsqueeze(1).expand_as(percept.previous_reward).clone()
-        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), None)
+        return PolicyOutput(memory, torch.zeros_like(percept.previous_reward), memory)

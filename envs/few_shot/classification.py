@@ -18,6 +18,7 @@ from metarl.envs.few_shot import classification_references
 from metarl.envs.few_shot.drawing import LabelledGuess, as_image, draw_guesses
 from metarl.envs.few_shot.images import ImageSet, image_set
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
 
@@ -78,6 +79,7 @@ class FewShotClassification(TaskFamily):
 
     defines_success: ClassVar[bool] = True
     can_render: ClassVar[bool] = True
+    fixed_length: ClassVar[bool] = True
     # Observations show images of the task's classes, though not their labels.
     task_is_observable: ClassVar[bool] = True
 
@@ -136,16 +138,16 @@ class FewShotClassification(TaskFamily):
         uniform = torch.rand(num_tasks, len(classes), generator=generator, device=generator.device)
         return classes[uniform.argsort(1)[:, : self.ways]]
 
-    def reset(self, task: Tensor, generator: Generator) -> ClassificationState:
+    def reset(self, task: Tensor, noise: LaneNoise) -> ClassificationState:
         """Draws the images of an episode."""
         lanes, device = len(task), task.device
         data = self._data(device)
-        label, rank = self._label_sequence(data.count[task], generator)
+        label, rank = self._label_sequence(data.count[task], noise)
         # A random order of the images of each class; smaller classes have their padding at the end.
         largest = int(data.count.max())
-        uniform = torch.rand(lanes, self.ways, largest, generator=generator, device=device)
         padding = torch.arange(largest, device=device) >= data.count[task].unsqueeze(2)
-        order = uniform.masked_fill(padding, 2.0).argsort(2).flatten(1)
+        uniform = noise.uniform(self.ways, largest).masked_fill(padding, 2.0)
+        order = uniform.argsort(dim=2, stable=True).flatten(1)
         image = data.first[task].gather(1, label) + order.gather(1, label * largest + rank)
         return ClassificationState(
             image=image,
@@ -154,15 +156,13 @@ class FewShotClassification(TaskFamily):
             first_query_correct=torch.zeros(lanes, dtype=torch.bool, device=device),
         )
 
-    def _label_sequence(self, count: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    def _label_sequence(self, count: Tensor, noise: LaneNoise) -> tuple[Tensor, Tensor]:
         """Label of each step, and rank of its image within the class, both [L, S].
 
         Queries of one class show different images until all are used; `count` is [L, W].
         """
-        lanes, device = len(count), count.device
-        uniform = torch.rand(lanes, self.support, generator=generator, device=device)
-        position = uniform.argsort(1)
-        query = torch.randint(self.ways, (lanes, self.queries), generator=generator, device=device)
+        position = noise.uniform(self.support).argsort(dim=1, stable=True)
+        query = noise.integers(self.ways, self.queries)
         earlier = (query.unsqueeze(2) == query.unsqueeze(1)).tril(-1).sum(2)
         rank = self.shots + earlier % (count.gather(1, query) - self.shots)
         return (
@@ -182,7 +182,7 @@ class FewShotClassification(TaskFamily):
         return torch.cat((pixels * (step < self.episode_steps), label.float(), query.float()), 1)
 
     def step(
-        self, task: Tensor, state: ClassificationState, action: Tensor, generator: Generator
+        self, task: Tensor, state: ClassificationState, action: Tensor, noise: LaneNoise
     ) -> tuple[ClassificationState, Tensor, Tensor]:
         """Rewards the guess; the episode terminates after the last query."""
         label = state.label.gather(1, state.step.unsqueeze(1)).squeeze(1)

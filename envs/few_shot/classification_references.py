@@ -1,6 +1,6 @@
 """Reference policies for few-shot classification.
 
-Axes: `N` tasks, `B` copies of each, `W` ways (classes of a task), `P` pixels.
+Axes: `L` lanes, `N` tasks, `W` ways (classes of a task), `P` pixels.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import PolicyOutput
 from metarl.envs.few_shot.images import ImageSet
 from metarl.networks.policies import UniformPolicy
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
@@ -45,23 +46,23 @@ def references(
 class ParsedObservation(NamedTuple):
     """The parts of an observation."""
 
-    pixels: Tensor  # [N, B, P]
-    label: Tensor  # [N, B, W] one-hot, of the previous image; zeros where it is not shown
-    query: Tensor  # [N, B, 1] bool
+    pixels: Tensor  # [L, P]
+    label: Tensor  # [L, W] one-hot, of the previous image; zeros where it is not shown
+    query: Tensor  # [L, 1] bool
 
 
 def parse_observation(obs: Tensor, ways: int) -> ParsedObservation:
-    """Splits an observation [N, B, P + W + 1] into its parts."""
+    """Splits an observation [L, P + W + 1] into its parts."""
     return ParsedObservation(obs[..., : -ways - 1], obs[..., -ways - 1 : -1], obs[..., -1:] > 0)
 
 
 class PrototypeMemory(NamedTuple):
     """Labelled images of the trial so far."""
 
-    previous_pixels: Tensor  # [N, B, P] the previous image
-    total: Tensor  # [N, B, W, P] sum of the images of each label
-    label_count: Tensor  # [N, B, W] number of these images
-    episode_count: Tensor  # [N, B, W] number of these images in this episode
+    previous_pixels: Tensor  # [L, P] the previous image
+    total: Tensor  # [L, W, P] sum of the images of each label
+    label_count: Tensor  # [L, W] number of these images
+    episode_count: Tensor  # [L, W] number of these images in this episode
 
 
 class NearestPrototype:
@@ -76,11 +77,11 @@ class NearestPrototype:
     def __init__(self, ways: int, shots: int) -> None:
         self._ways, self._shots = ways, shots
 
-    def initial_memory(self, num_tasks: int, copies: int) -> None:
+    def initial_memory(self, lanes: int, horizon: int) -> None:
         """None: the memory is created at the first step, when the number of pixels is known."""
 
     def act(
-        self, percept: Percept, memory: PrototypeMemory | None, generator: Generator
+        self, percept: Percept, memory: PrototypeMemory | None, noise: LaneNoise
     ) -> PolicyOutput:
         """Stores the label shown, and guesses; unseen labels in random order."""
         observed = parse_observation(percept.obs, self._ways)
@@ -88,7 +89,7 @@ class NearestPrototype:
         mean = memory.total / memory.label_count.clamp_min(1).unsqueeze(-1)
         distance = (observed.pixels.unsqueeze(-2) - mean).square().sum(-1)
         # No distance exceeds the number of pixels, so unseen labels come last.
-        uniform = torch.rand(distance.shape, generator=generator, device=distance.device)
+        uniform = noise.uniform(self._ways)
         distance = torch.where(
             memory.label_count > 0, distance, observed.pixels.shape[-1] + 1 + uniform
         )
@@ -125,17 +126,18 @@ class PerfectMemory:
         """Takes the classes of the tasks, [N, W]."""
         self._tasks, self._data, self._knows_labels = tasks, data, knows_labels
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
-        """Which labels are known, [N, B, W]."""
-        lanes = (num_tasks, copies, self._tasks.shape[1])
-        return torch.full(lanes, self._knows_labels, device=self._tasks.device)
+    def initial_memory(self, lanes: int, horizon: int) -> Tensor:
+        """Which labels are known, [L, W]."""
+        shape = lanes, self._tasks.shape[1]
+        return torch.full(shape, self._knows_labels, device=self._tasks.device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Tensor, noise: LaneNoise) -> PolicyOutput:
         """The label of the image if it is known, else the first unknown label."""
         observed = parse_observation(percept.obs, self._tasks.shape[1])
         known = memory | (observed.label > 0)
         image_class = self._data.recognise(observed.pixels).unsqueeze(-1)
-        label = (self._tasks.unsqueeze(1) == image_class).float().argmax(-1)
+        tasks = self._tasks.repeat_interleave(len(known) // len(self._tasks), 0)
+        label = (tasks == image_class).float().argmax(-1)
         label_known = known.gather(-1, label.unsqueeze(-1)).squeeze(-1)
         guess = torch.where(label_known, label, (~known).float().argmax(-1))
         return PolicyOutput(guess, torch.zeros_like(percept.previous_reward), known)

@@ -18,6 +18,7 @@ from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.few_shot import sinusoid_references
 from metarl.envs.few_shot.drawing import Prediction, draw_curve
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
 
@@ -82,6 +83,7 @@ class Sinusoid(TaskFamily):
     """whether the true values of the shots are observed"""
 
     can_render: ClassVar[bool] = True
+    fixed_length: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("shots", self.shots)
@@ -121,9 +123,9 @@ class Sinusoid(TaskFamily):
         low, high = torch.tensor(RANGES[self.ranges], device=generator.device).T
         return torch.minimum(low + (high - low) * unit, high)  # rounding could exceed it
 
-    def reset(self, task: Tensor, generator: Generator) -> SinusoidState:
+    def reset(self, task: Tensor, noise: LaneNoise) -> SinusoidState:
         """Draws the points of an episode."""
-        unit = torch.rand(len(task), self.episode_steps, generator=generator, device=task.device)
+        unit = noise.uniform(self.episode_steps)
         step = torch.zeros(len(task), dtype=torch.int64, device=task.device)
         return SinusoidState(x=LIMIT * (2 * unit - 1), step=step)
 
@@ -138,7 +140,7 @@ class Sinusoid(TaskFamily):
         return torch.cat([column.to(torch.float32) for column in columns], 1)
 
     def step(
-        self, task: Tensor, state: SinusoidState, action: Tensor, generator: Generator
+        self, task: Tensor, state: SinusoidState, action: Tensor, noise: LaneNoise
     ) -> tuple[SinusoidState, Tensor, Tensor]:
         """Minus the squared error; the episode terminates after the last query."""
         prediction = action.squeeze(1).clamp(-LIMIT, LIMIT)

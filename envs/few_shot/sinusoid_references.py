@@ -1,6 +1,6 @@
 """Reference policies for the regression of sine waves.
 
-Axes: `N` tasks, `B` copies of each, `F` frequencies, each with two regression weights.
+Axes: `L` lanes, `N` tasks, `F` frequencies, each with two regression weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import PolicyOutput
 from metarl.networks.policies import UniformPolicy
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
@@ -52,10 +53,10 @@ def references(
 class Zero:
     """Always predicts zero."""
 
-    def initial_memory(self, num_tasks: int, copies: int) -> None:
+    def initial_memory(self, lanes: int, horizon: int) -> None:
         """No memory."""
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: None, noise: LaneNoise) -> PolicyOutput:
         """Zero."""
         value = torch.zeros_like(percept.previous_action)
         return PolicyOutput(value, torch.zeros_like(percept.previous_reward), None)
@@ -65,25 +66,27 @@ class WaveOracle:
     """Predicts the true values, from the amplitude, frequency and phase of every task, [N, 3]."""
 
     def __init__(self, tasks: Tensor) -> None:
-        self._tasks = tasks.unsqueeze(1)
+        self._tasks = tasks
 
-    def initial_memory(self, num_tasks: int, copies: int) -> None:
+    def initial_memory(self, lanes: int, horizon: int) -> None:
         """No memory."""
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: None, noise: LaneNoise) -> PolicyOutput:
         """The true value."""
-        amplitude, frequency, phase = self._tasks.unbind(-1)
-        value = amplitude * torch.sin(frequency * percept.obs[..., 0] + phase)
+        x = percept.obs[:, 0]
+        tasks = self._tasks.repeat_interleave(len(x) // len(self._tasks), 0)
+        amplitude, frequency, phase = tasks.unbind(-1)
+        value = amplitude * torch.sin(frequency * x + phase)
         return PolicyOutput(value.unsqueeze(-1), torch.zeros_like(percept.previous_reward), None)
 
 
 class WavePosterior(NamedTuple):
     """Gaussian posterior of the regression weights under each frequency."""
 
-    mean: Tensor  # [N, B, F, 2] float64
-    covariance: Tensor  # [N, B, F, 2, 2]
-    evidence: Tensor  # [N, B, F] log-likelihood of the values so far
-    x: Tensor  # [N, B] the previous point
+    mean: Tensor  # [L, F, 2] float64
+    covariance: Tensor  # [L, F, 2, 2]
+    evidence: Tensor  # [L, F] log-likelihood of the values so far
+    x: Tensor  # [L] the previous point
 
 
 class BayesianFit:
@@ -114,17 +117,17 @@ class BayesianFit:
         self._mean = self._frequency.new_tensor([0.0, b])
         self._covariance = self._frequency.new_tensor([square / 2, square / 2 - b**2]).diag()
 
-    def initial_memory(self, num_tasks: int, copies: int) -> WavePosterior:
+    def initial_memory(self, lanes: int, horizon: int) -> WavePosterior:
         """The prior."""
-        lanes = (num_tasks, copies, len(self._frequency))
+        count = len(self._frequency)
         return WavePosterior(
-            mean=self._mean.expand(*lanes, 2),
-            covariance=self._covariance.expand(*lanes, 2, 2),
-            evidence=self._mean.new_zeros(lanes),
-            x=self._mean.new_zeros(lanes[:2]),
+            mean=self._mean.expand(lanes, count, 2),
+            covariance=self._covariance.expand(lanes, count, 2, 2),
+            evidence=self._mean.new_zeros(lanes, count),
+            x=self._mean.new_zeros(lanes),
         )
 
-    def act(self, percept: Percept, memory: WavePosterior, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: WavePosterior, noise: LaneNoise) -> PolicyOutput:
         """Updates on the value shown, and predicts the posterior mean."""
         x, value, shown, _ = percept.obs.to(torch.float64).unbind(-1)
         if self._learns:
@@ -135,12 +138,12 @@ class BayesianFit:
         return PolicyOutput(action, torch.zeros_like(percept.previous_reward), memory._replace(x=x))
 
     def _features(self, x: Tensor) -> Tensor:
-        """Points [N, B] -> [N, B, F, 2]."""
+        """Points [L] -> [L, F, 2]."""
         angle = x.unsqueeze(-1) * self._frequency
         return torch.stack((angle.sin(), angle.cos()), -1)
 
     def _updated(self, posterior: WavePosterior, value: Tensor, shown: Tensor) -> WavePosterior:
-        """The posterior after the values [N, B] at the previous points, where they are shown."""
+        """The posterior after the values [L] at the previous points, where they are shown."""
         features = self._features(posterior.x)
         projection = (posterior.covariance @ features.unsqueeze(-1)).squeeze(-1)
         variance = (features * projection).sum(-1) + self._noise**2

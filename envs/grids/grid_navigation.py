@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.grids import bayes_optimum, drawing, grid_references
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
 
@@ -54,6 +55,7 @@ class GridNavigation(TaskFamily):
 
     defines_success: ClassVar[bool] = True
     can_render: ClassVar[bool] = True
+    fixed_length: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("steps", self.steps)
@@ -116,7 +118,7 @@ class GridNavigation(TaskFamily):
         )
         return goals[drawn]
 
-    def reset(self, task: Tensor, generator: Generator) -> Tensor:
+    def reset(self, task: Tensor, noise: LaneNoise) -> Tensor:
         """Positions [L, 2] at the start."""
         return torch.zeros_like(task)
 
@@ -125,7 +127,7 @@ class GridNavigation(TaskFamily):
         return state.float()
 
     def step(
-        self, task: Tensor, state: Tensor, action: Tensor, generator: Generator
+        self, task: Tensor, state: Tensor, action: Tensor, noise: LaneNoise
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Moves the agent, unless the border blocks the move."""
         position = grid_references.next_position(state, action, self.cells)

@@ -1,6 +1,6 @@
 """Reference policies for grid navigation, from floor to ceiling.
 
-Axes: `N` tasks, `B` copies of each task, `G` possible goals; cells are (x, y).
+Axes: `L` lanes, `N` tasks, `G` possible goals; cells are (x, y).
 """
 
 from collections.abc import Mapping
@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import PolicyOutput
 from metarl.envs.grids.bayes_optimum import MOVES, Walk, best_walk, possible_goals, solvable
 from metarl.errors import ConfigError
 from metarl.networks.policies import UniformPolicy
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
@@ -68,23 +69,24 @@ class GoalWalker:
 
     def __init__(self, goals: Tensor) -> None:
         """`goals` [N, 2]: the goal of every task."""
-        self._goals = goals.unsqueeze(1)
+        self._goals = goals
 
-    def initial_memory(self, num_tasks: int, copies: int) -> None:
-        """No memory: the position is observed."""
+    def initial_memory(self, lanes: int, horizon: int) -> Tensor:
+        """The goal of each lane's task, [L, 2]; the position is observed."""
+        return self._goals.repeat_interleave(lanes // len(self._goals), 0)
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Tensor, noise: LaneNoise) -> PolicyOutput:
         """A step towards the goal."""
-        action = towards(percept.obs.long(), self._goals)
-        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), None)
+        action = towards(percept.obs.long(), memory)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), memory)
 
 
 class WalkMemory(NamedTuple):
     """Memory of a policy that follows a fixed walk until the goal is found."""
 
-    position: Tensor  # [N, B, 2] int64 before the last action
-    goal: Tensor  # [N, B, 2] int64; -1 until it is found
-    steps: Tensor  # [N, B] int64 steps taken in the trial
+    position: Tensor  # [L, 2] int64 before the last action
+    goal: Tensor  # [L, 2] int64; -1 until it is found
+    steps: Tensor  # [L] int64 steps taken in the trial
 
 
 class BayesOptimalWalker:
@@ -94,12 +96,12 @@ class BayesOptimalWalker:
         self._cells = cells
         self._walk = torch.tensor(walk.actions, device=device)
 
-    def initial_memory(self, num_tasks: int, copies: int) -> WalkMemory:
+    def initial_memory(self, lanes: int, horizon: int) -> WalkMemory:
         """At the start, goal unknown."""
-        start = torch.zeros(num_tasks, copies, 2, dtype=torch.int64, device=self._walk.device)
+        start = torch.zeros(lanes, 2, dtype=torch.int64, device=self._walk.device)
         return WalkMemory(start, start - 1, start[..., 0])
 
-    def act(self, percept: Percept, memory: WalkMemory, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: WalkMemory, noise: LaneNoise) -> PolicyOutput:
         """The next action of the walk; after the goal is found, a step towards it.
 
         Raises:
@@ -123,9 +125,9 @@ class BayesOptimalWalker:
 class BeliefMemory(NamedTuple):
     """Memory of a policy that tracks which goals are still possible."""
 
-    position: Tensor  # [N, B, 2] int64 before the last action
-    possible: Tensor  # [N, B, G] bool
-    target: Tensor  # [N, B] int64 index of the goal that is tried next
+    position: Tensor  # [L, 2] int64 before the last action
+    possible: Tensor  # [L, G] bool
+    target: Tensor  # [L] int64 index of the goal that is tried next
 
 
 class ThompsonWalker:
@@ -139,21 +141,20 @@ class ThompsonWalker:
         self._cells = cells
         self._goals = torch.from_numpy(possible_goals(cells)).to(device)
 
-    def initial_memory(self, num_tasks: int, copies: int) -> BeliefMemory:
+    def initial_memory(self, lanes: int, horizon: int) -> BeliefMemory:
         """Every goal is possible."""
-        lead, device = (num_tasks, copies), self._goals.device
-        start = torch.zeros(*lead, 2, dtype=torch.int64, device=device)
-        possible = torch.ones(*lead, len(self._goals), dtype=torch.bool, device=device)
+        device = self._goals.device
+        start = torch.zeros(lanes, 2, dtype=torch.int64, device=device)
+        possible = torch.ones(lanes, len(self._goals), dtype=torch.bool, device=device)
         return BeliefMemory(start, possible, start[..., 0])
 
-    def act(self, percept: Percept, memory: BeliefMemory, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: BeliefMemory, noise: LaneNoise) -> PolicyOutput:
         """A step towards the sampled goal."""
         arrived = next_position(memory.position, percept.previous_action, self._cells)
         here = (self._goals == arrived.unsqueeze(-2)).all(-1)
         updated = torch.where(_hit(percept).unsqueeze(-1), here, memory.possible & ~here)
         possible = torch.where(percept.first_of_trial.unsqueeze(-1), memory.possible, updated)
-        noise = torch.rand(possible.shape, generator=generator, device=possible.device)
-        sampled = noise.masked_fill(~possible, -1.0).argmax(-1)
+        sampled = noise.uniform(len(self._goals)).masked_fill(~possible, -1.0).argmax(-1)
         target_possible = possible.gather(-1, memory.target.unsqueeze(-1)).squeeze(-1)
         keep = target_possible & ~percept.first_of_episode
         target = torch.where(keep, memory.target, sampled)
@@ -164,5 +165,5 @@ class ThompsonWalker:
 
 
 def _hit(percept: Percept) -> Tensor:
-    """Whether the last step ended on the goal, [N, B]; false at the start of a trial."""
+    """Whether the last step ended on the goal, [L]; false at the start of a trial."""
     return percept.previous_reward > 0

@@ -1,20 +1,21 @@
 """The oracle of Krazy World: plans the moves that take the most goals on a known board.
 
-Axes: `N` tasks, `B` copies of each task, `C` cells of a board, `I` items (goals and energy), `T`
-steps.
+Axes: `L` lanes, `N` tasks, `C` cells of a board, `I` items (goals and energy), `T` steps.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import PolicyOutput
 from metarl.envs.grids import krazy_rules
 from metarl.envs.grids.krazy_rules import DEATH, DIRECTIONS, ENERGY, GOAL
 from metarl.errors import ConfigError
 from metarl.networks.policies import UniformPolicy
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
@@ -37,6 +38,13 @@ def references(size: int, energy: int, replenish: int, *, items: int) -> Mapping
     return found
 
 
+class PlanMemory(NamedTuple):
+    """Memory of a policy that follows a plan."""
+
+    plan: Tensor  # [L, T + 1] int64 actions
+    step: Tensor  # [L] int64 steps taken in the episode
+
+
 class Planner:
     """Repeats a fixed list of actions in every episode of a task."""
 
@@ -44,16 +52,18 @@ class Planner:
         """`plan` [N, T] int64: actions of every task; action 0 follows after the last one."""
         self._plan = torch.nn.functional.pad(plan, (0, 1))
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
-        """Steps taken in the episode, [N, B]: zero."""
-        return torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._plan.device)
+    def initial_memory(self, lanes: int, horizon: int) -> PlanMemory:
+        """The plan of each lane's task, at its start."""
+        plan = self._plan.repeat_interleave(lanes // len(self._plan), 0)
+        return PlanMemory(plan, torch.zeros_like(plan[:, 0]))
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: PlanMemory, noise: LaneNoise) -> PolicyOutput:
         """The next action of the plan."""
-        step = memory.masked_fill(percept.first_of_episode, 0)
-        last = self._plan.shape[1] - 1
-        action = self._plan.gather(1, step.clamp(max=last))
-        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), step + 1)
+        plan, step = memory.plan, memory.step.masked_fill(percept.first_of_episode, 0)
+        last = plan.shape[1] - 1
+        action = plan.gather(1, step.clamp(max=last).unsqueeze(1)).squeeze(1)
+        after = PlanMemory(plan, step + 1)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), after)
 
 
 def best_moves(tasks: Tensor, size: int, energy: int, replenish: int) -> Tensor:

@@ -26,6 +26,7 @@ from metarl.envs.grids.krazy_rules import (
     TRANSPORTER,
 )
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_between, require_positive
 
@@ -183,7 +184,7 @@ class KrazyWorld(TaskFamily):
         )
         return torch.cat((board, start.unsqueeze(1), colour, direction), 1)
 
-    def reset(self, task: Tensor, generator: Generator) -> KrazyState:
+    def reset(self, task: Tensor, noise: LaneNoise) -> KrazyState:
         """At the start, with the initial energy and no items taken."""
         board, start, _, _ = krazy_rules.unpack_task(task)
         return KrazyState(
@@ -199,7 +200,7 @@ class KrazyWorld(TaskFamily):
         return krazy_rules.board_observation(colours, state.cell)
 
     def step(
-        self, task: Tensor, state: KrazyState, action: Tensor, generator: Generator
+        self, task: Tensor, state: KrazyState, action: Tensor, noise: LaneNoise
     ) -> tuple[KrazyState, Tensor, Tensor]:
         """Moves the agent and applies the effect of the tile."""
         board, _, _, direction = krazy_rules.unpack_task(task)

@@ -17,6 +17,7 @@ from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.grids import drawing, t_maze_references
 from metarl.envs.grids.t_maze_references import FORWARD
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_between, require_positive
 
@@ -72,6 +73,7 @@ class TMaze(TaskFamily):
 
     defines_success: ClassVar[bool] = True
     can_render: ClassVar[bool] = True
+    fixed_length: ClassVar[bool] = True
     splits_share_tasks: ClassVar[bool] = True
     task_is_observable: ClassVar[bool] = True
     """an agent can read the task from the observation"""
@@ -111,7 +113,7 @@ class TMaze(TaskFamily):
         """Goal arms [N] int64, 0 or 1."""
         return torch.randint(2, (num_tasks,), generator=generator, device=generator.device)
 
-    def reset(self, task: Tensor, generator: Generator) -> TMazeState:
+    def reset(self, task: Tensor, noise: LaneNoise) -> TMazeState:
         """At the start; deterministic."""
         zero, no = torch.zeros_like(task), torch.zeros_like(task, dtype=torch.bool)
         return TMazeState(zero + self.start, zero, zero, no, no | (not self.active))
@@ -123,7 +125,7 @@ class TMaze(TaskFamily):
         return torch.stack([junction, shown], 1).float()
 
     def step(
-        self, task: Tensor, state: TMazeState, action: Tensor, generator: Generator
+        self, task: Tensor, state: TMazeState, action: Tensor, noise: LaneNoise
     ) -> tuple[TMazeState, Tensor, Tensor]:
         """Moves the agent, unless a wall blocks the move; deterministic."""
         end = self.start + self.corridor

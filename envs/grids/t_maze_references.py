@@ -1,16 +1,17 @@
 """Reference policies for the T-maze: two floors and a ceiling.
 
-Axes: `N` tasks, `B` copies of each task.
+Axes: `L` lanes, `N` tasks.
 """
 
 from collections.abc import Callable, Mapping
 
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import PolicyOutput
 from metarl.networks.policies import UniformPolicy
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
@@ -42,16 +43,16 @@ class Walker:
         """`arms` [N]: arm of every task, 1 (up) or -1 (down); None: a random arm."""
         self._steps, self._arms, self._device = steps, arms, device
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
-        """Steps taken in the episode, [N, B] int64: zero."""
-        return torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._device)
+    def initial_memory(self, lanes: int, horizon: int) -> Tensor:
+        """Steps taken in the episode, [L] int64: zero."""
+        return torch.zeros(lanes, dtype=torch.int64, device=self._device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Tensor, noise: LaneNoise) -> PolicyOutput:
         """Forward; in the last step up or down."""
         time = torch.where(percept.first_of_episode, 0, memory)
         if self._arms is None:
-            up = torch.rand(time.shape, generator=generator, device=time.device) < 0.5
+            up = noise.uniform() < 0.5
         else:
-            up = (self._arms > 0).unsqueeze(1).expand(time.shape)
+            up = (self._arms > 0).repeat_interleave(len(time) // len(self._arms), 0)
         action = torch.where(time == self._steps - 1, torch.where(up, UP, DOWN), FORWARD)
         return PolicyOutput(action, torch.zeros_like(percept.previous_reward), time + 1)

@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 
 from metarl.envs.drawing.canvas import draw_paths
 from metarl.envs.navigation import references
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
 
@@ -68,7 +69,7 @@ class Navigation(TaskFamily):
         """The option `steps`."""
         return self.steps
 
-    def reset(self, task: Tensor, generator: Generator) -> Tensor:
+    def reset(self, task: Tensor, noise: LaneNoise) -> Tensor:
         """Positions [L, 2] at the start."""
         return torch.zeros_like(task)
 
@@ -77,7 +78,7 @@ class Navigation(TaskFamily):
         return state.clone()
 
     def step(
-        self, task: Tensor, state: Tensor, action: Tensor, generator: Generator
+        self, task: Tensor, state: Tensor, action: Tensor, noise: LaneNoise
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Moves the point. A non-finite action makes the position NaN until the next reset."""
         move = action.clamp(-MAX_MOVE, MAX_MOVE)
@@ -178,6 +179,8 @@ class SparsePointNavigation(Navigation):
     """steps after which an episode is truncated"""
     dense: bool = False
     """use the reward -distance everywhere instead"""
+
+    fixed_length: ClassVar[bool] = True
 
     @property
     def task_space(self) -> spaces.Box:

@@ -1,16 +1,17 @@
 """Reference policies for navigation: two floors and a ceiling.
 
-Axes: `N` tasks, `B` copies of each task; points have two coordinates.
+Axes: `L` lanes, `N` tasks; points have two coordinates.
 """
 
 from collections.abc import Mapping
 
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import PolicyOutput
 from metarl.networks.policies import UniformPolicy
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
@@ -36,10 +37,10 @@ def references(action_space: spaces.Box) -> Mapping[str, Reference]:
 class StandingStill:
     """Never moves."""
 
-    def initial_memory(self, num_tasks: int, copies: int) -> None:
+    def initial_memory(self, lanes: int, horizon: int) -> None:
         """No memory."""
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: None, noise: LaneNoise) -> PolicyOutput:
         """Zero moves."""
         move = torch.zeros_like(percept.previous_action)
         return PolicyOutput(move, torch.zeros_like(percept.previous_reward), None)
@@ -54,12 +55,13 @@ class GoalOracle:
 
     def __init__(self, goals: Tensor, max_move: float) -> None:
         """`goals` [N, 2]: the goal of every task."""
-        self._goals, self._max_move = goals.unsqueeze(1), max_move
+        self._goals, self._max_move = goals, max_move
 
-    def initial_memory(self, num_tasks: int, copies: int) -> None:
-        """No memory: the position is observed."""
+    def initial_memory(self, lanes: int, horizon: int) -> Tensor:
+        """The goal of each lane's task, [L, 2]; the position is observed."""
+        return self._goals.repeat_interleave(lanes // len(self._goals), 0)
 
-    def act(self, percept: Percept, memory: None, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Tensor, noise: LaneNoise) -> PolicyOutput:
         """The largest move towards the goal that does not overshoot."""
-        move = (self._goals - percept.obs).clamp(-self._max_move, self._max_move)
-        return PolicyOutput(move, torch.zeros_like(percept.previous_reward), None)
+        move = (memory - percept.obs).clamp(-self._max_move, self._max_move)
+        return PolicyOutput(move, torch.zeros_like(percept.previous_reward), memory)

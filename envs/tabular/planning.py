@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
+
+from metarl.noise import LaneNoise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,29 +111,16 @@ def posterior_mean_mdp(counts: ExperienceCounts, prior: Prior, weight: float = 1
     )
 
 
-def posterior_sample_mdp(counts: ExperienceCounts, prior: Prior, generator: Generator) -> MDP:
-    """One sample from the posterior for every lane.
+def posterior_sample_mdp(counts: ExperienceCounts, prior: Prior, noise: LaneNoise) -> MDP:
+    """One sample from the posterior for every lane; the leading axis of the counts is the lane.
 
     P[s, a] ~ Dirichlet(1 + transitions[s, a]),   R[s, a] ~ N(posterior mean, 1 / (1 + visits))
     """
-    weight = _gamma_samples(counts.transitions, generator)
-    noise = torch.empty_like(counts.reward_sum).normal_(generator=generator)
-    reward = _posterior_mean_rewards(counts, prior) + noise / (1 + counts.visits).sqrt()
-    return MDP(weight / weight.sum(-1, keepdim=True), reward)
-
-
-def _gamma_samples(count: Tensor, generator: Generator) -> Tensor:
-    """Gamma(1 + count) for every entry; all above zero.
-
-    Drawn as Gamma(1), which is exponential, plus Gamma(count): most counts are zero, and an
-    exponential sample takes a tenth of the time.
-    """
-    uniform = torch.empty_like(count).uniform_(generator=generator)
-    samples = -torch.log1p(-uniform.clamp(min=2**-25))
-    positive = count > 0
-    # NOTE: torch.distributions takes no generator; this is what its Gamma and Dirichlet call.
-    samples[positive] += torch._standard_gamma(count[positive], generator=generator)
-    return samples
+    weight = noise.gamma(1 + counts.transitions)
+    error = noise.normal(*counts.visits.shape[1:]) / (1 + counts.visits).sqrt()
+    return MDP(
+        weight / weight.sum(-1, keepdim=True), _posterior_mean_rewards(counts, prior) + error
+    )
 
 
 def _posterior_mean_rewards(counts: ExperienceCounts, prior: Prior, weight: float = 1.0) -> Tensor:

@@ -3,7 +3,7 @@
 All but the floor solve an MDP by finite-horizon value iteration and follow the plan. The baselines
 use the prior of the tasks, or a wrong prior under which mean rewards are N(0, 1).
 
-Axes: `N` tasks, `B` copies of each task, `S` states, `A` actions, `H` steps of an episode.
+Axes: `L` lanes, `N` tasks, `S` states, `A` actions, `H` steps of an episode.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,12 +12,13 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import PolicyOutput
 from metarl.envs.tabular import planning
 from metarl.envs.tabular.planning import MDP, ExperienceCounts, MDPSize, Prior
 from metarl.networks.policies import UniformPolicy
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
@@ -30,8 +31,8 @@ TIE_NOISE = 1e-4
 FLAT_PRIOR_WEIGHT = 1e-4
 """visits that the wrong prior of greedy counts as, as in the code of Osband (TabulaRL)"""
 
-ValueEstimate: TypeAlias = Callable[[ExperienceCounts, Generator], Tensor]
-"""counts -> estimated value of every action at every step, [N, B, H, S, A]"""
+ValueEstimate: TypeAlias = Callable[[ExperienceCounts, LaneNoise], Tensor]
+"""counts -> estimated value of every action at every step, [L, H, S, A]"""
 
 
 def references(
@@ -151,11 +152,11 @@ class PosteriorMeanValues:
     weight: float = 1.0
     """number of visits that the prior counts as"""
 
-    def __call__(self, counts: ExperienceCounts, generator: Generator) -> Tensor:
-        """Values [N, B, H, S, A]."""
+    def __call__(self, counts: ExperienceCounts, noise: LaneNoise) -> Tensor:
+        """Values [L, H, S, A]."""
         mdp = planning.posterior_mean_mdp(counts, self.prior, self.weight)
         values = planning.action_values(mdp, self.steps)
-        return values + TIE_NOISE * torch.empty_like(values).uniform_(generator=generator)
+        return values + TIE_NOISE * noise.uniform(*values.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -170,23 +171,23 @@ class PosteriorSampleValues:
     steps: int  # H
     samples: int
 
-    def __call__(self, counts: ExperienceCounts, generator: Generator) -> Tensor:
-        """Values [N, B, H, S, A]."""
-        best = self._sampled_values(counts, generator)
+    def __call__(self, counts: ExperienceCounts, noise: LaneNoise) -> Tensor:
+        """Values [L, H, S, A]."""
+        best = self._sampled_values(counts, noise)
         for _ in range(self.samples - 1):
-            best = torch.maximum(best, self._sampled_values(counts, generator))
+            best = torch.maximum(best, self._sampled_values(counts, noise))
         return best
 
-    def _sampled_values(self, counts: ExperienceCounts, generator: Generator) -> Tensor:
-        mdp = planning.posterior_sample_mdp(counts, self.prior, generator)
+    def _sampled_values(self, counts: ExperienceCounts, noise: LaneNoise) -> Tensor:
+        mdp = planning.posterior_sample_mdp(counts, self.prior, noise)
         return planning.action_values(mdp, self.steps)
 
 
 class _PlannerMemory(NamedTuple):
     counts: ExperienceCounts
-    plan: Tensor  # [N, B, H, S] int64  the action to take
-    state: Tensor  # [N, B] int64  state before the last action
-    step: Tensor  # [N, B] int64  step of the episode at the last action
+    plan: Tensor  # [L, H, S] int64  the action to take
+    state: Tensor  # [L] int64  state before the last action
+    step: Tensor  # [L] int64  step of the episode at the last action
 
 
 class Planner:
@@ -209,15 +210,14 @@ class Planner:
         self._size, self._values, self._device = size, values, device
         self._epsilon, self._replan_every_step = epsilon, replan_every_step
 
-    def initial_memory(self, num_tasks: int, copies: int) -> _PlannerMemory:
+    def initial_memory(self, lanes: int, horizon: int) -> _PlannerMemory:
         """Zero counts, and no plan yet."""
-        lanes = num_tasks, copies
         zero = torch.zeros(lanes, dtype=torch.int64, device=self._device)
-        plan = zero.new_zeros(*lanes, self._size.steps, self._size.states)
-        counts = planning.zero_counts(lanes, self._size, self._device)
+        plan = zero.new_zeros(lanes, self._size.steps, self._size.states)
+        counts = planning.zero_counts((lanes,), self._size, self._device)
         return _PlannerMemory(counts, plan, zero, zero)
 
-    def act(self, percept: Percept, memory: _PlannerMemory, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: _PlannerMemory, noise: LaneNoise) -> PolicyOutput:
         """The planned action; with probability `epsilon`, a uniformly random one."""
         state, starts = percept.obs.argmax(-1), percept.first_of_episode
         counts = memory.counts.with_step(
@@ -228,23 +228,22 @@ class Planner:
             has_reward=~percept.first_of_trial,
             has_transition=~starts,
         )
+        # Drawn first, because whether any lane plans now depends on the other lanes.
+        explores = noise.uniform() < self._epsilon
+        random_action = noise.integers(self._size.actions)
         step, plan = torch.where(starts, 0, memory.step + 1), memory.plan
         replans = torch.ones_like(starts) if self._replan_every_step else starts
         if bool(replans.any()):
-            new_plan = self._values(counts, generator).argmax(-1)
+            new_plan = self._values(counts, noise).argmax(-1)
             plan = torch.where(replans[..., None, None], new_plan, plan)
-        action = self._explore(_planned_action(plan, step, state), generator)
+        action = torch.where(explores, random_action, _planned_action(plan, step, state))
         log_prob = torch.zeros_like(percept.previous_reward)  # not computed
         return PolicyOutput(action, log_prob, _PlannerMemory(counts, plan, state, step))
 
-    def _explore(self, action: Tensor, generator: Generator) -> Tensor:
-        if not self._epsilon:
-            return action
-        uniform, number = torch.rand(
-            2, *action.shape, generator=generator, device=action.device
-        ).unbind()
-        random_action = (number * self._size.actions).long()
-        return torch.where(uniform < self._epsilon, random_action, action)
+
+class _OracleMemory(NamedTuple):
+    plan: Tensor  # [L, H, S] int64  the action to take
+    step: Tensor  # [L] int64  steps of the episode taken so far
 
 
 class Oracle:
@@ -252,21 +251,22 @@ class Oracle:
 
     def __init__(self, mdp: MDP, steps: int) -> None:
         """Plans for the MDP of every task, tables [N, ...]."""
-        self._plan = planning.action_values(mdp, steps).argmax(-1).unsqueeze(1)  # [N, 1, H, S]
+        self._plan = planning.action_values(mdp, steps).argmax(-1)  # [N, H, S]
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
-        """Steps of the episode taken so far, [N, B]."""
-        return torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._plan.device)
+    def initial_memory(self, lanes: int, horizon: int) -> _OracleMemory:
+        """The plan for the task of each lane."""
+        plan = self._plan.repeat_interleave(lanes // len(self._plan), 0)
+        return _OracleMemory(plan, plan.new_zeros(lanes))
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: _OracleMemory, noise: LaneNoise) -> PolicyOutput:
         """The planned action."""
-        step = torch.where(percept.first_of_episode, 0, memory)
-        plan = self._plan.expand(*step.shape, *self._plan.shape[2:])
-        action = _planned_action(plan, step, percept.obs.argmax(-1))
-        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), step + 1)
+        step = torch.where(percept.first_of_episode, 0, memory.step)
+        action = _planned_action(memory.plan, step, percept.obs.argmax(-1))
+        memory = _OracleMemory(memory.plan, step + 1)
+        return PolicyOutput(action, torch.zeros_like(percept.previous_reward), memory)
 
 
 def _planned_action(plan: Tensor, step: Tensor, state: Tensor) -> Tensor:
-    """Entries of plans [N, B, H, S] at `step` and `state`, [N, B] each."""
+    """Entries of plans [L, H, S] at `step` and `state`, [L] each."""
     index = step * plan.shape[-1] + state
     return plan.flatten(-2).gather(-1, index.unsqueeze(-1)).squeeze(-1)

@@ -18,6 +18,7 @@ from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.grids.drawing import Choice, draw_table
 from metarl.envs.tabular import references
 from metarl.envs.tabular.planning import MDP, MDPSize, Prior
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
 
@@ -47,6 +48,7 @@ class TabularMDP(TaskFamily):
     """mean of the normal distribution that mean rewards are drawn from"""
 
     can_render: ClassVar[bool] = True
+    fixed_length: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("states", "actions", "steps"):
@@ -85,15 +87,15 @@ class TabularMDP(TaskFamily):
         """Tasks [N, F]."""
         shape, device = (num_tasks, self.states, self.actions), generator.device
         weight = torch.empty(*shape, self.states, device=device).exponential_(generator=generator)
-        noise = torch.randn(shape, generator=generator, device=device)
-        return MDP(_normalised(weight), self.prior_mean + noise).packed()
+        reward = self.prior_mean + torch.randn(shape, generator=generator, device=device)
+        return MDP(_normalised(weight), reward).packed()
 
     def mdp(self, task: Tensor) -> MDP:
         """P [..., S, A, S], rows adding up to one, and R [..., S, A] of the tasks [..., F]."""
         weight, reward = self._tables(task)
         return MDP(_normalised(weight), reward)
 
-    def reset(self, task: Tensor, generator: Generator) -> Tensor:
+    def reset(self, task: Tensor, noise: LaneNoise) -> Tensor:
         """State 0 in every lane, [L] int64."""
         return torch.zeros(len(task), dtype=torch.int64, device=task.device)
 
@@ -102,7 +104,7 @@ class TabularMDP(TaskFamily):
         return torch.nn.functional.one_hot(state, self.states).float()
 
     def step(
-        self, task: Tensor, state: Tensor, action: Tensor, generator: Generator
+        self, task: Tensor, state: Tensor, action: Tensor, noise: LaneNoise
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draws the next state and the reward: one uniform and one normal number per lane.
 
@@ -111,12 +113,10 @@ class TabularMDP(TaskFamily):
         weights, rewards = self._tables(task)
         lane = torch.arange(len(task), device=task.device)
         mean, cumulative = rewards[lane, state, action], weights[lane, state, action].cumsum(1)
-        uniform = torch.rand(mean.shape, generator=generator, device=task.device)
-        uniform = uniform * cumulative[:, -1]
+        uniform = noise.uniform() * cumulative[:, -1]
         # The last sum is left out, so that no rounding can lead to a state S.
         next_state = (cumulative[:, :-1] <= uniform.unsqueeze(1)).sum(1)
-        reward = mean + torch.randn(mean.shape, generator=generator, device=task.device)
-        return next_state, reward, torch.zeros_like(mean, dtype=torch.bool)
+        return next_state, mean + noise.normal(), torch.zeros_like(mean, dtype=torch.bool)
 
     def render(self, task: Tensor, history: Sequence[RenderFrame]) -> NDArray[np.uint8]:
         """Mean rewards, how often each action was taken in each state, and the latest action."""

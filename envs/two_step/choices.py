@@ -12,7 +12,7 @@ and transition is not: a model-free learner shows some of it as well, because it
 good choice, which leads to payouts by common transitions (Akam et al. 2015, PLOS Computational
 Biology 11).
 
-Axes: `T` steps, `R` rounds, `N` tasks, `B` copies of each task.
+Axes: `T` steps, `R` rounds, `N` tasks, `B` rollouts of each task.
 """
 
 from typing import NamedTuple

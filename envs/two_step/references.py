@@ -1,6 +1,6 @@
 """Reference policies for the two-step task: random, win-stay lose-shift and the Bayes optimum.
 
-Axes: `N` tasks, `B` copies of each task.
+Axes: `L` lanes.
 """
 
 from collections.abc import Mapping
@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import PolicyOutput
 from metarl.networks.policies import UniformPolicy
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
@@ -43,16 +44,15 @@ class WinStay:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._device = device
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Tensor:
-        """The last choice, [N, B] int64."""
-        return torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._device)
+    def initial_memory(self, lanes: int, horizon: int) -> Tensor:
+        """The last choice, [L] int64."""
+        return torch.zeros(lanes, dtype=torch.int64, device=self._device)
 
-    def act(self, percept: Percept, memory: Tensor, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Tensor, noise: LaneNoise) -> PolicyOutput:
         """The last choice or the other one; the first choice of a trial is random."""
         first_stage = percept.obs[..., 0] > 0
-        random_choice = torch.randint(2, memory.shape, generator=generator, device=memory.device)
         choice = torch.where(percept.previous_reward > 0, memory, 1 - memory)
-        choice = torch.where(percept.first_of_trial, random_choice, choice)
+        choice = torch.where(percept.first_of_trial, noise.integers(2), choice)
         choice = torch.where(first_stage, choice, memory)
         return PolicyOutput(choice, torch.zeros_like(percept.previous_reward), choice)
 
@@ -60,8 +60,8 @@ class WinStay:
 class GoodStateBelief(NamedTuple):
     """Posterior over the good state, given the rounds so far."""
 
-    joint: Tensor  # [N, B, 2, 2] probability of: good at the episode start, good now
-    place: Tensor  # [N, B] int64  position at the last action; 0: the first stage
+    joint: Tensor  # [L, 2, 2] probability of: good at the episode start, good now
+    place: Tensor  # [L] int64  position at the last action; 0: the first stage
 
 
 class BayesFilter:
@@ -78,13 +78,13 @@ class BayesFilter:
     def __init__(self, reward: float, reversal: float, device: torch.device | str = "cpu") -> None:
         self._reward, self._reversal, self._device = reward, reversal, device
 
-    def initial_memory(self, num_tasks: int, copies: int) -> GoodStateBelief:
+    def initial_memory(self, lanes: int, horizon: int) -> GoodStateBelief:
         """Both states are equally likely to be good."""
         joint = 0.5 * torch.eye(2, dtype=torch.float64, device=self._device)
-        place = torch.zeros(num_tasks, copies, dtype=torch.int64, device=self._device)
-        return GoodStateBelief(joint.expand(num_tasks, copies, 2, 2), place)
+        place = torch.zeros(lanes, dtype=torch.int64, device=self._device)
+        return GoodStateBelief(joint.expand(lanes, 2, 2), place)
 
-    def act(self, percept: Percept, memory: GoodStateBelief, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: GoodStateBelief, noise: LaneNoise) -> PolicyOutput:
         """The state that is more probably good; the first on a tie."""
         joint = torch.where(
             (memory.place > 0)[..., None, None],
@@ -99,7 +99,7 @@ class BayesFilter:
         return PolicyOutput(action, torch.zeros_like(percept.previous_reward), belief)
 
     def _after_round(self, memory: GoodStateBelief, payout: Tensor) -> Tensor:
-        """The belief after a round with payout [N, B] in the state `memory.place`."""
+        """The belief after a round with payout [L] in the state `memory.place`."""
         good = torch.arange(2, device=payout.device)
         paid = (payout > 0).unsqueeze(-1)
         fits = (good == memory.place.unsqueeze(-1) - 1) == paid

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from metarl.envs.drawing.layout import captioned, latest_episode, steps_so_far
 from metarl.envs.two_step import references
 from metarl.envs.two_step.drawing import Round, draw_rounds
+from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_between, require_positive
 
@@ -81,6 +82,7 @@ class TwoStep(TaskFamily):
 
     splits_share_tasks: ClassVar[bool] = True
     can_render: ClassVar[bool] = True
+    fixed_length: ClassVar[bool] = True
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -106,7 +108,7 @@ class TwoStep(TaskFamily):
         """Good states of the first round, [N] int64."""
         return torch.randint(2, (num_tasks,), generator=generator, device=generator.device)
 
-    def reset(self, task: Tensor, generator: Generator) -> TwoStepState:
+    def reset(self, task: Tensor, noise: LaneNoise) -> TwoStepState:
         """The first stage of the first round; draws nothing."""
         return TwoStepState(torch.zeros_like(task), task.clone())
 
@@ -115,19 +117,19 @@ class TwoStep(TaskFamily):
         return torch.nn.functional.one_hot(state.place, 3).float()
 
     def step(
-        self, task: Tensor, state: TwoStepState, action: Tensor, generator: Generator
+        self, task: Tensor, state: TwoStepState, action: Tensor, noise: LaneNoise
     ) -> tuple[TwoStepState, Tensor, Tensor]:
         """Half a round.
 
         Every step draws two uniform numbers per lane, whatever the action: policies given equal
         seeds face the same rare transitions, reversals and payout noise.
         """
-        uniform = torch.rand(2, len(action), generator=generator, device=action.device)
+        uniform, uniform_of_reversal = noise.uniform(2).unbind(1)
         choosing = state.place == 0
-        reached = torch.where(uniform[0] < self.common, action, 1 - action)
+        reached = torch.where(uniform < self.common, action, 1 - action)
         chance = torch.where(state.place - 1 == state.good, self.reward, 1 - self.reward)
-        reward = ((uniform[0] < chance) & ~choosing).float()
-        reverses = (uniform[1] < self.reversal) & ~choosing
+        reward = ((uniform < chance) & ~choosing).float()
+        reverses = (uniform_of_reversal < self.reversal) & ~choosing
         after = TwoStepState(
             torch.where(choosing, 1 + reached, 0),
             torch.where(reverses, 1 - state.good, state.good),

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.bridges.gym_pool import AFTER_RESET, AFTER_STEP, LanePool
+from metarl.noise import LaneNoise
 from metarl.tasks.batched_env import Transition
 from metarl.tasks.rendering import checked_frame
 
@@ -19,9 +20,10 @@ from metarl.tasks.rendering import checked_frame
 class GymBatchedEnv:
     """A batched env over a pool of environments."""
 
-    def __init__(self, pool: LanePool, tasks: Sequence[Any], generator: Generator) -> None:
-        """Steps the lanes in `tasks` [L]; the seeds of every trial are drawn from `generator`."""
-        self._pool, self._tasks, self._generator = pool, tasks, generator
+    def __init__(self, pool: LanePool, tasks: Sequence[Any], noise: LaneNoise) -> None:
+        """Steps the lanes in `tasks` [L]; each draws the seed of a trial from its `noise`."""
+        self._pool, self._tasks, self._noise = pool, tasks, noise
+        self._trials = 0
         self._initial_obs = self._ended = torch.empty(0)
         self._latest = AFTER_RESET
         self._pool.owner = self._key = object()
@@ -36,7 +38,9 @@ class GymBatchedEnv:
         self._require_owner()
         self._latest = AFTER_RESET
         if lanes is None:
-            arrays = self._pool.reset(self._tasks, integers(self._generator, len(self._tasks)))
+            seeds = self._noise.at(self._trials).integers(2**31).tolist()
+            self._trials += 1
+            arrays = self._pool.reset(self._tasks, seeds)
             self._initial_obs = self._tensor(arrays["initial_obs"], torch.float32)
             return self._initial_obs
         if bool((lanes & ~self._ended).any()):
@@ -76,10 +80,4 @@ class GymBatchedEnv:
             )
 
     def _tensor(self, value: Any, dtype: torch.dtype) -> Tensor:
-        return torch.tensor(value, dtype=dtype, device=self._generator.device)
-
-
-def integers(generator: Generator, count: int) -> list[int]:
-    """Seeds, drawn from `generator`."""
-    drawn = torch.randint(2**31, (count,), generator=generator, device=generator.device)
-    return [int(number) for number in drawn.tolist()]
+        return torch.tensor(value, dtype=dtype, device=self._noise.device)

@@ -27,7 +27,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from torch import Generator, Tensor
 
-from metarl.bridges.gym_env import GymBatchedEnv, integers
+from metarl.bridges.gym_env import GymBatchedEnv
 from metarl.bridges.gym_pool import (
     SUCCESS_KEYS,
     LanePool,
@@ -37,13 +37,14 @@ from metarl.bridges.gym_pool import (
 )
 from metarl.errors import ConfigError, TaskContractError
 from metarl.networks.policies import UniformPolicy
+from metarl.noise import LaneNoise
 from metarl.tasks.batched_env import BatchedEnv
 from metarl.tasks.family import Reference, Split, TaskDistribution
 
 DEFAULT_TRIAL_EPISODES = 2
 """one episode to explore, and one to use what was learnt"""
 MAX_LANES = 250
-"""most lanes of an evaluation batch; results depend on it, as batches have separate seeds"""
+"""most lanes of an evaluation batch; changes no number"""
 RGB_ARRAY = "rgb_array"
 """Gymnasium's render mode for frames as arrays"""
 OPTION_TYPES = (bool, int, float, str)
@@ -164,7 +165,8 @@ class EnvFamily(TaskDistribution):
         Raises:
             TaskContractError: a task is not in the task space, or float32 would round its integers.
         """
-        np_random = np.random.default_rng(integers(generator, 1)[0])
+        seed = torch.randint(2**31, (), generator=generator, device=generator.device)
+        np_random = np.random.default_rng(int(seed))
         space, sample = self.env_task_space, _attribute(self._prototype, "sample_task")
         if sample is None:
             space.seed(int(np_random.integers(2**31)))
@@ -198,9 +200,7 @@ class EnvFamily(TaskDistribution):
             for row in tasks.cpu().numpy()
         ]
 
-    def open_env(
-        self, tasks: Tensor, generator: Generator, workers: int | None = None
-    ) -> BatchedEnv:
+    def open_env(self, tasks: Tensor, noise: LaneNoise, workers: int | None = None) -> BatchedEnv:
         """A batched env of Gymnasium environments, which the next one of the same size reuses.
 
         A family has one at a time: opening another makes the earlier ones unusable.
@@ -217,7 +217,7 @@ class EnvFamily(TaskDistribution):
             pool = LanePool(self.make_env, self._lane_spaces, len(tasks), workers)
             # Only a cache: transitions depend on tasks and seeds alone.
             vars(self).update(_pool=pool, _end_pool=weakref.finalize(self, pool.close))
-        return GymBatchedEnv(pool, self.env_tasks(tasks), generator)
+        return GymBatchedEnv(pool, self.env_tasks(tasks), noise)
 
     @property
     def can_render(self) -> bool:

@@ -1,6 +1,6 @@
 """Policies of stable-baselines3 models, for rollouts and evaluations in task families.
 
-Axes: `L` lanes, `N` tasks, `B` copies of each, then features.
+Axes: `L` lanes, `N` tasks, then features.
 NOTE: importing this module imports stable-baselines3, which takes seconds; the core does not.
 """
 
@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import Memory, PolicyOutput
 from metarl.bridges.sb3_vec_env import informed_space, task_features
@@ -20,7 +20,8 @@ from metarl.bridges.trial_env import percept_space
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import action_head
 from metarl.networks.actor_critic import percept_features
-from metarl.registry import make_family
+from metarl.noise import LaneNoise
+from metarl.registry import resolve_family
 from metarl.tasks.family import TaskDistribution
 from metarl.trajectory import Percept
 
@@ -33,6 +34,10 @@ class SB3Policy:
     """Policy that predicts with a stable-baselines3 or sb3-contrib model; see `sb3_policy`.
 
     Log-probabilities are zeros, because the model is trained by its own library.
+
+    The model draws from torch's global generator, which is seeded by one number per step, that of
+    lane 0. So the lanes of a batch share one stream: the actions of a lane depend on its position
+    and on the number of lanes.
     """
 
     model: BaseAlgorithm
@@ -42,30 +47,27 @@ class SB3Policy:
     deterministic: bool
     normalise: Normalise | None
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Memory:
+    def initial_memory(self, lanes: int, horizon: int) -> Memory:
         """None: the model creates its memory at the first step."""
         return None
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
         """One prediction for all lanes; memory is reset at the same steps as in training."""
-        lead = percept.first_of_trial.shape
         inputs = self._inputs(percept)
         starts = percept.first_of_trial if self.trial else percept.first_of_episode
         cuda = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
-            # Models draw from torch's global stream: seed it from `generator`, restore it after.
-            number = torch.randint(2**62, (), generator=generator, device=generator.device)
-            torch.manual_seed(int(number))
+            torch.manual_seed(int(noise.integers(2**31)[0]))
             action, memory = self.model.policy.predict(
                 inputs,
                 state=memory,
-                episode_start=starts.flatten().cpu().numpy(),
+                episode_start=starts.cpu().numpy(),
                 deterministic=self.deterministic,
             )
         discrete = isinstance(self.family.action_space, spaces.Discrete)
-        actions = torch.tensor(action, dtype=torch.int64 if discrete else torch.float32)
-        actions = actions.to(percept.obs.device).view(*lead, *actions.shape[1:])
-        return PolicyOutput(actions, torch.zeros(lead, device=percept.obs.device), memory)
+        dtype, device = torch.int64 if discrete else torch.float32, percept.obs.device
+        actions = torch.tensor(action, dtype=dtype, device=device)
+        return PolicyOutput(actions, torch.zeros(len(actions), device=device), memory)
 
     def _inputs(self, percept: Percept) -> NDArray[Any]:
         """Observations [L, ...] in the form of training."""
@@ -75,8 +77,9 @@ class SB3Policy:
             obs = percept_features(head, percept)
         if self.tasks is not None:
             features = task_features(self.family.task_space, self.tasks).to(obs.device)
-            obs = torch.cat((obs, features.unsqueeze(1).expand(*obs.shape[:2], -1)), -1)
-        inputs: NDArray[Any] = obs.flatten(0, 1).cpu().numpy()
+            lanes_per_task = len(obs) // len(features)
+            obs = torch.cat((obs, features.repeat_interleave(lanes_per_task, 0)), -1)
+        inputs: NDArray[Any] = obs.cpu().numpy()
         return inputs if self.normalise is None else self.normalise(inputs)
 
 
@@ -103,9 +106,10 @@ def sb3_policy(
         options: fields of the family, where `task` is an id.
 
     Raises:
-        ConfigError: the model was trained on observations of another shape.
+        ConfigError: an option is unknown or given next to a family, or the model was trained on
+            observations of another shape.
     """
-    family = task if isinstance(task, TaskDistribution) else make_family(task, **options)
+    family = resolve_family(task, options)
     space = family.observation_space
     if trial:
         space = percept_space(space, action_head(family.action_space))

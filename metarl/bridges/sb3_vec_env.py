@@ -1,10 +1,10 @@
 """Vector environments of stable-baselines3 that step a task family in batches.
 
-Axes: `L` lanes, `N` tasks, `B` copies of each, then features (`D` observation, `F` of a task).
+Axes: `L` lanes, `N` tasks, `B` lanes of each, then features (`D` observation, `F` of a task).
 NOTE: importing this module imports stable-baselines3, which takes seconds; the core does not.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from metarl.bridges.seeded_env import SeededEnv
 from metarl.bridges.task_env import sampled_tasks
 from metarl.bridges.trial_env import TrialEnv, percept_space
 from metarl.errors import ConfigError
@@ -26,7 +27,6 @@ from metarl.tasks.family import (
     Split,
     TaskDistribution,
     TaskFamily,
-    TensorEnv,
     as_tasks,
     draw_tasks,
 )
@@ -64,7 +64,7 @@ def to_sb3_vec_env(
         trial: makes an episode of each trial, and an observation of each percept: see
             `metarl.bridges.trial_env.TrialEnv`. A recurrent model is then RL^2.
         episodes: number of episodes of a trial; by default that of the family.
-        tasks: fixed tasks [N, ...] of the lanes; N divides L, and lane n * L/N + b is copy b of
+        tasks: fixed tasks [N, ...] of the lanes; N divides L, and lane n * L/N + b is lane b of
             task n.
         seed: seed of tasks and noise, until `VecEnv.seed` or the `seed` of a model replaces it.
         split: split from which tasks are drawn.
@@ -93,21 +93,14 @@ def to_sb3_vec_env(
 
 
 def _lane_tasks(tasks: Tensor, num_envs: int) -> Tensor:
-    """[N, ...] -> [L, ...]; copies of a task are neighbours."""
-    copies, rest = divmod(num_envs, len(tasks))
+    """[N, ...] -> [L, ...]; lanes of a task are neighbours."""
+    lanes_per_task, rest = divmod(num_envs, len(tasks))
     if rest:
         raise ConfigError(
             f"num_envs={num_envs} must be a multiple of the {len(tasks)} tasks given: every task "
             "gets the same number of lanes."
         )
-    return tasks.repeat_interleave(copies, 0)
-
-
-class TaskSettableEnv(BatchedEnv, Protocol):
-    """A batched env whose tasks can be set; a lane uses its new task from its next reset on."""
-
-    tasks: Tensor
-    """[L, ...]"""
+    return tasks.repeat_interleave(lanes_per_task, 0)
 
 
 class FamilyVecEnv(VecEnv):
@@ -118,8 +111,8 @@ class FamilyVecEnv(VecEnv):
     whether the task was solved at any step. The info of any other lane is the same dictionary
     object at every step: copy it before you change it. `VecMonitor` adds episode statistics.
 
-    `seed(s)` takes effect at the next reset. All lanes draw from one random stream, so a lane
-    differs from a single env with the same seed. Equal seeds and actions give equal transitions.
+    `seed(s)` takes effect at the next reset. Equal seeds and actions give equal transitions. The
+    noise of a lane depends on no other lane, but all lanes draw their tasks from one stream.
     """
 
     def __init__(
@@ -136,9 +129,9 @@ class FamilyVecEnv(VecEnv):
         self.family = family
         self.num_envs = num_envs
         self._fixed, self._split = tasks is not None, split
-        self._task_stream, self._noise_stream = seeds.torch("tasks"), seeds.torch("world")
+        self._task_stream = seeds.torch("tasks")
         drawn = draw_tasks(family, num_envs, self._task_stream, split) if tasks is None else tasks
-        self._task_env: TaskSettableEnv = TensorEnv(family, drawn, self._noise_stream)
+        self._task_env = SeededEnv(family, drawn, seeds.word("world"))
         self._env: BatchedEnv = self._task_env
         space = family.observation_space
         if episodes is not None:
@@ -158,10 +151,10 @@ class FamilyVecEnv(VecEnv):
 
     def reset(self) -> NDArray[np.float32]:
         """Starts an episode in every lane, in new tasks unless they are fixed; [L, D]."""
-        seed = self._seeds[0]
-        if seed is not None:
-            for purpose, stream in (("tasks", self._task_stream), ("world", self._noise_stream)):
-                stream.manual_seed(Seeds(seed).torch(purpose).initial_seed())
+        if self._seeds[0] is not None:
+            seeds = Seeds(self._seeds[0])
+            self._task_stream = seeds.torch("tasks")
+            self._task_env.seed(seeds.word("world"))
         self._reset_seeds()
         every = torch.ones(self.num_envs, dtype=torch.bool)
         self._draw_tasks(every)
@@ -290,7 +283,7 @@ class FamilyVecEnv(VecEnv):
 class _InformedEnv:
     """Appends the parameters of the task, taken from `task_env`, to the observations of `env`."""
 
-    def __init__(self, env: BatchedEnv, task_env: TaskSettableEnv, family: TaskFamily) -> None:
+    def __init__(self, env: BatchedEnv, task_env: SeededEnv, family: TaskFamily) -> None:
         self._env, self._task_env, self._space = env, task_env, family.task_space
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:

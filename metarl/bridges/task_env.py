@@ -15,10 +15,11 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from metarl.bridges.seeded_env import SeededEnv
 from metarl.errors import ShapeError, TaskError
 from metarl.registry import build_family
 from metarl.tasks.batched_env import Transition, select_lanes
-from metarl.tasks.family import Split, TaskFamily, TensorEnv, as_tasks
+from metarl.tasks.family import Split, TaskFamily, as_tasks
 from metarl.tasks.rendering import RENDERING, RenderedEnv, refuse_rendering, rendering
 from metarl.validation import require_positive
 
@@ -97,7 +98,8 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     `reset(options={"task": ...})` sets the tasks [L, ...], which persist over resets, automatic and
     seeded ones included, until others are given. If none are given at the first reset, they are
-    drawn from the train split.
+    drawn from the train split. Equal seeds, tasks and actions give equal transitions, and the noise
+    of a lane depends on no other lane.
 
     Autoreset: all three modes of Gymnasium. The default is SAME_STEP, not Gymnasium's NEXT_STEP,
     which ignores the action after the end of an episode: where an episode is one pull of a bandit,
@@ -150,7 +152,8 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     ) -> tuple[NDArray[np.float32], Infos]:
         """Starts an episode in every lane, or in those that `options["reset_mask"]` [L] marks.
 
-        With a mask, `options["task"]` is still [L, ...], but only marked lanes use their entry.
+        With a mask, `options["task"]` is still [L, ...], but only marked lanes use their entry, and
+        only they follow from `seed`.
 
         Raises:
             TaskError: `options["task"]` lies outside the task space, or is not one per lane.
@@ -249,16 +252,12 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
 
 class _Lanes:
-    """A batched env with NumPy actions, its tasks, and its two random streams.
-
-    Tasks have a separate stream, so that drawing them does not shift the environment noise.
-    """
+    """A batched env with NumPy actions, its tasks and its seeds."""
 
     def __init__(self, family: TaskFamily, count: int, *, rendered: bool = False) -> None:
         self._family, self._count, self._rendered = family, count, rendered
-        self._task_stream, self._noise_stream = Generator(), Generator()
-        self._seeded = False
-        self._env: TensorEnv | RenderedEnv | None = None
+        self._seeded: SeededEnv | None = None
+        self._env: SeededEnv | RenderedEnv | None = None  # `_seeded` or a wrapper of it
 
     @property
     def tasks(self) -> Tensor:
@@ -273,18 +272,27 @@ class _Lanes:
     ) -> Tensor:
         """Starts an episode in the marked lanes, in `tasks` if given; observations [L, D]."""
         given = None if tasks is None else self._checked(tasks)
-        self._seed(np_random, again=reseed)
-        if self._env is None:
-            if given is None:
-                given = self._family.sample_tasks(self._count, self._task_stream, "train")
-            env = TensorEnv(self._family, given, self._noise_stream)
-            self._env = RenderedEnv(env) if self._rendered else env
-        elif given is not None:
-            old = self._env.tasks
-            self._env.tasks = given if mask is None else select_lanes(mask, given, old)
+        if self._seeded is None:
+            self._open(given, np_random)
+        else:
+            if reseed:
+                _, seed = _two_words(np_random)
+                self._seeded.seed(seed, mask)
+            if given is not None:
+                old = self._seeded.tasks
+                self._seeded.tasks = given if mask is None else select_lanes(mask, given, old)
         if isinstance(self._env, RenderedEnv) and (reseed or given is not None):
             self._env.forget()
-        return self._env.reset(mask)
+        return self._require_env().reset(mask)
+
+    def _open(self, tasks: Tensor | None, np_random: np.random.Generator) -> None:
+        """Makes the env, in tasks drawn from the train split if none are given."""
+        task_seed, seed = _two_words(np_random)
+        if tasks is None:
+            stream = Generator().manual_seed(task_seed)
+            tasks = self._family.sample_tasks(self._count, stream, "train")
+        self._seeded = SeededEnv(self._family, tasks, seed)
+        self._env = RenderedEnv(self._seeded) if self._rendered else self._seeded
 
     def frame(self) -> NDArray[np.uint8] | None:
         """Current frame [H, W, 3] of lane 0; None unless rendered."""
@@ -321,16 +329,16 @@ class _Lanes:
             )
         return given
 
-    def _seed(self, np_random: np.random.Generator, again: bool) -> None:
-        if again or not self._seeded:
-            for stream in (self._task_stream, self._noise_stream):
-                stream.manual_seed(int(np_random.integers(2**63)))
-            self._seeded = True
-
-    def _require_env(self) -> TensorEnv | RenderedEnv:
+    def _require_env(self) -> SeededEnv | RenderedEnv:
         if self._env is None:
             raise ResetNeeded("There is no task yet; call reset() first.")
         return self._env
+
+
+def _two_words(np_random: np.random.Generator) -> tuple[int, int]:
+    """64 random bits for tasks and for noise. Drawing tasks does not shift the noise."""
+    tasks, noise = np_random.integers(2**64, size=2, dtype=np.uint64).tolist()
+    return tasks, noise
 
 
 def sampled_tasks(

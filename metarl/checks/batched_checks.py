@@ -4,6 +4,7 @@ Axes: `L` lanes, `A` action, `D` observation.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from gymnasium import spaces
 from torch import Generator, Tensor
 
 from metarl.checks.framework import EnvUnderTest, ViolationError, check, global_generators
+from metarl.noise import LaneNoise, lane_keys
 from metarl.tasks.batched_env import State, select_lanes
 from metarl.tasks.family import TaskFamily
 
@@ -26,10 +28,10 @@ LANES, STEPS = 6, 12
 )
 def shapes_and_dtypes_are_correct(env_under_test: EnvUnderTest) -> str | None:
     """Calls each function once."""
-    family, tasks, generator = _family(env_under_test), _lanes(env_under_test), _seeded(0)
+    family, tasks, noise = _family(env_under_test), _lanes(env_under_test), _noise(0)
     lanes, actions = len(tasks), _actions(env_under_test)[0]
-    state = family.reset(tasks, generator)
-    next_state, reward, terminated = family.step(tasks, state, actions, generator)
+    state = family.reset(tasks, noise)
+    next_state, reward, terminated = family.step(tasks, state, actions, noise)
     results = [
         ("observe", family.observe(tasks, state), family.observation_space.shape, torch.float32),
         ("the reward of step", reward, (), torch.float32),
@@ -54,41 +56,54 @@ def shapes_and_dtypes_are_correct(env_under_test: EnvUnderTest) -> str | None:
 
 
 @check(
-    "Equal arguments give equal results, and arguments are not modified.",
+    "Equal arguments give equal results, and arguments and drawn numbers are not modified.",
     why="The engine keeps earlier states and tasks. A function that modifies them changes stored "
     "experience, and one with hidden state makes rollouts depend on history.",
-    fix="Create new tensors (state + x instead of state.add_(x)), draw from the generator that is "
+    fix="Create new tensors (state + x instead of state.add_(x)), draw from the noise that is "
     "passed in, and keep nothing in attributes.",
     needs=[shapes_and_dtypes_are_correct],
 )
 def functions_are_pure(env_under_test: EnvUnderTest) -> str | None:
-    """Calls every function twice at each step of a rollout, with equal generators."""
+    """Calls every function twice at each step of a rollout, with equal random numbers."""
     family, tasks = _family(env_under_test), _lanes(env_under_test)
+    sample = lambda split, generator: family.sample_tasks(9, generator, split)  # noqa: E731
     for split in ("train", "test"):
-        _call_twice("sample_tasks", lambda s, g: family.sample_tasks(9, g, s), 0, split)
-    state = _call_twice("reset", family.reset, 0, tasks)
-    for step, action in enumerate(_actions(env_under_test)):
-        _call_twice("observe", lambda t, s, _: family.observe(t, s), step, tasks, state)
+        _call_twice("sample_tasks", sample, split, random=lambda: Generator().manual_seed(0))
+    noise, reset_noise = _noise(0), _noise(1)
+    state = _call_twice("reset", family.reset, tasks, random=partial(reset_noise.at, 0))
+    for step, actions in enumerate(_actions(env_under_test)):
+        _call_twice("observe", family.observe, tasks, state)
         if family.defines_success:
-            _call_twice("success", lambda t, s, _: family.success(t, s), step, tasks, state)
-        state, _, terminated = _call_twice("step", family.step, step, tasks, state, action)
-        state = _reset_ended(family, tasks, state, terminated, step, _seeded(step))
+            _call_twice("success", family.success, tasks, state)
+        state, _, terminated = _call_twice(
+            "step", family.step, tasks, state, actions, random=partial(noise.at, step)
+        )
+        state = _reset_ended(family, tasks, state, terminated, step, reset_noise)
     return None
 
 
-def _call_twice(name: str, function: Callable[..., Any], seed: int, *arguments: Any) -> Any:
-    """The result of a function, which must be equal in both calls."""
+def _call_twice(
+    name: str,
+    function: Callable[..., Any],
+    *arguments: Any,
+    random: Callable[[], Any] | None = None,
+) -> Any:
+    """The result of a function, which must be equal in both calls.
+
+    `random` returns the last argument, a noise or generator at the same position in both calls.
+    """
     before = [_clone(argument) for argument in arguments]
-    with global_generators(seed):  # another check tests whether these are used
-        first = function(*arguments, _seeded(seed))
+    with global_generators(0):  # another check tests whether these are used
+        first = function(*arguments, *([random()] if random else []))
     kept = _clone(first)
     if not all(_equal(one, two) for one, two in zip(before, arguments, strict=True)):
         raise ViolationError(f"{name} modified a tensor that was passed to it.")
-    with global_generators(seed):
-        second = function(*arguments, _seeded(seed))
+    with global_generators(0):
+        second = function(*arguments, *([random()] if random else []))
     if not _equal(kept, second):
         raise ViolationError(
-            f"{name} returned another result when called again with equal arguments."
+            f"{name} returned another result when called again with equal arguments. It has hidden "
+            "state, or modified numbers that it had drawn."
         )
     return first
 
@@ -97,47 +112,47 @@ def _call_twice(name: str, function: Callable[..., Any], seed: int, *arguments: 
     "A lane does not depend on what happens in other lanes.",
     why="A trial must not depend on which other trials share its batch.",
     fix="Compute along features, never across the lanes (no mean, sort or indexing over the "
-    "first axis).",
+    "first axis). Draw for all lanes, whatever their tasks, states and actions, and let no lane "
+    "use the numbers of another.",
     needs=[shapes_and_dtypes_are_correct],
 )
 def lanes_do_not_mix(env_under_test: EnvUnderTest) -> str | None:
-    """Changes the task and action of the first lane and compares the other lanes.
-
-    If the change alters how many random numbers are drawn, the noise of other lanes may change.
-    This is noted, because comparisons of policies are more precise under equal noise.
-    """
+    """Changes the task, actions and noise of the first lane and compares the other lanes."""
     family, tasks, actions = (
         _family(env_under_test),
         _lanes(env_under_test),
         _actions(env_under_test),
     )
-    other_tasks, other_actions = tasks.clone(), [action.clone() for action in actions]
-    other_tasks[0] = tasks[1]
-    for action in other_actions:
-        action[0] = action[1]
-    generators = [_seeded(5), _seeded(5)]
-    one = family.reset(tasks, generators[0])
-    two = family.reset(other_tasks, generators[1])
-    for step in range(STEPS):
-        with global_generators(step):
-            one, *first = family.step(tasks, one, actions[step], generators[0])
-        with global_generators(step):
-            two, *second = family.step(other_tasks, two, other_actions[step], generators[1])
-        if not torch.equal(generators[0].get_state(), generators[1].get_state()):
-            return "how many random numbers are drawn depends on tasks or actions"
-        outputs = (
-            [family.observe(tasks, one), *first],
-            [family.observe(other_tasks, two), *second],
-        )
+    first_lane = torch.arange(LANES) == 0
+    other_tasks = select_lanes(first_lane, tasks.roll(-1, 0), tasks)
+    other_actions = [select_lanes(first_lane, one.roll(-1, 0), one) for one in actions]
+    other_keys = torch.where(first_lane, lane_keys(1, LANES), lane_keys(0, LANES))
+    one = _observed_steps(family, tasks, actions, lane_keys(0, LANES))
+    two = _observed_steps(family, other_tasks, other_actions, other_keys)
+    for step, outputs in enumerate(zip(one, two, strict=True)):
         for name, a, b in zip(("observation", "reward", "terminated"), *outputs, strict=True):
             if not _equal(a[1:], b[1:]):
                 raise ViolationError(
-                    f"Another task and action in the first lane changed the {name} of other lanes "
-                    f"in step {step}, although equally many random numbers were drawn."
+                    f"Another task, action and noise in the first lane changed the {name} of other "
+                    f"lanes in step {step}."
                 )
-        one = _reset_ended(family, tasks, one, first[-1], step, generators[0])
-        two = _reset_ended(family, other_tasks, two, second[-1], step, generators[1])
     return None
+
+
+def _observed_steps(
+    family: TaskFamily, tasks: Tensor, actions: list[Tensor], keys: Tensor
+) -> list[tuple[Tensor, ...]]:
+    """Observation before, reward and terminated of each step."""
+    noise, reset_noise = LaneNoise(keys), LaneNoise(keys).child(0)
+    state = family.reset(tasks, reset_noise.at(0))
+    steps: list[tuple[Tensor, ...]] = []
+    for step, action in enumerate(actions):
+        obs = family.observe(tasks, state)
+        with global_generators(step):
+            state, reward, terminated = family.step(tasks, state, action, noise.at(step))
+        steps.append((obs, reward, terminated))
+        state = _reset_ended(family, tasks, state, terminated, step, reset_noise)
+    return steps
 
 
 @check(
@@ -150,7 +165,7 @@ def lanes_do_not_mix(env_under_test: EnvUnderTest) -> str | None:
 def observe_returns_new_tensors(env_under_test: EnvUnderTest) -> str | None:
     """Compares memory addresses."""
     family, tasks = _family(env_under_test), _lanes(env_under_test)
-    state = family.reset(tasks, _seeded(0))
+    state = family.reset(tasks, _noise(0))
     memory = family.observe(tasks, state).untyped_storage().data_ptr()
     for name, value in (("state", state), ("task", tasks)):
         if any(part.untyped_storage().data_ptr() == memory for part in _tensors(value)):
@@ -169,11 +184,11 @@ def _reset_ended(
     state: State,
     terminated: Tensor,
     step: int,
-    generator: Generator,
+    noise: LaneNoise,
 ) -> State:
     """The state after a reset of terminated lanes, and of all lanes at the time limit."""
     truncated = (step + 1) % family.episode_steps == 0
-    return select_lanes(terminated | truncated, family.reset(tasks, generator), state)
+    return select_lanes(terminated | truncated, family.reset(tasks, noise.at(step + 1)), state)
 
 
 def _lanes(env_under_test: EnvUnderTest) -> Tensor:
@@ -195,8 +210,8 @@ def _actions(env_under_test: EnvUnderTest) -> list[Tensor]:
     return steps
 
 
-def _seeded(seed: int) -> Generator:
-    return Generator().manual_seed(seed)
+def _noise(seed: int) -> LaneNoise:
+    return LaneNoise(lane_keys(seed, LANES))
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -102,8 +102,8 @@ def _roll_out_in_two_tasks(env_under_test: EnvUnderTest, actions: list[Any]) -> 
     "Random numbers come from the environment's own generator, never from global ones.",
     why="All code in the process shares the global generators: rollouts then depend on other code, "
     "and all workers may draw equal numbers.",
-    fix="Use self.np_random instead of np.random and random, and the generator that is passed in "
-    "instead of torch's global one.",
+    fix="Use self.np_random instead of np.random and random; in a task family, draw from the noise "
+    "(in sample_tasks, the generator) that is passed in.",
     needs=[reset_and_step_work, seeds_determine_rollouts],
 )
 def global_generators_are_not_used(env_under_test: EnvUnderTest) -> str | None:
@@ -237,14 +237,22 @@ def episodes_end(env_under_test: EnvUnderTest) -> str | None:
         raise ViolationError(str(error)) from error
     if limit > MAX_TIME_LIMIT:
         return f"not tested: the limit of {limit} steps is too long"
+    fixed = env_under_test.family.fixed_length
     for number, task in enumerate(env_under_test.tasks[:2]):
         env, actions = env_under_test.make_env(), env_under_test.action_plan(number)
         for reset_task, seed in ((task, number), (None, None)):
             outputs = step_through(env, islice(cycle(actions), limit), task=reset_task, seed=seed)
-            if not any(output.ended for output in outputs):
+            steps = next((step for step, output in enumerate(outputs) if output.ended), None)
+            if steps is None:
                 raise ViolationError(
                     f"In task {task_text(task)} an episode had not ended after {limit} steps, "
                     "the declared time limit."
+                )
+            if fixed and steps < limit:
+                raise ViolationError(
+                    f"fixed_length is declared, but in task {task_text(task)} an episode ended "
+                    f"after {steps} of {limit} steps.",
+                    "Set fixed_length = False, or never terminate before the time limit.",
                 )
         env.reset()
     return None

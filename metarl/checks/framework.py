@@ -23,6 +23,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.bridges.gym_family import EnvFamily
+from metarl.bridges.gym_pool import flat_observation
 from metarl.bridges.task_env import TaskEnv
 from metarl.errors import ConfigError, TaskContractError
 from metarl.rollout import collect
@@ -368,7 +369,7 @@ def record(env: gymnasium.Env[Any, Any], output: EnvOutput) -> StepRecord:
 
 def flat_obs(env: gymnasium.Env[Any, Any], obs: Any) -> NDArray[np.float64]:
     """A flattened copy [D] of an observation."""
-    return np.array(spaces.flatten(env.observation_space, obs), dtype=np.float64).reshape(-1)
+    return flat_observation(env.observation_space, obs, np.float64)
 
 
 def first_difference(one: Rollout, two: Rollout) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.bridges.gym_family import EnvFamily
 from metarl.checks.episode_checks import (
@@ -27,6 +27,7 @@ from metarl.checks.framework import (
     step_through,
 )
 from metarl.checks.interface_checks import reset_and_step_work
+from metarl.noise import LaneNoise, lane_keys
 from metarl.tasks.batched_env import BatchedEnv
 
 NEEDED = [
@@ -124,8 +125,8 @@ def workers_agree(env_under_test: EnvUnderTest) -> str | None:
 def _batched_env(
     env_under_test: EnvUnderTest, tasks: Tensor, workers: int | None = None
 ) -> BatchedEnv:
-    generator = Generator().manual_seed(env_under_test.seed)
-    return env_under_test.family.open_env(tasks, generator, workers)
+    noise = LaneNoise(lane_keys(env_under_test.seed, len(tasks)))
+    return env_under_test.family.open_env(tasks, noise, workers)
 
 
 def _transitions(

@@ -105,13 +105,14 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    """Lists the installed task families and agents, with the options of the families."""
+    """Lists the installed task families, agents and memories, with options."""
 
 
 def _list(arguments: Sequence[str]) -> int:
     parse(ListOptions, arguments, "list")
     _print_task_families(detailed=True)
     _print_agents()
+    _print_memories()
     return SUCCESS
 
 
@@ -148,6 +149,18 @@ def _print_agents() -> None:
             print_text(f"  {name}\n    {_first_line(registry.agent_config(name))}")
         except Exception as error:  # as above
             print_text(f"  {name}\n    cannot be imported: {error!r}")
+
+
+def _print_memories() -> None:
+    print_text("Memories of agents that adapt in memory (--memory):")
+    for name in registry.memory_names():
+        try:
+            options = registry.memory_options(name)
+        except Exception as error:  # as above
+            print_text(f"  {name}\n    cannot be imported: {error!r}")
+            continue
+        fields = [f"--memory-options {f.name} {f.default}" for f in dataclasses.fields(options)]
+        print_text("\n    ".join([f"  {name}", _first_line(options), *fields]))
 
 
 def _first_line(cls: type) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, UnknownNameError
 from metarl.evaluation.options import EvaluationOptions
-from metarl.evaluation.protocol import Schedule, Trials
+from metarl.evaluation.protocol import EvaluationProtocol, Schedule
 from metarl.registry import require_known, suggestion
 from metarl.results.curves import ADAPTATION_FILE, Curve, write_curves
-from metarl.results.step_log import STEPS_FILE, StepLog, write_step_logs
+from metarl.results.step_log import STEPS_FILE, write_step_logs
 from metarl.tasks.family import Reference, TaskDistribution
 from metarl.training.progress import tracked
 from metarl.training.run_folder import Run, load_run
@@ -71,9 +71,8 @@ def evaluate(
         rollouts_per_task=config.rollouts_per_task,
         episodes=options.episodes or config.episodes or family.trial_episodes,
     )
-    trials = Trials(
+    protocol = EvaluationProtocol(
         family=family,
-        schedule=schedule,
         num_tasks=options.num_tasks,
         seed=options.seed,
         split=options.split,
@@ -82,21 +81,27 @@ def evaluate(
     )
     references = select_references(family, schedule, options.references)
 
-    curves, logs = [], []
-    identity: tuple[str, str, str]
+    described = changed.config.family
+    measured = []
     title = f"evaluating {run.path.name}"
     for name in tracked(["", *references], title, enabled=options.progress):
         if name:
-            measured = trials.measured(trials.of_reference(references[name]))
-            identity = name, references[name].role, references[name].label
-        else:
-            measured = trials.measured(trials.of_agent(agent))
-            identity = run.config.agent, "agent", options.label or _label(trained, config)
-        columns = _identifying_columns(changed, trials, *identity)
-        curves.append(Curve(**columns, **vars(measured.curve)))
-        logs.append(StepLog(**columns, **measured.log))
+            columns = reference_columns(name, references[name], described)
+            build = references[name].build
+            measured.append(protocol.measure_policy(build, schedule.points, columns))
+            continue
+        columns = {
+            "run": run.path.name,
+            "agent": run.config.agent,
+            "role": "agent",
+            "label": options.label or _label(trained, config),
+            "family": described,
+        }
+        keep = config.reads_next_obs
+        measured.append(protocol.measure_agent(agent, schedule, columns, keep_next_obs=keep))
+    curves = [each.curve for each in measured]
     write_curves(run.path / ADAPTATION_FILE, curves)
-    write_step_logs(run.path / STEPS_FILE, logs)
+    write_step_logs(run.path / STEPS_FILE, [each.log for each in measured])
     return curves
 
 
@@ -139,17 +144,14 @@ def _label(trained: AgentConfig, config: AgentConfig) -> str:
     return f"{trained.label} ({', '.join(changed)})" if changed else trained.label
 
 
-def _identifying_columns(
-    run: Run, trials: Trials, agent: str, role: str, label: str
-) -> dict[str, Any]:
+def reference_columns(name: str, reference: Reference, family: str) -> dict[str, str]:
+    """What names a reference in tables and figures."""
     return {
-        "run": run.path.name if role == "agent" else "",
-        "agent": agent,
-        "role": role,
-        "label": label,
-        "family": run.config.family,
-        "split": trials.split,
-        "seed": trials.seed,
+        "run": "",
+        "agent": name,
+        "role": reference.role,
+        "label": reference.label,
+        "family": family,
     }
 
 
@@ -161,7 +163,7 @@ def select_references(
     Raises:
         UnknownNameError: there is none of this name, or it cannot run as long as the agent.
     """
-    known = family.references(schedule.longest)
+    known = family.references(schedule.total_episodes)
     names = [name for name in wanted if name != "none"]
     if names == ["default"]:
         names = [name for name in known if known[name].by_default]
@@ -172,8 +174,9 @@ def select_references(
             reason = f"The family has no reference {name!r}.{suggestion(name, known)}"
             if name in family.references(schedule.episodes):
                 reason = (
-                    f"The reference {name!r} is not defined for {schedule.longest:,} consecutive "
-                    f"episodes, the experience of the agent at its last one: {schedule.steps} x "
+                    f"The reference {name!r} is not defined for {schedule.total_episodes:,} "
+                    f"consecutive episodes, the experience of the agent at its last one: "
+                    f"{schedule.steps} x "
                     f"{schedule.rollouts_per_task} x {schedule.episodes} before its adaptation "
                     f"steps and {schedule.episodes} after them. Name others, or evaluate with "
                     "fewer adaptation steps or rollouts per task."

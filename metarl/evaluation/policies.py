@@ -4,30 +4,30 @@ Axes: `P` points of experience, `N` tasks; `E` consecutive episodes.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
-from metarl.agent import Policy
 from metarl.errors import ConfigError, RunFolderError
-from metarl.evaluation.agents import select_references
+from metarl.evaluation.agents import reference_columns, select_references
 from metarl.evaluation.options import EvaluationOptions
-from metarl.evaluation.protocol import Measured, Points, Schedule, Trials
+from metarl.evaluation.protocol import (
+    EvaluationProtocol,
+    Measurement,
+    PolicyBuilder,
+    Schedule,
+    join_measurements,
+)
 from metarl.registry import name_of, resolve_family
 from metarl.results.curves import ADAPTATION_FILE, Curve, describe_family, write_curves
-from metarl.results.step_log import STEPS_FILE, StepLog, write_step_logs
-from metarl.tasks.family import Reference, TaskDistribution
+from metarl.results.step_log import STEPS_FILE, write_step_logs
+from metarl.tasks.family import TaskDistribution
 from metarl.training.progress import tracked
 from metarl.validation import as_device
-
-PolicyBuilder: TypeAlias = Callable[[Tensor], Policy]
-"""makes the policy for the tasks [N, ...] in which it acts"""
 
 DEFAULTS = EvaluationOptions(references=("none",))
 
@@ -78,9 +78,8 @@ def evaluate_policy(
     builders = dict(policy) if isinstance(policy, Mapping) else {0: policy}
     _require_spacing(list(builders), episodes)
 
-    trials = Trials(
+    protocol = EvaluationProtocol(
         family=family,
-        schedule=Schedule(steps=0, rollouts_per_task=1, episodes=episodes),
         num_tasks=options.num_tasks,
         seed=options.seed,
         split=options.split,
@@ -88,28 +87,34 @@ def evaluate_policy(
         workers=options.workers,
     )
     points = np.concatenate([before + np.arange(1, episodes + 1) for before in builders])
-    of_references = _with_length(trials, int(points[-1]))
-    references = select_references(family, of_references.schedule, options.references)
-    columns: dict[str, Any] = {
+    length = Schedule(steps=0, rollouts_per_task=1, episodes=int(points[-1]))
+    references = select_references(family, length, options.references)
+    described = describe_family(*name_of(family))
+    columns = {
         "run": folder.name if folder else agent,
         "agent": agent,
         "role": "agent",
         "label": options.label or agent,
-        "family": describe_family(*name_of(family)),
-        "split": options.split,
-        "seed": options.seed,
+        "family": described,
     }
-    measured = _measure_stages(trials, builders, options.progress)
-    curves, logs = [_curve(columns, measured)], [_log(columns, measured)]
+    stages = []
+    for stage, before in enumerate(tracked(list(builders), "evaluating", enabled=options.progress)):
+        stages.append(
+            protocol.measure_policy(
+                builders[before],
+                np.arange(1, episodes + 1),
+                columns,
+                experience=before,
+                stage=stage,
+            )
+        )
+    measured = [join_measurements(stages)]
     for name, reference in references.items():
-        identity = {"run": "", "agent": name, "role": reference.role, "label": reference.label}
-        found = of_references.measured(of_references.of_reference(reference))
-        selected = [_at_episodes(found, points)]
-        curves.append(_curve(columns | identity, selected))
-        logs.append(_log(columns | identity, selected))
+        of_reference = reference_columns(name, reference, described)
+        measured.append(protocol.measure_policy(reference.build, points, of_reference))
     if folder:
-        _write(folder, curves, logs)
-    return curves
+        _write(folder, measured)
+    return [each.curve for each in measured]
 
 
 def _split(
@@ -141,71 +146,7 @@ def _require_spacing(experience: Sequence[int], episodes: int) -> None:
         )
 
 
-def _with_length(trials: Trials, episodes: int) -> Trials:
-    """The same trials for references: `episodes` consecutive episodes, each of them measured."""
-    if episodes == trials.schedule.episodes:
-        return trials  # as for any agent without adaptation steps
-    return replace(trials, schedule=Schedule(steps=episodes - 1, rollouts_per_task=1, episodes=1))
-
-
-def _measure_stages(
-    trials: Trials, builders: Mapping[int, PolicyBuilder], progress: bool
-) -> list[Measured]:
-    """The results at each amount of experience, in order."""
-    measured = []
-    for stage, before in enumerate(tracked(list(builders), "evaluating", enabled=progress)):
-        # Like a reference: one lane for each task, and a policy that is built from the tasks.
-        policy = Reference(role="baseline", label="", build=builders[before])
-        found = trials.measured(trials.of_reference(policy))
-        measured.append(_after_experience(found, before, stage, trials.family.episode_steps))
-    return measured
-
-
-def _write(folder: Path, curves: Sequence[Curve], logs: Sequence[StepLog]) -> None:
+def _write(folder: Path, measured: Sequence[Measurement]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_curves(folder / ADAPTATION_FILE, curves)
-    write_step_logs(folder / STEPS_FILE, logs)
-
-
-def _after_experience(found: Measured, before: int, stage: int, episode_steps: int) -> Measured:
-    """The same results, counted from `before` episodes of experience on, as phase `stage`."""
-    points, log = found.curve, dict(found.log)
-    log["episode"] = log["episode"] + before
-    log["phase"] = np.full_like(log["phase"], stage)
-    shifted = Points(
-        points.episode + before,
-        points.env_steps + before * episode_steps,
-        points.returns,
-        points.success,
-    )
-    return Measured(shifted, log)
-
-
-def _at_episodes(found: Measured, episodes: NDArray[np.int64]) -> Measured:
-    """The results at some of the measured episodes."""
-    points, selected = found.curve, np.isin(found.curve.episode, episodes)
-    curve = Points(*(part[selected] for part in vars(points).values()))
-    steps = np.isin(found.log["episode"], episodes)
-    log = {
-        name: part[steps] if isinstance(part, np.ndarray) else part
-        for name, part in found.log.items()
-    }
-    return Measured(curve, log)
-
-
-def _curve(columns: Mapping[str, Any], parts: Sequence[Measured]) -> Curve:
-    joined: dict[str, Any] = {
-        name: np.concatenate([getattr(part.curve, name) for part in parts])
-        for name in vars(parts[0].curve)
-    }
-    return Curve(**columns, **joined)
-
-
-def _log(columns: Mapping[str, Any], parts: Sequence[Measured]) -> StepLog:
-    joined: dict[str, Any] = {
-        name: np.concatenate([part.log[name] for part in parts])
-        if isinstance(column, np.ndarray)
-        else column
-        for name, column in parts[0].log.items()
-    }
-    return StepLog(**columns, **joined)
+    write_curves(folder / ADAPTATION_FILE, [each.curve for each in measured])
+    write_step_logs(folder / STEPS_FILE, [each.log for each in measured])

@@ -1,16 +1,17 @@
-"""Tasks and who lives in them go in, points of experience and logged steps come out.
+"""The evaluation protocol: agents and policies rolled out in common tasks, measured alike.
 
-Agents are measured before and after each adaptation step. A reference lives as long as the agent,
-in one lane for each task, and is measured at the same episodes.
+Agents are measured before and after each adaptation step. A policy without adaptation steps, such
+as a reference, takes as many consecutive episodes in one rollout of each task, and is measured at
+the same episodes.
 
 Axes: `P` points of experience, `N` tasks (`n` of one batch), `K` adaptation steps, `E` episodes of
-a phase, `B` copies, `S` steps that are written down one by one.
+a phase, `B` rollouts of each task, `S` logged steps.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,197 +19,246 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.agent import Agent
-from metarl.results.step_log import MAX_COMPONENTS
-from metarl.rollout import RolloutSpec, collect, rollout_phases
+from metarl.agent import Agent, Policy
+from metarl.results.curves import Curve
+from metarl.results.step_log import MAX_COMPONENTS, StepLog
+from metarl.rollout import RolloutSpec, RolloutStorage, collect, rollout_phases
 from metarl.seeding import Seeds
-from metarl.tasks.family import Reference, Split, TaskDistribution, draw_tasks
-from metarl.trajectory import Trajectory, opening
+from metarl.tasks.family import Split, TaskDistribution, draw_tasks
+from metarl.trajectory import Trajectory, episode_start
 
 TASKS_PER_BATCH = 2500
-"""NOTE: part of what a seed means, since each batch draws its own streams; so are the next two,
-which make batches smaller where there are adaptation steps"""
-MOST_ADAPTED_TO = 500_000
-"""transitions of a phase that a gradient agent lives, and adapts to, at once"""
-MOST_BYTES = 10**9
-"""of the experience that a reference lives at once"""
+"""most tasks that are rolled out at once; no batch size changes a number"""
+MAX_TRANSITIONS = 500_000
+"""most transitions of a phase that an agent adapts to at once"""
+MAX_BYTES = 10**9
+"""most experience that is held at once"""
 
-LOGGED_TASKS, LOGGED_COPIES = 6, 3
-"""of the first tasks and copies every step is written down, for pictures of single trials"""
+LOGGED_TASKS, LOGGED_ROLLOUTS = 6, 3
+"""the first tasks, and rollouts of each, of which every step is logged"""
+
+PolicyBuilder: TypeAlias = Callable[[Tensor], Policy]
+"""makes the policy for the tasks [N, ...] in which it acts"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How an agent lives in a task, and so at how much experience everybody is measured."""
+    """How an agent takes experience in a task, and at which episodes it is measured."""
 
-    steps: int  # K; before, between and after them there are K + 1 phases
+    steps: int  # K; before, between and after them are K + 1 phases
     rollouts_per_task: int  # B
     episodes: int  # E
 
     @property
     def points(self) -> NDArray[np.int64]:
-        """[P] the episodes of experience that are measured, from 1 on.
+        """[P] the measured episodes of experience, counted from 1.
 
-        Copies within a phase share what was lived in the phases before, so the first episode of
+        Rollouts of a phase share the experience of the phases before, so the first episode of
         phase k is the one after k * B * E others.
         """
         before = self.rollouts_per_task * self.episodes * np.arange(self.steps + 1)
         return (before[:, None] + np.arange(1, self.episodes + 1)).reshape(-1)
 
     @property
-    def longest(self) -> int:
+    def total_episodes(self) -> int:
         """Episodes of experience at the last point: (K * B + 1) * E."""
         return int(self.points[-1])
 
 
 @dataclass(frozen=True)
-class Points:
-    """The numbers of a curve."""
+class Measurement:
+    """One agent or policy in all tasks of an evaluation."""
 
-    episode: NDArray[np.int64]  # [P]
-    env_steps: NDArray[np.float64]  # [P, N]
-    returns: NDArray[np.float64]  # [P, N]
-    success: NDArray[np.float64]  # [P, N]
+    curve: Curve
+    log: StepLog
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a curve shows, and what a picture of single trials shows."""
+def join_measurements(parts: Sequence[Measurement]) -> Measurement:
+    """The measurements of one policy after different amounts of experience, as one."""
 
-    curve: Points
-    log: dict[str, Any]
+    def join(pieces: Sequence[Any]) -> dict[str, Any]:
+        return {
+            field.name: np.concatenate([getattr(piece, field.name) for piece in pieces])
+            if isinstance(getattr(pieces[0], field.name), np.ndarray)
+            else getattr(pieces[0], field.name)
+            for field in fields(pieces[0])
+        }
 
-
-@dataclass(frozen=True, kw_only=True)
-class Life:
-    """How somebody lives in a batch of tasks."""
-
-    live: Callable[[Tensor, Seeds], list[Trajectory]]  # the phases, from tasks [n, ...]
-    episodes: int  # of each phase
-    tasks_at_once: int  # n
+    curve = Curve(**join([part.curve for part in parts]))
+    return Measurement(curve, StepLog(**join([part.log for part in parts])))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trials:
-    """The tasks of an evaluation, and how lives in them are measured."""
+class EvaluationProtocol:
+    """The tasks of an evaluation, and how agents and policies are measured in them.
+
+    Equal protocols give equal tasks and equal environment noise to everything they measure.
+    """
 
     family: TaskDistribution
-    schedule: Schedule
     num_tasks: int
     seed: int
     split: Split
     device: str
     workers: int | None = None
 
-    def of_agent(self, agent: Agent) -> Life:
-        """Lives before and after each adaptation step of the agent."""
-        schedule = self.schedule
-        transitions = schedule.rollouts_per_task * schedule.episodes * self.family.episode_steps
+    def measure_agent(
+        self,
+        agent: Agent,
+        schedule: Schedule,
+        columns: Mapping[str, str],
+        *,
+        keep_next_obs: bool = False,
+    ) -> Measurement:
+        """The agent before and after each adaptation step.
 
-        spec = RolloutSpec(
-            episodes=schedule.episodes,
-            rollouts_per_task=schedule.rollouts_per_task,
-            workers=self.workers,
-        )
+        Args:
+            agent: trained.
+            schedule: its adaptation steps and the experience of each.
+            columns: run, agent, role, label and family of the results.
+            keep_next_obs: whether the agent reads it.
+        """
+        storage = RolloutStorage()
 
-        def live(tasks: Tensor, seeds: Seeds) -> list[Trajectory]:
+        def roll_out(tasks: Tensor, seeds: Seeds, first_task: int) -> list[Trajectory]:
+            spec = RolloutSpec(
+                episodes=schedule.episodes,
+                rollouts_per_task=schedule.rollouts_per_task,
+                workers=self.workers,
+                keep_next_obs=keep_next_obs or first_task == 0,  # the first tasks are logged
+            )
             return rollout_phases(
-                agent, self.family, tasks, steps=schedule.steps, spec=spec, seeds=seeds
+                agent,
+                self.family,
+                tasks,
+                steps=schedule.steps,
+                spec=spec,
+                seeds=seeds,
+                first_task=first_task,
+                storage=storage,
             ).trajectories
 
-        return Life(
-            live=live,
-            episodes=schedule.episodes,
-            tasks_at_once=self._at_once(MOST_ADAPTED_TO // transitions, schedule.rollouts_per_task),
-        )
+        limit = self._tasks_per_batch(schedule.episodes, schedule.rollouts_per_task)
+        if schedule.steps:
+            phase = schedule.rollouts_per_task * schedule.episodes * self.family.episode_steps
+            limit = min(limit, max(1, MAX_TRANSITIONS // phase))
+        return self._measure(roll_out, schedule.episodes, limit, schedule.points, columns)
 
-    def of_reference(self, reference: Reference) -> Life:
-        """One life per task, as long as the agent's, of a policy that needs no training."""
-        episodes = self.schedule.longest
+    def measure_policy(
+        self,
+        build: PolicyBuilder,
+        points: NDArray[np.int64],
+        columns: Mapping[str, str],
+        *,
+        experience: int = 0,
+        stage: int = 0,
+    ) -> Measurement:
+        """A policy in consecutive episodes of one rollout of each task.
 
-        def live(tasks: Tensor, seeds: Seeds) -> list[Trajectory]:
-            policy, seeds = reference.build(tasks), seeds.child("phase", 0)
-            return [
-                collect(
-                    self.family,
-                    tasks,
-                    policy,
-                    episodes=episodes,
-                    seeds=seeds,
-                    workers=self.workers,
-                )
-            ]
+        Args:
+            build: makes the policy for a batch of tasks.
+            points: [P] the episodes that are measured, counted from 1; the last one is its last.
+            columns: run, agent, role, label and family of the results.
+            experience: episodes that the policy had in the task before; counted with full length.
+            stage: number of this amount of experience, the `phase` of the logged steps.
+        """
+        episodes, storage = int(points[-1]), RolloutStorage()
 
-        life_bytes = episodes * self.family.episode_steps * _transition_bytes(self.family)
-        return Life(
-            live=live, episodes=episodes, tasks_at_once=self._at_once(MOST_BYTES // life_bytes, 1)
-        )
+        def roll_out(tasks: Tensor, seeds: Seeds, first_task: int) -> list[Trajectory]:
+            trajectory = collect(
+                self.family,
+                tasks,
+                build(tasks),
+                episodes=episodes,
+                seeds=seeds.child("phase", 0),
+                first_task=first_task,
+                workers=self.workers,
+                keep_next_obs=first_task == 0,
+                storage=storage,
+            )
+            return [trajectory]
 
-    def measured(self, life: Life) -> Measured:
-        """Lives in all tasks, batch by batch."""
+        limit = self._tasks_per_batch(episodes, 1)
+        found = self._measure(roll_out, episodes, limit, points, columns)
+        return _after_experience(found, experience, stage, self.family.episode_steps)
+
+    def _tasks_per_batch(self, episodes: int, rollouts_per_task: int) -> int:
+        """Tasks that fit into memory, and into the lanes that the family allows."""
+        steps = episodes * self.family.episode_steps
+        limit = MAX_BYTES // (rollouts_per_task * steps * _transition_bytes(self.family))
+        if self.family.max_lanes is not None:
+            limit = min(limit, self.family.max_lanes // rollouts_per_task)
+        return max(1, min(TASKS_PER_BATCH, limit))
+
+    def _measure(
+        self,
+        roll_out: Callable[[Tensor, Seeds, int], list[Trajectory]],
+        episodes: int,
+        tasks_per_batch: int,
+        points: NDArray[np.int64],
+        columns: Mapping[str, str],
+    ) -> Measurement:
         seeds = Seeds(self.seed).child("evaluation")
-        generator = seeds.torch(f"{self.split} tasks")  # on the CPU: everywhere the same tasks
+        generator = seeds.torch(f"{self.split} tasks")  # on the CPU: the same on every device
         drawn = draw_tasks(self.family, self.num_tasks, generator, self.split)
         tasks = drawn.to(self.device)
-        parts, log = [], {}
-        for start in range(0, self.num_tasks, life.tasks_at_once):
-            batch = tasks[start : start + life.tasks_at_once]
-            phases = life.live(batch, seeds.child("batch", start))
-            parts.append(self._measure(phases, life.episodes))
-            if start == 0:
-                log = self._log(phases, life.episodes, tasks)
-        points = Points(
-            parts[0].episode,
-            np.concatenate([part.env_steps for part in parts], 1),
-            np.concatenate([part.returns for part in parts], 1),
-            np.concatenate([part.success for part in parts], 1),
-        )
-        return Measured(points, log)
+        identity: dict[str, Any] = {**columns, "split": self.split, "seed": self.seed}
+        parts: list[dict[str, NDArray[np.float64]]] = []
+        log: dict[str, Any] = {}
+        for start in range(0, self.num_tasks, tasks_per_batch):
+            phases = roll_out(tasks[start : start + tasks_per_batch], seeds, start)
+            parts.append(self._numbers(phases, episodes, points))
+            log = log or self._logged_steps(phases, episodes, points, tasks)
+        numbers: dict[str, Any] = {
+            name: np.concatenate([p[name] for p in parts], 1) for name in parts[0]
+        }
+        return Measurement(Curve(**identity, episode=points, **numbers), StepLog(**identity, **log))
 
-    def _at_once(self, most: int, copies: int) -> int:
-        """Tasks of a batch; `most` counts only where there are adaptation steps."""
-        lanes = self.family.max_lanes
-        at_once = TASKS_PER_BATCH if lanes is None else max(1, lanes // copies)
-        return min(at_once, max(1, most)) if self.schedule.steps else at_once
-
-    def _measure(self, phases: Sequence[Trajectory], episodes: int) -> Points:
-        """One batch of tasks: the mean over the copies of each phase, at the points alone."""
-        episode, steps, returns, success = [], [], [], []
-        lived_episodes, lived_steps = 0, torch.zeros(())
+    def _numbers(
+        self, phases: Sequence[Trajectory], episodes: int, points: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.float64]]:
+        """The numbers of a curve in one batch of tasks: means over the rollouts of each phase."""
+        episode, env_steps, returns, success = [], [], [], []
+        episodes_before, steps_before = 0, torch.zeros(())
         for phase in phases:
             lengths = phase.episode_lengths(episodes).double().cpu()
-            episode.append(lived_episodes + 1 + np.arange(episodes))
-            steps.append(lived_steps + lengths.cumsum(0).mean(-1))
+            episode.append(episodes_before + 1 + np.arange(episodes))
+            env_steps.append(steps_before + lengths.cumsum(0).mean(-1))
             returns.append(phase.episode_returns(episodes).double().mean(-1).cpu())
             success.append(phase.episode_success(episodes).double().mean(-1).cpu())
-            lived_episodes += episodes * phase.valid.shape[2]
-            lived_steps = lived_steps + lengths.sum((0, 2))
-        lived = np.concatenate(episode)
-        shown = np.isin(lived, self.schedule.points)
+            episodes_before += episodes * phase.valid.shape[2]
+            steps_before = steps_before + lengths.sum((0, 2))
+        every = np.concatenate(episode)
+        measured = np.isin(every, points)
         solved = torch.cat(success).numpy()
         if not self.family.defines_success:
             solved = np.full_like(solved, np.nan)
-        return Points(
-            lived[shown],
-            torch.cat(steps).numpy()[shown],
-            torch.cat(returns).numpy()[shown],
-            solved[shown],
-        )
+        return {
+            "env_steps": torch.cat(env_steps).numpy()[measured],
+            "returns": torch.cat(returns).numpy()[measured],
+            "success": solved[measured],
+        }
 
-    def _log(self, phases: Sequence[Trajectory], episodes: int, tasks: Tensor) -> dict[str, Any]:
-        """Every step of the first tasks and copies, at the points: the columns of a `StepLog`."""
-        lived, parts = 0, []
+    def _logged_steps(
+        self,
+        phases: Sequence[Trajectory],
+        episodes: int,
+        points: NDArray[np.int64],
+        tasks: Tensor,
+    ) -> dict[str, Any]:
+        """Every step of the first tasks and rollouts in measured episodes: columns of a log."""
+        episodes_before, parts = 0, []
         for number, phase in enumerate(phases):
             columns = _columns(phase)
-            columns["episode"] += lived + 1
+            columns["episode"] += episodes_before + 1
             columns["phase"] = torch.full_like(columns["task"], number)
             parts.append(columns)
-            lived += episodes * phase.valid.shape[2]
+            episodes_before += episodes * phase.valid.shape[2]
         log: dict[str, Any] = {
             name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]
         }
-        shown = np.isin(log["episode"], self.schedule.points)
-        log = {name: column[shown] for name, column in log.items()}
+        measured = np.isin(log["episode"], points)
+        log = {name: column[measured] for name, column in log.items()}
         if not self.family.defines_success:
             log["success"] = np.full_like(log["success"], np.nan)
         first = tasks[:LOGGED_TASKS]
@@ -221,8 +271,26 @@ class Trials:
         return log
 
 
+def _after_experience(found: Measurement, before: int, stage: int, steps: int) -> Measurement:
+    """The same measurement after `before` episodes of `steps` steps each, as phase `stage`."""
+    curve, log = vars(found.curve), vars(found.log)
+    return Measurement(
+        Curve(
+            **curve
+            | {
+                "episode": found.curve.episode + before,
+                "env_steps": found.curve.env_steps + before * steps,
+            }
+        ),
+        StepLog(
+            **log
+            | {"episode": found.log.episode + before, "phase": np.full_like(found.log.phase, stage)}
+        ),
+    )
+
+
 def _transition_bytes(family: TaskDistribution) -> int:
-    """About what one transition of a trajectory takes, with what is computed of it."""
+    """About the memory of one transition in a trajectory, with what is computed of it."""
     observation, action = (
         prod(space.shape or ()) for space in (family.observation_space, family.action_space)
     )
@@ -230,8 +298,8 @@ def _transition_bytes(family: TaskDistribution) -> int:
 
 
 def _columns(phase: Trajectory) -> dict[str, Tensor]:
-    """The steps lived in the first tasks and copies: task by task, copy by copy, [S, ...] each."""
-    few = slice(None), slice(LOGGED_TASKS), slice(LOGGED_COPIES)
+    """The steps of the first tasks and rollouts, [S, ...] each: task by task, copy by copy."""
+    few = slice(None), slice(LOGGED_TASKS), slice(LOGGED_ROLLOUTS)
     valid = phase.valid[few]
     time, task, copy = (
         part.expand_as(valid)
@@ -239,8 +307,9 @@ def _columns(phase: Trajectory) -> dict[str, Tensor]:
             *(torch.arange(size, device=valid.device) for size in valid.shape), indexing="ij"
         )
     )
-    opened = opening(phase.first[few])
-    whole = {"task": task, "copy": copy, "episode": phase.episode[few], "step": time - opened + 1}
+    start = episode_start(phase.first[few])
+    whole = {"task": task, "copy": copy, "episode": phase.episode[few], "step": time - start + 1}
+    assert phase.next_obs is not None
     parts = {
         "reward": phase.reward[few],
         "success": phase.success[few],
@@ -261,5 +330,5 @@ def _vectors(values: Tensor) -> NDArray[np.float64]:
 
 
 def _narrow(vectors: Tensor) -> Tensor:
-    """[..., F]; of too many components none is kept."""
+    """[..., F]; vectors of too many components are dropped, [..., 0]."""
     return vectors if vectors.shape[-1] <= MAX_COMPONENTS else vectors[..., :0]

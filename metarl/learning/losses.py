@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.trajectory import opening
+from metarl.trajectory import episode_start
 
 
 def masked_mean(value: Tensor, valid: Tensor) -> Tensor:
@@ -162,4 +162,4 @@ def _magic(value: Tensor) -> Tensor:
 def _sum_over_episode(value: Tensor, first: Tensor) -> Tensor:
     """Running sum over the steps, which restarts at each episode start; [T, N, B]."""
     running = value.cumsum(0)
-    return running - (running - value).gather(0, opening(first))
+    return running - (running - value).gather(0, episode_start(first))

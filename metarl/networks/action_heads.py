@@ -1,4 +1,4 @@
-"""What a network says goes in, distributions over actions come out.
+"""Action heads: distributions over actions, given the outputs of a network.
 
 Axes: any leading ones, then `R` raw numbers per decision and `A` action features.
 """
@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Space, spaces
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 
 
 class ActionHead(nn.Module, ABC):
     """A family of distributions over actions, with no parameters of its own.
 
-    One decision is told by `raw`, [..., R]: first the `outputs` that a network computes from what
-    it sees, then the `constants`, learnt numbers that are the same whatever it sees.
+    `raw`, [..., R], are the parameters of one distribution: first the `outputs` that a network
+    computes from its inputs, then the `constants`, learned numbers that do not depend on them.
     """
 
     outputs: int
@@ -29,11 +30,11 @@ class ActionHead(nn.Module, ABC):
 
     @abstractmethod
     def initial_constants(self) -> Tensor:
-        """What the constants are before any learning, [constants]."""
+        """The constants before any learning, [constants]."""
 
     @abstractmethod
-    def sample(self, raw: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """An action drawn, and its log-probability; no gradient."""
+    def sample(self, raw: Tensor, noise: LaneNoise) -> tuple[Tensor, Tensor]:
+        """An action in each lane, for raw [L, R], and its log-probability; no gradient."""
 
     @abstractmethod
     def evaluate(self, raw: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,7 +42,7 @@ class ActionHead(nn.Module, ABC):
 
     @abstractmethod
     def divergence(self, old: Tensor, new: Tensor) -> Tensor:
-        """KL(old || new) of the distributions told by two raw tensors, [...]."""
+        """KL(old || new) of the distributions given by two raw tensors, [...]."""
 
     @abstractmethod
     def encode(self, action: Tensor) -> Tensor:
@@ -64,11 +65,11 @@ class CategoricalHead(ActionHead):
         """There are none."""
         return torch.zeros(0)
 
-    def sample(self, raw: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    def sample(self, raw: Tensor, noise: LaneNoise) -> tuple[Tensor, Tensor]:
         """By inverting the cumulative distribution: one uniform number per lane."""
         log_probs = self._log_probs(raw)
         cumulative = log_probs.exp().cumsum(0)
-        uniform = torch.rand(raw.shape[:-1], generator=generator, device=raw.device)
+        uniform = noise.uniform()
         # Rounding (or NaN from a broken network) must not index past the last action.
         action = (cumulative < uniform).sum(0).clamp_max_(self.outputs - 1)
         return action, log_probs.gather(0, action.unsqueeze(0)).squeeze(0)
@@ -86,7 +87,7 @@ class CategoricalHead(ActionHead):
 
     @staticmethod
     def _log_probs(raw: Tensor) -> Tensor:
-        """[..., A] -> [A, ...]: over few actions a CPU is ten times faster this way round."""
+        """[..., A] -> [A, ...]: for few actions this layout is ten times faster on a CPU."""
         return raw.movedim(-1, 0).contiguous().log_softmax(0)
 
     def encode(self, action: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ class GaussianHead(ActionHead):
     """Box actions; the network gives the mean in units of the bounds, log deviations are constants.
 
     A bounded action is `centre + half_range * u`; densities are those of `u`. The action is not
-    clipped here: that is the environment's to do, and the density stays exact.
+    clipped here: the environment clips it, and the density stays exact.
     """
 
     def __init__(self, space: spaces.Box, *, initial_std: float = 1.0) -> None:
@@ -124,13 +125,13 @@ class GaussianHead(ActionHead):
         """Logarithms of the first standard deviations, in units of the bounds."""
         return torch.full((self.constants,), math.log(self._initial_std))
 
-    def sample(self, raw: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    def sample(self, raw: Tensor, noise: LaneNoise) -> tuple[Tensor, Tensor]:
         """Mean plus noise."""
         mean, log_std = raw.chunk(2, -1)
-        noise = torch.randn(mean.shape, generator=generator, device=raw.device, dtype=raw.dtype)
-        unit = mean + log_std.exp() * noise
+        standard = noise.normal(self.outputs).to(raw.dtype)
+        unit = mean + log_std.exp() * standard
         action = self.get_buffer("_centre") + self.get_buffer("_scale") * unit
-        return action, _density(noise, log_std)
+        return action, _density(standard, log_std)
 
     def evaluate(self, raw: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Density in units of the bounds, and its entropy."""
@@ -175,7 +176,7 @@ def action_head(space: Space[Any], *, initial_std: float = 1.0) -> ActionHead:
 
 
 def append_constants(outputs: Tensor, constants: Tensor) -> Tensor:
-    """What a network computed, [..., O], with the constants behind it: raw [..., R].
+    """Outputs of a network, [..., O], followed by the constants: raw [..., R].
 
     Args:
         outputs: [..., O].

@@ -1,6 +1,6 @@
-"""Percepts in, actions and their log-probabilities out.
+"""Policies made of networks, and the uniform random policy.
 
-Axes: `T` steps, `N` tasks, `B` copies, `L` = N x B lanes, then features (`A` action).
+Axes: `N` tasks, `B` rollouts of each, `L` = N x B lanes, then features (`A` action).
 """
 
 import math
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import Memory, PolicyOutput
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import ActionHead
 from metarl.networks.actor_critic import ActorCritic
 from metarl.networks.stacked_mlp import StackedMLP
+from metarl.noise import LaneNoise
 from metarl.trajectory import Percept
 
 
@@ -24,22 +25,20 @@ class RecurrentPolicy:
 
     network: ActorCritic
 
-    def initial_memory(self, num_tasks: int, copies: int, horizon: int = 1000) -> Memory:
+    def initial_memory(self, lanes: int, horizon: int) -> Memory:
         """The initial state of the network's memory in every lane."""
-        return self.network.initial_state(num_tasks * copies, horizon)
+        return self.network.initial_state(lanes, horizon)
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
         """One step of the network."""
-        inputs = self.network.encode(percept)
-        raw, memory = self.network.step(inputs.flatten(0, 1), memory)
-        raw = raw.view(*inputs.shape[:2], -1)
-        action, log_prob = self.network.head.sample(raw, generator)
+        raw, memory = self.network.step(self.network.encode(percept), memory)
+        action, log_prob = self.network.head.sample(raw, noise)
         return PolicyOutput(action, log_prob, memory)
 
 
 @dataclass(frozen=True)
 class UniformPolicy:
-    """The floor: every action is as likely as every other, whatever happens."""
+    """The floor: every action is equally likely, whatever happens."""
 
     action_space: spaces.Discrete | spaces.Box
 
@@ -48,22 +47,21 @@ class UniformPolicy:
         if isinstance(space, spaces.Box) and not space.is_bounded():
             raise ConfigError(f"Uniformly random actions need a bounded space; got {space}.")
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Memory:
+    def initial_memory(self, lanes: int, horizon: int) -> Memory:
         """None is needed."""
         return None
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
+    def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
         """A uniform draw."""
-        space, lanes, device = self.action_space, percept.first_of_trial.shape, percept.obs.device
+        space, lanes, device = self.action_space, len(percept.first_of_trial), percept.obs.device
         if isinstance(space, spaces.Discrete):
-            low, count = int(space.start), int(space.n)
-            action = torch.randint(low, low + count, lanes, generator=generator, device=device)
-            return PolicyOutput(action, torch.full(lanes, -math.log(count), device=device), memory)
-        low_bound, high_bound = (torch.as_tensor(b, device=device) for b in (space.low, space.high))
-        uniform = torch.rand(*lanes, *space.shape, generator=generator, device=device)
-        action = low_bound + (high_bound - low_bound) * uniform
-        log_prob = -(high_bound - low_bound).log().sum()
-        return PolicyOutput(action, log_prob.expand(lanes), memory)
+            count = int(space.n)
+            action = int(space.start) + noise.integers(count)
+            return PolicyOutput(action, torch.full((lanes,), -math.log(count), device=device), None)
+        low, high = (torch.as_tensor(b, device=device) for b in (space.low, space.high))
+        action = low + (high - low) * noise.uniform(*space.shape)
+        log_prob = -(high - low).log().sum()
+        return PolicyOutput(action, log_prob.expand(lanes), None)
 
 
 @dataclass(frozen=True)
@@ -78,13 +76,14 @@ class StackedPolicy:
     inner_steps: int = 0
     """adaptation steps taken since the trial began"""
 
-    def initial_memory(self, num_tasks: int, copies: int) -> Memory:
+    def initial_memory(self, lanes: int, horizon: int) -> Memory:
         """None is needed."""
         return None
 
-    def act(self, percept: Percept, memory: Memory, generator: Generator) -> PolicyOutput:
-        """One pass through all networks."""
-        inputs = percept.obs.to(self.params.dtype).transpose(0, 1).contiguous()
-        raw = self.network.outputs(self.params, inputs).transpose(0, 1)
-        action, log_prob = self.head.sample(raw, generator)
-        return PolicyOutput(action, log_prob, memory)
+    def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
+        """One pass through the networks of all tasks."""
+        obs = percept.obs.to(self.params.dtype)
+        inputs = obs.view(len(self.params), -1, obs.shape[-1]).transpose(0, 1).contiguous()
+        raw = self.network.outputs(self.params, inputs).transpose(0, 1).flatten(0, 1)
+        action, log_prob = self.head.sample(raw, noise)
+        return PolicyOutput(action, log_prob, None)

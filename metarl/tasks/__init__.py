@@ -10,6 +10,7 @@ from metarl.tasks.family import (
     as_tasks,
     draw_tasks,
 )
+from metarl.tasks.tensor_env import TensorEnv
 
 __all__ = [
     "BatchedEnv",
@@ -19,6 +20,7 @@ __all__ = [
     "State",
     "TaskDistribution",
     "TaskFamily",
+    "TensorEnv",
     "Transition",
     "as_tasks",
     "draw_tasks",

@@ -1,4 +1,4 @@
-"""What the engine steps: lanes of environments; actions go in, transitions come out.
+"""The contract of batched environments: many lanes, stepped together by the engine.
 
 Axes: `L` lanes, then features.
 """
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 State: TypeAlias = Any
-"""a tensor, or a NamedTuple of them; the leading axis of each is the lane"""
+"""a tensor, or a NamedTuple of tensors; the leading axis of each is the lane"""
 
 
 class Transition(NamedTuple):
-    """What one step of every lane brought, before any reset."""
+    """One step of every lane, before any reset."""
 
-    obs: Tensor  # [L, D]  float  seen after acting
+    obs: Tensor  # [L, D]  float  after acting
     reward: Tensor  # [L]  float
     terminated: Tensor  # [L]  bool
     truncated: Tensor  # [L]  bool
@@ -23,10 +23,10 @@ class Transition(NamedTuple):
 
 
 class BatchedEnv(Protocol):
-    """What the engine steps; it knows no more about environments than this."""
+    """What the engine steps. It knows no more about environments than this."""
 
     def reset(self, lanes: Tensor | None = None) -> Tensor:
-        """Opens a new episode in the lanes marked in `lanes` [L] bool (None: all).
+        """Starts a new episode in the lanes marked in `lanes` [L] bool (None: all).
 
         Returns the observation [L, D] of every lane.
         """

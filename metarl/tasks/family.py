@@ -1,4 +1,4 @@
-"""Distributions of MDPs: tasks are drawn, and worlds opened to live in them.
+"""Task families: distributions of MDPs, from which tasks are sampled and environments opened.
 
 Axes: `L` lanes (the environments stepped together), then features.
 """
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from metarl.agent import Policy
-from metarl.errors import ConfigError, TaskContractError, TaskError
-from metarl.tasks.batched_env import BatchedEnv, State, Transition, select_lanes
+from metarl.errors import ConfigError, TaskError
+from metarl.noise import LaneNoise
+from metarl.tasks.batched_env import BatchedEnv, State
+from metarl.tasks.tensor_env import TensorEnv
 
 Split: TypeAlias = Literal["train", "test"]
-"""`train` is all that a learner ever sees; `test` is what its adaptation is measured on"""
+"""learners see `train` tasks only; adaptation is measured on `test` tasks"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,31 +29,31 @@ class Reference:
     """A policy that needs no training; it may know the prior, or even the task itself."""
 
     role: Literal["floor", "baseline", "ceiling"]
-    """`floor`: no learning at all; `ceiling`: nobody can do better; `baseline`: in between"""
+    """`floor`: no learning at all; `ceiling`: no policy can do better; `baseline`: in between"""
     label: str
-    """how a figure's legend calls it, such as 'exact Bayes optimum'"""
+    """in figure legends, such as 'exact Bayes optimum'"""
     build: Callable[[Tensor], Policy]
-    """makes the policy for the tasks [N, ...] that it will live in, on their device"""
+    """makes the policy for the tasks [N, ...] that it will act in, on their device"""
     by_default: bool = True
-    """whether an evaluation lives it unless others are named; False for what few will want"""
+    """whether an evaluation runs it unless others are named"""
 
 
 class RenderFrame(NamedTuple):
-    """Where one lane was, and what took it there. Tensors are on the CPU, and their lane axis is 1.
+    """One step of one lane, as renderings need it. Tensors are on the CPU, their lane axis is 1.
 
-    A life is a sequence of these: one where each episode opens, then one after each step.
+    A history is a sequence of these: one at the start of each episode, then one after each step.
     """
 
-    state: State  # after acting, or in which the episode opens
-    action: Tensor | None  # [1] int64, or [1, A] float32; None where an episode opens
-    reward: float  # for the action; 0 where an episode opens
+    state: State  # after acting, or at the start of the episode
+    action: Tensor | None  # [1] int64, or [1, A] float32; None at the start of an episode
+    reward: float  # for the action; 0 at the start of an episode
 
 
 class TaskDistribution(ABC):
-    """MDPs that share their spaces, and the distribution that tasks are drawn from.
+    """MDPs that share their spaces, and the distribution that tasks are sampled from.
 
-    Whatever the engine, the trainer and the evaluator ask of tasks. `TaskFamily` is the kind that
-    is written in tensors, `EnvFamily` the kind that is a Gymnasium environment. Both are frozen
+    This is all that engine, training and evaluation ask of tasks. `TaskFamily` is the kind that is
+    written in tensors, `EnvFamily` the kind that is a Gymnasium environment. Both are frozen
     dataclasses whose fields are the options.
     """
 
@@ -68,7 +70,7 @@ class TaskDistribution(ABC):
     @property
     @abstractmethod
     def task_space(self) -> spaces.Box | spaces.Discrete:
-        """What the parameters of one task may be."""
+        """Valid parameters of one task."""
 
     @property
     @abstractmethod
@@ -76,26 +78,31 @@ class TaskDistribution(ABC):
         """Time limit: the environment steps after which an episode is truncated."""
 
     @property
+    def fixed_length(self) -> bool:
+        """Whether every episode has exactly `episode_steps` steps; lets the engine run faster."""
+        return False
+
+    @property
     def trial_episodes(self) -> int:
-        """Episodes that a trial lasts unless the user says otherwise."""
+        """Episodes of a trial by default."""
         return 1
 
     @abstractmethod
     def sample_tasks(self, num_tasks: int, generator: Generator, split: Split = "train") -> Tensor:
-        """Draws tasks [N, ...] of a split, independently."""
+        """Samples tasks [N, ...] of a split, independently."""
 
     @property
     @abstractmethod
     def defines_success(self) -> bool:
-        """Whether it can be said that a task is solved."""
+        """Whether it is defined when a task counts as solved."""
 
     @property
     def can_render(self) -> bool:
-        """Whether pictures can be made of what is lived."""
+        """Whether frames can be rendered."""
         return False
 
     def with_rendering(self) -> "TaskDistribution":
-        """The same, in worlds that can be filmed."""
+        """A copy of this distribution whose environments render frames."""
         return self
 
     @property
@@ -105,62 +112,62 @@ class TaskDistribution(ABC):
 
     @property
     def splits_share_tasks(self) -> bool:
-        """Whether test tasks are met in training by design, as where there are only two."""
+        """Whether test tasks also occur in training by design, as where there are only two."""
         return False
 
     @property
     def max_lanes(self) -> int | None:
-        """Lanes that an evaluation opens together, where many are costly."""
+        """Most lanes of one evaluation batch, where lanes are costly; None: no limit."""
         return None
 
     @abstractmethod
-    def open_env(
-        self, tasks: Tensor, generator: Generator, workers: int | None = None
-    ) -> BatchedEnv:
-        """A world with one lane for each of `tasks` [L, ...], on the tasks' device.
+    def open_env(self, tasks: Tensor, noise: LaneNoise, workers: int | None = None) -> BatchedEnv:
+        """A batched environment with one lane for each of `tasks` [L, ...], on their device.
 
         Args:
             tasks: parameters of the task of each lane.
-            generator: source of all randomness.
-            workers: processes that step the lanes, where the kind of world knows processes.
+            noise: source of all randomness, of L lanes.
+            workers: processes that step the lanes, for kinds of environments that support them.
         """
 
     def expected_rewards(self, task: Tensor) -> Tensor | None:
-        """Expected reward of every action, [L, A], where nothing but the task decides it.
+        """Expected reward of every action, [L, A], where the task alone decides it, as in bandits.
 
-        As in a bandit; None elsewhere. Only pictures ask for it: no agent is told.
+        None elsewhere. Only figures use it; agents never see it.
         """
         return None
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
-        """Floors and ceilings of trials of so many episodes: by name, floor first."""
+        """Floors and ceilings of trials of `episodes` episodes: by name, floor first."""
         return {}
 
 
 class TaskFamily(TaskDistribution):
-    """A distribution of MDPs written in tensors: every function moves all lanes at once.
+    """A distribution of MDPs written in tensors: every function handles all lanes at once.
 
-    Subclasses are frozen dataclasses whose fields are the family's options, each with a
-    default and a doc-string. All functions are pure: no hidden state, no Python loop over
-    lanes, random numbers only from the generator given, tensors on that generator's device.
+    Subclasses are frozen dataclasses whose fields are the family's options, each with a default
+    and a doc-string. All functions are pure: no hidden state, no Python loop over lanes, random
+    numbers only from the noise given, tensors on its device.
     """
 
     defines_success: ClassVar[bool] = False
-    """whether `success` means something here"""
+    """whether `success` is defined"""
     can_render: ClassVar[bool] = False
-    """whether `render` makes pictures"""
+    """whether `render` is defined"""
+    fixed_length: ClassVar[bool] = False
+    """whether every episode has exactly `episode_steps` steps"""
 
     @abstractmethod
-    def reset(self, task: Tensor, generator: Generator) -> State:
-        """State in which an episode opens, in each of the tasks [L, ...]."""
+    def reset(self, task: Tensor, noise: LaneNoise) -> State:
+        """State at the start of an episode, in each of the tasks [L, ...]."""
 
     @abstractmethod
     def observe(self, task: Tensor, state: State) -> Tensor:
-        """What the agent sees, [L, D] float32. A fresh tensor: never a view of the state."""
+        """The agent's observation, [L, D] float32. A new tensor: never a view of the state."""
 
     @abstractmethod
     def step(
-        self, task: Tensor, state: State, action: Tensor, generator: Generator
+        self, task: Tensor, state: State, action: Tensor, noise: LaneNoise
     ) -> tuple[State, Tensor, Tensor]:
         """One transition.
 
@@ -168,7 +175,7 @@ class TaskFamily(TaskDistribution):
             task: [L, ...] parameters of each lane's task.
             state: state of each lane, not changed.
             action: [L] int64, or [L, A] float32; a Box action may lie outside the bounds.
-            generator: source of all randomness, on the device of the tensors.
+            noise: source of all randomness: `noise.uniform()` is [L], `noise.normal(3)` [L, 3].
 
         Returns:
             The next state, reward [L] float32, terminated [L] bool.
@@ -178,10 +185,8 @@ class TaskFamily(TaskDistribution):
         """Whether each lane has solved its task on arriving in `state`, [L] bool."""
         raise NotImplementedError(f"{type(self).__name__} does not define success.")
 
-    def open_env(
-        self, tasks: Tensor, generator: Generator, workers: int | None = None
-    ) -> BatchedEnv:
-        """A world of tensors; it knows no processes.
+    def open_env(self, tasks: Tensor, noise: LaneNoise, workers: int | None = None) -> BatchedEnv:
+        """A `TensorEnv`, in this process.
 
         Raises:
             ConfigError: workers are asked for.
@@ -189,98 +194,31 @@ class TaskFamily(TaskDistribution):
         if workers is not None:
             raise ConfigError(
                 f"workers={workers} step ordinary Gymnasium environments; {type(self).__name__} "
-                "moves all lanes with tensor operations. Leave the option out (and see "
+                "steps all lanes with tensor operations. Leave the option out (and see "
                 "`threads`)."
             )
-        return TensorEnv(self, tasks, generator)
+        return TensorEnv(self, tasks, noise)
 
-    def render(self, task: Tensor, life: Sequence[RenderFrame]) -> NDArray[np.uint8]:
-        """A picture [H, W, 3] of one lane in the last moment of `life`; announced by `draws`.
+    def render(self, task: Tensor, history: Sequence[RenderFrame]) -> NDArray[np.uint8]:
+        """A frame [H, W, 3] of one lane after the last step of `history`, if `can_render`.
 
-        The same size for all moments of a life, the same picture for the same arguments. It is
-        made for people: it may show what agents are not told, such as the goal, and what was
-        lived before, such as the way that was gone. `metarl.envs.drawing.canvas` has pens.
+        All frames of a history have one size, and equal arguments give equal frames. Frames are
+        for people: they may show what agents do not see, such as the goal, and earlier steps, such
+        as the path taken. `metarl.envs.drawing.canvas` has drawing functions.
 
         Args:
             task: [1, ...] parameters of the lane's task, on the CPU.
-            life: what the lane has lived in this task, over all its episodes, oldest first. Never
-                empty; the oldest moments of a life of thousands may have been forgotten, so it
-                need not begin where an episode opens.
+            history: the steps of the lane in this task, over all its episodes, oldest first. Never
+                empty; after thousands of steps the oldest are dropped, so it need not begin at the
+                start of an episode.
         """
-        raise NotImplementedError(f"{type(self).__name__} draws no pictures.")
-
-
-class TensorEnv:
-    """A world over a pure task family: one tensor operation moves all lanes."""
-
-    def __init__(self, family: TaskFamily, tasks: Tensor, generator: Generator) -> None:
-        """Makes one lane for each of `tasks` [L, ...], on the tasks' device."""
-        self._family = family
-        self._generator = generator
-        self.tasks = tasks
-        self._elapsed = torch.zeros(len(tasks), dtype=torch.int64, device=tasks.device)
-        self._never = torch.zeros(len(tasks), dtype=torch.bool, device=tasks.device)
-        self._state: State = None
-        self._obs_shape = family.observation_space.shape  # spaces are costly to make
-
-    @property
-    def family(self) -> TaskFamily:
-        """Whose rules these are."""
-        return self._family
-
-    @property
-    def state(self) -> State:
-        """That of every lane; None before the first reset."""
-        return self._state
-
-    def reset(self, lanes: Tensor | None = None) -> Tensor:
-        """Opens a new episode in the marked lanes; observations of all lanes."""
-        fresh = self._family.reset(self.tasks, self._generator)
-        if lanes is None:
-            self._state = fresh
-            self._elapsed = torch.zeros_like(self._elapsed)
-        else:
-            self._state = select_lanes(lanes, fresh, self._state)
-            self._elapsed = self._elapsed.masked_fill(lanes, 0)
-        return self._observe()
-
-    def step(self, action: Tensor) -> Transition:
-        """One step in every lane."""
-        self._state, reward, terminated = self._family.step(
-            self.tasks, self._state, action, self._generator
-        )
-        self._require("reward", reward, (), torch.float32)
-        self._require("terminated", terminated, (), torch.bool)
-        self._elapsed = self._elapsed + 1
-        truncated = (self._elapsed >= self._family.episode_steps) & ~terminated
-        success = (
-            self._family.success(self.tasks, self._state)
-            if self._family.defines_success
-            else self._never
-        )
-        return Transition(self._observe(), reward, terminated, truncated, success)
-
-    def _observe(self) -> Tensor:
-        obs = self._family.observe(self.tasks, self._state)
-        self._require("observation", obs, self._obs_shape, torch.float32)
-        return obs
-
-    def _require(
-        self, name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype
-    ) -> None:
-        expected = (len(self.tasks), *shape)
-        if value.shape != expected or value.dtype != dtype:
-            raise TaskContractError(
-                f"{type(self._family).__name__} gave a {name} of shape {list(value.shape)} and "
-                f"{value.dtype}; for {len(self.tasks)} lanes it must be {list(expected)} and "
-                f"{dtype}."
-            )
+        raise NotImplementedError(f"{type(self).__name__} does not render frames.")
 
 
 def draw_tasks(
     family: TaskDistribution, num_tasks: int, generator: Generator, split: Split
 ) -> Tensor:
-    """Tasks [N, ...] of a split, proven to be what the family promises.
+    """Samples tasks [N, ...] of a split and checks them against the contract of the family.
 
     Raises:
         TaskError: `sample_tasks` gave another number of tasks, or tasks outside `task_space`.
@@ -295,7 +233,7 @@ def draw_tasks(
 
 
 def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = "cpu") -> Tensor:
-    """Tasks [N, ...] as a tensor, each proven to lie in the family's `task_space`.
+    """Tasks [N, ...] as a tensor, each checked to lie in the family's `task_space`.
 
     They are int64 where the space holds whole numbers only, else float32.
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from metarl.errors import ConfigError, TaskContractError
 from metarl.tasks.batched_env import BatchedEnv, State, Transition
-from metarl.tasks.family import RenderFrame, TaskDistribution, TaskFamily, TensorEnv
+from metarl.tasks.family import RenderFrame, TaskDistribution, TaskFamily
+from metarl.tasks.tensor_env import TensorEnv
 
 MAX_HISTORY = 5000
 """steps kept for rendering; bounds the memory of endless trials"""
@@ -46,10 +47,6 @@ class RenderedEnv:
     def tasks(self) -> Tensor:
         """Tasks of the wrapped env, [L, ...]."""
         return self._env.tasks
-
-    @tasks.setter
-    def tasks(self, tasks: Tensor) -> None:
-        self._env.tasks = tasks
 
     def forget(self) -> None:
         """Clears the history; to be called before a new trial."""
@@ -96,7 +93,7 @@ def checked_frame(frame: Any, source: str) -> NDArray[np.uint8]:
     return image
 
 
-def filmed(env: BatchedEnv) -> RenderableEnv:
+def as_renderable(env: BatchedEnv) -> RenderableEnv:
     """Wraps a task family's env in `RenderedEnv`; other envs must render themselves."""
     return RenderedEnv(env) if isinstance(env, TensorEnv) else cast(RenderableEnv, env)
 

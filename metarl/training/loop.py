@@ -23,7 +23,7 @@ from metarl.registry import (
     resolve_family,
 )
 from metarl.results.learning_curves import MetricsFile
-from metarl.rollout import RolloutSpec, rollout_phases
+from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
@@ -81,8 +81,8 @@ def train(
         agent: its registered name, such as "rl2".
         task: a family, or the id of one.
         task_options: options of the family when `task` is an id.
-        preset: name of hyper-parameters that were found good for this agent and family; its task
-            options hold where `task` is an id and `task_options` does not say otherwise.
+        preset: name of tuned hyper-parameters for this agent and family; its task options apply
+            where `task` is an id and `task_options` does not override them.
         config: the agent's hyper-parameters; by default made from `preset` and `options`.
         run: where and how; by default made from `options`.
         options: fields of the agent's config and of `RunOptions`, such as `num_tasks=512, seed=3`.
@@ -95,8 +95,8 @@ def train(
         ConfigError: an option is out of range.
         RunFolderError: the run folder exists, is resumed with other settings, or another process
             is training in it.
-        NonFiniteError: the world or the learner produced NaN; the last checkpoint stays.
-        KeyboardInterrupt: Ctrl-C, after the iteration at hand was finished and saved.
+        NonFiniteError: the environment or the learner produced NaN; the last checkpoint stays.
+        KeyboardInterrupt: Ctrl-C, after the current iteration was finished and saved.
     """
     if not isinstance(task, str):
         task, task_options = name_of(resolve_family(task, task_options))
@@ -118,15 +118,13 @@ def train(
         torch.set_num_threads(run.threads)
     path = Path(run.out or description.default_path)
     as_device(run.device)
-    if run.resume and path.exists():
-        folder = load_run(path)
+    folder = load_run(path) if run.resume and path.exists() else None
+    if folder is not None:
         require_same(folder, description)
-    else:
-        # The agent is built first: an option that does not fit leaves no empty folder behind.
-        Run(path=path, config=description).make_agent(family, run.device)
-        folder = create_run(path, description)
+    # Built before the folder is made: an option that does not fit leaves no empty folder behind.
+    learner = config.build(description.context(family, run.device))
+    folder = folder or create_run(path, description)
     with folder.locked():
-        learner = folder.make_agent(family, run.device)
         start = folder.load(learner) if folder.checkpoint.exists() else Progress()
         _Training(family, config, learner, folder, run).run(start)
     return folder
@@ -149,6 +147,7 @@ class _Training:
         self._run = run
         self._options = options
         self._seeds = Seeds(options.seed).child("training")
+        self._storage = RolloutStorage()
         self._learning = False  # while True, the agent may be half-way through an update
 
     def run(self, progress: Progress) -> None:
@@ -225,6 +224,7 @@ class _Training:
             episodes=self.episodes,
             rollouts_per_task=self._config.rollouts_per_task,
             workers=self._options.workers,
+            keep_next_obs=self._config.reads_next_obs,
         )
         return rollout_phases(
             self._agent,
@@ -233,6 +233,7 @@ class _Training:
             steps=self._agent.adaptation_steps,
             spec=spec,
             seeds=seeds,
+            storage=self._storage,
         )
 
     @property
@@ -250,7 +251,10 @@ def _settings(
     of_agent = {name: value for name, value in options.items() if name not in of_run}
     known = [field.name for field in fields(kind)]
     require_known(agent, of_agent, known, RunOptions.__annotations__)
-    config = replace(config, **of_agent) if config else kind(**of_agent)
+    if config is None:
+        config = kind(**of_agent)
+    elif of_agent:
+        config = replace(config, **of_agent)
     return config, replace(run or RunOptions(), **of_run)
 
 

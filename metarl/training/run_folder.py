@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from metarl import __version__
 from metarl.agent import Agent, AgentConfig, AgentContext
 from metarl.errors import CheckpointError, MetaRLError, RunFolderError
 from metarl.registry import agent_config, make_family
@@ -59,6 +60,15 @@ class RunConfig:
     def make_family(self) -> TaskDistribution:
         """The family that the agent is trained on."""
         return make_family(self.task, **self.task_options)
+
+    def context(self, family: TaskDistribution, device: torch.device | str) -> AgentContext:
+        """What the agent of this run is built for."""
+        return AgentContext(
+            observation_space=family.observation_space,
+            action_space=family.action_space,
+            seeds=Seeds(self.seed).child("agent"),
+            device=torch.device(device),
+        )
 
     def make_agent_config(self) -> AgentConfig:
         """The agent's hyper-parameters.
@@ -128,13 +138,7 @@ class Run:
 
     def make_agent(self, family: TaskDistribution, device: torch.device | str = "cpu") -> Agent:
         """A new agent with this run's settings, untrained."""
-        setting = AgentContext(
-            observation_space=family.observation_space,
-            action_space=family.action_space,
-            seeds=Seeds(self.config.seed).child("agent"),
-            device=torch.device(device),
-        )
-        return self.config.make_agent_config().build(setting)
+        return self.config.make_agent_config().build(self.config.context(family, device))
 
     def save(self, agent: Agent, progress: Progress) -> None:
         """Writes the checkpoint atomically."""
@@ -221,8 +225,8 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _versions() -> dict[str, str]:
-    names = ("metarl-suite", "torch", "gymnasium", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    ours = {"python": platform.python_version(), "metarl-suite": __version__}
+    return ours | {name: version(name) for name in ("torch", "gymnasium", "numpy")}
 
 
 def _git_state() -> dict[str, Any] | None:

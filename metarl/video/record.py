@@ -1,6 +1,6 @@
 """One trial of a run's agent as a video.
 
-Lane 0 is recorded: the first copy of the single task.
+Lane 0 is recorded: the first rollout of the single task.
 """
 
 import os
@@ -16,7 +16,7 @@ from metarl.rollout import RolloutSpec, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.batched_env import BatchedEnv, Transition
 from metarl.tasks.family import TaskDistribution, draw_tasks
-from metarl.tasks.rendering import RenderableEnv, filmed, require_rendering
+from metarl.tasks.rendering import RenderableEnv, as_renderable, require_rendering
 from metarl.training.progress import progress_counter
 from metarl.training.run_folder import Run, load_run
 from metarl.validation import as_device
@@ -79,7 +79,7 @@ def record(
 
     There is one frame at each episode start and one after each step, with the episode, the step,
     the return of the episode so far and that of the trial in its caption. An agent that adapts its
-    parameters is shown before and after each adaptation step, in one of its copies.
+    parameters is shown before and after each adaptation step, in one of its rollouts.
 
     Args:
         run: a run or its folder.
@@ -143,7 +143,8 @@ class _RecordedTrial:
 
         def record_env(env: BatchedEnv, phase: int) -> BatchedEnv:
             subject = f"{self.subject}, {_phase_name(phase)}" if steps else self.subject
-            return RecordedEnv(filmed(env), video, episodes=self.episodes, subject=subject)
+            renderable = as_renderable(env)
+            return RecordedEnv(renderable, video, episodes=self.episodes, subject=subject)
 
         spec = RolloutSpec(
             episodes=self.episodes, rollouts_per_task=self.rollouts_per_task, wrap_env=record_env

@@ -15,6 +15,7 @@ from metarl import registry
 from metarl.bridges.gym_family import EnvFamily, env_family
 from metarl.cli import main as cli
 from metarl.errors import ConfigError, TaskContractError, TaskError
+from metarl.noise import LaneNoise, lane_keys
 from metarl.seeding import Seeds
 from metarl.tasks.family import as_tasks, draw_tasks
 from tests.simple_families import Recorder
@@ -82,6 +83,11 @@ def family(register):
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def opened(family, tasks, seed=0, **options):
+    """A batched env of the family, in the tasks [L]."""
+    return family.open_env(tasks, LaneNoise(lane_keys(seed, len(tasks))), **options)
 
 
 def test_properties_of_a_family(family):
@@ -216,7 +222,9 @@ def test_the_task_of_a_lane_persists_over_the_episodes_of_a_trial(family):
     # Actions are 0, 1, 2, 0, ...; task k pays for action k - 1.
     policy = Recorder()
     tasks = torch.tensor([1, 3])
-    data = metarl.collect(family, tasks, policy, episodes=2, rollouts_per_task=2, seeds=Seeds(0))
+    data = metarl.collect(
+        family, tasks, policy, episodes=2, rollouts_per_task=2, seeds=Seeds(0), keep_next_obs=True
+    )
     rewards = data.reward[:, :, 0].T.tolist()
     assert data.reward.shape == (6, 2, 2)
     assert rewards == [[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]]
@@ -235,8 +243,38 @@ def test_the_task_of_a_lane_persists_over_the_episodes_of_a_trial(family):
     assert len(first_seeds) == 4
 
 
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_lane_depends_on_no_other_lane(register, workers):
+    family = metarl.make_family(register("tests.broken_envs:Lever", max_episode_steps=None))
+    tasks = torch.tensor([0, 7, 3, 3, 5, 1])
+
+    def rollout(some, first_task=0):
+        policy = family.references(3)["random"].build(some)
+        options = {"episodes": 3, "rollouts_per_task": 2, "workers": workers}
+        return metarl.collect(
+            family, some, policy, seeds=Seeds(0), first_task=first_task, **options
+        )
+
+    every, some = rollout(tasks), rollout(tasks[2:5], first_task=2)
+    family.close()
+    for name, column in vars(some).items():
+        if column is not None:
+            assert torch.equal(column, getattr(every, name)[:, 2:5]), name
+    noise = every.obs[0, :, :, 1].flatten().tolist()
+    assert len(set(noise)) == len(noise)
+
+
+def test_every_trial_of_a_batched_env_has_other_seeds(family):
+    env = opened(family, torch.tensor([1, 2]))
+    seeds = []
+    for _ in range(3):
+        env.reset()
+        seeds += [lane.unwrapped.resets[-1][0] for lane in vars(family)["_pool"]._block._lanes.envs]
+    assert len(set(seeds)) == 6
+
+
 def test_episodes_that_reach_the_time_limit_are_truncated(family):
-    env = family.open_env(torch.tensor([1, 2]), seeded(0))
+    env = opened(family, torch.tensor([1, 2]))
     env.reset()
     for step in range(4):
         last = env.step(torch.tensor([2, 2]))
@@ -245,7 +283,7 @@ def test_episodes_that_reach_the_time_limit_are_truncated(family):
 
 
 def test_later_steps_do_not_change_returned_tensors(family):
-    env = family.open_env(torch.tensor([2, 2]), seeded(0))
+    env = opened(family, torch.tensor([2, 2]))
     initial = env.reset()
     first = env.step(torch.tensor([2, 0]))
     kept = [value.clone() for value in (initial, *first)]
@@ -256,7 +294,7 @@ def test_later_steps_do_not_change_returned_tensors(family):
 
 
 def test_only_ended_lanes_may_be_reset(family):
-    env = family.open_env(torch.tensor([1, 2]), seeded(0))
+    env = opened(family, torch.tensor([1, 2]))
     env.reset()
     env.step(torch.tensor([0, 0]))
     env.reset(torch.tensor([True, False]))
@@ -275,20 +313,20 @@ def test_environments_are_reused_by_the_next_trial_and_replaced_after_a_failure(
 
     family = metarl.make_family(register(Fragile))
     tasks, action = torch.tensor([1, 2]), torch.tensor([1, 1])
-    family.open_env(tasks, seeded(0)).reset()
+    opened(family, tasks).reset()
     kept = vars(family)["_pool"]
-    env = family.open_env(tasks, seeded(0))
+    env = opened(family, tasks)
     assert vars(family)["_pool"] is kept
     initial, first = env.reset(), env.step(action)
     Fragile.broken = True
     with pytest.raises(ArithmeticError, match="the lever broke"):
         env.step(action)
     Fragile.broken = False
-    again = family.open_env(tasks, seeded(0))
+    again = opened(family, tasks)
     assert vars(family)["_pool"] is not kept
     assert torch.equal(again.reset(), initial)
     assert torch.equal(again.step(action).obs, first.obs)
-    family.open_env(torch.tensor([1]), seeded(0)).reset()  # another size, another pool
+    opened(family, torch.tensor([1])).reset()  # another size, another pool
     family.close()
     assert "_pool" not in vars(family)
 
@@ -296,9 +334,9 @@ def test_environments_are_reused_by_the_next_trial_and_replaced_after_a_failure(
 def test_a_batched_env_cannot_be_stepped_after_the_family_opened_another(family):
     tasks, action = torch.tensor([1, 2]), torch.tensor([1, 1])
     for later in (tasks, torch.tensor([1])):  # reuses the environments, and makes new ones
-        env = family.open_env(tasks, seeded(0))
+        env = opened(family, tasks)
         env.reset()
-        other = family.open_env(later, seeded(1))
+        other = opened(family, later, 1)
         with pytest.raises(RuntimeError, match="used by a batched env that the same family opened"):
             env.step(action)
         with pytest.raises(RuntimeError, match="a family object each"):
@@ -310,7 +348,7 @@ def test_a_batched_env_cannot_be_stepped_after_the_family_opened_another(family)
 def test_closed_environments_are_released(family):
     pools = []
     for lanes in (1, 2, 1, 2):
-        family.open_env(torch.ones(lanes, dtype=torch.int64), seeded(0)).reset()
+        opened(family, torch.ones(lanes, dtype=torch.int64)).reset()
         pools.append(weakref.ref(vars(family)["_pool"]))
     gc.collect()
     assert [pool() is None for pool in pools] == [True, True, True, False]
@@ -322,7 +360,7 @@ def test_closed_environments_are_released(family):
 
 def test_a_family_closes_its_environments_when_it_is_deleted(register):
     family = metarl.make_family(register())
-    family.open_env(torch.tensor([1]), seeded(0)).reset()
+    opened(family, torch.tensor([1])).reset()
     pool = vars(family)["_pool"]
     del family
     gc.collect()
@@ -364,7 +402,7 @@ def test_a_frame_of_another_type_or_shape_is_refused(register, frame, got):
             return frame
 
     family = metarl.make_family(register(Rendered)).with_rendering()
-    env = family.open_env(torch.tensor([1]), seeded(0))
+    env = opened(family, torch.tensor([1]))
     env.reset()
     with pytest.raises(TaskContractError, match=rf"render\(\) of the environment returned {got}"):
         env.frame()
@@ -372,7 +410,7 @@ def test_a_frame_of_another_type_or_shape_is_refused(register, frame, got):
 
 def test_a_negative_number_of_workers_is_refused(family):
     with pytest.raises(ConfigError, match=r"workers=-1 must be 0"):
-        family.open_env(torch.tensor([1]), seeded(0), workers=-1)
+        opened(family, torch.tensor([1]), workers=-1)
 
 
 def test_there_is_no_random_reference_for_unbounded_actions(register):

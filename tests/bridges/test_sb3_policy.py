@@ -86,7 +86,7 @@ def test_a_model_gets_the_observations_of_training(trial, informed):
     assert not active.any()
 
 
-def test_random_draws_follow_the_generator_and_the_global_stream_is_restored():
+def test_random_draws_follow_the_noise_and_the_global_stream_is_restored():
     noise = []
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -148,3 +148,5 @@ def test_a_model_with_another_observation_shape_is_refused():
         sb3_policy(model, "metarl/GoalBandit-v0", trial=True)
     with pytest.raises(ConfigError, match="no option 'amrs'"):
         sb3_policy(model, "metarl/GoalBandit-v0", amrs=3)
+    with pytest.raises(ConfigError, match="the options arms and a GoalBandit that is already"):
+        sb3_policy(model, GoalBandit(), arms=3)

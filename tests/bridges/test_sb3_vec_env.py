@@ -17,6 +17,7 @@ from metarl.bridges.task_env import TaskEnv
 from metarl.envs.bandits.multi_armed import GoalBandit
 from metarl.envs.navigation.point_navigation import PointNavigation
 from metarl.errors import ConfigError, TaskError, UnknownNameError
+from tests.broken_envs import ValidFamily
 from tests.simple_families import Countdown
 
 NAVIGATION = "metarl.envs.navigation.point_navigation:PointNavigation"
@@ -185,6 +186,34 @@ def test_seeds_repeat_tasks_and_noise():
     assert not same(made[0], made[2])
 
 
+def test_every_reset_draws_fresh_noise():
+    env = to_sb3_vec_env(ValidFamily(), 3, tasks=[0, 1, 2])
+    noise = [obs[1] for _ in range(3) for obs in env.reset().tolist()]
+    for _ in range(12):
+        obs, _, ended, _ = env.step(np.zeros(3, dtype=int))
+        noise += obs[ended, 1].tolist()
+    noise += [obs[1] for obs in env.reset().tolist()]
+    assert len(noise) == len(set(noise)) == 3 * (3 + 2 + 1)
+    env.seed(0)
+    first = env.reset()
+    env.seed(0)
+    np.testing.assert_array_equal(env.reset(), first)
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_the_noise_of_a_lane_depends_on_no_other_lane(trial):
+    few, many = (
+        to_sb3_vec_env(ValidFamily(), len(tasks), tasks=tasks, trial=trial, seed=4)
+        for tasks in ([5, 2], [5, 2, 7, 0, 1])
+    )
+    np.testing.assert_array_equal(few.reset(), many.reset()[:2])
+    for step in range(12):
+        one = few.step(np.full(2, step % 8))
+        other = many.step(np.full(5, step % 8))
+        for part, whole in zip(one[:3], other[:3], strict=True):
+            np.testing.assert_array_equal(part, whole[:2])
+
+
 def test_infos_of_running_lanes_are_reused():
     env = to_sb3_vec_env(Countdown(), 3, tasks=[1, 3, 3])
     env.reset()
@@ -199,13 +228,13 @@ def test_infos_of_running_lanes_are_reused():
 class Accumulator(Countdown):
     """The reward of step k is k, and it is the same tensor as the state."""
 
-    def reset(self, task, generator):
+    def reset(self, task, noise):
         return torch.zeros(len(task))
 
     def observe(self, task, state):
         return torch.stack((state, state), -1)
 
-    def step(self, task, state, action, generator):
+    def step(self, task, state, action, noise):
         total = state + 1
         return total, total, total >= task
 

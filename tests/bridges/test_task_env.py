@@ -14,7 +14,8 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 import metarl
 from metarl.bridges.task_env import TaskEnv, TaskVectorEnv
 from metarl.errors import ConfigError, ShapeError, TaskError
-from metarl.tasks.family import TensorEnv
+from metarl.tasks.tensor_env import TensorEnv
+from tests.broken_envs import ValidFamily
 from tests.known_ids import ENVIRONMENTS, FAMILIES
 from tests.simple_families import Countdown
 
@@ -119,6 +120,66 @@ def test_a_seeded_reset_repeats_the_transitions_in_the_same_environment():
     env, actions = TaskEnv(BANDIT), [0, 1, 2, 3, 4] * 20
     first, again, other = (rollout(env, seed, actions) for seed in (1, 1, 2))
     assert first == again != other
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_reset_draws_fresh_noise(mode):
+    envs = TaskVectorEnv(2, ValidFamily, autoreset_mode=mode)  # observations hold the noise
+    env = TaskEnv(ValidFamily)
+    noise, alone = [], []
+    for options in ({"seed": 0}, {}, {}):
+        noise += envs.reset(**options)[0][:, 1].tolist()
+        alone.append(env.reset(**options)[0][1])
+    for _ in range(12):
+        obs, _, _, truncated, _ = envs.step(np.zeros(2, dtype=int))
+        if mode is AutoresetMode.DISABLED and truncated.any():
+            obs, _ = envs.reset(options={"reset_mask": truncated})
+        noise += obs[obs[:, 0] == 0, 1].tolist()
+        if env.step(0)[3]:
+            alone.append(env.reset()[0][1])
+    noise += envs.reset()[0][:, 1].tolist()
+    alone.append(env.reset()[0][1])
+    assert len(noise) == len(set(noise)) == 2 * (3 + 2 + 1)
+    assert len(alone) == len(set(alone)) == 3 + 2 + 1
+
+
+def test_resets_of_some_lanes_draw_fresh_noise_and_leave_the_others_unchanged():
+    envs = TaskVectorEnv(3, ValidFamily, autoreset_mode="Disabled")
+    before, _ = envs.reset(seed=0)
+    first, _ = envs.reset(options={"reset_mask": np.array([True, True, False])})
+    second, _ = envs.reset(options={"reset_mask": np.array([True, False, False])})
+    assert len({before[0, 1], first[0, 1], second[0, 1]}) == 3
+    assert before[1, 1] != first[1, 1] == second[1, 1]
+    assert before[2, 1] == first[2, 1] == second[2, 1]
+
+
+def test_a_lane_depends_on_no_other_lane():
+    few, many = (TaskVectorEnv(n, ValidFamily, autoreset_mode="Disabled") for n in (2, 5))
+    few.reset(seed=1, options={"task": [3, 4]})
+    many.reset(seed=1, options={"task": [3, 4, 5, 6, 7]})
+    for step in range(20):
+        one = few.step(np.full(2, step % 8))
+        other = many.step(np.array([step % 8, step % 8, 0, 1, 2]))
+        for part, whole in zip(one[:4], other[:4], strict=True):
+            np.testing.assert_array_equal(part, whole[:2])
+        others = np.array([False, False, True, False, step % 3 == 0])  # reset more often
+        many.reset(options={"reset_mask": others | other[3]})
+        many.reset(options={"reset_mask": others})
+        few.reset(options={"reset_mask": one[3]})
+
+
+def test_a_seeded_reset_of_some_lanes_repeats_their_transitions():
+    envs = TaskVectorEnv(3, ValidFamily, autoreset_mode="Disabled")
+    envs.reset(seed=0, options={"task": [1, 2, 3]})
+    mask, rows = np.array([True, False, True]), []
+    for _ in range(2):
+        envs.step(np.zeros(3, dtype=int))
+        obs, _ = envs.reset(seed=7, options={"reset_mask": mask})
+        rows.append([obs.tolist(), envs.step(np.ones(3, dtype=int))[1].tolist()])
+    (obs, reward), (other_obs, other_reward) = rows
+    for lane in (0, 2):
+        assert (obs[lane], reward[lane]) == (other_obs[lane], other_reward[lane])
+    assert reward[1] != other_reward[1]
 
 
 def drawn_by(env, split):

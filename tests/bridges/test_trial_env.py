@@ -11,16 +11,17 @@ from metarl.envs.navigation.point_navigation import PointNavigation
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import action_head
 from metarl.networks.actor_critic import percept_features
+from metarl.noise import LaneNoise
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import TensorEnv
+from metarl.tasks.tensor_env import TensorEnv
 from tests.simple_families import Countdown, Recorder
 
 SPREAD = torch.tensor([1, 2, 3, 5])  # episodes of 1, 2, 3 and (truncated) 4 steps
 
 
 def trial_env(family, tasks, episodes, seed=0):
-    env = TensorEnv(family, tasks, Seeds(seed).torch("world"))
+    env = TensorEnv(family, tasks, LaneNoise.of(Seeds(seed), "world", len(tasks)))
     return TrialEnv(env, family.action_space, episodes)
 
 

@@ -13,8 +13,9 @@ import metarl
 from metarl.bridges.task_env import TaskEnv
 from metarl.bridges.trial_env import TrialEnv
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.seeding import Seeds
-from metarl.tasks.family import TensorEnv
+from metarl.tasks.tensor_env import TensorEnv
 from tests.known_ids import ENVIRONMENTS, FAMILIES
 from tests.simple_families import Countdown
 
@@ -66,7 +67,7 @@ def test_trials_of_other_environments_pass_the_checkers():
 def test_the_wrapper_gives_the_transitions_of_a_batched_trial_env(task_id, options, tasks):
     family = metarl.make_family(task_id, **options)
     tasks = torch.tensor(tasks)
-    tensor_env = TensorEnv(family, tasks, Seeds(0).torch("world"))
+    tensor_env = TensorEnv(family, tasks, LaneNoise.of(Seeds(0), "world", len(tasks)))
     batched_env = TrialEnv(tensor_env, family.action_space, 3)
     envs = [metarl.TrialWrapper(gymnasium.make(task_id, **options), 3) for _ in tasks]
     obs = [env.reset(options={"task": t.numpy()})[0] for env, t in zip(envs, tasks, strict=True)]

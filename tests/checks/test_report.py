@@ -109,7 +109,11 @@ BROKEN_FAMILIES = [
     ("shapes and dtypes are correct", "DoubleReward", "for 6 lanes instead of [6] torch.float32"),
     ("functions are pure", "ModifiesState", "step modified a tensor that was passed to it"),
     ("functions are pure", "CountsCalls", "step returned another result when called again"),
+    ("functions are pure", "ModifiesNoise", "or modified numbers that it had drawn"),
     ("lanes do not mix", "MixesLanes", "changed the reward of other lanes"),
+    ("lanes do not mix", "SharesNoise", "changed the reward of other lanes in step 0"),
+    ("lanes do not mix", "ConditionalDraw", "changed the reward of other lanes"),
+    ("episodes end", "TerminatesEarly", "fixed_length is declared, but in task"),
     ("observe returns new tensors", "FamilyObservationView", "shares memory with the state"),
     ("global generators are not used", "FamilyGlobalNoise", "global torch generator was drawn"),
     ("the task matters", "FamilyIgnoresTask", "equal in every number"),
@@ -306,17 +310,17 @@ def test_user_actions_are_converted_to_the_dtype_of_a_box():
 
 
 def differently_seeded(open_env):
-    def changed(family, tasks, generator, workers=None):
-        return open_env(family, tasks, generator.manual_seed(5) if workers else generator)
+    def changed(family, tasks, noise, workers=None):
+        return open_env(family, tasks, noise.child(5) if workers else noise)
 
     return changed
 
 
 def failing_with_workers(open_env):
-    def changed(family, tasks, generator, workers=None):
+    def changed(family, tasks, noise, workers=None):
         if workers:
             raise ModuleNotFoundError("No module named 'my_lab'")
-        return open_env(family, tasks, generator)
+        return open_env(family, tasks, noise)
 
     return changed
 
@@ -341,7 +345,7 @@ def test_workers_that_agree_pass(run_on_env, monkeypatch):
     monkeypatch.setattr(
         metarl.checks.framework.EnvFamily,
         "open_env",
-        lambda family, tasks, generator, workers=None: original(family, tasks, generator),
+        lambda family, tasks, noise, workers=None: original(family, tasks, noise),
     )
     assert "workers agree" in names(run_on_env("Lever", workers=2), "passed")
 

@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metarl
-from metarl.tasks.family import TensorEnv, draw_tasks
+from metarl.noise import LaneNoise
+from metarl.seeding import Seeds
+from metarl.tasks.family import draw_tasks
+from metarl.tasks.tensor_env import TensorEnv
 from tests.known_ids import FAMILIES
 
 LANES, EXAMPLES, MAX_STEPS = 250, 4, 30
@@ -35,7 +38,8 @@ def assert_inside(space, obs):
 def test_under_random_actions_outputs_stay_finite_and_in_their_spaces(task_id, seed, split):
     family = metarl.make_family(task_id)
     generator = torch.Generator().manual_seed(seed)
-    env = TensorEnv(family, draw_tasks(family, LANES, generator, split), generator)
+    tasks = draw_tasks(family, LANES, generator, split)
+    env = TensorEnv(family, tasks, LaneNoise.of(Seeds(seed), "noise", LANES))
     assert_inside(family.observation_space, env.reset())
     for _ in range(min(2 * family.episode_steps, MAX_STEPS)):
         last = env.step(random_actions(family.action_space, generator))

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from metarl.errors import ConfigError, TaskContractError
+from metarl.noise import LaneNoise
+from metarl.seeding import Seeds
 from metarl.tasks import rendering as rendering_module
-from metarl.tasks.family import TensorEnv
 from metarl.tasks.rendering import RenderedEnv, rendering
+from metarl.tasks.tensor_env import TensorEnv
 from tests.simple_families import Clock, Countdown
 
 
@@ -30,9 +32,11 @@ class RenderedCountdown(Countdown):
 
 
 def rendered_env(tasks=(2, 3)):
-    return RenderedEnv(
-        TensorEnv(RenderedCountdown(), torch.tensor(tasks), torch.Generator().manual_seed(0))
-    )
+    return RenderedEnv(TensorEnv(RenderedCountdown(), torch.tensor(tasks), noise(len(tasks))))
+
+
+def noise(lanes):
+    return LaneNoise.of(Seeds(0), "noise", lanes)
 
 
 def table(env):
@@ -63,7 +67,7 @@ def test_the_history_is_that_of_lane_0_over_all_its_episodes():
 
 
 def test_wrapping_does_not_change_observations_or_transitions():
-    plain = TensorEnv(RenderedCountdown(), torch.tensor([2, 3]), torch.Generator())
+    plain = TensorEnv(RenderedCountdown(), torch.tensor([2, 3]), noise(2))
     env = rendered_env()
     assert torch.equal(plain.reset(), env.reset())
     for _ in range(2):
@@ -111,7 +115,7 @@ def test_an_invalid_frame_is_refused(wrong, got, monkeypatch):
 
 
 def test_a_family_that_does_not_render_is_refused():
-    env = TensorEnv(Countdown(), torch.tensor([2]), torch.Generator())
+    env = TensorEnv(Countdown(), torch.tensor([2]), noise(1))
     with pytest.raises(ConfigError, match=r"Countdown does not render.*sets `can_render = True`"):
         RenderedEnv(env)
 

@@ -6,10 +6,11 @@ import torch
 
 from metarl.envs.bandits.dependent_arms import DependentBandit
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import TensorEnv
-from tests.bandit_rollouts import seeded
+from metarl.tasks.tensor_env import TensorEnv
+from tests.bandit_rollouts import noise_of, seeded
 
 DIFFICULTIES = {"uniform": None, "easy": 0.1, "medium": 0.25, "hard": 0.4}
 
@@ -19,16 +20,16 @@ def test_every_lane_equals_a_plain_loop_over_pulls(difficulty):
     family = DependentBandit(difficulty=difficulty)
     lanes, rng = 6, np.random.default_rng(0)
     tasks = family.sample_tasks(lanes, seeded(1))
-    env, noise_generator = TensorEnv(family, tasks, seeded(2)), seeded(2)
+    env = TensorEnv(family, tasks, noise_of(2, lanes))
+    alone = [LaneNoise(key) for key in noise_of(2, lanes).keys.split(1)]
     seen = set()
-    for _ in range(30):
+    for step in range(30):
         obs = env.reset()
         arms = rng.integers(2, size=lanes)
-        noise = torch.rand(lanes, generator=noise_generator).numpy()
         last = env.step(torch.as_tensor(arms))
         for lane in range(lanes):
             p = tasks[lane, 0].numpy()
-            paid = noise[lane] < (1 - p if arms[lane] else p)
+            paid = float(alone[lane].at(step).uniform()) < (1 - p if arms[lane] else p)
             assert float(last.reward[lane]) == float(paid)
             seen.add((int(arms[lane]), bool(paid)))
         assert obs.tolist() == last.obs.tolist() == [[0.0]] * lanes

@@ -20,14 +20,14 @@ from metarl.envs.bandits.references import PullsHighest
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from tests.bandit_rollouts import exact_return, seeded
+from tests.bandit_rollouts import exact_return, noise_of
 
 
 def tabulated(table_pulls, payouts, blanks, left):
     """The index of an arm in this state; the remaining past pulls are of another arm."""
     elsewhere = table_pulls - left - payouts - blanks
     tally = torch.tensor([[payouts, payouts + blanks], [0, elsewhere]], dtype=torch.float32)
-    return float(GittinsIndex(table_pulls)(tally[None, None], seeded(0))[0, 0, 0])
+    return float(GittinsIndex(table_pulls)(tally[None], noise_of(0, 1))[0, 0])
 
 
 def stopping_rules(payouts, blanks, left):
@@ -115,9 +115,9 @@ def test_the_index_policy_is_nearly_optimal(arms, pulls):
 def test_lanes_may_be_at_different_steps():
     index = GittinsIndex(6)
     tallies = torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 1.0], [0.0, 2.0]]])
-    together = index(tallies[:, None], seeded(0))
+    together = index(tallies, noise_of(0, 2))
     for lane in range(2):
-        assert torch.equal(together[lane], index(tallies[lane][None, None], seeded(0))[0])
+        assert torch.equal(together[lane], index(tallies[lane][None], noise_of(0, 1))[0])
 
 
 def test_a_trial_longer_than_the_table_raises_an_error():

@@ -10,8 +10,8 @@ from metarl.envs.bandits.informative_arm import InformativeArmBandit
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import TensorEnv
-from tests.bandit_rollouts import seeded
+from metarl.tasks.tensor_env import TensorEnv
+from tests.bandit_rollouts import noise_of, seeded
 
 
 def payout_by_definition(target, arm):
@@ -25,7 +25,7 @@ def test_every_arm_pays_according_to_the_definition():
     family = InformativeArmBandit()
     task = torch.arange(10).repeat_interleave(11)
     arm = torch.arange(11).repeat(10)
-    env = TensorEnv(family, task, seeded(0))
+    env = TensorEnv(family, task, noise_of(0, 110))
     assert env.reset().tolist() == [[0.0]] * 110
     last = env.step(arm)
     expected = [payout_by_definition(t + 1, a + 1) for t in range(10) for a in range(11)]

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from metarl.envs.bandits.multi_armed import BernoulliBandit, GaussianBandit, GoalBandit
 from metarl.errors import ConfigError
-from metarl.tasks.family import TensorEnv
+from metarl.noise import LaneNoise
+from metarl.tasks.tensor_env import TensorEnv
+from tests.bandit_rollouts import noise_of, seeded
 
 FAMILIES = [
     BernoulliBandit(arms=3, pulls=7),
@@ -17,8 +19,10 @@ FAMILIES = [
 ]
 
 
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
+def step_once(family, tasks, arm, *, seed):
+    """The first step of an episode: state, reward, terminated."""
+    noise = noise_of(seed, len(tasks))
+    return family.step(tasks, family.reset(tasks, noise.child(0)), arm, noise)
 
 
 def probability_by_definition(family, task, arm):
@@ -31,15 +35,16 @@ def probability_by_definition(family, task, arm):
 def test_every_lane_equals_a_plain_loop_over_pulls(family):
     lanes, rng = 6, np.random.default_rng(0)
     tasks = family.sample_tasks(lanes, seeded(1))
-    env, noise_generator = TensorEnv(family, tasks, seeded(2)), seeded(2)
+    env = TensorEnv(family, tasks, noise_of(2, lanes))
+    alone = [LaneNoise(key) for key in noise_of(2, lanes).keys.split(1)]
     rewards = []
-    for _ in range(40):
+    for step in range(40):
         obs = env.reset()
         arms = rng.integers(family.arms, size=lanes)
-        noise = torch.rand(lanes, generator=noise_generator).numpy()
         last = env.step(torch.as_tensor(arms))
         for lane in range(lanes):
-            paid = noise[lane] < probability_by_definition(family, tasks[lane], arms[lane])
+            uniform = float(alone[lane].at(step).uniform())
+            paid = uniform < probability_by_definition(family, tasks[lane], arms[lane])
             assert float(last.reward[lane]) == float(paid)
         assert obs.tolist() == last.obs.tolist() == [[0.0]] * lanes
         assert last.terminated.all()
@@ -51,14 +56,15 @@ def test_every_lane_equals_a_plain_loop_over_pulls(family):
 def test_every_gaussian_lane_equals_a_plain_loop_over_pulls():
     family, lanes, rng = GaussianBandit(arms=3), 6, np.random.default_rng(0)
     tasks = family.sample_tasks(lanes, seeded(1))
-    env, noise_generator = TensorEnv(family, tasks, seeded(2)), seeded(2)
-    for _ in range(20):
+    env = TensorEnv(family, tasks, noise_of(2, lanes))
+    alone = [LaneNoise(key) for key in noise_of(2, lanes).keys.split(1)]
+    for step in range(20):
         obs = env.reset()
         arms = rng.integers(3, size=lanes)
-        noise = torch.randn(lanes, generator=noise_generator).numpy()
         last = env.step(torch.as_tensor(arms))
         for lane in range(lanes):
-            assert float(last.reward[lane]) == tasks[lane].numpy()[arms[lane]] + noise[lane]
+            (normal,) = alone[lane].at(step).normal().numpy()
+            assert float(last.reward[lane]) == tasks[lane].numpy()[arms[lane]] + normal
         assert obs.tolist() == last.obs.tolist() == [[0.0]] * lanes
         assert last.terminated.all()
         assert not last.truncated.any()
@@ -68,7 +74,7 @@ def test_gaussian_tasks_and_rewards_have_unit_variance():
     family, lanes = GaussianBandit(arms=2), 50_000
     tasks = family.sample_tasks(lanes, seeded(0))
     arm = torch.ones(lanes, dtype=torch.int64)
-    _, reward, _ = family.step(tasks, family.reset(tasks, seeded(0)), arm, seeded(1))
+    _, reward, _ = step_once(family, tasks, arm, seed=1)
     for sample in (tasks[:, 0], tasks[:, 1], reward - tasks[:, 1]):
         assert abs(float(sample.mean())) < 4 / lanes**0.5
         assert float(sample.var()) == pytest.approx(1, abs=4 * (2 / lanes) ** 0.5)
@@ -78,9 +84,8 @@ def test_gaussian_tasks_and_rewards_have_unit_variance():
 def test_gaussian_noise_does_not_depend_on_the_arm():
     family = GaussianBandit(arms=2)
     tasks = family.sample_tasks(1000, seeded(0))
-    state = family.reset(tasks, seeded(0))
     first, second = (
-        family.step(tasks, state, torch.full((1000,), arm), seeded(5))[1] for arm in (0, 1)
+        step_once(family, tasks, torch.full((1000,), arm), seed=5)[1] for arm in (0, 1)
     )
     torch.testing.assert_close(second - first, tasks[:, 1] - tasks[:, 0], atol=1e-5, rtol=0)
     assert (first - tasks[:, 0]).unique().numel() > 900  # lanes have independent noise
@@ -102,7 +107,7 @@ def test_arms_pay_with_the_probability_of_the_task():
     pulls = 20_000
     arm = torch.arange(4).repeat_interleave(pulls)
     tasks = probability.expand(len(arm), 4)
-    _, reward, _ = family.step(tasks, family.reset(tasks, seeded(0)), arm, seeded(1))
+    _, reward, _ = step_once(family, tasks, arm, seed=1)
     mean = reward.view(4, pulls).mean(1)
     error = (probability * (1 - probability) / pulls).sqrt()
     assert ((mean - probability).abs() <= 4 * error).all()  # exact for certain arms
@@ -111,12 +116,12 @@ def test_arms_pay_with_the_probability_of_the_task():
 def test_policies_with_equal_seeds_get_common_random_numbers():
     family = BernoulliBandit(arms=2)
     tasks = torch.tensor([[0.3, 0.6]]).expand(1000, 2)
-    state = family.reset(tasks, seeded(0))
+    state = family.reset(tasks, noise_of(0, 1000))
     rewards = []
     for arm in (0, 1):
-        generator = seeded(5)
+        noise = noise_of(5, 1000)
         for _ in range(3):
-            _, reward, _ = family.step(tasks, state, torch.full((1000,), arm), generator)
+            _, reward, _ = family.step(tasks, state, torch.full((1000,), arm), noise)
         rewards.append(reward)
     assert (rewards[0] <= rewards[1]).all()  # the better arm never pays less for the same noise
     assert (rewards[0] < rewards[1]).any()
@@ -156,8 +161,7 @@ def test_tasks_rewards_and_observations_stay_within_their_spaces(arms, lanes, se
         tasks = family.sample_tasks(lanes, generator)
         assert all(task in family.task_space for task in tasks.numpy())
         action = torch.randint(arms, (lanes,), generator=generator)
-        state = family.reset(tasks, generator)
-        state, reward, terminated = family.step(tasks, state, action, generator)
+        state, reward, terminated = step_once(family, tasks, action, seed=seed)
         if not isinstance(family, GaussianBandit):
             assert set(reward.tolist()) <= {0.0, 1.0}
         assert reward.isfinite().all()
@@ -174,7 +178,7 @@ def test_expected_rewards_are_those_of_the_arms():
 def test_observations_do_not_share_memory_with_the_state():
     family = BernoulliBandit()
     tasks = family.sample_tasks(2, seeded(0))
-    state = family.reset(tasks, seeded(0))
+    state = family.reset(tasks, noise_of(0, 2))
     family.observe(tasks, state).fill_(1.0)
     assert family.observe(tasks, state).tolist() == [[0.0], [0.0]]
 

@@ -94,7 +94,7 @@ def test_a_trial_too_long_for_an_exact_solution_has_no_exact_references(arms, mo
     assert last["thompson"] > last["best_arm"] - 0.03
 
 
-def test_every_reference_acts_in_every_copy_of_a_task():
+def test_every_reference_acts_in_every_rollout_of_a_task():
     for family in (BernoulliBandit(arms=3, pulls=6), GaussianBandit(arms=3, pulls=6)):
         tasks = family.sample_tasks(4, Seeds(0).torch("tasks"))
         for name, reference in family.references(6).items():

@@ -9,7 +9,9 @@ import metarl
 from metarl.envs.drawing import canvas
 from metarl.envs.drawing.canvas import AMBER, BLUE, INK, PALE, PAPER, SKY, VERMILION, Canvas, Pull
 from metarl.errors import ShapeError
+from metarl.noise import LaneNoise
 from metarl.plots import style
+from metarl.seeding import Seeds
 from metarl.tasks.family import RenderFrame
 from tests.known_ids import FAMILIES
 
@@ -175,14 +177,14 @@ def test_arrays_with_wrong_axes_are_refused():
 
 def roll_out(family, task, actions, rewards=None):
     """Render frames of one lane; a new episode starts after each termination."""
-    generator = torch.Generator().manual_seed(0)
-    history = [RenderFrame(family.reset(task, generator), None, 0.0)]
+    noise = LaneNoise.of(Seeds(0), "noise", 1)
+    history = [RenderFrame(family.reset(task, noise), None, 0.0)]
     for step, action in enumerate(actions):
-        state, reward, terminated = family.step(task, history[-1].state, action, generator)
+        state, reward, terminated = family.step(task, history[-1].state, action, noise.at(step))
         reward = float(reward if rewards is None else rewards[step])
         history.append(RenderFrame(state, action, reward))
         if bool(terminated) and step + 1 < len(actions):
-            history.append(RenderFrame(family.reset(task, generator), None, 0.0))
+            history.append(RenderFrame(family.reset(task, noise), None, 0.0))
     return history
 
 
@@ -228,11 +230,13 @@ def test_navigation_renders_points_far_away_or_non_finite():
 @pytest.mark.parametrize("task_id", FAMILIES)
 def test_families_that_can_render_return_an_rgb_image(task_id):
     family = metarl.make_family(task_id)
-    generator = torch.Generator().manual_seed(0)
-    task = family.sample_tasks(1, generator)
-    history = [RenderFrame(family.reset(task, generator), None, 0.0)]
+    task = family.sample_tasks(1, torch.Generator().manual_seed(0))
+    noise = LaneNoise.of(Seeds(0), "noise", 1)
+    history = [RenderFrame(family.reset(task, noise), None, 0.0)]
     if not family.can_render:
-        with pytest.raises(NotImplementedError, match=f"{type(family).__name__} draws no pictures"):
+        with pytest.raises(
+            NotImplementedError, match=f"{type(family).__name__} does not render frames"
+        ):
             family.render(task, history)
         return
     one, again = (family.render(task, history) for _ in range(2))

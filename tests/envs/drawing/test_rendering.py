@@ -23,6 +23,8 @@ from metarl.envs.drawing.canvas import (
 from metarl.envs.few_shot import drawing
 from metarl.envs.grids.drawing import TILE_COLOURS
 from metarl.envs.grids.krazy_rules import DEATH, GOAL, NORMAL, RIGHT, TRANSPORTER, UP
+from metarl.noise import LaneNoise
+from metarl.seeding import Seeds
 from metarl.tasks.family import RenderFrame
 from tests.envs.drawing.test_canvas import at, rgb, roll_out, share, where
 
@@ -194,8 +196,8 @@ def test_two_step_shows_position_transition_payout_and_history():
 
 def test_a_rare_transition_is_a_square_in_the_history():
     family = metarl.make_family("metarl/TwoStep-v0", reward=1.0)
-    task, generator = torch.tensor([0]), torch.Generator().manual_seed(0)
-    start = family.reset(task, generator)
+    task = torch.tensor([0])
+    start = family.reset(task, LaneNoise.of(Seeds(0), "noise", 1))
     dark = []
     for choice in (0, 1):  # both are paid in state 0
         history = [

@@ -11,15 +11,26 @@ from metarl.envs.few_shot.classification import FewShotClassification
 from metarl.envs.few_shot.classification_references import parse_observation
 from metarl.envs.few_shot.images import image_set, register_images
 from metarl.errors import ConfigError, TaskError
+from metarl.noise import LaneNoise
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import TensorEnv, as_tasks, draw_tasks
+from metarl.tasks.family import as_tasks, draw_tasks
+from metarl.tasks.tensor_env import TensorEnv
 
 TINY = "tiny images of the tests"
 
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def noise_of(lanes):
+    return LaneNoise.of(Seeds(0), "noise", lanes)
+
+
+def first_state(family, tasks):
+    """The state after the first reset of a `TensorEnv` with `noise_of`."""
+    return family.reset(tasks, noise_of(len(tasks)).child(0))
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +46,7 @@ def roll_out(name, num_tasks, *, seed=0, episodes=1, **options):
     family = FewShotClassification(**options)
     tasks = draw_tasks(family, num_tasks, Seeds(seed).torch("tasks"), "test")
     policy = family.references(episodes)[name].build(tasks)
-    return collect(family, tasks, policy, episodes=episodes, seeds=Seeds(seed))
+    return collect(family, tasks, policy, episodes=episodes, seeds=Seeds(seed), keep_next_obs=True)
 
 
 def mean_is(values, expected):
@@ -76,8 +87,7 @@ def test_every_lane_equals_a_plain_loop_over_images(ways, shots, queries, reward
     )
     data, rng = image_set(TINY), np.random.default_rng(0)
     tasks = family.sample_tasks(8, seeded(0))
-    env = TensorEnv(family, tasks, seeded(1))
-    state = family.reset(tasks, seeded(1))  # equals the state of `env`, from the same seed
+    env, state = TensorEnv(family, tasks, noise_of(8)), first_state(family, tasks)
     obs = env.reset()
     plain = [
         PlainEpisode(family, data.pixels[state.image[lane]].numpy(), state.label[lane].tolist())
@@ -102,7 +112,7 @@ def test_every_lane_equals_a_plain_loop_over_images(ways, shots, queries, reward
 def test_an_episode_has_its_support_then_other_images_as_queries(shots, queries):
     family = FewShotClassification(images=TINY, ways=3, shots=shots, queries=queries)
     data, tasks = image_set(TINY), family.sample_tasks(300, seeded(0))
-    state = family.reset(tasks, seeded(1))
+    state = family.reset(tasks, noise_of(300))
     assert (data.class_of[state.image] == tasks.gather(1, state.label)).all()
     for lane in range(300):
         images, labels = state.image[lane].tolist(), state.label[lane].tolist()
@@ -124,7 +134,7 @@ def test_an_episode_has_its_support_then_other_images_as_queries(shots, queries)
 def test_support_order_queries_and_images_are_uniform():
     family = FewShotClassification(images=TINY, ways=3, shots=1, queries=2)
     task = torch.tensor([[0, 1, 2]]).expand(12_000, 3)
-    state = family.reset(task, seeded(0))
+    state = family.reset(task, noise_of(12_000))
     orders = Counter(map(tuple, state.label[:, :3].tolist()))
     assert len(orders) == 6
     assert all(abs(count - 2000) < 200 for count in orders.values())
@@ -141,7 +151,7 @@ def test_support_order_queries_and_images_are_uniform():
 def test_the_label_shown_is_independent_of_the_image_it_is_shown_with():
     family = FewShotClassification(images=TINY, ways=3, shots=2, queries=2)
     tasks = family.sample_tasks(20_000, seeded(0))
-    env, state = TensorEnv(family, tasks, seeded(1)), family.reset(tasks, seeded(1))
+    env, state = TensorEnv(family, tasks, noise_of(20_000)), first_state(family, tasks)
     obs = env.reset()
     for t in range(8):
         shown, label = parse_observation(obs, 3).label, state.label[:, t]
@@ -162,7 +172,7 @@ def test_observations_do_not_depend_on_the_guesses():
     tasks = family.sample_tasks(50, seeded(0))
     observations = []
     for guess in (0, 2):
-        env = TensorEnv(family, tasks, seeded(1))
+        env = TensorEnv(family, tasks, noise_of(50))
         observations.append([env.reset()])
         observations[-1] += [env.step(torch.full((50,), guess)).obs for _ in range(8)]
     assert all(torch.equal(one, other) for one, other in zip(*observations, strict=True))
@@ -197,8 +207,8 @@ def test_classes_and_their_order_are_uniform_without_repeats():
 
 def test_another_episode_of_a_task_shows_other_images_of_the_same_classes():
     family, data = FewShotClassification(images="glyphs"), image_set("glyphs")
-    tasks, generator = family.sample_tasks(20, seeded(0)), seeded(1)
-    first, second = (family.reset(tasks, generator) for _ in range(2))
+    tasks, noise = family.sample_tasks(20, seeded(0)), noise_of(20)
+    first, second = (family.reset(tasks, noise) for _ in range(2))
     assert (first.image != second.image).float().mean() > 0.9
     for state in (first, second):
         assert (data.class_of[state.image] == tasks.gather(1, state.label)).all()
@@ -285,13 +295,13 @@ def test_rollouts_of_a_thousand_tasks_stay_inside_the_spaces():
 
 def test_success_is_that_of_the_first_query():
     family = FewShotClassification(images=TINY, ways=2, queries=2)
-    tasks = family.sample_tasks(1, seeded(0))
-    state = family.reset(tasks, seeded(0))
+    tasks, noise = family.sample_tasks(1, seeded(0)), noise_of(1)
+    state = family.reset(tasks, noise)
     for wrong_at in range(4):
         current, successes = state, []
         for t in range(4):
             guess = state.label[:, t] if t != wrong_at else 1 - state.label[:, t]
-            current, _, _ = family.step(tasks, current, guess, seeded(0))
+            current, _, _ = family.step(tasks, current, guess, noise)
             successes.append(bool(family.success(tasks, current)))
         assert successes == [False, False, wrong_at != 2, False]
 

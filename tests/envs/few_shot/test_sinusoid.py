@@ -8,20 +8,26 @@ import torch
 
 from metarl.envs.few_shot.sinusoid import RANGES, Sinusoid, sine_wave
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import TensorEnv, draw_tasks
+from metarl.tasks.family import draw_tasks
+from metarl.tasks.tensor_env import TensorEnv
 
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
+def noise_of(lanes):
+    return LaneNoise.of(Seeds(0), "noise", lanes)
+
+
 def roll_out(name, num_tasks, *, seed=0, **options):
     family = Sinusoid(**options)
     tasks = draw_tasks(family, num_tasks, Seeds(seed).torch("tasks"), "test")
     policy = family.references(1)[name].build(tasks)
-    return tasks, collect(family, tasks, policy, episodes=1, seeds=Seeds(seed))
+    return tasks, collect(family, tasks, policy, episodes=1, seeds=Seeds(seed), keep_next_obs=True)
 
 
 def mean_is(values, expected, *, deviations=4):
@@ -38,7 +44,7 @@ def mean_is(values, expected, *, deviations=4):
 def test_every_lane_equals_a_plain_loop_over_points(ranges, rewarded, show_values):
     family = Sinusoid(ranges=ranges, shots=3, queries=2, rewarded=rewarded, show_values=show_values)
     tasks, rng = family.sample_tasks(6, seeded(0)), np.random.default_rng(0)
-    env = TensorEnv(family, tasks, seeded(1))
+    env = TensorEnv(family, tasks, noise_of(6))
     obs = env.reset()
     for step in range(5):
         action = rng.normal(0, 5, (6, 1)).astype(np.float32)
@@ -63,7 +69,7 @@ def test_every_lane_equals_a_plain_loop_over_points(ranges, rewarded, show_value
 def test_the_value_shown_is_never_that_of_the_point_it_is_shown_with():
     family = Sinusoid(shots=4, queries=3)
     tasks = family.sample_tasks(500, seeded(0))
-    env, differs = TensorEnv(family, tasks, seeded(1)), []
+    env, differs = TensorEnv(family, tasks, noise_of(500)), []
     obs = env.reset()
     for _ in range(7):
         value = sine_wave(tasks, obs[:, 0])
@@ -87,10 +93,10 @@ def test_tasks_are_uniform_over_their_ranges_in_both_splits():
 def test_every_episode_draws_new_points_from_the_whole_range():
     family = Sinusoid()
     tasks = family.sample_tasks(2, seeded(0))
-    generator = seeded(1)
-    first, second = (family.reset(tasks, generator).x for _ in range(2))
+    noise = noise_of(2)
+    first, second = (family.reset(tasks, noise).x for _ in range(2))
     assert not (first == second).any()
-    x = family.reset(tasks[:1].expand(5000, 3), generator).x
+    x = family.reset(tasks[:1].expand(5000, 3), noise_of(5000)).x
     assert mean_is(x[:, 0], 0)
     assert float(x.var()) == pytest.approx(100 / 12, rel=0.02)
 
@@ -175,9 +181,9 @@ def test_rollouts_of_a_thousand_tasks_stay_inside_the_spaces():
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_a_non_finite_action_gives_a_nan_reward(bad):
     family = Sinusoid()
-    tasks = family.sample_tasks(2, seeded(0))
-    state = family.reset(tasks, seeded(0))
-    _, reward, _ = family.step(tasks, state, torch.tensor([[bad], [0.1]]), seeded(0))
+    tasks, noise = family.sample_tasks(2, seeded(0)), noise_of(2)
+    state = family.reset(tasks, noise)
+    _, reward, _ = family.step(tasks, state, torch.tensor([[bad], [0.1]]), noise)
     assert reward.isnan().tolist() == [True, False]
 
 

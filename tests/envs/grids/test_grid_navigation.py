@@ -11,11 +11,9 @@ from metarl.envs.grids.grid_navigation import GridNavigation
 from metarl.errors import ConfigError, TaskError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import TensorEnv, as_tasks
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
+from metarl.tasks.family import as_tasks
+from metarl.tasks.tensor_env import TensorEnv
+from tests.bandit_rollouts import noise_of, seeded
 
 
 def step_by_definition(goal, position, action, cells):
@@ -36,7 +34,7 @@ def step_by_definition(goal, position, action, cells):
 def test_every_lane_equals_a_plain_loop_over_steps(cells):
     family, rng = GridNavigation(cells=cells), np.random.default_rng(0)
     goals = [(2, 0), (0, 2), (1, 2), (2, 2), (0, 2)]
-    env = TensorEnv(family, torch.tensor(goals), seeded(0))
+    env = TensorEnv(family, torch.tensor(goals), noise_of(0, 5))
     position = [(0, 0)] * 5
     assert env.reset().tolist() == [[0.0, 0.0]] * 5
     found = np.zeros(5, dtype=int)
@@ -112,7 +110,7 @@ def test_functions_are_pure_and_stay_within_their_spaces(seed, cells, lanes):
     state = torch.randint(cells, (lanes, 2), generator=generator)
     action = torch.randint(5, (lanes,), generator=generator)
     before = task.clone(), state.clone(), action.clone()
-    first, again = (family.step(task, state, action, seeded(seed)) for _ in range(2))
+    first, again = (family.step(task, state, action, noise_of(seed, lanes)) for _ in range(2))
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
     assert all(map(torch.equal, (task, state, action), before))
     obs = family.observe(task, first[0])
@@ -126,7 +124,7 @@ def test_a_thousand_random_rollouts_are_finite_and_within_the_spaces():
     family = metarl.make_family("metarl/GridNavigation-v0")
     tasks = family.sample_tasks(1000, seeded(0))
     policy = family.references(4)["random"].build(tasks)
-    trajectory = collect(family, tasks, policy, episodes=4, seeds=Seeds(0))
+    trajectory = collect(family, tasks, policy, episodes=4, seeds=Seeds(0), keep_next_obs=True)
     assert trajectory.valid.all()
     assert trajectory.reward.shape == (60, 1000, 1)
     assert (trajectory.next_obs >= 0).all()

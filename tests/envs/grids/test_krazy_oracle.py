@@ -11,15 +11,12 @@ from metarl.envs.grids.krazy_world import KrazyWorld
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
+from tests.bandit_rollouts import noise_of, seeded
 
 SMALL = KrazyWorld(
     size=4, goals=3, min_goal_distance=0, death_share=0.2, ice_share=0.2, energy_share=0.1,
     energy=4, replenish=2,
 )  # fmt: skip
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def roll_out(family, tasks, episodes=1, name="oracle", rollouts_per_task=1):
@@ -38,11 +35,12 @@ def most_by_definition(family, task):
     """The best return over all action sequences, each in one lane of a batch."""
     sequences = torch.tensor(list(itertools.product(range(4), repeat=family.episode_steps)))
     tasks = task.expand(len(sequences), -1)
-    state = family.reset(tasks, seeded(0))
+    noise = noise_of(0, len(tasks))
+    state = family.reset(tasks, noise)
     active = torch.ones(len(sequences), dtype=torch.bool)
     total = torch.zeros(len(sequences))
     for action in sequences.unbind(1):
-        state, reward, terminated = family.step(tasks, state, action, seeded(0))
+        state, reward, terminated = family.step(tasks, state, action, noise)
         total += reward * active
         active &= ~terminated
     return float(total.max())
@@ -68,7 +66,7 @@ def test_the_oracle_fetches_energy_if_the_goal_is_too_far():
     assert trajectory.reward[:12].sum() == 1  # twelve steps are the distance
 
 
-def test_every_episode_and_copy_has_the_same_return():
+def test_every_episode_and_rollout_has_the_same_return():
     family = KrazyWorld()
     tasks = family.sample_tasks(6, seeded(1))
     returns = roll_out(family, tasks, episodes=2, rollouts_per_task=2).episode_returns(2)

@@ -22,14 +22,12 @@ from metarl.envs.grids.krazy_world import KrazyWorld
 from metarl.errors import ConfigError, TaskError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import TensorEnv, as_tasks
+from metarl.tasks.family import as_tasks
+from metarl.tasks.tensor_env import TensorEnv
+from tests.bandit_rollouts import noise_of, seeded
 
 LETTERS = {".": NORMAL, "G": GOAL, "T": TRANSPORTER, "X": DEATH, "I": ICE, "E": ENERGY}
 OFFSETS = {"right": (1, 0), "left": (-1, 0), "up": (0, 1), "down": (0, -1)}
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def task_of(text_map, start, colours=range(6), directions=range(4)):
@@ -100,7 +98,7 @@ class Game:
 def test_every_lane_equals_a_plain_game(view):
     family, rng = KrazyWorld(view=view), np.random.default_rng(0)
     tasks = family.sample_tasks(60, seeded(0))
-    env = TensorEnv(family, tasks, seeded(0))
+    env = TensorEnv(family, tasks, noise_of(0, 60))
     games = [Game(row, 10) for row in tasks.tolist()]
     obs, over = env.reset(), np.zeros(60, dtype=bool)
     happened = {"reward": 0, "death": 0, "energy": 0, "ice": 0, "transporter": 0}
@@ -138,9 +136,10 @@ def walk(text_map, start, actions, **options):
         size=size, goals=1, min_goal_distance=0, death_share=0, ice_share=0, energy_share=0,
         transporters=0, **options,
     )  # fmt: skip
-    state, seen = family.reset(task, seeded(0)), []
+    noise, seen = noise_of(0, 1), []
+    state = family.reset(task, noise)
     for action in actions:
-        state, reward, terminated = family.step(task, state, torch.tensor([action]), seeded(0))
+        state, reward, terminated = family.step(task, state, torch.tensor([action]), noise)
         cell = divmod(int(state.cell), size)
         seen.append((cell, float(reward), int(state.energy), bool(terminated)))
     return seen
@@ -205,14 +204,15 @@ def test_actions_move_in_the_directions_of_the_task():
 def test_taken_goals_look_normal_until_the_next_episode():
     family = KrazyWorld(size=3, goals=1, min_goal_distance=0, transporters=0)
     task = task_of("... .G. ...", (0, 1), colours=[4, 2, 0, 1, 3, 5])
-    state = family.reset(task, seeded(0))
+    noise = noise_of(0, 1)
+    state = family.reset(task, noise)
     right = rules.NEIGHBOURS.index((1, 0)) * 6
     assert family.observe(task, state)[0, right : right + 6].argmax() == 2
     for action in (RIGHT, LEFT):
-        state, _, _ = family.step(task, state, torch.tensor([action]), seeded(0))
+        state, _, _ = family.step(task, state, torch.tensor([action]), noise)
     assert family.observe(task, state)[0, right : right + 6].argmax() == 4
     assert family.success(task, state).all()
-    assert not family.success(task, family.reset(task, seeded(0))).any()
+    assert not family.success(task, family.reset(task, noise)).any()
 
 
 def test_boards_hold_the_configured_numbers_of_tiles():
@@ -274,11 +274,11 @@ def test_functions_are_pure_and_stay_within_their_spaces(seed, view):
     family, generator = KrazyWorld(view=view, size=6), seeded(seed)
     task = family.sample_tasks(5, generator)
     assert all(one in family.task_space for one in task.numpy())
-    state = family.reset(task, generator)
+    state = family.reset(task, noise_of(seed, 5))
     for _ in range(4):
         action = torch.randint(4, (5,), generator=generator)
         before = [part.clone() for part in (task, action, *state)]
-        first, again = (family.step(task, state, action, seeded(seed)) for _ in range(2))
+        first, again = (family.step(task, state, action, noise_of(seed, 5)) for _ in range(2))
         for one, two in zip([*first[0], *first[1:]], [*again[0], *again[1:]], strict=True):
             assert torch.equal(one, two)
         obs = family.observe(task, first[0])
@@ -293,7 +293,7 @@ def test_random_rollouts_are_finite_and_within_the_spaces(view, rollouts):
     family = metarl.make_family("metarl/KrazyWorld-v0", view=view)
     tasks = family.sample_tasks(rollouts, seeded(0))
     policy = family.references(1)["random"].build(tasks)
-    trajectory = collect(family, tasks, policy, episodes=1, seeds=Seeds(0))
+    trajectory = collect(family, tasks, policy, episodes=1, seeds=Seeds(0), keep_next_obs=True)
     for obs in (trajectory.obs[trajectory.valid], trajectory.next_obs[trajectory.valid]):
         assert obs.isfinite().all()
         assert 0 <= obs.min() <= obs.max() <= 1

@@ -7,8 +7,8 @@ from metarl.envs.grids.t_maze import TMaze
 from metarl.errors import ConfigError
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import TensorEnv
-from tests.bandit_rollouts import seeded
+from metarl.tasks.tensor_env import TensorEnv
+from tests.bandit_rollouts import noise_of, seeded
 
 MAP = """
 #############
@@ -59,7 +59,7 @@ def test_every_lane_equals_a_walk_on_a_map(active):
     family = TMaze(active=active, detour_cost=0.5)
     lanes = 200
     tasks, draws = torch.arange(lanes) % 2, seeded(0)
-    env = TensorEnv(family, tasks, seeded(0))
+    env = TensorEnv(family, tasks, noise_of(0, lanes))
     plain = [PlainMaze(2 * int(task) - 1, active) for task in tasks]
     assert env.reset().tolist() == [maze.observe() for maze in plain]
     # Probability of a forward step in each lane; above 0.93 in half of them.
@@ -85,7 +85,7 @@ def test_every_lane_equals_a_walk_on_a_map(active):
 @pytest.mark.parametrize("task", [0, 1])
 def test_the_cue_is_shown_once(task):
     family, cue = TMaze(), 2.0 * task - 1
-    env = TensorEnv(family, torch.tensor([task]), seeded(0))
+    env = TensorEnv(family, torch.tensor([task]), noise_of(0, 1))
     shown = [env.reset().tolist()[0]]
     for action in (2, 0, 2, 0):  # into the wall, away from the cue, back, away
         shown.append(env.step(torch.tensor([action])).obs.tolist()[0])
@@ -96,7 +96,7 @@ def test_the_cue_is_shown_once(task):
 @pytest.mark.parametrize("task", [0, 1])
 def test_an_agent_that_turns_back_to_the_cue_reaches_the_arm_in_time(task):
     family = TMaze(active=True, corridor=4)
-    env = TensorEnv(family, torch.tensor([task]), seeded(0))
+    env = TensorEnv(family, torch.tensor([task]), noise_of(0, 1))
     assert env.reset().tolist() == [[0, 0]]
     assert env.step(torch.tensor([2])).obs.tolist() == [[0, 2.0 * task - 1]]
     actions = [0] * 5 + [1 if task else 3]
@@ -124,7 +124,7 @@ def test_references_earn_their_computed_returns(active):
 
 def test_without_detour_cost_only_the_last_step_is_rewarded():
     family = TMaze(detour_cost=0.0)
-    env = TensorEnv(family, torch.tensor([1]), seeded(0))
+    env = TensorEnv(family, torch.tensor([1]), noise_of(0, 1))
     env.reset()
     assert [float(env.step(torch.tensor([3])).reward) for _ in range(11)] == [0.0] * 11
 
@@ -147,7 +147,7 @@ def test_references_are_ordered_from_floor_to_ceiling():
 
 def test_observations_do_not_share_memory_with_the_state():
     family, task = TMaze(), torch.tensor([1])
-    state = family.reset(task, seeded(0))
+    state = family.reset(task, noise_of(0, 1))
     family.observe(task, state).fill_(9.0)
     assert family.observe(task, state).tolist() == [[0.0, 1.0]]
 

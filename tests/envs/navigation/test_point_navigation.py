@@ -12,11 +12,8 @@ from metarl.envs.navigation.point_navigation import (
     half_circle_goals,
 )
 from metarl.errors import ConfigError
-from metarl.tasks.family import TensorEnv
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
+from metarl.tasks.tensor_env import TensorEnv
+from tests.bandit_rollouts import noise_of, seeded
 
 
 def step_by_definition(goal, position, action):
@@ -29,7 +26,7 @@ def step_by_definition(goal, position, action):
 def test_every_lane_equals_a_plain_loop_over_steps():
     family, rng = PointNavigation(steps=12), np.random.default_rng(0)
     goals = np.array([[0.25, 0.0], [-0.5, 0.5], [0.1, -0.3], [0.0, 0.0]])
-    env = TensorEnv(family, torch.as_tensor(goals, dtype=torch.float32), seeded(0))
+    env = TensorEnv(family, torch.as_tensor(goals, dtype=torch.float32), noise_of(0, 4))
     position = np.zeros_like(goals)
     assert env.reset().tolist() == position.tolist()
     arrived = np.zeros(4, dtype=bool)
@@ -62,8 +59,9 @@ def test_success_requires_both_coordinates():
 def test_standing_still_earns_minus_the_mean_distance_of_the_goals():
     family = PointNavigation()
     goals = family.sample_tasks(40_000, seeded(0))
-    state = family.reset(goals, seeded(0))
-    _, reward, _ = family.step(goals, state, torch.zeros_like(goals), seeded(0))
+    noise = noise_of(0, len(goals))
+    state = family.reset(goals, noise)
+    _, reward, _ = family.step(goals, state, torch.zeros_like(goals), noise)
     # Mean distance from the centre of a unit square: (sqrt 2 + ln(1 + sqrt 2)) / 6.
     expected = -(2**0.5 + np.log(1 + 2**0.5)) / 6
     assert abs(float(reward.mean()) - expected) < 4 * float(reward.std()) / len(goals) ** 0.5
@@ -76,7 +74,7 @@ def test_standing_still_earns_minus_the_mean_distance_of_the_goals():
 def test_a_non_finite_action_gives_nan(bad, family):
     goal = torch.tensor([[0.1, 0.1], [0.1, 0.1]])
     action = torch.tensor([[bad, 0.1], [0.1, 0.1]])
-    state, reward, terminated = family.step(goal, torch.zeros(2, 2), action, seeded(0))
+    state, reward, terminated = family.step(goal, torch.zeros(2, 2), action, noise_of(0, 2))
     assert state.isnan().tolist() == [[True, False], [False, False]]
     assert reward.isnan().tolist() == [True, False]
     assert terminated.tolist() == [False, isinstance(family, PointNavigation)]
@@ -108,9 +106,10 @@ def test_moves_are_bounded_and_rewards_finite(seed, size, lanes, family):
     generator = seeded(seed)
     goals = family.sample_tasks(lanes, generator)
     assert all(goal in family.task_space for goal in goals.numpy())
-    state = family.reset(goals, generator)
+    noise = noise_of(seed, lanes)
+    state = family.reset(goals, noise)
     action = size * torch.randn(lanes, 2, generator=generator)
-    after, reward, terminated = family.step(goals, state, action, generator)
+    after, reward, terminated = family.step(goals, state, action, noise)
     assert (after - state).abs().max() <= 0.1
     assert reward.isfinite().all()
     assert terminated.dtype == torch.bool
@@ -149,7 +148,7 @@ def test_every_sparse_lane_equals_a_plain_loop_over_steps(dense):
     family, rng = SparsePointNavigation(dense=dense), np.random.default_rng(0)
     angle = np.array([0.3, 1.5, np.pi, 2.0])
     goals = np.stack([np.cos(angle), np.sin(angle)], 1)
-    env = TensorEnv(family, torch.as_tensor(goals, dtype=torch.float32), seeded(0))
+    env = TensorEnv(family, torch.as_tensor(goals, dtype=torch.float32), noise_of(0, 4))
     position = np.zeros_like(goals)
     assert env.reset().tolist() == position.tolist()
     inside = np.zeros(4, dtype=int)

@@ -29,7 +29,7 @@ def roll_out(name, num_tasks, *, seed=0, family=None):
     family = family or PointNavigation()
     tasks = family.sample_tasks(num_tasks, Seeds(seed).torch("tasks"))
     policy = family.references(3)[name].build(tasks)
-    return collect(family, tasks, policy, episodes=1, seeds=Seeds(seed))
+    return collect(family, tasks, policy, episodes=1, seeds=Seeds(seed), keep_next_obs=True)
 
 
 def test_the_oracle_earns_the_integrated_return():
@@ -61,7 +61,7 @@ def test_the_random_floor_matches_a_random_walk():
     assert abs(returns.mean() - expected.mean()) < 4 * error
 
 
-def test_the_oracle_acts_in_every_copy_of_a_task():
+def test_the_oracle_acts_in_every_rollout_of_a_task():
     family = PointNavigation()
     goals = torch.tensor([[0.2, 0.1], [-0.1, 0.0]])
     policy = family.references(3)["oracle"].build(goals)

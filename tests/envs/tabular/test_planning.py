@@ -14,6 +14,8 @@ from metarl.envs.tabular.planning import (
     zero_counts,
 )
 from metarl.envs.tabular.tabular_mdp import TabularMDP
+from metarl.noise import LaneNoise
+from metarl.seeding import Seeds
 from tests.bandit_rollouts import seeded
 
 SIZE = MDPSize(states=4, actions=3, steps=5)
@@ -102,29 +104,31 @@ def test_adding_a_step_does_not_change_the_counts_in_place():
 
 
 def test_sampled_mdps_have_the_moments_of_the_posterior():
-    copies = 20_000
+    lanes = 20_000
     steps = random_steps(1, 40, np.random.default_rng(1))
     counts = counts_after(steps, (1,))
-    counts = type(counts)(*(part.expand(copies, *part.shape[1:]) for part in counts))
+    counts = type(counts)(*(part.expand(lanes, *part.shape[1:]) for part in counts))
     prior = Prior(mean_reward=-1.0)
-    sample = posterior_sample_mdp(counts, prior, seeded(0))
+    sample = posterior_sample_mdp(counts, prior, LaneNoise.of(Seeds(0), "noise", lanes))
     mean = posterior_mean_mdp(counts, prior)
     assert (sample.transitions.sum(-1) - 1).abs().max() < 1e-5
     # Dirichlet(alpha): variance m (1 - m) / (1 + sum of alpha).
     m, total = mean.transitions[0], 4 + counts.transitions[0].sum(-1, keepdim=True)
     variance = m * (1 - m) / (1 + total)
-    error = (variance / copies).sqrt()
+    error = (variance / lanes).sqrt()
     assert ((sample.transitions.mean(0) - m).abs() < 4.5 * error).all()
     torch.testing.assert_close(sample.transitions.var(0), variance, rtol=0.06, atol=0)
     variance = 1 / (1 + counts.visits[0])
-    error = (variance / copies).sqrt()
+    error = (variance / lanes).sqrt()
     assert ((sample.rewards.mean(0) - mean.rewards[0]).abs() < 4.5 * error).all()
     torch.testing.assert_close(sample.rewards.var(0), variance, rtol=0.06, atol=0)
     assert counts.transitions[0].max() > 1  # the posterior differs from the prior
 
 
-def test_sampled_rows_are_never_all_zero(monkeypatch):
-    """With a single state, its probability is 1 even for the smallest uniform sample."""
+@pytest.mark.parametrize("words", [0, -1, 2**63 - 1, -(2**63)])
+def test_sampled_rows_are_never_all_zero(monkeypatch, words):
+    """With a single state, its probability is 1 even for the most extreme random words."""
     counts = zero_counts((50,), MDPSize(states=1, actions=2, steps=1), torch.device("cpu"))
-    monkeypatch.setattr(torch.Tensor, "uniform_", lambda self, **_: self.zero_())
-    assert (posterior_sample_mdp(counts, Prior(), seeded(0)).transitions == 1).all()
+    noise = LaneNoise.of(Seeds(0), "noise", 50)
+    monkeypatch.setattr("metarl.noise._mix", lambda x: torch.full_like(x, words))
+    assert (posterior_sample_mdp(counts, Prior(), noise).transitions == 1).all()

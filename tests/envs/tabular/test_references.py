@@ -23,6 +23,7 @@ from metarl.envs.tabular.references import (
     PosteriorSampleValues,
 )
 from metarl.envs.tabular.tabular_mdp import TabularMDP
+from metarl.noise import LaneNoise
 from metarl.rollout import collect
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept
@@ -93,7 +94,9 @@ def test_references_rank_from_random_to_oracle():
 
 
 def percept_at(trajectory, t):
-    return Percept(**{name: value[t] for name, value in vars(trajectory.percepts()).items()})
+    """What the policy was shown at step t, [L, ...]."""
+    percepts = vars(trajectory.percepts())
+    return Percept(**{name: value[t].flatten(0, 1) for name, value in percepts.items()})
 
 
 def test_a_planner_counts_exactly_the_steps_it_took():
@@ -101,11 +104,17 @@ def test_a_planner_counts_exactly_the_steps_it_took():
     tasks = family.sample_tasks(2, seeded(0))
     policy = family.references(episodes)["psrl"].build(tasks)
     trajectory = collect(
-        family, tasks, policy, episodes=episodes, rollouts_per_task=3, seeds=Seeds(1)
+        family,
+        tasks,
+        policy,
+        episodes=episodes,
+        rollouts_per_task=3,
+        seeds=Seeds(1),
+        keep_next_obs=True,
     )
-    memory, generator = policy.initial_memory(2, 3), seeded(0)
+    memory, noise = policy.initial_memory(6, 20), LaneNoise.of(Seeds(0), "noise", 6)
     for t in range(20):
-        memory = policy.act(percept_at(trajectory, t), memory, generator).memory
+        memory = policy.act(percept_at(trajectory, t), memory, noise.at(t)).memory
     transitions, reward_sum = np.zeros((2, 3, 3, 2, 3)), np.zeros((2, 3, 3, 2))
     visits = np.zeros_like(reward_sum)
     for t, lane in ((t, lane) for t in range(19) for lane in np.ndindex(2, 3)):
@@ -115,17 +124,18 @@ def test_a_planner_counts_exactly_the_steps_it_took():
         visits[pair] += 1
         if t % 4 != 3:  # the state after the last step of an episode is not observed
             transitions[(*pair, int(trajectory.next_obs[t][lane].argmax()))] += 1
-    np.testing.assert_array_equal(memory.counts.transitions, transitions)
-    np.testing.assert_array_equal(memory.counts.visits, visits)
-    np.testing.assert_allclose(memory.counts.reward_sum, reward_sum, atol=1e-5)
+    counts = type(memory.counts)(*(part.unflatten(0, (2, 3)) for part in memory.counts))
+    np.testing.assert_array_equal(counts.transitions, transitions)
+    np.testing.assert_array_equal(counts.visits, visits)
+    np.testing.assert_allclose(counts.reward_sum, reward_sum, atol=1e-5)
 
 
 @pytest.mark.parametrize("replan_every_step", [False, True])
 def test_a_planner_follows_its_latest_plan(replan_every_step):
     size, plans = MDPSize(states=3, actions=4, steps=5), []
 
-    def values(counts, generator):
-        plans.append(torch.rand(2, 3, 5, 3, 4, generator=generator))
+    def values(counts, noise):
+        plans.append(noise.uniform(5, 3, 4))
         return plans[-1]
 
     family = TabularMDP(states=3, actions=4, steps=5)
@@ -136,7 +146,7 @@ def test_a_planner_follows_its_latest_plan(replan_every_step):
     for t in range(20):
         plan = plans[t if replan_every_step else t // 5]
         for lane in np.ndindex(2, 3):
-            row = plan[lane][t % 5, int(trajectory.obs[t][lane].argmax())]
+            row = plan.unflatten(0, (2, 3))[lane][t % 5, int(trajectory.obs[t][lane].argmax())]
             assert int(trajectory.action[t][lane]) == int(row.argmax())
     assert not trajectory.log_prob.any()
 
@@ -145,34 +155,55 @@ def test_lanes_in_the_middle_of_an_episode_keep_their_plan():
     size, best_actions = MDPSize(states=1, actions=7, steps=3), iter(range(7))
     one_hot = torch.nn.functional.one_hot(torch.arange(7), 7)
 
-    def values(counts, generator):
-        return one_hot[next(best_actions)].expand(1, 2, 3, 1, 7)
+    def values(counts, noise):
+        return one_hot[next(best_actions)].expand(2, 3, 1, 7)
 
     policy = Planner(size, values, torch.device("cpu"))
-    memory, no = policy.initial_memory(1, 2), torch.zeros(1, 2, dtype=torch.bool)
-    taken = []
+    memory, no = policy.initial_memory(2, 9), torch.zeros(2, dtype=torch.bool)
+    taken, noise = [], LaneNoise.of(Seeds(0), "noise", 2)
     for starts in ([True, True], [False, False], [True, False], [False, True]):
         percept = Percept(
-            obs=torch.ones(1, 2, 1),
-            previous_action=torch.zeros(1, 2, dtype=torch.int64),
-            previous_reward=torch.zeros(1, 2),
+            obs=torch.ones(2, 1),
+            previous_action=torch.zeros(2, dtype=torch.int64),
+            previous_reward=torch.zeros(2),
             previous_terminated=no,
             previous_truncated=no,
-            first_of_episode=torch.tensor([starts]),
+            first_of_episode=torch.tensor(starts),
             first_of_trial=~no if not taken else no,
         )
-        action, _, memory = policy.act(percept, memory, seeded(0))
-        taken.append(action[0].tolist())
+        action, _, memory = policy.act(percept, memory, noise.at(len(taken)))
+        taken.append(action.tolist())
     assert taken == [[0, 0], [0, 0], [1, 0], [1, 2]]
-    assert memory.step.tolist() == [[1, 0]]
+    assert memory.step.tolist() == [1, 0]
+
+
+def test_exploration_does_not_depend_on_whether_other_lanes_plan():
+    size = MDPSize(states=1, actions=50, steps=9)
+    values = PosteriorMeanValues(Prior(), 9)
+    policy = Planner(size, values, torch.device("cpu"), epsilon=1.0)
+    no, taken = torch.zeros(2, dtype=torch.bool), []
+    for starts in (False, True):
+        percept = Percept(
+            obs=torch.ones(2, 1),
+            previous_action=torch.zeros(2, dtype=torch.int64),
+            previous_reward=torch.zeros(2),
+            previous_terminated=no,
+            previous_truncated=no,
+            first_of_episode=torch.tensor([False, starts]),
+            first_of_trial=no,
+        )
+        noise = LaneNoise.of(Seeds(0), "noise", 2)
+        action, _, _ = policy.act(percept, policy.initial_memory(2, 9), noise)
+        taken.append(int(action[0]))
+    assert taken[0] == taken[1]
 
 
 def test_epsilon_greedy_takes_a_random_action_in_its_share_of_the_lanes():
     size, lanes = MDPSize(states=1, actions=4, steps=1), 20_000
     best = torch.tensor([0.0, 0.0, 1.0, 0.0])
 
-    def values(counts, generator):
-        return best.expand(lanes, 1, 1, 1, 4)
+    def values(counts, noise):
+        return best.expand(lanes, 1, 1, 4)
 
     family = TabularMDP(states=1, actions=4, steps=1)
     policy = Planner(size, values, torch.device("cpu"), epsilon=EPSILON)
@@ -186,19 +217,20 @@ def test_epsilon_greedy_takes_a_random_action_in_its_share_of_the_lanes():
 def counts_of_a_rollout(family, tasks):
     policy = family.references(3)["psrl"].build(tasks)
     trajectory = collect(family, tasks, policy, episodes=3, seeds=Seeds(1))
-    memory = policy.initial_memory(len(tasks), 1)
-    for t in range(len(trajectory.reward)):
-        memory = policy.act(percept_at(trajectory, t), memory, seeded(t)).memory
+    steps, lanes = len(trajectory.reward), len(tasks)
+    memory, noise = policy.initial_memory(lanes, steps), LaneNoise.of(Seeds(0), "noise", lanes)
+    for t in range(steps):
+        memory = policy.act(percept_at(trajectory, t), memory, noise.at(t)).memory
     return memory.counts
 
 
 def test_posterior_sample_values_are_the_largest_over_the_samples():
     family, prior = TabularMDP(states=3, actions=2, steps=4), Prior()
     counts = counts_of_a_rollout(family, family.sample_tasks(5, seeded(0)))
-    generator = seeded(7)
-    each = [action_values(posterior_sample_mdp(counts, prior, generator), 4) for _ in range(3)]
+    noise = LaneNoise.of(Seeds(7), "noise", 5)
+    each = [action_values(posterior_sample_mdp(counts, prior, noise), 4) for _ in range(3)]
     for samples in (1, 2, 3):
-        values = PosteriorSampleValues(prior, 4, samples=samples)(counts, seeded(7))
+        values = PosteriorSampleValues(prior, 4, samples=samples)(counts, noise.at(0))
         assert torch.equal(values, torch.stack(each[:samples]).amax(0))
     assert not torch.equal(each[0], each[1])
 
@@ -207,12 +239,12 @@ def test_ties_are_broken_at_random_and_otherwise_the_best_action_is_taken():
     family = TabularMDP(states=3, actions=5, steps=4)
     counts = counts_of_a_rollout(family, family.sample_tasks(400, seeded(0)))
     plain = action_values(posterior_mean_mdp(counts, Prior()), 4)
-    values = PosteriorMeanValues(Prior(), 4)(counts, seeded(0))
+    values = PosteriorMeanValues(Prior(), 4)(counts, LaneNoise.of(Seeds(0), "noise", 400))
     assert (values - plain).abs().max() < 1.1e-4
     taken = plain.gather(-1, values.argmax(-1, keepdim=True))
     assert (plain.amax(-1, keepdim=True) - taken).max() < 1.1e-4
     untried = counts.visits.sum(-1) == 0  # states with five equal actions
-    share = torch.bincount(values.argmax(-1).movedim(2, -1)[untried].flatten(), minlength=5)
+    share = torch.bincount(values.argmax(-1).movedim(1, -1)[untried].flatten(), minlength=5)
     share = share / share.sum()
     assert (share - 0.2).abs().max() < 4 * (0.16 / (4 * int(untried.sum()))) ** 0.5
 
@@ -236,17 +268,16 @@ def test_a_reference_depends_on_nothing_but_its_seed(name):
 
 @pytest.mark.parametrize("name", TabularMDP().references(10))
 def test_every_tensor_is_created_on_the_device_of_the_tasks(name):
-    family = TabularMDP(states=4, actions=3, steps=5)
+    family, noise = TabularMDP(states=4, actions=3, steps=5), LaneNoise.of(Seeds(1), "noise", 3)
     with torch.device("meta"):  # tensors created without an explicit device hold no data
         tasks = family.sample_tasks(3, seeded(0))
         policy = family.references(2)[name].build(tasks)
-        memory, generator = policy.initial_memory(3, 1), seeded(1)
-        state = family.reset(tasks, generator)
-        no = torch.zeros(3, 1, dtype=torch.bool, device="cpu")
+        memory, state = policy.initial_memory(3, 7), family.reset(tasks, noise)
+        no = torch.zeros(3, dtype=torch.bool, device="cpu")
         action, reward = no.long(), no.float()
         for t in range(7):
             percept = Percept(
-                obs=family.observe(tasks, state).unsqueeze(1),
+                obs=family.observe(tasks, state),
                 previous_action=action,
                 previous_reward=reward,
                 previous_terminated=no,
@@ -254,9 +285,8 @@ def test_every_tensor_is_created_on_the_device_of_the_tasks(name):
                 first_of_episode=~no if t % 5 == 0 else no,
                 first_of_trial=~no if t == 0 else no,
             )
-            action, log_prob, memory = policy.act(percept, memory, generator)
-            state, reward, _ = family.step(tasks, state, action.squeeze(1), generator)
-            reward = reward.unsqueeze(1)
+            action, log_prob, memory = policy.act(percept, memory, noise.at(t))
+            state, reward, _ = family.step(tasks, state, action, noise)
             assert {x.device.type for x in (action, log_prob, state, reward)} == {"cpu"}
 
 

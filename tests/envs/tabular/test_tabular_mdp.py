@@ -9,10 +9,17 @@ from hypothesis import strategies as st
 from metarl.envs.tabular.planning import MDP
 from metarl.envs.tabular.tabular_mdp import TabularMDP
 from metarl.errors import ConfigError, TaskError
-from metarl.tasks.family import TensorEnv, as_tasks
+from metarl.noise import LaneNoise
+from metarl.seeding import Seeds
+from metarl.tasks.family import as_tasks
+from metarl.tasks.tensor_env import TensorEnv
 from tests.bandit_rollouts import seeded
 
 SMALL = {"states": 3, "actions": 2, "steps": 4}
+
+
+def noise_of(lanes, seed=0):
+    return LaneNoise.of(Seeds(seed), "noise", lanes)
 
 
 def step_by_definition(table, reward, state, action, uniform, normal):
@@ -31,16 +38,16 @@ def test_every_lane_equals_a_plain_loop_over_steps():
     family, rng = TabularMDP(**SMALL), np.random.default_rng(0)
     lanes = 7
     tasks = family.sample_tasks(lanes, seeded(1))
-    env, same_noise = TensorEnv(family, tasks, seeded(2)), seeded(2)
+    env, same_noise = TensorEnv(family, tasks, noise_of(lanes)), noise_of(lanes)
     visited = set()
-    for _ in range(5):  # episodes
+    for episode in range(5):
         state = [0] * lanes
         assert env.reset().argmax(1).tolist() == state
         for step in range(4):
             action = rng.integers(2, size=lanes)
             last = env.step(torch.as_tensor(action))
-            uniform = torch.rand(lanes, generator=same_noise).tolist()
-            normal = torch.randn(lanes, generator=same_noise).tolist()
+            now = same_noise.at(4 * episode + step)
+            uniform, normal = now.uniform().tolist(), now.normal().tolist()
             for lane in range(lanes):
                 numbers = tasks[lane].numpy()
                 table, reward = numbers[:18].reshape(3, 2, 3), numbers[18:].reshape(3, 2)
@@ -56,20 +63,21 @@ def test_every_lane_equals_a_plain_loop_over_steps():
 
 
 def test_transitions_and_rewards_have_the_distributions_of_the_tables():
-    family, copies = TabularMDP(**SMALL), 40_000
+    family, lanes = TabularMDP(**SMALL), 40_000
     mdp = family.mdp(family.sample_tasks(1, seeded(0)))
-    task = mdp.packed().expand(copies, -1)
+    task = mdp.packed().expand(lanes, -1)
+    noise = noise_of(lanes)
     for state in range(3):
         for action in range(2):
-            states, actions = torch.full((copies,), state), torch.full((copies,), action)
-            after, reward, _ = family.step(task, states, actions, seeded(1 + 2 * state + action))
+            states, actions = torch.full((lanes,), state), torch.full((lanes,), action)
+            after, reward, _ = family.step(task, states, actions, noise)
             p = mdp.transitions[0, state, action]
-            share = torch.bincount(after, minlength=3) / copies
-            assert ((share - p).abs() < 4 * (p * (1 - p) / copies).sqrt()).all()
+            share = torch.bincount(after, minlength=3) / lanes
+            assert ((share - p).abs() < 4 * (p * (1 - p) / lanes).sqrt()).all()
             expected = float(mdp.rewards[0, state, action])
-            assert abs(float(reward.mean()) - expected) < 4 / copies**0.5
+            assert abs(float(reward.mean()) - expected) < 4 / lanes**0.5
             # The variance of a sample of normal numbers has variance 2 / n.
-            assert abs(float(reward.var()) - 1) < 4 * (2 / copies) ** 0.5
+            assert abs(float(reward.var()) - 1) < 4 * (2 / lanes) ** 0.5
 
 
 def tasks_with_rows(row, reward=0.0, lanes=2000):
@@ -96,7 +104,7 @@ def test_states_of_probability_zero_are_never_reached(row, reached):
     family = TabularMDP(states=len(row), actions=1)
     task = tasks_with_rows(row)
     zero = torch.zeros(len(task), dtype=torch.int64)
-    after, _, _ = family.step(task, zero, zero, seeded(0))
+    after, _, _ = family.step(task, zero, zero, noise_of(2000))
     assert set(after.tolist()) == reached
 
 
@@ -104,9 +112,9 @@ def test_states_of_probability_zero_are_never_reached(row, reached):
 @pytest.mark.parametrize("row", [[0.0, 0.1, 0.2, 0.0], [0.0, 0.7, 0.1, 0.2, 0.0]])
 def test_extreme_uniform_samples_reach_only_possible_states(monkeypatch, uniform, row):
     family = TabularMDP(states=len(row), actions=1)
-    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, uniform))
+    monkeypatch.setattr(LaneNoise, "uniform", lambda self: torch.full((self.lanes,), uniform))
     zero = torch.zeros(2000, dtype=torch.int64)
-    after, _, _ = family.step(tasks_with_rows(row), zero, zero, seeded(0))
+    after, _, _ = family.step(tasks_with_rows(row), zero, zero, noise_of(2000))
     possible = [state for state, weight in enumerate(row) if weight]
     assert set(after.tolist()) == {possible[-1] if uniform else possible[0]}
 
@@ -114,11 +122,11 @@ def test_extreme_uniform_samples_reach_only_possible_states(monkeypatch, uniform
 def test_reward_noise_does_not_depend_on_the_action():
     family = TabularMDP()
     task = family.sample_tasks(500, seeded(0))
-    state = family.reset(task, seeded(0))
+    state = family.reset(task, noise_of(500))
     noise = []
     for action in (0, 3):
         taken = torch.full((500,), action)
-        _, reward, _ = family.step(task, state, taken, seeded(4))
+        _, reward, _ = family.step(task, state, taken, noise_of(500))
         noise.append(reward - family.mdp(task).rewards[:, 0, action])
     torch.testing.assert_close(*noise, atol=1e-5, rtol=0)
 
@@ -156,15 +164,15 @@ def test_equal_seeds_draw_equal_tasks_and_different_seeds_different_ones():
 )
 def test_tasks_and_observations_lie_in_their_spaces(seed, states, actions, lanes):
     family, generator = TabularMDP(states=states, actions=actions), seeded(seed)
-    tasks = family.sample_tasks(lanes, generator)
+    tasks, noise = family.sample_tasks(lanes, generator), noise_of(lanes, seed)
     assert tasks.shape == (lanes, states * actions * (states + 1))
     assert all(task in family.task_space for task in tasks.numpy())
     torch.testing.assert_close(family.mdp(tasks).packed(), tasks)
-    state = family.reset(tasks, generator)
+    state = family.reset(tasks, noise)
     for _ in range(3):
         action = torch.randint(actions, (lanes,), generator=generator)
         before = state.clone()
-        after, reward, terminated = family.step(tasks, state, action, generator)
+        after, reward, terminated = family.step(tasks, state, action, noise)
         assert torch.equal(state, before)
         assert reward.isfinite().all()
         assert terminated.dtype == torch.bool

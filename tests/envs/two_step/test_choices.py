@@ -30,7 +30,7 @@ def roll_out(family, name_or_policy, num_tasks=200):
     policy = name_or_policy
     if isinstance(policy, str):
         policy = family.references(2)[policy].build(tasks)
-    return collect(family, tasks, policy, episodes=2, seeds=Seeds(3))
+    return collect(family, tasks, policy, episodes=2, seeds=Seeds(3), keep_next_obs=True)
 
 
 def test_counts_equal_those_of_a_plain_loop():

@@ -8,34 +8,39 @@ import torch
 from metarl.envs.two_step.references import BayesFilter, WinStay
 from metarl.envs.two_step.two_step import TwoStep
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 from metarl.rollout import collect
 from metarl.seeding import Seeds
-from metarl.tasks.family import TensorEnv
+from metarl.tasks.tensor_env import TensorEnv
 from metarl.trajectory import Percept
 from tests.bandit_rollouts import seeded
+
+
+def noise_of(lanes):
+    return LaneNoise.of(Seeds(0), "noise", lanes)
 
 
 def test_every_lane_equals_a_plain_loop_over_rounds():
     family = TwoStep(rounds=40, common=0.7, reward=0.8, reversal=0.2)
     tasks = torch.tensor([0, 1, 0, 1, 1])
-    env, same_noise, choices = TensorEnv(family, tasks, seeded(2)), seeded(2), seeded(3)
+    env, same_noise, choices = TensorEnv(family, tasks, noise_of(5)), noise_of(5), seeded(3)
     good, place = tasks.tolist(), [0] * 5
     assert env.reset().tolist() == [[1.0, 0.0, 0.0]] * 5
     seen = set()
     for step in range(80):
         action = torch.randint(2, (5,), generator=choices)
         last = env.step(action)
-        uniform = torch.rand(2, 5, generator=same_noise)
+        uniform = same_noise.at(step).uniform(2)
         for lane in range(5):
             paid, reversed_now = False, False
             if place[lane] == 0:
-                rare = not uniform[0, lane] < 0.7
+                rare = not uniform[lane, 0] < 0.7
                 place[lane] = 1 + (int(action[lane]) ^ rare)
                 seen.add(("transition", rare))
             else:
                 is_good = place[lane] - 1 == good[lane]
-                paid = bool(uniform[0, lane] < (0.8 if is_good else 0.2))
-                reversed_now = bool(uniform[1, lane] < 0.2)
+                paid = bool(uniform[lane, 0] < (0.8 if is_good else 0.2))
+                reversed_now = bool(uniform[lane, 1] < 0.2)
                 seen.add(("payout", is_good, paid, reversed_now))
                 good[lane] ^= reversed_now
                 place[lane] = 0
@@ -51,7 +56,7 @@ def test_the_action_in_the_second_stage_has_no_effect():
     tasks = family.sample_tasks(50, seeded(0))
     trajectories = []
     for second in (0, 1):
-        env = TensorEnv(family, tasks, seeded(1))
+        env = TensorEnv(family, tasks, noise_of(50))
         obs, steps = env.reset(), []
         for _ in range(60):
             last = env.step(torch.where(obs[:, 0] > 0, 0, second))
@@ -65,14 +70,15 @@ def test_event_frequencies_match_their_probabilities():
     family = TwoStep(rounds=100)
     tasks = family.sample_tasks(4000, seeded(0), "test")
     assert abs(int(tasks.sum()) - 2000) < 4 * 1000**0.5
-    state, generator = family.reset(tasks, seeded(1)), seeded(2)
+    noise = noise_of(4000)
+    state = family.reset(tasks, noise)
     action = torch.zeros_like(tasks)
     reversed_now = common = paid = 0.0
-    for _ in range(100):
-        state, _, _ = family.step(tasks, state, action, generator)
+    for round_ in range(100):
+        state, _, _ = family.step(tasks, state, action, noise.at(2 * round_))
         common += float((state.place == 1).double().mean()) / 100
         good, reached = state.good, state.place - 1
-        state, reward, _ = family.step(tasks, state, action, generator)
+        state, reward, _ = family.step(tasks, state, action, noise.at(2 * round_ + 1))
         reversed_now += float((state.good != good).double().mean()) / 100
         paid += float(((reached == good) == (reward > 0)).double().mean()) / 100
     n = 4000 * 100
@@ -138,11 +144,11 @@ def test_simulated_references_earn_their_computed_returns():
 
 
 def percept(place, payout, *, first_of_trial=False, first_of_episode=False):
-    flag = torch.zeros(1, 1, dtype=torch.bool)
+    flag = torch.zeros(1, dtype=torch.bool)
     return Percept(
-        obs=torch.eye(3)[place].view(1, 1, 3),
-        previous_action=torch.zeros(1, 1, dtype=torch.int64),
-        previous_reward=torch.full((1, 1), float(payout)),
+        obs=torch.eye(3)[place].view(1, 3),
+        previous_action=torch.zeros(1, dtype=torch.int64),
+        previous_reward=torch.full((1,), float(payout)),
         previous_terminated=flag,
         previous_truncated=flag | (first_of_episode and not first_of_trial),
         first_of_episode=flag | first_of_episode,
@@ -178,25 +184,25 @@ def test_the_filter_equals_the_sum_over_all_sequences_of_good_states():
     history = [[(0, 1), (1, 1), (0, 0)], [(1, 0), (1, 1)], [(0, 0), (0, 1), (1, 0)]]
     reward, reversal = 0.8, 0.15
     policy = BayesFilter(reward, reversal)
-    memory, payout = policy.initial_memory(1, 1), 0
+    memory, payout = policy.initial_memory(1, 16), 0
     for number, episode in enumerate(history):
         for r, (state, paid) in enumerate(episode):
             first = {"first_of_episode": r == 0, "first_of_trial": r == number == 0}
-            action, _, memory = policy.act(percept(0, payout, **first), memory, seeded(0))
+            action, _, memory = policy.act(percept(0, payout, **first), memory, noise_of(1))
             so_far = [*history[:number], episode[:r]]
             expected = good_by_definition(so_far, reward, reversal)
-            assert float(memory.joint.sum((0, 1, 2))[0]) == pytest.approx(expected)
+            assert float(memory.joint.sum((0, 1))[0]) == pytest.approx(expected)
             assert int(action) == int(expected < 0.5)
-            _, _, memory = policy.act(percept(state + 1, 0), memory, seeded(0))
+            _, _, memory = policy.act(percept(state + 1, 0), memory, noise_of(1))
             payout = paid
 
 
 def test_win_stay_depends_on_the_payout_alone():
     policy = WinStay()
-    memory = torch.ones(1, 1, dtype=torch.int64)
+    memory = torch.ones(1, dtype=torch.int64)
     choices = []
     for place, payout in [(1, 0), (0, 1), (1, 0), (0, 0), (2, 0), (0, 0), (2, 0), (0, 1)]:
-        action, _, memory = policy.act(percept(place, payout), memory, seeded(0))
+        action, _, memory = policy.act(percept(place, payout), memory, noise_of(1))
         if place == 0:
             choices.append(int(action))
     assert choices == [1, 0, 1, 1]
@@ -213,7 +219,7 @@ def test_references_are_listed_from_floor_to_ceiling():
 
 def test_changing_observations_and_tasks_in_place_does_not_change_the_state():
     family, task = TwoStep(), torch.tensor([1])
-    state = family.reset(task, seeded(0))
+    state = family.reset(task, noise_of(1))
     family.observe(task, state).fill_(9.0)
     task.fill_(0)
     assert (state.place.tolist(), state.good.tolist()) == ([0], [1])

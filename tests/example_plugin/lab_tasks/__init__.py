@@ -1,4 +1,4 @@
-"""Registers the tasks of a lab; their modules are imported when a task is first made."""
+"""Registers tasks, agents and a memory of a lab; their modules are imported when first used."""
 
 import gymnasium
 
@@ -15,3 +15,8 @@ metarl.register_varied_env(
 )
 
 metarl.register_family("lab/TwoDoors-v0", "lab_tasks.two_doors:TwoDoors")
+
+metarl.register_memory("min_gru", "lab_tasks.min_gru:MinGRUOptions")
+metarl.register_agent("momentum_maml", "lab_tasks.momentum:MomentumMAMLConfig")
+metarl.register_agent("predicting_rl2", "lab_tasks.reward_prediction:RewardPredictingConfig")
+metarl.register_agent("hedge", "lab_tasks.hedge:HedgeConfig")

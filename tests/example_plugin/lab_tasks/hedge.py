@@ -1,9 +1,8 @@
 """An agent of its own kind: exponential weights over the arms of a bandit, no network at all.
 
-Source of the adaptation: Freund and Schapire 1997, doi:10.1006/jcss.1997.1504 (Hedge).
+Source: Freund and Schapire 1997, doi:10.1006/jcss.1997.1504 (Hedge).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,31 +24,25 @@ class Preferences:
 
     def act(self, percept, memory, noise):
         """One arm in every lane."""
-        log_probs = self.values.log_softmax(1)
-        log_probs = log_probs.repeat_interleave(noise.lanes // len(log_probs), 0)
+        rows = self.values.repeat_interleave(noise.lanes // len(self.values), 0)
+        log_probs = rows.log_softmax(1)
         action = (log_probs + -noise.exponential(log_probs.shape[1]).log()).argmax(1)  # Gumbel
         return PolicyOutput(action, log_probs.gather(1, action[:, None])[:, 0], None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HedgeConfig(AgentConfig):
-    """Exponential weights over arms; meta-learns where they start."""
+    """Exponential weights over arms; meta-learns their initial values."""
 
-    rollouts_per_task: int = 10
-    """rollouts of each task per phase (B)"""
     eta: float = 0.5
     """growth of a preference per unit of reward"""
-
-    @property
-    def label(self) -> str:
-        """Hedge."""
-        return "Hedge"
+    label = "Hedge"
 
     def build(self, context: AgentContext) -> Agent:
         """A new agent."""
-        if not isinstance(context.action_space, spaces.Discrete):
-            raise ConfigError(f"Hedge needs Discrete actions; got {context.action_space}.")
-        return Hedge(self, torch.zeros(int(context.action_space.n), device=context.device))
+        if not isinstance(space := context.action_space, spaces.Discrete):
+            raise ConfigError(f"Hedge needs Discrete actions; got {space}.")
+        return Hedge(self, torch.zeros(int(space.n), device=context.device))
 
 
 @dataclass
@@ -62,17 +55,16 @@ class Hedge:
 
     def start(self, num_tasks: int, generator: Generator) -> Preferences:
         """The meta-learned preferences and a little noise."""
-        noise = torch.empty(num_tasks, len(self.initial), device=self.initial.device)
-        return Preferences(self.initial + 0.01 * noise.normal_(generator=generator))
+        values = self.initial.repeat(num_tasks, 1)
+        return Preferences(torch.normal(values, 0.01, generator=generator))
 
     def adapt(self, policy: Preferences, experience, generator: Generator) -> Adapted:
         """Raises the preference of each arm by the reward that it brought."""
         arms = torch.nn.functional.one_hot(experience.action, len(self.initial))
-        brought = (arms * experience.reward.unsqueeze(-1)).sum((0, 2))
-        change = self.config.eta * brought
+        change = self.config.eta * (arms * experience.reward.unsqueeze(-1)).sum((0, 2))
         return Adapted(replace(policy, values=policy.values + change), cache=change)
 
-    def update(self, batch: MetaBatch) -> Mapping[str, float]:
+    def update(self, batch: MetaBatch) -> dict[str, float]:
         """Moves the start towards what all tasks prefer after adapting."""
         change = torch.stack(batch.caches).sum(0).mean(0)
         self.initial = self.initial + 0.1 * (change - change.mean())
@@ -82,6 +74,6 @@ class Hedge:
         """The initial preferences."""
         return {"initial": self.initial}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:
         """Restores them."""
         self.initial = state["initial"]

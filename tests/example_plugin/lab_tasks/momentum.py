@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from metarl.agents.gradient.inner_loop import InnerRule, RuleInputs, RuleOutputs, RuleState
+from metarl.agents.gradient.outer_loop import Objective, expected_return
 from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.validation import require_between
 
@@ -61,3 +62,7 @@ class MomentumMAMLConfig(TrustRegionConfig):
     def inner_rule(self) -> InnerRule:
         """Momentum."""
         return Momentum(self.inner_lr, self.momentum)
+
+    def objective(self) -> Objective:
+        """That of MAML."""
+        return expected_return

@@ -24,13 +24,13 @@ class TwoDoors(metarl.TaskFamily):
     def sample_tasks(self, num_tasks, generator, split="train"):
         return torch.randint(2, (num_tasks,), generator=generator, device=generator.device)
 
-    def reset(self, task, generator):
+    def reset(self, task, noise):
         return torch.zeros_like(task)  # the state is the position; episodes start in the middle
 
     def observe(self, task, state):
         return (state / self.reach).unsqueeze(-1)
 
-    def step(self, task, state, action, generator):
+    def step(self, task, state, action, noise):
         state = state + 2 * action - 1
         prize = torch.where(task == 1, self.reach, -self.reach)
         return state, (state == prize).float(), state.abs() >= self.reach
