@@ -24,6 +24,7 @@ from metarl.agents.gradient.outer_loop import MetaProblem
 from metarl.agents.gradient.pg_batch import ESTIMATORS, Estimator, PGBatch
 from metarl.networks.action_heads import action_head
 from metarl.networks.stacked_mlp import StackedMLP
+from metarl.noise import LaneNoise
 
 DISCRETE = spaces.Discrete(3)
 # The first component is bounded, with centre 1 and half range 3; the second has no bounds.
@@ -109,7 +110,9 @@ class Case:
         valid = torch.arange(time).view(-1, 1, 1) < length
         head = action_head(self.space).double()
         raw = 0.3 * normal(*lead, head.outputs + head.constants)
-        action, _ = head.sample(raw, generator)
+        rows = raw.flatten(0, -2)
+        noise = LaneNoise(torch.randint(2**62, (len(rows),), generator=generator))
+        action = head.sample(rows, noise)[0].unflatten(0, lead)
         return PGBatch(
             inputs=normal(time * rollouts, tasks, 2),
             action=action,
@@ -256,9 +259,13 @@ def gradient_by_autograd(function, meta_params: Tensor) -> tuple[float, Tensor]:
 
 
 def derivative_by_differences(function, meta_params: Tensor, direction: Tensor) -> Tensor:
-    """Central difference along a direction [Q]."""
-    step = 1e-5 * direction
-    return (function(meta_params + step) - function(meta_params - step)) / 2e-5
+    """Central difference of fourth order along a direction [Q]."""
+    step = 1e-4 * direction
+
+    def difference(width: float) -> Tensor:
+        return function(meta_params + width * step) - function(meta_params - width * step)
+
+    return (8 * difference(1.0) - difference(2.0)) / 12e-4
 
 
 def tasks_of(batches: list[PGBatch], tasks: list[int]) -> list[PGBatch]:

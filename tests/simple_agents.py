@@ -37,6 +37,10 @@ class SteeringConfig(AgentConfig):
         require_positive("rate", self.rate)
 
     @property
+    def reads_next_obs(self) -> bool:
+        return True
+
+    @property
     def label(self) -> str:
         return f"steering at {self.rate}"
 
@@ -54,14 +58,14 @@ class Steering:
         self.network = torch.zeros(config.width)
 
     def start(self, num_tasks, generator):
-        return SteeringPolicy(torch.zeros(num_tasks, 1, 2), 0.5)
+        return SteeringPolicy(torch.zeros(num_tasks, 2), 0.5)
 
     def adapt(self, policy, experience, generator):
         reward = experience.reward.masked_fill(~experience.valid, -torch.inf)
         reward, place = (v.movedim(0, 2).flatten(1, 2) for v in (reward, experience.next_obs))
         best = reward.argmax(1)[:, None, None].expand(-1, 1, 2)
         rate = self.config.rate
-        aim = policy.aim + rate * (place.gather(1, best) - policy.aim)
+        aim = policy.aim + rate * (place.gather(1, best)[:, 0] - policy.aim)
         return Adapted(SteeringPolicy(aim, policy.spread * (1 - 0.6 * rate)))
 
     def update(self, batch):
@@ -79,17 +83,19 @@ class Steering:
 
 
 class SteeringPolicy:
-    """Goes to its aim [N, 1, 2]; each lane misses it by `spread` in a random direction."""
+    """Goes to its aim [N, 2]; each lane misses it by `spread` in a random direction."""
 
     def __init__(self, aim, spread):
         self.aim, self.spread = aim, spread
 
-    def initial_memory(self, num_tasks, copies):
-        return None
+    def initial_memory(self, lanes, horizon):
+        aim = self.aim.repeat_interleave(lanes // len(self.aim), 0)
+        return aim, torch.zeros_like(aim)
 
-    def act(self, percept, memory, generator):
-        if memory is None or bool(percept.first_of_episode.any()):
-            memory = self.spread * torch.randn(percept.obs.shape, generator=generator)
-        step = (self.aim + memory - percept.obs).clamp(-0.1, 0.1)
-        noise = 0.02 * torch.randn(step.shape, generator=generator)
-        return PolicyOutput(step + noise, torch.zeros_like(percept.previous_reward), memory)
+    def act(self, percept, memory, noise):
+        aim, miss = memory
+        drawn, jitter = noise.normal(2), noise.normal(2)
+        miss = torch.where(percept.first_of_episode[:, None], self.spread * drawn, miss)
+        step = (aim + miss - percept.obs).clamp(-0.1, 0.1)
+        zeros = torch.zeros_like(percept.previous_reward)
+        return PolicyOutput(step + 0.02 * jitter, zeros, (aim, miss))

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from metarl.checks.framework import EnvUnderTest, ViolationError, check, global_generators
 from metarl.noise import LaneNoise, lane_keys
 from metarl.tasks.batched_env import State, select_lanes
-from metarl.tasks.family import TaskFamily
+from metarl.tasks.family import Split, TaskFamily
 
 LANES, STEPS = 6, 12
 
@@ -66,7 +66,10 @@ def shapes_and_dtypes_are_correct(env_under_test: EnvUnderTest) -> str | None:
 def functions_are_pure(env_under_test: EnvUnderTest) -> str | None:
     """Calls every function twice at each step of a rollout, with equal random numbers."""
     family, tasks = _family(env_under_test), _lanes(env_under_test)
-    sample = lambda split, generator: family.sample_tasks(9, generator, split)  # noqa: E731
+
+    def sample(split: Split, generator: Generator) -> Tensor:
+        return family.sample_tasks(9, generator, split)
+
     for split in ("train", "test"):
         _call_twice("sample_tasks", sample, split, random=lambda: Generator().manual_seed(0))
     noise, reset_noise = _noise(0), _noise(1)

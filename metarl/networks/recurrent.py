@@ -55,7 +55,7 @@ class AttentionOptions(MemoryOptions):
 
     def build(self, sizes: InputSizes, hidden_size: int, generator: Generator) -> MemoryCore:
         """Reads the whole percept."""
-        if self.heads < 1 or hidden_size % self.heads:
+        if not isinstance(self.heads, int) or self.heads < 1 or hidden_size % self.heads:
             raise ConfigError(
                 f"hidden_size={hidden_size} does not divide into heads={self.heads} of the memory "
                 "'attention'; it must be a multiple of it."
@@ -236,12 +236,14 @@ class AttentionCore(SequenceCore):
         hidden, _ = self.gru.step(features, state.hidden)
         both = torch.cat((hidden, features), -1)
         query, key, value = self._parts(both.unsqueeze(0))
-        end = state.length + 1
-        state.keys[:, :, end - 1] = key.squeeze(2)
-        state.values[:, :, end - 1] = value.squeeze(2)
-        keys, values = state.keys[:, :, :end], state.values[:, :, :end]
-        read = nn.functional.scaled_dot_product_attention(query, keys, values).flatten(1)
-        return self._merged(both, read), AttentionState(hidden, state.keys, state.values, end)
+        keys, values, end = state.keys, state.values, state.length + 1
+        if end > keys.shape[2]:  # beyond the horizon, or after `sequence`, which leaves no room
+            keys, values = torch.cat((keys, key), 2), torch.cat((values, value), 2)
+        else:
+            keys[:, :, end - 1], values[:, :, end - 1] = key.squeeze(2), value.squeeze(2)
+        past = keys[:, :, :end], values[:, :, :end]
+        read = nn.functional.scaled_dot_product_attention(query, *past).flatten(1)
+        return self._merged(both, read), AttentionState(hidden, keys, values, end)
 
     def sequence(self, features: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
         """The GRU, then all queries at once, each over the steps up to its own."""

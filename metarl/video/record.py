@@ -115,6 +115,7 @@ def record(
         subject=f"{config.label}, test task {num}",
         episodes=options.episodes or config.episodes or family.trial_episodes,
         rollouts_per_task=config.rollouts_per_task,
+        keep_next_obs=config.reads_next_obs,
         seeds=seeds.child("recording", num),
     )
     most = (agent.evaluation_steps + 1) * trial.episodes * (family.episode_steps + 1)
@@ -135,6 +136,7 @@ class _RecordedTrial:
     subject: str
     episodes: int  # of each phase
     rollouts_per_task: int
+    keep_next_obs: bool
     seeds: Seeds
 
     def roll_out(self, agent: Agent, video: Video) -> None:
@@ -147,7 +149,10 @@ class _RecordedTrial:
             return RecordedEnv(renderable, video, episodes=self.episodes, subject=subject)
 
         spec = RolloutSpec(
-            episodes=self.episodes, rollouts_per_task=self.rollouts_per_task, wrap_env=record_env
+            episodes=self.episodes,
+            rollouts_per_task=self.rollouts_per_task,
+            keep_next_obs=self.keep_next_obs,
+            wrap_env=record_env,
         )
         rollout_phases(agent, self.family, self.task, steps=steps, spec=spec, seeds=self.seeds)
 

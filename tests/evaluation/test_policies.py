@@ -28,10 +28,10 @@ def always(arm):
     """Builds a policy that always pulls one arm."""
 
     class Always:
-        def initial_memory(self, num_tasks, copies):
+        def initial_memory(self, lanes, horizon):
             return None
 
-        def act(self, percept, memory, generator):
+        def act(self, percept, memory, noise):
             zeros = torch.zeros_like(percept.previous_reward)
             return metarl.PolicyOutput(zeros.long() + arm, zeros, None)
 

@@ -27,6 +27,23 @@ def test_a_restored_learner_continues_like_the_original():
     assert torch.equal(network.weight, other[0].weight)
 
 
+def test_entries_have_the_names_of_the_module():
+    network, _ = learner()
+    module = nn.ModuleDict({"network": network, "auxiliary": nn.BatchNorm1d(2)})
+    optimiser = torch.optim.Adam(module.parameters(), lr=0.1)
+    learn(network, optimiser)
+    state = save_learner(module, optimiser, 1)
+    assert {name for name in state if not name.startswith("optimiser.")} == {
+        "network.weight",
+        "network.bias",
+        "updates",
+        *(f"auxiliary.{name}" for name in nn.BatchNorm1d(2).state_dict()),
+    }
+    assert torch.equal(state["network.weight"], network.weight)
+    learn(network, optimiser)  # the state holds copies
+    assert not torch.equal(state["network.weight"], network.weight)
+
+
 def test_a_learner_restored_without_moments_differs():
     network, optimiser = learner()
     learn(network, optimiser)

@@ -15,6 +15,7 @@ from metarl.networks.action_heads import (
     action_head,
     append_constants,
 )
+from tests.networks.builders import noise
 
 DISCRETE = CategoricalHead(spaces.Discrete(4))
 BOX = GaussianHead(spaces.Box(np.float32([-0.125, 0, -1]), np.float32([0.125, 10, np.inf])))
@@ -32,7 +33,7 @@ def numbers(head: ActionHead, *lead: int, seed: int = 0) -> Tensor:
 
 
 def by_torch(head: ActionHead, raw: Tensor) -> Distribution:
-    """The distribution that raw numbers tell, of actions in units of the bounds."""
+    """The distribution given by raw numbers, of actions in units of the bounds."""
     if isinstance(head, CategoricalHead):
         return Categorical(logits=raw)
     mean, log_std = raw[..., : head.outputs], raw[..., head.outputs :]
@@ -42,7 +43,7 @@ def by_torch(head: ActionHead, raw: Tensor) -> Distribution:
 def test_categorical_samples_follow_the_probabilities():
     probabilities = torch.tensor([0.1, 0.6, 0.3])
     head, raw = CategoricalHead(spaces.Discrete(3)), probabilities.log().expand(200_000, 3)
-    action, log_prob = head.sample(raw, generator())
+    action, log_prob = head.sample(raw, noise(200_000))
     share = torch.bincount(action, minlength=3) / len(action)
     # standard error of a share is at most .5 / sqrt(200,000) = .0011
     torch.testing.assert_close(share, probabilities, rtol=0, atol=0.005)
@@ -54,7 +55,7 @@ def test_gaussian_actions_are_in_units_of_the_bounds():
     low, high = np.array([-0.1, 0.0], np.float32), np.array([0.1, 10.0], np.float32)
     head, deviations = GaussianHead(spaces.Box(low, high)), torch.tensor([0.5, 0.2])
     raw = torch.cat((torch.tensor([0.5, -0.5]), deviations.log())).expand(200_000, 4)
-    action, log_prob = head.sample(raw, generator())
+    action, log_prob = head.sample(raw, noise(200_000))
     # centre + half range * mean: 0 + .1 * .5, 5 + 5 * (-.5); deviations .1 * .5, 5 * .2
     torch.testing.assert_close(action.mean(0), torch.tensor([0.05, 2.5]), rtol=0, atol=0.01)
     torch.testing.assert_close(action.std(0), torch.tensor([0.05, 1.0]), rtol=0.02, atol=0)
@@ -66,9 +67,9 @@ def test_gaussian_actions_are_in_units_of_the_bounds():
 
 
 @HEADS
-def test_log_probabilities_and_entropies_are_torchs(head):
-    raw = numbers(head, 5, 2)
-    action, sampled = head.sample(raw, generator())
+def test_log_probabilities_and_entropies_are_those_of_torch(head):
+    raw = numbers(head, 10)
+    action, sampled = head.sample(raw, noise(10))
     log_prob, entropy = head.evaluate(raw, action)
     if head is BOX:  # the third component is bounded on one side: it has no unit
         action = (action - torch.tensor([0.0, 5.0, 0.0])) / torch.tensor([0.125, 5.0, 1.0])
@@ -79,7 +80,7 @@ def test_log_probabilities_and_entropies_are_torchs(head):
 
 
 @HEADS
-def test_the_divergence_is_torchs_and_zero_at_itself(head):
+def test_the_divergence_is_that_of_torch_and_zero_for_equal_distributions(head):
     old, new = numbers(head, 5, 2), numbers(head, 5, 2, seed=1)
     expected = kl_divergence(by_torch(head, old), by_torch(head, new))
     torch.testing.assert_close(head.divergence(old, new), expected, rtol=1e-12, atol=1e-12)
@@ -88,32 +89,32 @@ def test_the_divergence_is_torchs_and_zero_at_itself(head):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_divergence_bends_as_the_fisher_matrix(seed):
+def test_the_hessian_of_the_divergence_is_the_fisher_matrix(seed):
     # A Gaussian's: 1 / deviation^2 for each mean and 2 for each logarithm of a deviation.
     raw = numbers(BOX, seed=seed)
-    bend = torch.autograd.functional.hessian(lambda new: BOX.divergence(raw, new), raw)
+    hessian = torch.autograd.functional.hessian(lambda new: BOX.divergence(raw, new), raw)
     expected = torch.cat(((-2 * raw[3:]).exp(), torch.full((3,), 2.0)))
-    torch.testing.assert_close(bend, expected.diag())
-    # A categorical's, by definition: the mean square of the slope of the log-probability.
+    torch.testing.assert_close(hessian, expected.diag())
+    # A categorical's, by definition: the mean square of the gradient of the log-probability.
     raw = numbers(DISCRETE, seed=seed)
-    bend = torch.autograd.functional.hessian(lambda new: DISCRETE.divergence(raw, new), raw)
+    hessian = torch.autograd.functional.hessian(lambda new: DISCRETE.divergence(raw, new), raw)
     expected = torch.zeros(4, 4, dtype=torch.float64)
     for action, probability in zip(torch.arange(4), raw.softmax(-1), strict=True):
-        slope = torch.autograd.functional.jacobian(
+        gradient = torch.autograd.functional.jacobian(
             lambda new, action=action: DISCRETE.evaluate(new, action)[0], raw
         )
-        expected += probability * slope.outer(slope)
-    torch.testing.assert_close(bend, expected)
+        expected += probability * gradient.outer(gradient)
+    torch.testing.assert_close(hessian, expected)
 
 
 @HEADS
-def test_the_divergence_is_flat_at_itself(head):
+def test_the_divergence_has_zero_gradient_for_equal_distributions(head):
     raw = numbers(head, 3).requires_grad_()
-    (slope,) = torch.autograd.grad(head.divergence(raw.detach(), raw).sum(), raw)
-    torch.testing.assert_close(slope, torch.zeros_like(slope))
+    (gradient,) = torch.autograd.grad(head.divergence(raw.detach(), raw).sum(), raw)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient))
 
 
-def test_an_action_space_that_no_head_serves_is_refused():
+def test_action_spaces_without_a_head_are_refused():
     with pytest.raises(ConfigError, match="No action head serves MultiBinary"):
         action_head(spaces.MultiBinary(3))
     with pytest.raises(ConfigError, match="must be vectors"):
@@ -125,12 +126,12 @@ def test_an_action_space_that_no_head_serves_is_refused():
 def test_bounds_without_a_unit_leave_actions_finite():
     most = np.finfo(np.float32).max
     box = spaces.Box(np.float32([-most, 0.5, -np.inf]), np.float32([most, 0.5, np.inf]))
-    action, log_prob = GaussianHead(box).sample(torch.zeros(10, 6), generator())
+    action, log_prob = GaussianHead(box).sample(torch.zeros(10, 6), noise(10))
     assert action.isfinite().all()
     assert log_prob.isfinite().all()
 
 
-def test_constants_are_the_logarithms_of_the_first_deviations():
+def test_constants_are_the_logarithms_of_the_initial_deviations():
     head = action_head(spaces.Box(-1.0, 1.0, (3,)), initial_std=0.5)
     assert (head.outputs, head.constants) == (3, 3)
     torch.testing.assert_close(head.initial_constants(), torch.full((3,), math.log(0.5)))
@@ -139,7 +140,7 @@ def test_constants_are_the_logarithms_of_the_first_deviations():
     assert head.initial_constants().shape == (0,)
 
 
-def test_constants_are_put_behind_every_output():
+def test_constants_are_appended_to_every_output():
     outputs = torch.arange(12.0).view(2, 3, 2)
     raw = append_constants(outputs, torch.tensor([7.0, 8.0, 9.0]))
     assert raw.shape == (2, 3, 5)
@@ -150,7 +151,7 @@ def test_constants_are_put_behind_every_output():
     torch.testing.assert_close(append_constants(outputs, torch.zeros(0)), outputs)
 
 
-def test_constants_learn_from_every_output():
+def test_constants_have_a_gradient_from_every_output():
     constants = torch.zeros(2, requires_grad=True)
     append_constants(torch.zeros(4, 3, 1), constants).sum().backward()
     assert constants.grad is not None

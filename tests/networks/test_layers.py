@@ -15,7 +15,7 @@ def test_the_same_generator_gives_the_same_weights():
     assert not torch.equal(one[0].weight, other[0].weight)
 
 
-def test_values_stay_what_they_were_when_the_scale_moves():
+def test_values_do_not_change_when_the_scale_does():
     value = ScaledValue(H, H, generator=torch.Generator().manual_seed(0))
     features = torch.randn(7, H)
     with torch.no_grad():
@@ -24,7 +24,7 @@ def test_values_stay_what_they_were_when_the_scale_moves():
             value.observe(returns)
             after = value.unscaled(value(features))
             torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-3)
-    assert value.deviation > 10  # the scale did move
+    assert value.deviation > 10  # the scale changed
 
 
 def test_the_first_returns_set_the_scale_fully():
@@ -35,9 +35,9 @@ def test_the_first_returns_set_the_scale_fully():
     assert value.scaled(torch.tensor([14.0])).item() == pytest.approx(1.0, rel=1e-4)
 
 
-def test_a_running_scale_knows_mean_and_deviation_of_all_that_was_observed():
-    luck = torch.Generator().manual_seed(0)
-    parts = [torch.randn(size, 3, generator=luck) for size in (5, 700, 1, 60)]
+def test_a_running_scale_holds_mean_and_deviation_of_all_observed_rows():
+    noise = torch.Generator().manual_seed(0)
+    parts = [torch.randn(size, 3, generator=noise) for size in (5, 700, 1, 60)]
     parts = [
         part * torch.tensor([1e3, 1e-2, 1.0]) + torch.tensor([1e4, 5.0, 0.0]) for part in parts
     ]
@@ -49,11 +49,11 @@ def test_a_running_scale_knows_mean_and_deviation_of_all_that_was_observed():
         torch.testing.assert_close(
             scale.deviation.double(), seen.std(0, correction=0), rtol=1e-3, atol=1e-5
         )
-    read = scale(torch.cat(parts))
-    torch.testing.assert_close(read.mean(0), torch.zeros(3), rtol=0, atol=1e-3)
+    scaled = scale(torch.cat(parts))
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(3), rtol=0, atol=1e-3)
 
 
-def test_what_lies_far_out_is_cut_and_what_never_varies_is_nothing():
+def test_outliers_are_clamped_and_constant_inputs_become_zero():
     scale = RunningScale(2)
     scale.observe(torch.tensor([[1.0, 3.0], [-1.0, 3.0]]))
     assert scale(torch.tensor([[1e9, 3.0], [-0.5, 3.0]])).tolist() == [[10.0, 0.0], [-0.5, 0.0]]

@@ -13,19 +13,19 @@ from metarl.networks.stacked_mlp import StackedMLP, times
 M, N, F = 17, 3, 4
 
 NETWORKS = {
-    f"{activation}-{len(hidden)}-{'learnt' if learnt else 'fixed'}": StackedMLP(
-        sizes=(F, *hidden, 2), constants=2, activation=activation, learn_constants=learnt
+    f"{activation}-{len(hidden)}-{'learned' if learned else 'fixed'}": StackedMLP(
+        sizes=(F, *hidden, 2), constants=2, activation=activation, learn_constants=learned
     )
     for activation in ("tanh", "relu")
     for hidden in ((6,), (6, 5), (5, 6, 4))
-    for learnt in (True, False)
+    for learned in (True, False)
 }
 NETWORKS |= {"linear": StackedMLP(sizes=(F, 2)), "bare": StackedMLP(sizes=(F, 6, 5, 3))}
 EVERY_NETWORK = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
 
 
 @pytest.fixture(params=[2**18, 64], ids=["whole", "parts"])
-def cut(request, monkeypatch):
+def part_size(request, monkeypatch):
     """Decisions all at once, or a few at a time: 64 numbers are 3 decisions of 3 tasks by 6."""
     monkeypatch.setattr(stacked_mlp, "PART", request.param)
 
@@ -67,20 +67,20 @@ def loss_of_all(raw: Tensor) -> Tensor:
     return sum((loss_of_one_task(one) for one in raw.unbind(1)), raw.new_zeros(()))
 
 
-def bend_of_all(raw: Tensor) -> Callable[[Tensor], Tensor]:
-    """Products of the Hessian by raw with a tangent of raw."""
+def raw_hvp_of(raw: Tensor) -> Callable[[Tensor], Tensor]:
+    """Products of the Hessian by raw with a tangent of raw, [M, N, R]."""
     return lambda tangent: hvp(loss_of_all, raw, tangent)[1]
 
 
 @cache
 def task_by_task(network: StackedMLP) -> dict[str, Tensor]:
-    """Everything the network computes, one task after the other, by automatic derivatives."""
-    found: dict[str, list[Tensor]] = {"outputs": [], "gradient": [], "tangent": [], "curvature": []}
+    """All that the network computes, one task after the other, by automatic differentiation."""
+    found: dict[str, list[Tensor]] = {"outputs": [], "gradient": [], "tangent": [], "hvp": []}
     params, inputs, direction = problem(network)
-    for seen, here, along in zip(inputs.unbind(1), params, direction, strict=True):
+    for observed, here, along in zip(inputs.unbind(1), params, direction, strict=True):
 
-        def raw(params: Tensor, seen: Tensor = seen) -> Tensor:
-            return one_task(network, params, seen)
+        def raw(params: Tensor, observed: Tensor = observed) -> Tensor:
+            return one_task(network, params, observed)
 
         def loss(params: Tensor, raw: Callable[[Tensor], Tensor] = raw) -> Tensor:
             return loss_of_one_task(raw(params))
@@ -88,8 +88,8 @@ def task_by_task(network: StackedMLP) -> dict[str, Tensor]:
         found["outputs"].append(raw(here))
         found["gradient"].append(jacobian(loss, here))
         found["tangent"].append(jvp(raw, here, along)[1])
-        found["curvature"].append(hvp(loss, here, along)[1])
-    axis = {"outputs": 1, "gradient": 0, "tangent": 1, "curvature": 0}
+        found["hvp"].append(hvp(loss, here, along)[1])
+    axis = {"outputs": 1, "gradient": 0, "tangent": 1, "hvp": 0}
     return {name: torch.stack(parts, axis[name]) for name, parts in found.items()}
 
 
@@ -101,26 +101,25 @@ def all_at_once(
     cotangent = jacobian(loss_of_all, forward.raw)
     backward = network.backward(params, forward, cotangent)
     tangent = network.tangent(params, forward, direction)
-    bend = bend_of_all(forward.raw)
-    curvature = network.curvature(params, forward, backward, direction, bend)
+    product = network.hvp(params, forward, backward, direction, raw_hvp_of(forward.raw))
     return {
         "outputs": network.outputs(params, inputs),
         "gradient": backward.gradient,
         "tangent": tangent,
-        "curvature": curvature,
+        "hvp": product,
     }
 
 
 @EVERY_NETWORK
-@pytest.mark.usefixtures("cut")
+@pytest.mark.usefixtures("part_size")
 def test_outputs_and_derivatives_are_their_definitions(network):
     torch.testing.assert_close(
         all_at_once(network, *problem(network)), task_by_task(network), rtol=1e-10, atol=1e-10
     )
 
 
-def test_decisions_are_cut_into_parts(monkeypatch):
-    # Without this the cases "parts" above might pass for "whole".
+def test_decisions_are_split_into_parts(monkeypatch):
+    # Otherwise the cases "parts" might compute the same as "whole".
     network, calls = NETWORKS["bare"], []
 
     def counted(*given: Tensor | None) -> Tensor:
@@ -138,18 +137,18 @@ def test_decisions_are_cut_into_parts(monkeypatch):
 
 
 @EVERY_NETWORK
-def test_the_second_derivative_is_symmetric(network):
+def test_the_hessian_is_symmetric(network):
     params, inputs, direction = problem(network)
     other = random(N, network.size, seed=9)
-    one = all_at_once(network, params, inputs, direction)["curvature"]
-    two = all_at_once(network, params, inputs, other)["curvature"]
+    one = all_at_once(network, params, inputs, direction)["hvp"]
+    two = all_at_once(network, params, inputs, other)["hvp"]
     torch.testing.assert_close((one * other).sum(1), (two * direction).sum(1))
 
 
 def test_fixed_constants_receive_no_derivative():
     network = NETWORKS["tanh-2-fixed"]
     found = all_at_once(network, *problem(network))
-    for name in ("gradient", "curvature"):
+    for name in ("gradient", "hvp"):
         assert not found[name][:, -2:].any()
         assert found[name][:, :-2].all()
     assert not found["tangent"][..., -2:].any()
@@ -161,7 +160,7 @@ def test_fixed_constants_receive_no_derivative():
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("decisions", [400, 3])
 def test_single_precision_is_near_double(activation, decisions):
-    # 1,200 decisions of all tasks take the ways that are fast on a CPU, 9 do not.
+    # 1,200 decisions of all tasks take the fast paths on a CPU, 9 do not.
     network = StackedMLP(sizes=(F, 32, 32, 2), constants=2, activation=activation)
     params, direction = random(2, N, network.size, seed=0) / 4
     given = params, random(decisions, N, F, seed=1), direction
@@ -179,9 +178,9 @@ def pick(found: dict[str, Tensor], tasks: list[int]) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("name", ["tanh-2-learnt", "relu-2-learnt"])
-@pytest.mark.usefixtures("cut")
-def test_tasks_in_one_batch_are_as_alone(name):
+@pytest.mark.parametrize("name", ["tanh-2-learned", "relu-2-learned"])
+@pytest.mark.usefixtures("part_size")
+def test_tasks_in_one_batch_give_the_same_results_as_alone(name):
     network = NETWORKS[name]
     params, inputs, direction = problem(network)
     together = all_at_once(network, params, inputs, direction)
@@ -190,7 +189,7 @@ def test_tasks_in_one_batch_are_as_alone(name):
         torch.testing.assert_close(alone, pick(together, [task]), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["tanh-2-learnt", "relu-2-learnt"])
+@pytest.mark.parametrize("name", ["tanh-2-learned", "relu-2-learned"])
 def test_permuting_tasks_permutes_results(name):
     network, order = NETWORKS[name], [2, 0, 1]
     params, inputs, direction = problem(network)
@@ -201,8 +200,8 @@ def test_permuting_tasks_permutes_results(name):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_it_does_not_matter_how_a_tensor_lies_in_memory(dtype):
-    network = NETWORKS["tanh-2-learnt"]
+def test_the_memory_layout_of_tensors_does_not_matter(dtype):
+    network = NETWORKS["tanh-2-learned"]
     params, _, direction = (value.to(dtype) for value in problem(network))
     inputs = random(400, N, F, seed=1).to(dtype)
     expected = all_at_once(network, params, inputs, direction)
@@ -216,29 +215,28 @@ def test_it_does_not_matter_how_a_tensor_lies_in_memory(dtype):
     torch.testing.assert_close(found, expected, **accuracy)
 
 
-def test_one_vector_serves_all_tasks_without_a_copy():
-    network = NETWORKS["tanh-2-learnt"]
+def test_parameters_may_be_shared_by_all_tasks_without_a_copy():
+    network = NETWORKS["tanh-2-learned"]
     params, inputs, direction = problem(network)
     shared = params[0].expand(N, -1), inputs, direction[0].expand(N, -1)
     copied = [value.contiguous() for value in shared]
     torch.testing.assert_close(all_at_once(network, *shared), all_at_once(network, *copied))
 
 
-@pytest.mark.usefixtures("cut")
-def test_nothing_that_is_given_changes():
+@pytest.mark.usefixtures("part_size")
+def test_arguments_are_not_modified():
     # Products with one Hessian reuse both passes, and activations are computed in place.
-    network = NETWORKS["tanh-2-learnt"]
+    network = NETWORKS["tanh-2-learned"]
     given = problem(network)
     before = [value.clone() for value in given]
     forward = network.forward(given[0], given[1])
     raw = forward.raw.clone()
     backward = network.backward(given[0], forward, torch.ones_like(raw))
     first = backward.gradient.clone()
-    bend = bend_of_all(raw)
-    curvature, again = (
-        network.curvature(given[0], forward, backward, given[2], bend) for _ in range(2)
+    product, again = (
+        network.hvp(given[0], forward, backward, given[2], raw_hvp_of(raw)) for _ in range(2)
     )
-    assert torch.equal(curvature, again)
+    assert torch.equal(product, again)
     assert torch.equal(forward.raw, raw)
     assert torch.equal(backward.gradient, first)
     assert all(map(torch.equal, given, before))
@@ -257,8 +255,8 @@ def test_products_of_every_task_are_those_of_a_batch_of_matrices(shape, biased):
     torch.testing.assert_close(times(inputs, weight, bias), expected)
     single = times(inputs.float(), weight.float(), None if bias is None else bias.float())
     torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-5)
-    turned = weight.mT.contiguous().mT.float()  # as the way back hands it over
-    single = times(inputs.float(), turned, None if bias is None else bias.float())
+    transposed = weight.mT.contiguous().mT.float()  # as in the backward pass
+    single = times(inputs.float(), transposed, None if bias is None else bias.float())
     torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-5)
 
 

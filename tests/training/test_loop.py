@@ -10,7 +10,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import metarl
-from metarl.agents.memory.rl2 import RL2
+from metarl.agent import MetaBatch
+from metarl.agents.memory.trainer import RecurrentAgent
 from metarl.errors import ConfigError, NonFiniteError, RunFolderError, UnknownNameError
 from metarl.results.learning_curves import read_metrics
 from metarl.training.loop import RunOptions, train
@@ -60,7 +61,7 @@ def test_a_family_object_is_recorded_by_its_id_and_options(tmp_path):
     assert run.config.make_family() == family
 
 
-def test_a_family_that_nobody_registered_cannot_be_recorded(tmp_path):
+def test_an_unregistered_family_cannot_be_recorded(tmp_path):
     with pytest.raises(UnknownNameError, match=r"is not registered.*register_family"):
         train("rl2", Countdown(), out=tmp_path / "run", **SMALL)
     assert not (tmp_path / "run").exists()
@@ -77,54 +78,55 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path):
 
 
 class Interrupting:
-    """Presses Ctrl-C in the middle of the n-th update of any agent of a class."""
+    """Sends Ctrl-C in the middle of the n-th update of a recurrent agent."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-        original, count = RL2.update, [0]
+        original, count = RecurrentAgent.update, [0]
 
-        def update(agent: RL2, phases: object) -> object:
+        def update(agent: RecurrentAgent, batch: MetaBatch) -> object:
             count[0] += 1
             if count[0] == at:
                 os.kill(os.getpid(), signal.SIGINT)
-            return original(agent, phases)
+            return original(agent, batch)
 
-        monkeypatch.setattr(RL2, "update", update)
+        monkeypatch.setattr(RecurrentAgent, "update", update)
 
 
-def test_after_ctrl_c_a_run_resumes_bit_by_bit_as_if_it_had_never_stopped(tmp_path, monkeypatch):
+def test_a_run_resumed_after_ctrl_c_is_bit_equal_to_an_uninterrupted_run(tmp_path, monkeypatch):
     whole = train("rl2", TASK, iterations=6, out=tmp_path / "whole", **SMALL)
     with monkeypatch.context() as patch:
         Interrupting(patch, at=3)
         with pytest.raises(KeyboardInterrupt):
             train("rl2", TASK, iterations=6, out=tmp_path / "cut", **SMALL)
     cut = load_run(tmp_path / "cut")
-    assert cut.load(cut.make_agent(cut.config.make_family())).iteration == 3  # it was finished
+    # The third update was completed.
+    assert cut.load(cut.make_agent(cut.config.make_family())).iteration == 3
     assert len(read_metrics(cut.path / "metrics.csv")) == 3
     resumed = train("rl2", TASK, iterations=6, out=tmp_path / "cut", resume=True, **SMALL)
     assert_equal_runs(whole, resumed)
 
 
-def test_two_cannot_train_in_one_folder_at_a_time(tmp_path):
+def test_two_processes_cannot_train_in_one_folder_at_a_time(tmp_path):
     run = train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL)
     again = {"iterations": 1, "out": run.path, "resume": True, **SMALL}
     with run.locked(), pytest.raises(RunFolderError, match=r"^Another process is training"):
         train("rl2", TASK, **again)
-    assert_equal_runs(train("rl2", TASK, **again), run)  # free again
+    assert_equal_runs(train("rl2", TASK, **again), run)  # unlocked again
 
 
-def test_who_dies_in_an_update_goes_on_from_the_last_checkpoint(tmp_path, monkeypatch):
+def test_a_run_interrupted_within_an_update_resumes_from_the_last_checkpoint(tmp_path, monkeypatch):
     whole = train("rl2", TASK, iterations=5, out=tmp_path / "whole", **SMALL)
-    original, count = RL2.update, [0]
+    original, count = RecurrentAgent.update, [0]
 
-    def update(agent, phases):
+    def update(agent, batch):
         count[0] += 1
-        result = original(agent, phases)
-        if count[0] == 4:  # half way: the agent has learnt, the loop does not know
+        result = original(agent, batch)
+        if count[0] == 4:  # the agent has learned, but the loop has not recorded it
             raise KeyboardInterrupt
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(RL2, "update", update)
+        patch.setattr(RecurrentAgent, "update", update)
         with pytest.raises(KeyboardInterrupt):
             train("rl2", TASK, iterations=5, out=tmp_path / "cut", checkpoint_seconds=1e-9, **SMALL)
     cut = load_run(tmp_path / "cut")
@@ -134,7 +136,7 @@ def test_who_dies_in_an_update_goes_on_from_the_last_checkpoint(tmp_path, monkey
 
 
 @dataclass(frozen=True, kw_only=True)
-class Souring(Countdown):
+class TurningNaN(Countdown):
     """Countdown whose rewards turn NaN in the tasks of the third iteration."""
 
     drawn: ClassVar[list[int]] = []
@@ -148,29 +150,32 @@ class Souring(Countdown):
         return state, reward * (torch.nan if len(self.drawn) == 3 else 1.0), terminated
 
 
-def test_a_world_that_turns_nan_loses_no_completed_iteration(tmp_path):
-    metarl.register_family("glass/Souring-v0", Souring)
+def test_an_env_that_returns_nan_loses_no_completed_iteration(tmp_path):
+    metarl.register_family("glass/TurningNaN-v0", TurningNaN)
     try:
-        with pytest.raises(NonFiniteError, match="Souring gave a non-finite reward"):
-            train("rl2", "glass/Souring-v0", iterations=9, out=tmp_path / "run", **SMALL)
+        with pytest.raises(NonFiniteError, match="TurningNaN gave a non-finite reward"):
+            train("rl2", "glass/TurningNaN-v0", iterations=9, out=tmp_path / "run", **SMALL)
         run = load_run(tmp_path / "run")
         assert run.load(run.make_agent(run.config.make_family())).iteration == 2
     finally:
-        del gymnasium.registry["glass/Souring-v0"]
+        del gymnasium.registry["glass/TurningNaN-v0"]
 
 
 def test_a_failed_update_loses_no_completed_iteration(tmp_path, monkeypatch):
-    original, count = RL2.update, [0]
+    original, count = RecurrentAgent.update, [0]
 
-    def update(agent, phases):
+    def update(agent, batch):
         count[0] += 1
         if count[0] == 3:
-            phases = [replace(phases[0], log_prob=phases[0].log_prob * torch.nan)]
-        return original(agent, phases)
+            (phase,) = batch.phases
+            log_prob = phase.trajectory.log_prob * torch.nan
+            broken = replace(phase, trajectory=replace(phase.trajectory, log_prob=log_prob))
+            batch = replace(batch, phases=(broken,))
+        return original(agent, batch)
 
     whole = train("rl2", TASK, iterations=5, out=tmp_path / "whole", **SMALL)
     with monkeypatch.context() as patch:
-        patch.setattr(RL2, "update", update)
+        patch.setattr(RecurrentAgent, "update", update)
         with pytest.raises(NonFiniteError, match="gradient"):
             train("rl2", TASK, iterations=5, out=tmp_path / "cut", **SMALL)
     cut = load_run(tmp_path / "cut")
@@ -180,7 +185,7 @@ def test_a_failed_update_loses_no_completed_iteration(tmp_path, monkeypatch):
     )
 
 
-def test_ctrl_c_is_itself_again_after_training(tmp_path):
+def test_the_handler_of_ctrl_c_is_restored_after_training(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL)
     assert signal.getsignal(signal.SIGINT) is before
@@ -225,7 +230,7 @@ def test_options_that_do_not_fit_leave_no_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_progress_counts_environment_steps_lived(tmp_path):
+def test_progress_counts_environment_steps(tmp_path):
     run = train("rl2", "metarl/PointNavigation-v0", iterations=1, out=f"{tmp_path}/run", **SMALL)
     progress = run.load(run.make_agent(run.config.make_family()))
     assert isinstance(progress, Progress)

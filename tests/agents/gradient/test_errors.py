@@ -71,7 +71,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
             "exploration_coef=-1.0 must lie between 0.0 and 1000000.0",
         ),
         ("meta_sgd", {"max_inner_lr": 0.0}, "max_inner_lr=0.0 must be greater than zero"),
-        ("meta_sgd", {"inner_lr": 2.0}, "inner_lr=2.0 is where the learnt rates begin"),
+        ("meta_sgd", {"inner_lr": 2.0}, "inner_lr=2.0 is the initial value of the learned rates"),
         ("maml", {"max_kl": float("inf")}, "max_kl=inf must be greater than zero, and finite"),
         ("reptile", {"adaptation_steps": 0}, "adaptation_steps=0 must be greater than zero"),
         ("emaml", {"adaptation_steps": 0}, "adaptation_steps=0 must be greater than zero"),

@@ -34,10 +34,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
 CASES = [
-    Case(box=box, estimator=estimator, learned_rates=learnt, inner_steps=steps)
+    Case(box=box, estimator=estimator, learned_rates=learned, inner_steps=steps)
     for box in (False, True)
     for estimator in ("score", "lvc", "dice", "loaded_dice")
-    for learnt in (False, True)
+    for learned in (False, True)
     for steps in (1, 2)
 ] + [
     Case(inner_steps=0),

@@ -127,7 +127,8 @@ def test_an_accepted_step_keeps_the_bound_and_lowers_the_objective(case):
 
 @pytest.mark.parametrize("bound", [0.5, 20.0])
 def test_the_longest_candidate_within_the_bound_that_lowers_the_objective_is_taken(bound):
-    problem, meta_params, batches = build(ONE)
+    batches, meta_params = ONE.batches(seed=3), ONE.meta_params()  # the full step is too long
+    problem = ONE.problem(batches)
     moved, report = trust_region(max_divergence=bound, damping=0.01).update(problem, meta_params)
     tried, share = report["line_search_tried"], report["line_search_share"]
     assert tried > 1

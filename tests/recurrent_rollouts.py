@@ -1,0 +1,33 @@
+"""Recurrent agents on small tasks."""
+
+import torch
+
+from metarl.agent import AgentContext, MetaBatch
+from metarl.agents.memory.rl2 import RL2Config
+from metarl.agents.memory.trainer import RecurrentAgent
+from metarl.rollout import RolloutSpec, rollout_phases
+from metarl.seeding import Seeds
+from metarl.tasks.family import TaskFamily
+
+
+def context_of(family: TaskFamily) -> AgentContext:
+    return AgentContext(
+        observation_space=family.observation_space,
+        action_space=family.action_space,
+        seeds=Seeds(0),
+        device=torch.device("cpu"),
+    )
+
+
+def build(family: TaskFamily, **options: object) -> RecurrentAgent:
+    config = RL2Config(**{"num_tasks": 8, "hidden_size": 16, "iterations": 5} | options)
+    return config.build(context_of(family))
+
+
+def collect_trials(
+    agent: RecurrentAgent, family: TaskFamily, *, num_tasks: int = 8, seed: int = 0
+) -> MetaBatch:
+    """The experience of one meta-iteration: a trial in each task."""
+    tasks = family.sample_tasks(num_tasks, Seeds(seed).torch("tasks"))
+    spec = RolloutSpec(episodes=family.trial_episodes)
+    return rollout_phases(agent, family, tasks, steps=0, spec=spec, seeds=Seeds(seed))
