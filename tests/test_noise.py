@@ -116,6 +116,19 @@ def test_neighbouring_streams_are_independent(across):
     assert abs(correlation) < 4 / math.sqrt(len(one))
 
 
+@pytest.mark.parametrize("word", [0, -1, 2**63 - 1, -(2**63)])
+def test_extreme_words_give_numbers_inside_the_support(monkeypatch, word):
+    monkeypatch.setattr("metarl.noise._mix", lambda words: torch.full_like(words, word))
+    noise = noise_of(2)
+    assert ((noise.uniform(3) >= 0) & (noise.uniform(3) < 1)).all()
+    exponential = noise.exponential(3)
+    assert ((exponential > 0) & (exponential < 20)).all()
+    assert noise.normal(3).isfinite().all()
+    assert ((noise.integers(7) >= 0) & (noise.integers(7) < 7)).all()
+    for concentration in (0.1, 1.0, 50.0):
+        assert (noise.gamma(torch.full((2, 3), concentration)) >= 0).all()
+
+
 def test_too_many_draws_in_one_step_are_refused():
     noise = noise_of(1)
     for _ in range(256):

@@ -8,7 +8,7 @@ from metarl.trajectory import Trajectory
 
 
 def two_lane_trajectory() -> Trajectory:
-    """One task, two copies. Copy 0: episodes of 2 and 1 steps, then idle. Copy 1: of 1 and 3."""
+    """One task, two lanes. Lane 0: episodes of 2 and 1 steps, then idle. Lane 1: of 1 and 3."""
     first = torch.tensor([[1, 1], [0, 1], [1, 0], [0, 0]]).bool().view(4, 1, 2)
     terminated = torch.tensor([[0, 1], [1, 0], [1, 0], [0, 0]]).bool().view(4, 1, 2)
     truncated = torch.tensor([[0, 0], [0, 0], [0, 0], [0, 1]]).bool().view(4, 1, 2)

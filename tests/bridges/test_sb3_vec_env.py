@@ -98,7 +98,7 @@ def test_only_ended_lanes_get_a_new_task():
     assert changed > 50 < kept
 
 
-def test_given_tasks_are_fixed_and_copies_are_neighbours():
+def test_given_tasks_are_fixed_and_lanes_of_a_task_are_neighbours():
     env = to_sb3_vec_env("metarl/GoalBandit-v0", 6, tasks=[4, 0, 2], **SURE)
     for _ in range(3):
         env.reset()

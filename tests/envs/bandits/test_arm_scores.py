@@ -21,7 +21,6 @@ from metarl.envs.bandits.arm_scores import (
     updated_tally,
 )
 from metarl.envs.bandits.references import PullsHighest
-from metarl.noise import LaneNoise
 from tests.bandit_rollouts import noise_of, percept_of
 
 
@@ -190,16 +189,6 @@ def test_certain_goals_are_always_drawn_and_impossible_goals_never():
     assert set(draw(tally, noise_of(0, 500)).argmax(-1).tolist()) == {0, 2}
     tally[..., 2, :] = 1
     assert set(draw(tally, noise_of(0, 500)).argmax(-1).tolist()) == {2}
-
-
-def test_an_impossible_goal_is_not_drawn_where_the_noise_is_zero():
-    class ZeroNoise(LaneNoise):
-        def uniform(self, *shape):
-            return torch.zeros(self.lanes, *shape)
-
-    tally = torch.tensor([[[0.0, 0.0], [0.0, 3.0], [0.0, 0.0]]])
-    draw = GoalPosterior(p_goal=1.0, p_other=0.0)
-    assert draw(tally, ZeroNoise(noise_of(0, 1).keys)).argmax(-1).tolist() == [0]
 
 
 def pair_weights(low, counts):
