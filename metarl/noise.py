@@ -13,7 +13,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.seeding import Seeds
@@ -23,17 +25,29 @@ BLOCK_STEPS = 64
 BLOCK_NUMBERS = 2**16
 """numbers that are drawn at once at most, where several steps are; changes no number"""
 
-_GAMMA = 0x9E3779B97F4A7C15 - 2**64  # as int64, which wraps around
-_MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
-_MIX_2 = 0x94D049BB133111EB - 2**64
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MAX_DRAWS, _MAX_ROUNDS, _MAX_ELEMENTS = 2**8, 2**4, 2**22
 
 
-def _mix(x: Tensor) -> Tensor:
-    """The finaliser of SplitMix64, int64 -> int64; shifts are logical."""
-    x = (x ^ ((x >> 30) & (2**34 - 1))) * _MIX_1
-    x = (x ^ ((x >> 27) & (2**37 - 1))) * _MIX_2
-    return x ^ ((x >> 31) & (2**33 - 1))
+def _mix(words: Tensor) -> Tensor:
+    """The finaliser of SplitMix64, int64 -> int64 as 64 bits; may overwrite its argument."""
+    if words.is_cuda:  # torch has no logical shift, so bits are masked out
+        words = (words ^ ((words >> 30) & (2**34 - 1))) * (_MIX_1 - 2**64)
+        words = (words ^ ((words >> 27) & (2**37 - 1))) * (_MIX_2 - 2**64)
+        return words ^ ((words >> 31) & (2**33 - 1))
+    bits = words.numpy().view(np.uint64)  # on a CPU NumPy's small operations are faster
+    bits ^= bits >> np.uint64(30)
+    bits *= np.uint64(_MIX_1)
+    bits ^= bits >> np.uint64(27)
+    bits *= np.uint64(_MIX_2)
+    bits ^= bits >> np.uint64(31)
+    return words
+
+
+def _increments(counter: NDArray[np.int64] | int) -> NDArray[np.int64]:
+    """What SplitMix64 has added to its state after `counter` steps, as int64."""
+    return (np.asarray(counter).astype(np.uint64) * _GAMMA).view(np.int64)
 
 
 def lane_keys(seed: int, num_tasks: int, rollouts_per_task: int = 1, first_task: int = 0) -> Tensor:
@@ -45,11 +59,11 @@ def lane_keys(seed: int, num_tasks: int, rollouts_per_task: int = 1, first_task:
         rollouts_per_task: B.
         first_task: number of the first task in a larger set, so that a batch of it draws the same.
     """
-    task = torch.arange(first_task + 1, first_task + num_tasks + 1)
-    rollout = torch.arange(1, rollouts_per_task + 1)
-    base = torch.tensor((seed & (2**64 - 1)) - (2**64 if seed & 2**63 else 0))
-    of_task = _mix(base + task * _GAMMA)
-    return _mix(of_task[:, None] + rollout * _GAMMA).flatten()
+    base = np.array([seed & (2**64 - 1)], np.uint64).view(np.int64)
+    task = _increments(np.arange(first_task + 1, first_task + num_tasks + 1))
+    of_task = _mix(torch.from_numpy(base + task))
+    rollout = torch.from_numpy(_increments(np.arange(1, rollouts_per_task + 1)))
+    return _mix(of_task[:, None] + rollout).flatten()
 
 
 class LaneNoise:
@@ -97,7 +111,8 @@ class LaneNoise:
 
     def child(self, number: int) -> "LaneNoise":
         """Streams of the same lanes, independent of these; drawn for one step at a time."""
-        return LaneNoise(_mix(self.keys ^ _mix(torch.full_like(self.keys, number + 1))))
+        tag = _mix(torch.tensor([number + 1], device=self.device))
+        return LaneNoise(_mix(self.keys ^ tag))
 
     def at(self, step: int) -> "LaneNoise":
         """Goes to the start of a step, counted from 0; returns itself."""
@@ -131,15 +146,15 @@ class LaneNoise:
         d = alpha - 1.0 / 3.0
         if small:
             d = torch.where(alpha < 1.0, d + 1.0, d)
-        keys, element = self.keys[:, None], torch.arange(alpha.shape[1], device=self.device)
+        keys, element = self.keys[:, None], np.arange(alpha.shape[1])
         result, accepted = self._gamma_attempt(draw, 1, keys, element, d)
         if not bool(accepted.all()):
-            lane, element = (~accepted).nonzero(as_tuple=True)
+            lane, place = (~accepted).nonzero(as_tuple=True)
             for attempt in range(2, _MAX_ROUNDS):
-                rest = d[lane, element]
+                rest, element = d[lane, place], place.cpu().numpy()
                 value, accepted = self._gamma_attempt(draw, attempt, self.keys[lane], element, rest)
-                result[lane, element] = value  # the last attempt, one in 10^18, stands as it is
-                lane, element = lane[~accepted], element[~accepted]
+                result[lane, place] = value  # the last attempt, one in 10^18, stands as it is
+                lane, place = lane[~accepted], place[~accepted]
                 if not len(lane):
                     break
         if small:
@@ -148,12 +163,12 @@ class LaneNoise:
         return result.view(concentration.shape)
 
     def _gamma_attempt(
-        self, draw: int, attempt: int, keys: Tensor, element: Tensor, d: Tensor
+        self, draw: int, attempt: int, keys: Tensor, element: NDArray[np.int64], d: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One candidate for each number of shape d, and whether it is accepted."""
         counter = self._counter(draw, attempt) + 2 * element
-        normal = _single_normal(_mix(keys + counter * _GAMMA))
-        uniform = _open_uniform(_mix(keys + (counter + 1) * _GAMMA))
+        normal = _single_normal(_mix(keys + self._on_device(_increments(counter))))
+        uniform = _open_uniform(_mix(keys + self._on_device(_increments(counter + 1))))
         v = (normal * (9.0 * d).rsqrt_()).add_(1.0).clamp_min_(1e-10).pow_(3)
         value = d * v
         threshold = normal.square_().mul_(0.5) + d - value + d * v.log_()
@@ -198,13 +213,14 @@ class LaneNoise:
 
     def _words(self, draw: int, round_: int, size: int, steps: int | None = None) -> Tensor:
         """Random 64-bit words [L, size]; with `steps`, [K, L, size] from the present step on."""
-        element = torch.arange(size, device=self.device)
-        if steps is None:
-            return _mix(self.keys[:, None] + (self._counter(draw, round_) + element) * _GAMMA)
-        stride = _MAX_DRAWS * _MAX_ROUNDS * _MAX_ELEMENTS
-        step = torch.arange(steps, device=self.device)[:, None, None] * stride
-        counter = self._counter(draw, round_) + step + element
-        return _mix(self.keys[:, None] + counter * _GAMMA)
+        counter = self._counter(draw, round_) + np.arange(size)
+        if steps is not None:
+            stride = _MAX_DRAWS * _MAX_ROUNDS * _MAX_ELEMENTS
+            counter = counter + (np.arange(steps) * stride)[:, None, None]
+        return _mix(self.keys[:, None] + self._on_device(_increments(counter)))
+
+    def _on_device(self, numbers: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(numbers).to(self.device)
 
     def _counter(self, draw: int, round_: int) -> int:
         """Address of the first element of a draw in the present step; below 2^63."""

@@ -25,7 +25,7 @@ from tests.simple_families import Countdown
 
 LANES, HIDDEN = 8, 16
 BANDIT = metarl.make_family("metarl/BernoulliBandit-v0", pulls=3)
-WALK = metarl.make_family("metarl/PointNavigation-v0")
+WALK = metarl.make_family("metarl/PointNavigation-v0", steps=20)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,8 @@ from metarl.seeding import Seeds
 from metarl.tasks.family import TaskFamily
 from tests.recurrent_rollouts import build, collect_trials
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize(
     ("memory", "label"),
@@ -62,8 +64,8 @@ def test_without_memory_one_paying_arm_stays_a_guess():
 @pytest.mark.learning
 def test_without_memory_bandit_returns_do_not_rise_from_first_to_last_pull():
     family = metarl.make_family("metarl/BernoulliBandit-v0")
-    with_memory = train_on(family, iterations=80)
-    without = train_on(family, iterations=80, memory="none")
+    with_memory = train_on(family, iterations=150)
+    without = train_on(family, iterations=150, memory="none")
     # 2000 tasks: the standard error of a difference of two pulls is .5 * sqrt(2 / 2000) = .016
     assert with_memory[-1] - with_memory[0] > 0.1
     assert abs(without[-1] - without[0]) < 0.05

@@ -10,9 +10,11 @@ from metarl.errors import CheckpointError, ConfigError
 from metarl.learning.ppo import AuxiliaryLoss
 from tests.recurrent_rollouts import build, collect_trials, context_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MEMORIES = pytest.mark.parametrize("memory", ["gru", "lstm", "attention", "none"])
 BANDIT = metarl.make_family("metarl/BernoulliBandit-v0")
-WALK = metarl.make_family("metarl/PointNavigation-v0")
+WALK = metarl.make_family("metarl/PointNavigation-v0", steps=20)
 
 
 @MEMORIES
