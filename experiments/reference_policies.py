@@ -13,7 +13,6 @@ import json
 import platform
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from reporting import NORMAL_95, half_interval
+from reporting import NORMAL_95, half_interval, version
 
 from metarl.envs.bandits.bayes_optimum import bayes_optimal_value
 from metarl.envs.bandits.multi_armed import BernoulliBandit

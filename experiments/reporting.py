@@ -6,7 +6,7 @@ Axes: `T` steps of a trial, `N` tasks.
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ REFERENCES: tuple[dict[str, Any], ...] = (
     {"color": "0.55", "linestyle": (0, (1, 1.2))},
 )
 """styles of references in drawing order, distinguishable without colour"""
+
+
+def version(distribution: str) -> str:
+    """The version of a distribution; that of metarl is known without an installation, too."""
+    ours = distribution == "metarl-suite"
+    return metarl.__version__ if ours else installed_version(distribution)
 
 
 @dataclass(frozen=True, kw_only=True)

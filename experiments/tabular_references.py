@@ -8,11 +8,10 @@ the total of a trial within .6 of its computed value. Writes `tabular-references
 """
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import tyro
-from reporting import EVALUATION_SEED, half_interval
+from reporting import EVALUATION_SEED, half_interval, version
 
 import metarl
 

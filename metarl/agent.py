@@ -143,5 +143,5 @@ class AgentConfig(ABC):
         """The agent in figure legends: its name, and the options that make it a variant."""
 
     @abstractmethod
-    def build(self, setting: AgentContext) -> Agent:
+    def build(self, context: AgentContext) -> Agent:
         """A new, untrained agent."""
