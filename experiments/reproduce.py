@@ -318,9 +318,7 @@ def write_table() -> None:
         minutes = f"{min(s['minutes'] for s in seeds)} to {max(s['minutes'] for s in seeds)}"
         ceiling = f"{result['ceiling']['mean']:.2f} ({result['ceiling']['name']})"
         title = item.title + " †" * (result["settings"]["format"] == "metarl-run-1")
-        lines.append(
-            f"| {title} | {item.published} | {by_seed} | {mean} | {ceiling} | {minutes} |"
-        )
+        lines.append(f"| {title} | {item.published} | {by_seed} | {mean} | {ceiling} | {minutes} |")
     (RESULTS / "README.md").write_text("\n".join(lines) + "\n")
 
 

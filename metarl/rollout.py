@@ -53,7 +53,7 @@ class RolloutSpec:
     episodes: int
     """E, consecutive episodes of each rollout"""
     rollouts_per_task: int = 1
-    """B"""
+    """B, parallel rollouts of each task"""
     workers: int | None = None
     """processes that step ordinary Gymnasium environments; by default this one does"""
     keep_next_obs: bool = False
@@ -80,7 +80,7 @@ def rollout_phases(
 
     Args:
         agent: starts with a policy and adapts it.
-        family: of the tasks.
+        family: the rules of the environments.
         tasks: [N, ...], on the device where everything happens.
         steps: K.
         spec: how each phase is collected.
@@ -162,7 +162,7 @@ def collect(
         keep_next_obs: the trajectory holds the observation after each step.
         wrap_env: puts a transparent wrapper, such as a camera, between the engine and the env.
         storage: where the trajectory is written; by default new memory.
-        slot: of the storage.
+        slot: number of the trajectory within the storage.
 
     Returns:
         A trajectory [T, N, B, ...] with T <= E * family.episode_steps.
@@ -237,7 +237,7 @@ def _roll_out(
     fixed_length: int | None,
     noise: LaneNoise,
 ) -> int:
-    """Steps all lanes until each has finished its episodes; returns the number of steps.
+    """Steps all lanes until each trial has ended, after its episodes; returns the number of steps.
 
     Where all episodes have one length, no step waits for the device.
     """

@@ -6,7 +6,7 @@ Source: Stadie et al. 2018, arXiv:1803.01118.
 from dataclasses import dataclass
 
 from metarl.agents.gradient.inner_loop import InnerRule
-from metarl.agents.gradient.outer_loop import Exploration, Objective
+from metarl.agents.gradient.outer_loop import ExplorationLoss, OuterLoss
 from metarl.agents.gradient.trainer import MAX_OPTION, TrustRegionConfig
 from metarl.validation import require_between, require_positive
 
@@ -32,6 +32,6 @@ class EMAMLConfig(TrustRegionConfig):
         """Gradient descent."""
         return self.gradient_descent()
 
-    def objective(self) -> Objective:
+    def outer_loss(self) -> OuterLoss:
         """MAML's, and the exploration term."""
-        return Exploration(self.exploration_coef)
+        return ExplorationLoss(self.exploration_coef)

@@ -5,10 +5,12 @@
 where `loss[k]` is the inner loss of phase k at params[k]. The chain is differentiated in both
 directions: reverse mode (`vjp`) for the meta-gradient, forward mode (`jvp`) for the curvature of a
 trust region. A step's derivative needs one product with the Hessian of its loss, so no autograd
-graph runs through the inner steps. `definition.py` says the same in plain autograd.
+graph runs through the inner steps. `meta_gradient_by_autograd.py` is the
+short definition in plain autograd.
 
 Axes: `N` tasks, `M` decisions of each task, `P` parameters of a policy, `S` parameters of the
-rule, `Q` = P + S meta-parameters, `K` inner steps, `R` raw numbers of a decision.
+rule, `Q` = P + S meta-parameters, `K` inner steps, `R` raw numbers of a decision
+(the parameters of its action distribution, see `ActionHead`).
 """
 
 import warnings
@@ -84,7 +86,7 @@ class InnerRule(ABC):
         )
 
     def vjp(self, inputs: RuleInputs, cotangents: RuleOutputs, step: int) -> RuleInputs:
-        """Reverse mode: the derivative of a scalar by the inputs, given that by the outputs."""
+        """Reverse mode: the gradient of a scalar at the inputs, given that at the outputs."""
         result: Any = torch.func.vjp(lambda *at: self.apply(RuleInputs(*at), step), *inputs)
         return RuleInputs(*result[1](cotangents))
 
@@ -184,7 +186,7 @@ class InnerLoss:
     forward: Forward
     loss: Tensor  # [N]
     backward: Backward
-    raw_hvp: Callable[[Tensor], Tensor]  # Hessian of the losses by raw, [M, N, R] -> [M, N, R]
+    raw_hvp: Callable[[Tensor], Tensor]  # Hessian with respect to raw, [M, N, R] -> [M, N, R]
 
     @property
     def gradient(self) -> Tensor:
@@ -285,29 +287,30 @@ class Adaptation:
         return [*(loss.forward.raw for loss in self.losses), self._last.raw]
 
     def vjp(self, cotangents: Sequence[Tensor | None]) -> Tensor:
-        """Reverse mode: the gradient [Q] of an objective, given its derivatives by `raw`.
+        """Reverse mode: the meta-gradient [Q] of a scalar, given its gradients at `raw`.
 
         Args:
             cotangents: K + 1 times [M, N, R], or None for a phase the objective ignores.
         """
         network, rule = self._inner.network, self._inner.rule
         assert cotangents[-1] is not None
-        by_params = network.gradient(self.params, self._last, cotangents[-1])
-        by_rule = torch.zeros_like(self._rule_params)
-        by_state: RuleState = tuple(map(torch.zeros_like, self._final_state))
+        grad_params = network.gradient(self.params, self._last, cotangents[-1])
+        grad_rule = torch.zeros_like(self._rule_params)
+        grad_state: RuleState = tuple(map(torch.zeros_like, self._final_state))
         for step in reversed(range(len(self.losses))):
-            loss, by_raw = self.losses[step], cotangents[step]
-            by = rule.vjp(self._inputs[step], RuleOutputs(by_params, by_state), step)
-            by_rule, by_params, by_state = by_rule + by.rule_params, by.params, by.state
+            loss, grad_raw = self.losses[step], cotangents[step]
+            grads = rule.vjp(self._inputs[step], RuleOutputs(grad_params, grad_state), step)
+            grad_rule = grad_rule + grads.rule_params
+            grad_params, grad_state = grads.params, grads.state
             if not self._inner.first_order:
-                by_params = by_params + loss.hvp(by.gradient)
+                grad_params = grad_params + loss.hvp(grads.gradient)
                 if rule.uses_loss:
-                    by_params = by_params + by.loss.unsqueeze(1) * loss.gradient
-            if by_raw is not None:
-                by_params = by_params + network.gradient(loss.params, loss.forward, by_raw)
-        if by_state:
-            by_params = by_params + self._initial_state_vjp(by_state)
-        return torch.cat((by_params.sum(0), by_rule))
+                    grad_params = grad_params + grads.loss.unsqueeze(1) * loss.gradient
+            if grad_raw is not None:
+                grad_params = grad_params + network.gradient(loss.params, loss.forward, grad_raw)
+        if grad_state:
+            grad_params = grad_params + self._initial_state_vjp(grad_state)
+        return torch.cat((grad_params.sum(0), grad_rule))
 
     def jvp(self, direction: Tensor, phases: Collection[int]) -> list[Tensor]:
         """Forward mode: change of `raw` of some phases along a direction [Q], [M, N, R] each."""
@@ -319,21 +322,22 @@ class Adaptation:
         for step, loss in enumerate(self.losses):
             if step in phases:
                 tangents.append(network.tangent(loss.params, loss.forward, params))
-            gradient, by_loss = torch.zeros_like(params), torch.zeros_like(loss.loss)
+            gradient_tangent = torch.zeros_like(params)
+            loss_tangent = torch.zeros_like(loss.loss)
             if not self._inner.first_order:
-                gradient = loss.hvp(params)
-                by_loss = (loss.gradient * params).sum(1)
-            changes = RuleInputs(rule_params, params, gradient, by_loss, state)
+                gradient_tangent = loss.hvp(params)
+                loss_tangent = (loss.gradient * params).sum(1)
+            changes = RuleInputs(rule_params, params, gradient_tangent, loss_tangent, state)
             params, state = rule.jvp(self._inputs[step], changes, step)
         if len(self.losses) in phases:
             tangents.append(network.tangent(self.params, self._last, params))
         return tangents
 
-    def _initial_state_vjp(self, by_state: RuleState) -> Tensor:
+    def _initial_state_vjp(self, grad_state: RuleState) -> Tensor:
         start = self._inputs[0].params if self._inputs else self.params
         result: Any = torch.func.vjp(self._inner.rule.initial_state, start)
-        by_params: Tensor = result[1](by_state)[0]
-        return by_params
+        grad_params: Tensor = result[1](grad_state)[0]
+        return grad_params
 
     def _initial_state_jvp(self, params: Tensor) -> RuleState:
         if not self._final_state:

@@ -1,13 +1,14 @@
 """MAML: initial parameters from which one or two gradient steps adapt well, learned by TRPO.
 
 Source: Finn et al. 2017, arXiv:1703.03400. Inner loop: policy gradient over a linear baseline.
-Outer loop: TRPO through the inner steps, exact to second order; FOMAML drops that order.
+Outer loop: TRPO through the inner steps, exact to second order; FOMAML drops that order. The
+meta-gradient is `outer_loop.MetaProblem.meta_gradient`; `meta_gradient_by_autograd.py` defines it.
 """
 
 from dataclasses import dataclass
 
 from metarl.agents.gradient.inner_loop import InnerRule
-from metarl.agents.gradient.outer_loop import Objective, expected_return
+from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 
 
@@ -24,9 +25,9 @@ class MAMLConfig(TrustRegionConfig):
         """Gradient descent."""
         return self.gradient_descent()
 
-    def objective(self) -> Objective:
-        """The adapted policies' return."""
-        return expected_return
+    def outer_loss(self) -> OuterLoss:
+        """Minus the adapted policies' return, as a surrogate."""
+        return surrogate_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,9 @@ class FOMAMLConfig(TrustRegionConfig):
         """Gradient descent."""
         return self.gradient_descent()
 
-    def objective(self) -> Objective:
-        """The adapted policies' return."""
-        return expected_return
+    def outer_loss(self) -> OuterLoss:
+        """Minus the adapted policies' return, as a surrogate."""
+        return surrogate_loss
 
 
 def _label(config: TrustRegionConfig) -> str:

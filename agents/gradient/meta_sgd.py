@@ -7,7 +7,7 @@ between 0 and a maximum.
 from dataclasses import dataclass
 
 from metarl.agents.gradient.inner_loop import InnerRule, LearnedRates
-from metarl.agents.gradient.outer_loop import Objective, expected_return
+from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.errors import ConfigError
 from metarl.validation import require_positive
@@ -38,6 +38,6 @@ class MetaSGDConfig(TrustRegionConfig):
         """A learned rate for each parameter, initially `inner_lr`."""
         return LearnedRates(self.inner_lr, self.max_inner_lr, self.schedule)
 
-    def objective(self) -> Objective:
-        """The adapted policies' return."""
-        return expected_return
+    def outer_loss(self) -> OuterLoss:
+        """Minus the adapted policies' return, as a surrogate."""
+        return surrogate_loss

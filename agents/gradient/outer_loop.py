@@ -1,6 +1,7 @@
 """The outer loop: rules that improve the meta-parameters from the adapted policies' experience.
 
-Axes: `N` tasks, `M` decisions of each, `K` inner steps, `Q` meta-parameters, `R` raw numbers.
+Axes: `N` tasks, `M` decisions of each, `K` inner steps, `Q` meta-parameters, `R` raw numbers
+(the parameters of an action distribution, see `ActionHead`).
 """
 
 from abc import ABC, abstractmethod
@@ -75,21 +76,25 @@ class MetaProblem:
         """Probability ratio of the actions of a phase: now over when they were taken."""
         return (self.log_probs(raw, phase) - self.batches[phase].log_prob).exp()
 
-    def meta_gradient(self, objective: "Objective", adaptation: Adaptation) -> tuple[float, Tensor]:
-        """Value of an objective and its meta-gradient, [Q]."""
+    def meta_gradient(
+        self, outer_loss: "OuterLoss", adaptation: Adaptation
+    ) -> tuple[float, Tensor]:
+        """Value of an outer loss, and its gradient by the meta-parameters [Q] through the steps."""
         with torch.enable_grad():
             raw = [each.detach().requires_grad_() for each in adaptation.raw]
-            loss = objective(self, raw)
+            loss = outer_loss(self, raw)
             by_raw = torch.autograd.grad(loss, raw, allow_unused=True)
         return float(loss.detach()), adaptation.vjp(by_raw)
 
 
-Objective: TypeAlias = Callable[[MetaProblem, Sequence[Tensor]], Tensor]
-"""a loss that an outer rule lowers: raw numbers of the K + 1 phases, [M, N, R] each -> scalar"""
+OuterLoss: TypeAlias = Callable[[MetaProblem, Sequence[Tensor]], Tensor]
+"""a loss of the adapted policies: `raw` of the K + 1 phases, [M, N, R] each -> scalar"""
 
 
-def expected_return(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
-    """Minus the adapted policies' advantage, by importance sampling; the mean over `outer_phases`.
+def surrogate_loss(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
+    """Minus the importance-weighted advantage of the adapted policies, over `outer_phases`.
+
+    Its gradient is minus that of the expected return after adaptation.
 
     Sources: Finn et al. 2017, arXiv:1703.03400, algorithm 3; the multi-step loss: Antoniou et al.
     2019, arXiv:1810.09502, section 4.
@@ -102,8 +107,8 @@ def expected_return(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Exploration:
-    """`expected_return`, and credit to the first policy for the return after adaptation.
+class ExplorationLoss:
+    """`surrogate_loss`, and credit to the first policy for the return after adaptation.
 
         loss + weight * - mean over tasks n of  R[n] mean of log_prob of the first phase's actions
 
@@ -119,7 +124,7 @@ class Exploration:
         later = problem.batches[-1].episode_return
         later = (later - later.mean()) / (later.std(correction=0) + 1e-8)
         credit = problem.log_probs(raw, 0) * later.view(1, -1, 1)
-        return expected_return(problem, raw) - self.weight * problem.batches[0].mean(credit)
+        return surrogate_loss(problem, raw) - self.weight * problem.batches[0].mean(credit)
 
 
 class OuterRule(ABC):
@@ -142,14 +147,14 @@ class OuterRule(ABC):
 class TrustRegion(OuterRule):
     """TRPO through the inner steps.
 
-    The step direction is the meta-gradient times the inverse of the exact curvature of the adapted
-    policies' divergence. Its length is set by the bound on that divergence, then shortened until
-    the objective falls.
+    The step direction is the meta-gradient times the inverse of the exact Hessian (the Fisher
+    matrix) of the adapted policies' KL divergence. Its length is set by the bound on that
+    divergence, then shortened until the outer loss falls.
 
     Source: Schulman et al. 2015, arXiv:1502.05477, as in Finn et al. 2017, arXiv:1703.03400.
     """
 
-    objective: Objective
+    outer_loss: OuterLoss
     max_divergence: float
     steps: int
     """of conjugate gradient"""
@@ -172,7 +177,7 @@ class TrustRegion(OuterRule):
             shared_advantage_scale=self.shared_advantage_scale,
         )
         here = problem.adapt_here(meta_params)
-        loss, gradient = problem.meta_gradient(self.objective, here)
+        loss, gradient = problem.meta_gradient(self.outer_loss, here)
         require_finite(gradient, "TRPO's gradient")
         old = here.raw
         solution = conjugate_gradient(self._curvature(problem, here), gradient, steps=self.steps)
@@ -187,7 +192,7 @@ class TrustRegion(OuterRule):
         def evaluate(share: float) -> Candidate:
             raw = problem.adapt(candidate(share)).raw
             return Candidate(
-                float(self.objective(problem, raw)), float(problem.outer_divergence(old, raw))
+                float(self.outer_loss(problem, raw)), float(problem.outer_divergence(old, raw))
             )
 
         found = backtrack(
@@ -209,7 +214,7 @@ class TrustRegion(OuterRule):
         }
 
     def _curvature(self, problem: MetaProblem, here: Adaptation) -> Callable[[Tensor], Tensor]:
-        """Products with the Hessian of the divergence from here, where it is zero."""
+        """Products with the Hessian of the KL divergence from the present policies, at zero."""
         if self.rollouts_per_task is not None:
             problem = replace(
                 problem,

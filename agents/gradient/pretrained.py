@@ -7,7 +7,7 @@ regard to the adaptation in evaluation.
 from dataclasses import dataclass
 
 from metarl.agents.gradient.inner_loop import InnerRule
-from metarl.agents.gradient.outer_loop import Objective, expected_return
+from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 
 
@@ -27,6 +27,6 @@ class PretrainedConfig(TrustRegionConfig):
         """Gradient descent."""
         return self.gradient_descent()
 
-    def objective(self) -> Objective:
-        """The adapted policies' return."""
-        return expected_return
+    def outer_loss(self) -> OuterLoss:
+        """Minus the adapted policies' return, as a surrogate."""
+        return surrogate_loss

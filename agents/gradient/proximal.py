@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.agents.gradient.outer_loop import (
     MetaProblem,
-    Objective,
+    OuterLoss,
     OuterRule,
     inner_report,
     require_finite,
@@ -91,7 +91,7 @@ class Proximal(OuterRule):
             **{f"first_policy_kl_coef_{k}": float(p) for k, p in enumerate(self._kl_coef)},
         }
 
-    def _objective(self, old: Sequence[Tensor]) -> Objective:
+    def _objective(self, old: Sequence[Tensor]) -> OuterLoss:
         def objective(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
             last = problem.batches[-1]
             ratio = problem.ratio(raw, len(raw) - 1)

@@ -23,7 +23,7 @@ from metarl.agents.gradient.inner_loop import (
 )
 from metarl.agents.gradient.outer_loop import (
     MetaProblem,
-    Objective,
+    OuterLoss,
     OuterRule,
     TrustRegion,
 )
@@ -155,13 +155,13 @@ class TrustRegionConfig(GradientConfig):
         require_between("line_search_shrink", self.line_search_shrink, 0.01, 0.99)
 
     @abstractmethod
-    def objective(self) -> Objective:
+    def outer_loss(self) -> OuterLoss:
         """The outer loss."""
 
     def outer_rule(self, size: int, device: torch.device) -> OuterRule:
         """TRPO."""
         return TrustRegion(
-            objective=self.objective(),
+            outer_loss=self.outer_loss(),
             max_divergence=self.max_kl,
             steps=self.conjugate_gradient_steps,
             damping=self.damping,

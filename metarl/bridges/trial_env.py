@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metarl.networks.action_heads import ActionHead, action_head
 from metarl.networks.actor_critic import percept_features
-from metarl.networks.memory import HISTORY_SIZE
+from metarl.networks.memory import NUM_REWARD_AND_FLAGS
 from metarl.tasks.batched_env import BatchedEnv, Transition, select_lanes
 from metarl.trajectory import Percept
 from metarl.validation import require_positive
@@ -114,7 +114,7 @@ def percept_space(observation_space: spaces.Box, head: ActionHead) -> spaces.Box
     if head.constants:
         top = head.encode(torch.full((head.outputs,), torch.inf)).numpy()
     bottom = -top if head.constants else np.zeros(head.outputs)
-    flags = np.ones(HISTORY_SIZE - 1)
+    flags = np.ones(NUM_REWARD_AND_FLAGS - 1)
     low = np.concatenate((observation_space.low, bottom, [-np.inf], 0 * flags))
     high = np.concatenate((observation_space.high, top, [np.inf], flags))
     return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)

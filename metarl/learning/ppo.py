@@ -165,7 +165,7 @@ class PPO:
         except NonFiniteError:
             self.load_state(before)
             raise
-        # Only now, because this experience was collected and learned from in the former units.
+        # Only now: this experience was collected and learned from with the former statistics.
         self.network.observe(experience.percepts(), experience.valid)
         self._updates += 1
         count = config.num_epochs * config.num_minibatches
@@ -190,6 +190,8 @@ class PPO:
         inputs = self.network.encode(experience.percepts()).flatten(1, 2)
         valid = experience.valid.flatten(1, 2)
         value = self.network.values(inputs)
+        # Values go on across the episodes of a trial, so that of the next step is the next value,
+        # after a reset, too; only the end of the trial terminates.
         next_value = torch.cat((value[1:], torch.zeros_like(value[:1])))
         trial_end = experience.trial_end.flatten(1, 2)
         reward = experience.reward.flatten(1, 2)

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 MemoryState: TypeAlias = Any
 """what a memory carries from step to step; tensors in it have the lane as leading axis"""
 
-HISTORY_SIZE = 5
+NUM_REWARD_AND_FLAGS = 5
 """components next to the observation and the previous action: previous reward, four flags"""
 
 
@@ -26,7 +26,7 @@ class InputSizes(NamedTuple):
     @property
     def total(self) -> int:
         """Components of all parts, D + A + 5."""
-        return self.observation + self.action + HISTORY_SIZE
+        return self.observation + self.action + NUM_REWARD_AND_FLAGS
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,17 @@ class PolicyInputs:
     @property
     def previous_action(self) -> Tensor:
         """[..., A], one-hot or in units of the bounds; zeros at the start of a trial."""
-        return self.values[..., self.sizes.observation : -HISTORY_SIZE]
+        return self.values[..., self.sizes.observation : -NUM_REWARD_AND_FLAGS]
 
     @property
     def previous_reward(self) -> Tensor:
         """[...]."""
-        return self.values[..., -HISTORY_SIZE]
+        return self.values[..., -NUM_REWARD_AND_FLAGS]
 
     @property
     def flags(self) -> Tensor:
         """[..., 4]: previous terminated, previous truncated, first of episode, first of trial."""
-        return self.values[..., 1 - HISTORY_SIZE :]
+        return self.values[..., 1 - NUM_REWARD_AND_FLAGS :]
 
 
 class MemoryCore(nn.Module, ABC):
@@ -75,6 +75,25 @@ class MemoryCore(nn.Module, ABC):
     @abstractmethod
     def sequence(self, inputs: PolicyInputs, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """Many steps: inputs [T, L, ...] -> features [T, L, H] and the state after them."""
+
+
+class SequenceCore(nn.Module, ABC):
+    """The part of a memory behind its embedding: features in, features out.
+
+    `step` and `sequence` must agree.
+    """
+
+    @abstractmethod
+    def initial_state(self, lanes: int, horizon: int) -> MemoryState:
+        """The state at the start of a trial of at most `horizon` steps."""
+
+    @abstractmethod
+    def step(self, features: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
+        """One step: [L, F] -> output [L, H] and the next state."""
+
+    @abstractmethod
+    def sequence(self, features: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
+        """Many steps: [T, L, F] -> [T, L, H] and the state after them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ Each is a linear embedding with ReLU, then a sequence core over the embedded fea
 Axes: `T` steps, `L` lanes, `M` attention heads, then features (`F` in, `H` out).
 """
 
-from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarl.errors import ConfigError
-from metarl.networks.gru_kernel import gru_sequence
+from metarl.networks.gru import GRUCore, initialise_gates
 from metarl.networks.layers import linear
 from metarl.networks.memory import (
     InputSizes,
@@ -23,6 +22,7 @@ from metarl.networks.memory import (
     MemoryOptions,
     MemoryState,
     PolicyInputs,
+    SequenceCore,
 )
 
 
@@ -79,22 +79,6 @@ class NoMemoryOptions(MemoryOptions):
         return Embedded(embedding, layer, observation_only=True)
 
 
-class SequenceCore(nn.Module, ABC):
-    """A memory over features that are embedded already. `step` and `sequence` agree."""
-
-    @abstractmethod
-    def initial_state(self, lanes: int, horizon: int) -> MemoryState:
-        """The state at the start of a trial of at most `horizon` steps."""
-
-    @abstractmethod
-    def step(self, features: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
-        """One step: [L, F] -> output [L, H] and the next state."""
-
-    @abstractmethod
-    def sequence(self, features: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
-        """Many steps: [T, L, F] -> [T, L, H] and the state after them."""
-
-
 class Embedded(MemoryCore):
     """Linear embedding, ReLU, sequence core."""
 
@@ -123,39 +107,13 @@ class Embedded(MemoryCore):
         return torch.relu(self.embedding(values))
 
 
-class GRUCore(SequenceCore):
-    """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), orthogonal recurrent weights."""
-
-    def __init__(self, inputs: int, hidden_size: int, *, generator: Generator) -> None:
-        super().__init__()
-        self.gru = nn.GRU(inputs, hidden_size)
-        _initialise_gates(self.gru, generator)
-
-    def initial_state(self, lanes: int, horizon: int) -> Tensor:
-        """Zeros [L, H]."""
-        return next(self.gru.parameters()).new_zeros(lanes, self.gru.hidden_size)
-
-    def step(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """One GRU cell."""
-        hidden = torch.gru_cell(features, state, *self.gru.parameters())
-        return hidden, hidden
-
-    def sequence(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The fused kernel on a GPU; on a CPU `gru_sequence`, which is faster there."""
-        if features.is_cuda:
-            output: Tensor = self.gru(features, state.unsqueeze(0))[0]
-        else:
-            output = gru_sequence(features, state, *self.gru.parameters())
-        return output, output[-1]
-
-
 class LSTMCore(SequenceCore):
     """Long short-term memory (Hochreiter and Schmidhuber 1997), forget bias 1."""
 
     def __init__(self, inputs: int, hidden_size: int, *, generator: Generator) -> None:
         super().__init__()
         self.lstm = nn.LSTM(inputs, hidden_size)
-        _initialise_gates(self.lstm, generator)
+        initialise_gates(self.lstm, generator)
         bias = self.lstm.get_parameter("bias_ih_l0")
         nn.init.ones_(bias.data[hidden_size : 2 * hidden_size])
 
@@ -293,13 +251,3 @@ class FeedforwardCore(SequenceCore):
     def sequence(self, features: Tensor, state: None) -> tuple[Tensor, None]:
         """The layer at each step."""
         return torch.relu(self.layer(features)), None
-
-
-def _initialise_gates(core: nn.GRU | nn.LSTM, generator: Generator) -> None:
-    """Orthogonal weights gate by gate, zero biases."""
-    for name, parameter in core.named_parameters():
-        if name.startswith("bias"):
-            nn.init.zeros_(parameter)
-            continue
-        for gate in parameter.data.view(-1, core.hidden_size, parameter.shape[1]):
-            nn.init.orthogonal_(gate, generator=generator)

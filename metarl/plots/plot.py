@@ -13,11 +13,12 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from metarl.errors import ConfigError
-from metarl.plots.adaptation import adaptation_figure, regret_figure
+from metarl.plots.adaptation import adaptation_figure
 from metarl.plots.learning import learning_figure
 from metarl.plots.options import FigureKind, PlotOptions
 from metarl.plots.paths import paths_figure
 from metarl.plots.pulls import pulls_figure
+from metarl.plots.regret import regret_figure
 from metarl.plots.style import METADATA, STYLE, save
 from metarl.results.bootstrap import choose_references
 from metarl.results.comparison import unique_folders

@@ -156,7 +156,7 @@ def two_steps(theta: Tensor) -> Outcomes:
     )
 
 
-def expected_return(theta: Tensor) -> Tensor:
+def surrogate_loss(theta: Tensor) -> Tensor:
     """The expected return in closed form."""
     first, second = log_probs(theta)
     return (first.exp() * (R0 + (second.exp() * R1).sum(1))).sum()
@@ -165,20 +165,20 @@ def expected_return(theta: Tensor) -> Tensor:
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_the_gradient_equals_that_of_the_expected_return(estimator):
     gradient = jacobian(expectation(estimator, two_steps), THETA)
-    torch.testing.assert_close(gradient, jacobian(expected_return, THETA))
+    torch.testing.assert_close(gradient, jacobian(surrogate_loss, THETA))
     assert gradient.abs().min() > 0.05
 
 
 @pytest.mark.parametrize("estimator", ["dice", "dice with a baseline", "loaded dice"])
 def test_the_hessian_of_dice_equals_that_of_the_expected_return(estimator):
     found = hessian(expectation(estimator, two_steps), THETA)
-    torch.testing.assert_close(found, hessian(expected_return, THETA))
+    torch.testing.assert_close(found, hessian(surrogate_loss, THETA))
 
 
 def test_the_hessian_of_the_score_function_is_biased():
     found = hessian(expectation("score", two_steps), THETA)
-    error = found - hessian(expected_return, THETA)
-    assert error.norm() > 0.5 * hessian(expected_return, THETA).norm()
+    error = found - hessian(surrogate_loss, THETA)
+    assert error.norm() > 0.5 * hessian(surrogate_loss, THETA).norm()
 
 
 def test_low_variance_curvature_lacks_only_the_cross_terms_of_the_steps():
@@ -188,7 +188,7 @@ def test_low_variance_curvature_lacks_only_the_cross_terms_of_the_steps():
     gradient = jacobian(lambda theta: two_steps(theta).log_prob, THETA).squeeze(2)  # [T, N, 3]
     weight = probability * data.advantage[1, :, 0]
     cross = torch.einsum("n,ni,nj->ij", weight, gradient[0], gradient[1])
-    torch.testing.assert_close(found + cross + cross.T, hessian(expected_return, THETA))
+    torch.testing.assert_close(found + cross + cross.T, hessian(surrogate_loss, THETA))
     assert cross.norm() > 0.05
 
 
@@ -199,7 +199,7 @@ def test_a_baseline_that_depends_on_the_action_biases_the_gradient():
         return data._replace(value=data.reward)
 
     gradient = jacobian(expectation("dice with a baseline", with_invalid_baseline), THETA)
-    assert not torch.allclose(gradient, jacobian(expected_return, THETA), atol=0.05)
+    assert not torch.allclose(gradient, jacobian(surrogate_loss, THETA), atol=0.05)
 
 
 T, N, B = 9, 3, 2

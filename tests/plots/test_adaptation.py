@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from metarl.errors import ConfigError
-from metarl.plots.adaptation import FEW_POINTS, adaptation_figure, regret_figure
+from metarl.plots.adaptation import adaptation_figure
+from metarl.plots.episode_curves import FEW_POINTS
+from metarl.plots.regret import regret_figure
 from metarl.plots.style import STYLE, add_note
 from tests.plots.test_plot import CEILING, FLOOR, legend_labels, lines_by_label
 from tests.results.test_curves import make_curve

@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 
 import metarl
 from metarl.errors import ConfigError, RunFolderError, UnknownNameError
-from metarl.plots.adaptation import FEW_POINTS, adaptation_figure, regret_figure
+from metarl.plots.adaptation import adaptation_figure
+from metarl.plots.episode_curves import FEW_POINTS
 from metarl.plots.options import PlotOptions
 from metarl.plots.plot import plot
+from metarl.plots.regret import regret_figure
 from metarl.plots.style import REFERENCE_STYLES, reference_dashes
 from metarl.results.bootstrap import bootstrap_mean
 from metarl.results.curves import write_curves

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jvp as jvp_by_autograd
 
-from metarl.agents.gradient import definition
+from metarl.agents.gradient import meta_gradient_by_autograd as definition
 from metarl.agents.gradient.inner_loop import (
     Adaptation,
     GradientDescent,
@@ -19,7 +19,7 @@ from metarl.agents.gradient.inner_loop import (
     RuleInputs,
     RuleOutputs,
 )
-from metarl.agents.gradient.outer_loop import MetaProblem, expected_return
+from metarl.agents.gradient.outer_loop import MetaProblem, surrogate_loss
 from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.networks.action_heads import ActionHead
 from tests.adaptation_by_definition import (
@@ -70,7 +70,7 @@ def adapt(case: Case, meta_params: Tensor, batches: list[PGBatch]) -> Adaptation
 def meta_gradient(case: Case, meta_params: Tensor, batches: list[PGBatch]) -> tuple[float, Tensor]:
     """Of the adapted policies' return."""
     problem = case.problem(batches)
-    return problem.meta_gradient(expected_return, problem.adapt(meta_params))
+    return problem.meta_gradient(surrogate_loss, problem.adapt(meta_params))
 
 
 def directions(size: int, count: int = 5) -> Tensor:
@@ -113,7 +113,7 @@ def test_the_meta_gradient_is_that_of_central_differences(case):
     problem = case.problem(batches)
 
     def objective(at: Tensor) -> Tensor:
-        return expected_return(problem, problem.adapt(at).raw)
+        return surrogate_loss(problem, problem.adapt(at).raw)
 
     _, gradient = meta_gradient(case, meta_params, batches)
     changes = directions(len(meta_params))
@@ -218,8 +218,8 @@ def test_adaptation_and_its_derivatives_are_those_of_the_definition(case):
     params = definition.adapted_params(inner, at, batches)
     torch.testing.assert_close(here.params, params[-1].detach(), **EXACT)
 
-    loss, gradient = problem.meta_gradient(expected_return, here)
-    expected, by_definition = definition.meta_gradient(problem, expected_return, meta_params)
+    loss, gradient = problem.meta_gradient(surrogate_loss, here)
+    expected, by_definition = definition.meta_gradient(problem, surrogate_loss, meta_params)
     assert loss == pytest.approx(expected)
     torch.testing.assert_close(gradient, by_definition, **EXACT)
 
@@ -248,13 +248,13 @@ def test_derivatives_of_a_rule_that_writes_none_are_those_of_central_differences
     meta_params, batches = case.meta_params(), case.batches()
     problem = case.problem(batches)
     here = problem.adapt(meta_params)
-    _, gradient = problem.meta_gradient(expected_return, here)
+    _, gradient = problem.meta_gradient(surrogate_loss, here)
     decay, rate = gradient[case.size :].tolist()
     assert bool(rate) == (case.inner_steps > 0)
     assert bool(decay) == (case.inner_steps > (0 if case.state_of_params else 1))
     for direction in directions(len(meta_params)):
         found = derivative_by_differences(
-            lambda at: expected_return(problem, problem.adapt(at).raw), meta_params, direction
+            lambda at: surrogate_loss(problem, problem.adapt(at).raw), meta_params, direction
         )
         torch.testing.assert_close(gradient @ direction, found, rtol=1e-6, atol=1e-8)
         tangents = here.jvp(direction, range(case.inner_steps + 1))
@@ -271,7 +271,7 @@ def test_the_state_of_a_rule_reaches_the_meta_gradient():
         case = MomentumCase(inner_steps=2, state_of_params=state_of_params)
         problem = case.problem(case.batches())
         here = problem.adapt(case.meta_params())
-        gradients.append(problem.meta_gradient(expected_return, here)[1])
+        gradients.append(problem.meta_gradient(surrogate_loss, here)[1])
     assert not torch.allclose(*gradients, rtol=0.01)
 
 
@@ -380,7 +380,7 @@ def test_first_order_is_exact_only_where_the_inner_loss_has_no_curvature(hidden_
     gradients = []
     for inner in (exact, dataclasses.replace(exact, first_order=True)):
         problem = MetaProblem(inner, batches)
-        gradients += [problem.meta_gradient(expected_return, problem.adapt(meta_params))[1]]
+        gradients += [problem.meta_gradient(surrogate_loss, problem.adapt(meta_params))[1]]
     difference = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
     assert (difference > 1e-2) == curved
     if not curved:

@@ -11,10 +11,10 @@ from torch import Tensor
 from metarl.agents.gradient.inner_loop import GradientDescent
 from metarl.agents.gradient.outer_loop import (
     Averaging,
-    Exploration,
+    ExplorationLoss,
     MetaProblem,
     TrustRegion,
-    expected_return,
+    surrogate_loss,
 )
 from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.errors import NonFiniteError
@@ -48,7 +48,7 @@ def build(case: Case) -> tuple[MetaProblem, Tensor, list[PGBatch]]:
 
 def trust_region(**options: object) -> TrustRegion:
     defaults = {
-        "objective": expected_return,
+        "outer_loss": surrogate_loss,
         "max_divergence": 0.01,
         "steps": 10,
         "damping": 1e-5,
@@ -157,7 +157,7 @@ class Elsewhere:
         self._otherwise = otherwise
 
     def __call__(self, problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
-        loss = expected_return(problem, raw)
+        loss = surrogate_loss(problem, raw)
         return loss if torch.equal(raw[-1], self._here) else loss + self._otherwise
 
 
@@ -165,7 +165,7 @@ class Elsewhere:
 def test_if_no_candidate_is_accepted_there_is_no_step(otherwise):
     problem, meta_params, _ = build(ONE)
     before = meta_params.clone()
-    rule = trust_region(objective=Elsewhere(problem, meta_params, otherwise), search_steps=7)
+    rule = trust_region(outer_loss=Elsewhere(problem, meta_params, otherwise), search_steps=7)
     moved, report = rule.update(problem, meta_params)
     assert torch.equal(moved, before)
     assert torch.equal(meta_params, before)
@@ -173,7 +173,7 @@ def test_if_no_candidate_is_accepted_there_is_no_step(otherwise):
     assert report["line_search_tried"] == 7
     assert report["outer_kl"] == report["outer_improvement"] == 0.0
     # With the plain objective a step is taken.
-    moved, report = trust_region(objective=Elsewhere(problem, meta_params, 0.0)).update(
+    moved, report = trust_region(outer_loss=Elsewhere(problem, meta_params, 0.0)).update(
         problem, meta_params
     )
     assert not torch.equal(moved, before)
@@ -184,10 +184,10 @@ def test_a_gradient_that_is_not_finite_is_an_error():
     problem, meta_params, _ = build(ONE)
 
     def broken(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
-        return expected_return(problem, raw) * torch.nan
+        return surrogate_loss(problem, raw) * torch.nan
 
     with pytest.raises(NonFiniteError, match=r"TRPO's gradient is not finite \(\d+ of \d+ numbers"):
-        trust_region(objective=broken).update(problem, meta_params)
+        trust_region(outer_loss=broken).update(problem, meta_params)
 
 
 def test_learned_rates_stay_within_their_bounds():
@@ -221,14 +221,14 @@ def exploration_by_hand(case: Case, at: Tensor, batches: list[PGBatch], weight: 
 def test_exploration_credits_the_first_policy_with_the_return_after_adaptation(case):
     problem, meta_params, batches = build(case)
     here = problem.adapt(meta_params)
-    loss, gradient = problem.meta_gradient(Exploration(0.6), here)
+    loss, gradient = problem.meta_gradient(ExplorationLoss(0.6), here)
     expected, by_hand = gradient_by_autograd(
         lambda at: exploration_by_hand(case, at, batches, 0.6), meta_params
     )
     assert loss == pytest.approx(expected)
     torch.testing.assert_close(gradient, by_hand, rtol=1e-6, atol=1e-8)
-    _, without = problem.meta_gradient(Exploration(0.0), here)
-    torch.testing.assert_close(without, problem.meta_gradient(expected_return, here)[1])
+    _, without = problem.meta_gradient(ExplorationLoss(0.0), here)
+    torch.testing.assert_close(without, problem.meta_gradient(surrogate_loss, here)[1])
     assert not torch.allclose(gradient, without)
 
 

@@ -241,7 +241,7 @@ def test_every_option_has_an_effect(name, options):
 
 
 def test_the_exploration_coefficient_reaches_the_objective():
-    assert EMAMLConfig(exploration_coef=0.3).objective() == outer_loop.Exploration(0.3)
+    assert EMAMLConfig(exploration_coef=0.3).outer_loss() == outer_loop.ExplorationLoss(0.3)
 
 
 @pytest.mark.parametrize("name", AGENTS)

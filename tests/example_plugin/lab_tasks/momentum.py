@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from metarl.agents.gradient.inner_loop import InnerRule, RuleInputs, RuleOutputs, RuleState
-from metarl.agents.gradient.outer_loop import Objective, expected_return
+from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.validation import require_between
 
@@ -63,6 +63,6 @@ class MomentumMAMLConfig(TrustRegionConfig):
         """Momentum."""
         return Momentum(self.inner_lr, self.momentum)
 
-    def objective(self) -> Objective:
+    def outer_loss(self) -> OuterLoss:
         """That of MAML."""
-        return expected_return
+        return surrogate_loss

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from metarl.agents.gradient.inner_loop import InnerLoop, RuleInputs
-from metarl.agents.gradient.outer_loop import MetaProblem, Objective
+from metarl.agents.gradient.outer_loop import MetaProblem, OuterLoss
 from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.networks.action_heads import append_constants
 from metarl.networks.stacked_mlp import StackedMLP
@@ -76,7 +76,7 @@ def raw_of_phases(
 
 
 def meta_gradient(
-    problem: MetaProblem, objective: Objective, meta_params: Tensor
+    problem: MetaProblem, objective: OuterLoss, meta_params: Tensor
 ) -> tuple[float, Tensor]:
     """Value of an objective at meta-parameters [Q], and its gradient [Q]."""
     at = meta_params.detach().clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""A GRU over whole sequences on a CPU: the equations of `torch.nn.GRU` with a lean backward.
+"""The gated recurrent unit: one step, and whole sequences with a lean backward on a CPU.
 
     r, z = sigmoid(W_r x + b_r + U_r h + c_r),  sigmoid(W_z x + b_z + U_z h + c_z)
     n    = tanh(W_n x + b_n + r * (U_n h + c_n))
@@ -14,11 +14,49 @@ Axes: `T` steps, `L` lanes, `F` inputs, `H` hidden.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from metarl.networks.memory import SequenceCore
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward
 _tanh_backward = torch.ops.aten.tanh_backward
+
+
+class GRUCore(SequenceCore):
+    """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), orthogonal recurrent weights."""
+
+    def __init__(self, inputs: int, hidden_size: int, *, generator: Generator) -> None:
+        super().__init__()
+        self.gru = nn.GRU(inputs, hidden_size)
+        initialise_gates(self.gru, generator)
+
+    def initial_state(self, lanes: int, horizon: int) -> Tensor:
+        """Zeros [L, H]."""
+        return next(self.gru.parameters()).new_zeros(lanes, self.gru.hidden_size)
+
+    def step(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One GRU cell."""
+        hidden = torch.gru_cell(features, state, *self.gru.parameters())
+        return hidden, hidden
+
+    def sequence(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The fused kernel on a GPU; on a CPU `gru_sequence`, which is faster there."""
+        if features.is_cuda:
+            output: Tensor = self.gru(features, state.unsqueeze(0))[0]
+        else:
+            output = gru_sequence(features, state, *self.gru.parameters())
+        return output, output[-1]
+
+
+def initialise_gates(core: nn.GRU | nn.LSTM, generator: Generator) -> None:
+    """Orthogonal weights gate by gate, zero biases."""
+    for name, parameter in core.named_parameters():
+        if name.startswith("bias"):
+            nn.init.zeros_(parameter)
+            continue
+        for gate in parameter.data.view(-1, core.hidden_size, parameter.shape[1]):
+            nn.init.orthogonal_(gate, generator=generator)
 
 
 def gru_sequence(

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metarl.networks.gru_kernel import gru_sequence
+from metarl.networks.gru import gru_sequence
 
 T, L, F, H = 12, 5, 4, 8
 

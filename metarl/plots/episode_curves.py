@@ -1,0 +1,221 @@
+"""Drawing of curves over episodes of experience, shared by adaptation and regret.
+
+Axes: `R` runs (the seeds of one agent), `P` points, `N` tasks.
+"""
+
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from numpy.typing import NDArray
+
+from metarl.plots.style import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    MUTED,
+    REFERENCE_STYLES,
+    add_note,
+    new_figure,
+    reference_dashes,
+    tasks_text,
+)
+from metarl.results.bootstrap import (
+    ROLES,
+    JoinedCurve,
+    bootstrap_mean,
+)
+from metarl.results.curves import Curve
+
+Elementwise: TypeAlias = Callable[[Any], NDArray[np.float64]]
+
+TITLE_CHARS = 48
+"""of a title that fit above the axes, left of the legend"""
+FEW_POINTS = 12
+"""up to this number, points are drawn with markers and error bars, not as a band"""
+MIN_WIDTH_SHARE = 0.2
+"""if a curve covers a smaller share of the axis, the axis is logarithmic"""
+
+
+def curves_figure(one: Curve, curves: Sequence[JoinedCurve], label: str) -> Figure:
+    """Curves of agents and references; `one` names family and tasks, `label` the y-axis."""
+    figure = new_figure(6.4, 3.4)
+    axes = figure.add_subplot()
+    _draw(axes, curves)
+    axes.set_title(textwrap.fill(one.family, TITLE_CHARS), loc="left", color=MUTED)
+    axes.set_xlabel("Episodes of experience in the task")
+    axes.set_ylabel(label)
+    axes.grid(color="0.92", linewidth=0.8)
+    _add_legend(figure, axes, curves)
+    add_note(figure, _note(one, curves))
+    return figure
+
+
+def _drawing_order(curves: Sequence[JoinedCurve]) -> list[JoinedCurve]:
+    """References first, so that agents are drawn on top."""
+    return sorted(curves, key=lambda curve: curve.role == "agent")
+
+
+def _draw(axes: Axes, curves: Sequence[JoinedCurve]) -> None:
+    few = all(len(curve.episode) <= FEW_POINTS for curve in curves)
+    agents = sum(curve.role == "agent" for curve in curves)
+    drawn: dict[str, int] = dict.fromkeys(ROLES, 0)
+    dashes = {
+        role: reference_dashes(role, [curve.agent for curve in curves if curve.role == role])
+        for role in REFERENCE_STYLES
+    }
+    bottom = _lowest_drawn(curves)
+    axes.set_xscale("log" if _needs_log_scale(curves) else "linear")
+    for curve in _drawing_order(curves):
+        index = drawn[curve.role]
+        drawn[curve.role] += 1
+        if curve.role != "agent":
+            _draw_reference(axes, curve, dashes[curve.role][index], bottom)
+        elif len(curve.episode) <= FEW_POINTS:
+            # Small horizontal offsets keep the error bars of similar agents legible.
+            offset = min(0.015, 0.06 / agents) * (index - (agents - 1) / 2) * few
+            _draw_points(axes, curve, index, _shifted(axes, curves, curve.episode, offset))
+        else:
+            _draw_band(axes, curve, index)
+    axes.margins(x=0.06 if few else 0.02)
+    _set_ticks(axes, curves, few)
+
+
+def _needs_log_scale(curves: Sequence[JoinedCurve]) -> bool:
+    """Whether a linear axis would squeeze some curve into less than `MIN_WIDTH_SHARE` of it."""
+    longest = max(curve.last_episode for curve in curves)
+    widths = [int(np.ptp(curve.episode)) for curve in curves if len(curve.episode) > 1]
+    return bool(widths) and min(widths) < MIN_WIDTH_SHARE * longest
+
+
+def _scale(axes: Axes) -> tuple[Elementwise, Elementwise]:
+    """Maps episodes to positions on the axis, in any unit, and positions to episodes."""
+    return (np.log, np.exp) if axes.get_xscale() == "log" else (np.asarray, np.asarray)
+
+
+def _shifted(
+    axes: Axes, curves: Sequence[JoinedCurve], episode: NDArray[np.int64], share: float
+) -> NDArray[np.float64]:
+    """[P] episodes, shifted right by a share of the width of all curves."""
+    position, inverse = _scale(axes)
+    width = np.ptp(position(np.concatenate([curve.episode for curve in curves])))
+    shifted: NDArray[np.float64] = inverse(position(episode) + share * width)
+    return shifted
+
+
+def _set_ticks(axes: Axes, curves: Sequence[JoinedCurve], few: bool) -> None:
+    """Ticks at the measured episodes where there are few, else at round numbers."""
+    logarithmic = axes.get_xscale() == "log"
+    if few:
+        points = np.unique(np.concatenate([curve.episode for curve in curves]))
+        ends = np.concatenate([curve.episode[[0, -1]] for curve in curves])
+        axes.set_xticks(_legible_ticks(points, _scale(axes)[0](points), ends))
+    elif logarithmic:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    if logarithmic:
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+
+
+def _legible_ticks(
+    points: NDArray[np.int64], positions: NDArray[np.float64], ends: NDArray[np.int64]
+) -> list[int]:
+    """The points whose tick labels do not overlap; `ends` have priority."""
+    kept: list[int] = []
+    for i in np.argsort(~np.isin(points, ends), kind="stable").tolist():
+        gaps = [abs(positions[i] - positions[k]) / np.ptp(positions) for k in kept]
+        digits = [len(str(max(points[i], points[k]))) for k in kept]
+        if all(gap >= 0.03 + 0.025 * d for gap, d in zip(gaps, digits, strict=True)):
+            kept.append(i)
+    return [int(points[i]) for i in sorted(kept)]
+
+
+def _add_legend(figure: Figure, axes: Axes, curves: Sequence[JoinedCurve]) -> None:
+    """Right of the axes, in the vertical order of the curves at the right edge."""
+    handles, labels = axes.get_legend_handles_labels()
+    # Mean of the last tenth: the last point alone may be noisier than the gap between two curves.
+    height = [curve.mean[-1 - len(curve.mean) // 10 :].mean() for curve in _drawing_order(curves)]
+    order = np.argsort(height, kind="stable")[::-1]
+    figure.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="outside right upper",
+        frameon=False,
+        handlelength=3.2,
+    )
+
+
+def _lowest_drawn(curves: Sequence[JoinedCurve]) -> float:
+    """Floors below this return would flatten all other curves, so only the legend lists them."""
+    others = [curve.mean for curve in curves if curve.role != "floor"]
+    if not others:
+        return -np.inf
+    low, high = min(mean.min() for mean in others), max(mean.max() for mean in others)
+    return float(low - 5 * (high - low)) if high > low else -np.inf
+
+
+def _draw_reference(axes: Axes, curve: JoinedCurve, dashes: Any, bottom: float) -> None:
+    colour, _ = REFERENCE_STYLES[curve.role]
+    hidden = bool(curve.mean.max() < bottom)
+    name = curve.label if curve.role == "baseline" else f"{curve.role}: {curve.label}"
+    axes.plot(
+        [] if hidden else curve.episode,
+        [] if hidden else curve.mean,
+        color=colour,
+        linestyle=dashes,
+        linewidth=1.0 if curve.role == "baseline" else 1.4,
+        marker="_" if len(curve.episode) == 1 else "",  # a line of one point is invisible
+        label=f"{name} (at {curve.mean.mean():.3g})" if hidden else name,
+    )
+
+
+def _draw_points(axes: Axes, curve: JoinedCurve, index: int, x: NDArray[np.float64]) -> None:
+    mean, low, high = bootstrap_mean(curve.returns)
+    axes.errorbar(
+        x,
+        mean,
+        yerr=[mean - low, high - mean],
+        color=COLOURS[index % len(COLOURS)],
+        linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
+        linewidth=1.6,
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=5,
+        capsize=2.5,
+        label=curve.label,
+    )
+
+
+def _draw_band(axes: Axes, curve: JoinedCurve, index: int) -> None:
+    """A band with gaps where episodes were not measured; a thin line spans the gaps."""
+    gaps = np.flatnonzero(np.diff(curve.episode) > 1) + 1
+    episode = np.insert(curve.episode.astype(np.float64), gaps, np.nan)
+    mean, low, high = (np.insert(part, gaps, np.nan) for part in bootstrap_mean(curve.returns))
+    colour = COLOURS[index % len(COLOURS)]
+    axes.fill_between(episode, low, high, color=colour, alpha=0.22, linewidth=0)
+    if len(gaps):
+        axes.plot(curve.episode, curve.mean, color=colour, linewidth=0.6)
+    axes.plot(
+        episode,
+        mean,
+        color=colour,
+        linestyle=DASHES[index % len(DASHES)],
+        linewidth=1.8,
+        label=curve.label,
+    )
+
+
+def _note(one: Curve, curves: Sequence[JoinedCurve]) -> str:
+    text = f"Mean and 95% bootstrap interval over {tasks_text(one.split, one.num_tasks)}"
+    runs = sorted({curve.num_runs for curve in curves if curve.role == "agent"})
+    if not runs:
+        return text
+    if runs[-1] == 1:
+        return f"{text}, one training seed"
+    several = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else str(runs[0])
+    return f"{text} and {several} training seeds"
