@@ -89,7 +89,7 @@ def workloads(
         )
 
     def start() -> metarl.Policy:
-        return agent.start(lanes, seeds.torch("start", device=device))
+        return agent.start(lanes, metarl.LaneNoise.of(seeds, "start", lanes, device=device))
 
     spec = metarl.RolloutSpec(
         episodes=family.trial_episodes,

@@ -33,7 +33,7 @@ STEPS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Setup:
     """The agents of one comparison, and the family they are compared on."""
 
     task: str
@@ -50,27 +50,27 @@ POINT = dict.fromkeys(
     ("maml", "fomaml", "emaml", "promp", "meta_sgd", "reptile", "pretrained"), "finn-2017"
 )
 CHEETAH = {"rl2": "two-cores", "maml": "two-cores"}
-COMPARISONS: Mapping[str, Comparison] = {
-    "point-navigation": Comparison(
+COMPARISONS: Mapping[str, Setup] = {
+    "point-navigation": Setup(
         task="metarl/PointNavigation-v0",
         presets={"rl2": "episodes-3", **POINT},
         tasks=1000,
         trajectories=40,
         seeds=3,
     ),
-    "tabular-mdp": Comparison(
+    "tabular-mdp": Setup(
         task="metarl/TabularMDP-v0",
         presets={"rl2": "episodes-10"},
         tasks=2000,
         seeds=3,
     ),
-    "cheetah-dir": Comparison(
+    "cheetah-dir": Setup(
         task="metarl/HalfCheetahDir-v0", presets=CHEETAH, tasks=40, trajectories=20, workers=2
     ),
-    "cheetah-vel": Comparison(
+    "cheetah-vel": Setup(
         task="metarl/HalfCheetahVel-v0", presets=CHEETAH, tasks=40, trajectories=20, workers=2
     ),
-    "reach": Comparison(
+    "reach": Setup(
         task="metarl/MetaWorldML1-v0",
         presets={"rl2": "goals-500", "blind": "goals-500"},
         tasks=50,
@@ -129,7 +129,7 @@ def main(options: Options) -> None:
     print("\n".join(lines), *figures, *learning, sep="\n")
 
 
-def with_options(comparison: Comparison, options: Options) -> Comparison:
+def with_options(comparison: Setup, options: Options) -> Setup:
     """The comparison with the given options applied."""
     if unknown := set(options.only) - set(comparison.presets):
         known = ", ".join(comparison.presets)
@@ -144,7 +144,7 @@ def with_options(comparison: Comparison, options: Options) -> Comparison:
     )
 
 
-def train_seeds(name: str, comparison: Comparison, options: Options) -> list[metarl.Run]:
+def train_seeds(name: str, comparison: Setup, options: Options) -> list[metarl.Run]:
     """The runs of an agent, one for each seed: trained, resumed or already complete."""
     folder = options.on if name == "rl2" else f"{name}-{options.on}"
     agent, overrides = CONTROLS.get(name, (name, {}))
@@ -165,7 +165,7 @@ def train_seeds(name: str, comparison: Comparison, options: Options) -> list[met
     ]
 
 
-def evaluate(run: metarl.Run, comparison: Comparison, *, references: bool) -> list[metarl.Curve]:
+def evaluate(run: metarl.Run, comparison: Setup, *, references: bool) -> list[metarl.Curve]:
     """The agent's curve, followed by those of the references if `references` is set."""
     gradient_options = {"rollouts_per_task": comparison.trajectories, "evaluation_steps": STEPS}
     return metarl.evaluate(
@@ -179,7 +179,7 @@ def evaluate(run: metarl.Run, comparison: Comparison, *, references: bool) -> li
     )
 
 
-def heading(on: str, family: str, comparison: Comparison) -> list[str]:
+def heading(on: str, family: str, comparison: Setup) -> list[str]:
     """The text above the table: what is measured, and how."""
     gradient_protocol = [
         "Agents that adapt by gradient steps: before adaptation and after each step on",

@@ -84,8 +84,9 @@ def evaluation_rollouts(
     agent = run.make_agent(family)
     run.load(agent)
     known = family.references(episodes)
+    start = metarl.LaneNoise.of(seeds, "start", num_tasks)
     policies = [
-        (run.config.make_agent_config().label, agent.start(num_tasks, seeds.torch("start"))),
+        (run.config.make_agent_config().label, agent.start(num_tasks, start)),
         *((known[name].label, known[name].build(tasks)) for name in references),
     ]
     for label, policy in policies:

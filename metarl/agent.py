@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from gymnasium import Space
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.noise import LaneNoise
 from metarl.seeding import Seeds
@@ -51,17 +51,18 @@ class Agent(Protocol):
     def evaluation_steps(self) -> int:
         """Adaptation steps that an evaluation shows; may differ from those of training."""
 
-    def start(self, num_tasks: int, generator: Generator) -> Policy:
-        """The policy before any experience in the task; its random choices from `generator`."""
+    def start(self, num_tasks: int, noise: LaneNoise) -> Policy:
+        """The policy before any experience in the tasks; random choices from `noise`, [N, ...]."""
 
-    def adapt(self, policy: Policy, experience: Trajectory, generator: Generator) -> "Adapted":
+    def adapt(self, policy: Policy, experience: Trajectory, noise: LaneNoise) -> "Adapted":
         """The policy after one adaptation step on `experience`. Changes nothing else."""
 
     def update(self, batch: "MetaBatch") -> Mapping[str, float]:
         """One meta-iteration: learns from a meta-batch; returns metrics to log.
 
-        If it raises a `MetaRLError`, such as for a gradient that is not finite, the agent is
-        unchanged.
+        The trajectories are valid until the next meta-batch is collected: an agent that keeps
+        experience clones it. If it raises a `MetaRLError`, such as for a gradient that is not
+        finite, the agent is unchanged.
         """
 
     def state(self) -> dict[str, Tensor]:

@@ -28,11 +28,13 @@ BLOCK_NUMBERS = 2**16
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MAX_DRAWS, _MAX_ROUNDS, _MAX_ELEMENTS = 2**8, 2**4, 2**22
+MAX_STEPS = 2**29
+"""steps that have addresses"""
 
 
 def _mix(words: Tensor) -> Tensor:
     """The finaliser of SplitMix64, int64 -> int64 as 64 bits; may overwrite its argument."""
-    if words.is_cuda:  # torch has no logical shift, so bits are masked out
+    if words.device.type != "cpu":  # torch has no logical shift, so bits are masked out
         words = (words ^ ((words >> 30) & (2**34 - 1))) * (_MIX_1 - 2**64)
         words = (words ^ ((words >> 27) & (2**37 - 1))) * (_MIX_2 - 2**64)
         return words ^ ((words >> 31) & (2**33 - 1))
@@ -115,7 +117,13 @@ class LaneNoise:
         return LaneNoise(_mix(self.keys ^ tag))
 
     def at(self, step: int) -> "LaneNoise":
-        """Goes to the start of a step, counted from 0; returns itself."""
+        """Goes to the start of a step, counted from 0; returns itself.
+
+        Raises:
+            ValueError: a step has no address, as after half a billion steps.
+        """
+        if not 0 <= step < MAX_STEPS:
+            raise ValueError(f"step={step} must lie between 0 and {MAX_STEPS - 1}; reseed before.")
         self._step, self._draw = step, 0
         return self
 
@@ -142,6 +150,7 @@ class LaneNoise:
         """
         draw = self._next_draw()
         alpha = concentration.reshape(len(self.keys), -1)
+        _require_addressable(2 * alpha.shape[1])
         small = bool((alpha < 1.0).any())
         d = alpha - 1.0 / 3.0
         if small:
@@ -197,6 +206,7 @@ class LaneNoise:
         transform: Callable[[Tensor], Tensor],
     ) -> "_Block":
         size, steps = math.prod(shape), 1
+        _require_addressable(size)
         if self._horizon is not None:
             room = BLOCK_NUMBERS // max(1, len(self.keys) * size)
             steps = max(1, min(BLOCK_STEPS, self._horizon - self._step, room))
@@ -225,6 +235,14 @@ class LaneNoise:
     def _counter(self, draw: int, round_: int) -> int:
         """Address of the first element of a draw in the present step; below 2^63."""
         return ((self._step * _MAX_DRAWS + draw) * _MAX_ROUNDS + round_) * _MAX_ELEMENTS
+
+
+def _require_addressable(size: int) -> None:
+    if size > _MAX_ELEMENTS:
+        raise ValueError(
+            f"{size} numbers for each lane in one draw; at most {_MAX_ELEMENTS} have addresses. "
+            "Draw smaller shapes, several times."
+        )
 
 
 class _Block(NamedTuple):

@@ -85,15 +85,19 @@ def rollout_phases(
         steps: K.
         spec: how each phase is collected.
         seeds: phase k is collected with `seeds.child("phase", k)`; the agent's own random choices
-            come from the streams `"start"` and `"adapt"`.
+            come from the streams `"start"` and `"adapt"`, one lane for each task.
         first_task: number of tasks[0] in a larger set that is rolled out in several batches.
         storage: where the trajectories are written; by default new memory.
 
     Raises:
         NonFiniteError: an environment, a policy or an inner loss gave NaN or infinity.
     """
-    device = tasks.device
-    policy = agent.start(len(tasks), seeds.torch("start", first_task, device=device))
+
+    def noise(purpose: str, *indices: int) -> LaneNoise:
+        keys = lane_keys(seeds.word(purpose, *indices), len(tasks), first_task=first_task)
+        return LaneNoise(keys.to(tasks.device))
+
+    policy = agent.start(len(tasks), noise("start"))
     phases = []
     for step in range(steps + 1):
         trajectory = collect(
@@ -112,8 +116,7 @@ def rollout_phases(
         )
         adapted = Adapted(policy)
         if step < steps:
-            generator = seeds.torch("adapt", step, first_task, device=device)
-            adapted = agent.adapt(policy, trajectory, generator)
+            adapted = agent.adapt(policy, trajectory, noise("adapt", step))
         phases.append(Phase(policy=policy, trajectory=trajectory, cache=adapted.cache))
         policy = adapted.policy
     return MetaBatch(tasks=tasks, phases=tuple(phases))
@@ -239,7 +242,7 @@ def _roll_out(
 ) -> int:
     """Steps all lanes until each trial has ended, after its episodes; returns the number of steps.
 
-    Where all episodes have one length, no step waits for the device.
+    Where all episodes have one length, the loop itself waits for no result of a step.
     """
     obs = env.reset()
     lanes, device = len(obs), obs.device

@@ -57,10 +57,10 @@ class Steering:
         )
         self.network = torch.zeros(config.width)
 
-    def start(self, num_tasks, generator):
+    def start(self, num_tasks, noise):
         return SteeringPolicy(torch.zeros(num_tasks, 2), 0.5)
 
-    def adapt(self, policy, experience, generator):
+    def adapt(self, policy, experience, noise):
         reward = experience.reward.masked_fill(~experience.valid, -torch.inf)
         reward, place = (v.movedim(0, 2).flatten(1, 2) for v in (reward, experience.next_obs))
         best = reward.argmax(1)[:, None, None].expand(-1, 1, 2)

@@ -129,6 +129,14 @@ def test_extreme_words_give_numbers_inside_the_support(monkeypatch, word):
         assert (noise.gamma(torch.full((2, 3), concentration)) >= 0).all()
 
 
+def test_what_has_no_address_is_refused():
+    with pytest.raises(ValueError, match="numbers for each lane in one draw; at most 4194304"):
+        noise_of(1).uniform(2**22 + 1)
+    with pytest.raises(ValueError, match=r"step=536870912 must lie between 0 and 536870911"):
+        noise_of(1).at(2**29)
+    noise_of(1).at(2**29 - 1).uniform()
+
+
 def test_too_many_draws_in_one_step_are_refused():
     noise = noise_of(1)
     for _ in range(256):

@@ -272,12 +272,12 @@ class Counting:
         self.started: list[tuple[int, float]] = []
         self.adapted: list[tuple[Always, Trajectory, float]] = []
 
-    def start(self, num_tasks, generator):
-        self.started.append((num_tasks, float(torch.rand((), generator=generator))))
+    def start(self, num_tasks, noise):
+        self.started.append((num_tasks, noise.uniform()))
         return Always(0)
 
-    def adapt(self, policy, experience, generator):
-        self.adapted.append((policy, experience, float(torch.rand((), generator=generator))))
+    def adapt(self, policy, experience, noise):
+        self.adapted.append((policy, experience, noise.uniform()))
         return Adapted(Always(policy.action + 1), cache=f"of action {policy.action}")
 
 
@@ -319,9 +319,22 @@ def test_random_choices_of_an_agent_have_separate_streams_that_depend_on_the_see
         agents.append(Counting())
         spec, tasks = RolloutSpec(episodes=1), torch.tensor([2])
         rollout_phases(agents[-1], Countdown(), tasks, steps=2, spec=spec, seeds=Seeds(seed))
-    drawn = [[noise for *_, noise in agent.started + agent.adapted] for agent in agents]
+    drawn = [[float(noise) for *_, noise in agent.started + agent.adapted] for agent in agents]
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0] + drawn[2])) == 6
+
+
+def test_random_choices_of_an_agent_belong_to_the_task():
+    tasks, spec = torch.tensor([2, 3, 4, 5]), RolloutSpec(episodes=1)
+
+    def drawn(chosen: slice) -> Tensor:
+        agent, first = Counting(), chosen.start
+        rollout_phases(
+            agent, Countdown(), tasks[chosen], steps=2, spec=spec, seeds=SEEDS, first_task=first
+        )
+        return torch.stack([noise for *_, noise in agent.started + agent.adapted])
+
+    torch.testing.assert_close(drawn(slice(1, 3)), drawn(slice(0, 4))[:, 1:3], rtol=0, atol=0)
 
 
 def test_a_wrapper_is_put_around_the_env_of_each_phase():

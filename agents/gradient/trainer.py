@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import Adapted, Agent, AgentConfig, AgentContext, MetaBatch, Policy
 from metarl.agents.gradient.inner_loop import (
@@ -32,6 +32,7 @@ from metarl.errors import CheckpointError, ConfigError, MetaRLError, NonFiniteEr
 from metarl.networks.action_heads import action_head
 from metarl.networks.policies import StackedPolicy
 from metarl.networks.stacked_mlp import Activation, StackedMLP
+from metarl.noise import LaneNoise
 from metarl.trajectory import Trajectory
 from metarl.validation import require_between, require_positive, vector_size
 
@@ -214,12 +215,12 @@ class GradientAgent:
         """K in an evaluation."""
         return self._config.evaluation_steps
 
-    def start(self, num_tasks: int, generator: Generator) -> Policy:
+    def start(self, num_tasks: int, noise: LaneNoise) -> Policy:
         """The initial parameters, a copy for each task."""
         initial, _ = self._inner.split(self._meta_params)
         return self._policy(initial.expand(num_tasks, -1).contiguous())
 
-    def adapt(self, policy: Policy, experience: Trajectory, generator: Generator) -> Adapted:
+    def adapt(self, policy: Policy, experience: Trajectory, noise: LaneNoise) -> Adapted:
         """One inner step of every task.
 
         Raises:

@@ -24,7 +24,9 @@ class RL2Config(RecurrentConfig):
     def label(self) -> str:
         """RL², with the memory where it is not the usual one."""
         special = {"gru": "RL²", "attention": "RL² with attention", "none": "RL² without memory"}
-        return special.get(self.memory, f"RL² ({self.memory})")
+        options = ", ".join(f"{name}={value}" for name, value in self.memory_options.items())
+        name = special.get(self.memory, f"RL² ({self.memory})")
+        return f"{name} ({options})" if options else name
 
     def build(self, context: AgentContext) -> Agent:
         """A new RL^2 agent."""

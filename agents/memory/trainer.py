@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import Adapted, AgentContext, MetaBatch, Policy
 from metarl.learning.ppo import PPO, AuxiliaryLoss, PPOConfig
 from metarl.networks.actor_critic import ActorCritic, NetworkOptions
 from metarl.networks.policies import RecurrentPolicy
+from metarl.noise import LaneNoise
 from metarl.registry import make_memory_options
 from metarl.trajectory import Trajectory
 from metarl.validation import require_positive
@@ -80,11 +81,11 @@ class RecurrentAgent:
             auxiliary = auxiliary.to(context.device)
         self._ppo = PPO(config.network(context), config, context, auxiliary)
 
-    def start(self, num_tasks: int, generator: Generator) -> Policy:
+    def start(self, num_tasks: int, noise: LaneNoise) -> Policy:
         """The recurrent policy."""
         return RecurrentPolicy(self._ppo.network)
 
-    def adapt(self, policy: Policy, experience: Trajectory, generator: Generator) -> Adapted:
+    def adapt(self, policy: Policy, experience: Trajectory, noise: LaneNoise) -> Adapted:
         """The policy itself: it adapted in its memory while it acted."""
         return Adapted(policy)
 

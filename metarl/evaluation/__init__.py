@@ -1,1 +1,1 @@
-"""Who is measured, in which tasks, and how."""
+"""The evaluation protocol, for agents and for any policy."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agent import AgentConfig, AgentContext
-from metarl.errors import ConfigError, NonFiniteError
+from metarl.errors import ConfigError, MetaRLError, NonFiniteError
 from metarl.learning.advantages import gae
 from metarl.learning.losses import clipped_surrogate, masked_mean, normalised
 from metarl.learning.optimiser_state import load_learner, save_learner
@@ -147,7 +147,7 @@ class PPO:
         """Several epochs of minibatches on one phase of whole trials; returns metrics.
 
         Raises:
-            NonFiniteError: a gradient; the learner is unchanged.
+            MetaRLError: such as `NonFiniteError` for a gradient; the learner is unchanged.
         """
         config = self._config
         left = max(0.0, 1.0 - self._updates / config.iterations)
@@ -156,13 +156,13 @@ class PPO:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate
         before = self.state()
-        batch, explained_variance = self._prepare(experience)
         totals: dict[str, Tensor] = {}
         try:
+            batch, explained_variance = self._prepare(experience)
             for minibatch in self._minibatches(batch):
                 for name, value in self._step(minibatch, entropy_coef).items():
                     totals[name] = totals.get(name, torch.zeros_like(value)) + value
-        except NonFiniteError:
+        except MetaRLError:
             self.load_state(before)
             raise
         # Only now: this experience was collected and learned from with the former statistics.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Solution(NamedTuple):
+class LinearSolution(NamedTuple):
     """An approximate solution of `A x = b`."""
 
     x: Tensor  # [Q]
@@ -21,7 +21,7 @@ class Solution(NamedTuple):
 
 def conjugate_gradient(
     multiply: Callable[[Tensor], Tensor], b: Tensor, *, steps: int, tolerance: float = 1e-6
-) -> Solution:
+) -> LinearSolution:
     """Solves `A x = b` for a symmetric positive definite `A`, given as a matrix-vector product.
 
     Args:
@@ -47,7 +47,7 @@ def conjugate_gradient(
         residual = residual - rate * product
         before, size = size, float(residual @ residual)
         direction = residual + (size / before) * direction
-    return Solution(x, b - residual, (size / start) ** 0.5 if start else 0.0)
+    return LinearSolution(x, b - residual, (size / start) ** 0.5 if start else 0.0)
 
 
 class Candidate(NamedTuple):

@@ -127,8 +127,7 @@ class ActorCritic(nn.Module):
         return outputs if self.constants is None else append_constants(outputs, self.constants)
 
     def _features(self, trunk: Any, inputs: Tensor) -> Tensor:
-        steps, lanes = inputs.shape[:2]
-        state = trunk.initial_state(lanes, steps)
+        state = trunk.initial_state(inputs.shape[1], 0)  # no room for steps beyond the sequence
         features: Tensor
         features, _ = trunk.sequence(PolicyInputs(inputs, self.sizes), state)
         return features

@@ -253,7 +253,7 @@ def require_same(run: Run, config: RunConfig) -> None:
 
 
 def _difference(stored: RunConfig, given: RunConfig) -> str:
-    """The settings that differ, such as "hidden = 8 instead of 64"; empty if all are equal.
+    """The settings that differ, such as "hidden_size = 8 instead of 64"; empty if all are equal.
 
     An option that did not exist when a run was started has its default.
     """

@@ -42,10 +42,10 @@ def measure_policy(build, schedule=GRADIENT, **options):
 class Adapting:
     """Pulls arm k after k adaptation steps."""
 
-    def start(self, num_tasks, generator):
+    def start(self, num_tasks, noise):
         return Always(0)
 
-    def adapt(self, policy, experience, generator):
+    def adapt(self, policy, experience, noise):
         return metarl.Adapted(Always(policy.arm + 1))
 
 
@@ -166,9 +166,9 @@ def test_agents_with_many_rollouts_run_in_fewer_tasks_at_once(monkeypatch):
     started = []
 
     class Counting(Adapting):
-        def start(self, num_tasks, generator):
+        def start(self, num_tasks, noise):
             started.append(num_tasks)
-            return super().start(num_tasks, generator)
+            return super().start(num_tasks, noise)
 
     # rollouts, episodes, steps, tasks
     monkeypatch.setattr(protocol, "MAX_TRANSITIONS", 4 * 2 * 4 * 3)

@@ -10,7 +10,9 @@ from torch import Tensor
 
 import metarl
 from metarl.agent import AgentContext
-from metarl.errors import CheckpointError, NonFiniteError
+from metarl.agents.memory.rl2 import RL2Config
+from metarl.agents.memory.trainer import RecurrentAgent
+from metarl.errors import CheckpointError, NonFiniteError, ShapeError
 from metarl.learning.losses import masked_mean
 from metarl.learning.ppo import PPO, AuxiliaryLoss, Batch, PPOConfig
 from metarl.networks.actor_critic import ActorCritic, NetworkOptions
@@ -21,6 +23,7 @@ from metarl.rollout import collect
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskFamily
 from metarl.trajectory import Trajectory
+from tests.recurrent_rollouts import collect_trials, context_of
 from tests.simple_families import Countdown
 
 LANES, HIDDEN = 8, 16
@@ -291,3 +294,32 @@ def test_taking_lanes_takes_them_from_every_part_of_a_batch():
             assert each[0, 0].flatten()[0] == 2, name
             assert each[2, 1].flatten()[0] == 0, name
     assert few.auxiliary.keys() == {"one", "two"}
+
+
+class Failing(AuxiliaryLoss):
+    """Raises an error of the library in its third minibatch."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def targets(self, experience):
+        return {}
+
+    def forward(self, features, targets, valid):
+        self.calls += 1
+        if self.calls == 3:
+            raise ShapeError("the third minibatch")
+        return features.square().mean()
+
+
+def test_an_update_that_raises_an_error_of_the_library_leaves_the_agent_unchanged():
+    agent = RecurrentAgent(
+        RL2Config(num_tasks=8, hidden_size=HIDDEN, iterations=5), context_of(BANDIT), Failing()
+    )
+    before = agent.state()
+    with pytest.raises(ShapeError, match="the third minibatch"):
+        agent.update(collect_trials(agent, BANDIT))
+    after = agent.state()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from gymnasium import spaces
-from torch import Generator, Tensor
+from torch import Tensor
 
 from metarl.agent import Adapted, Agent, AgentConfig, AgentContext, MetaBatch, PolicyOutput
 from metarl.errors import ConfigError
+from metarl.noise import LaneNoise
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,11 @@ class Hedge:
     initial: Tensor  # [A]
     adaptation_steps = evaluation_steps = 2
 
-    def start(self, num_tasks: int, generator: Generator) -> Preferences:
+    def start(self, num_tasks: int, noise: LaneNoise) -> Preferences:
         """The meta-learned preferences and a little noise."""
-        values = self.initial.repeat(num_tasks, 1)
-        return Preferences(torch.normal(values, 0.01, generator=generator))
+        return Preferences(self.initial + 0.01 * noise.normal(len(self.initial)))
 
-    def adapt(self, policy: Preferences, experience, generator: Generator) -> Adapted:
+    def adapt(self, policy: Preferences, experience, noise: LaneNoise) -> Adapted:
         """Raises the preference of each arm by the reward that it brought."""
         arms = torch.nn.functional.one_hot(experience.action, len(self.initial))
         change = self.config.eta * (arms * experience.reward.unsqueeze(-1)).sum((0, 2))
