@@ -72,12 +72,14 @@ def load_plugins(not_installed: Iterable[EntryPoint] = ()) -> None:
     """Imports every package with an entry point in the group `metarl.plugins`.
 
     A plugin that cannot be imported is skipped with a warning: a broken third-party package must
-    not break this one.
+    not break this one. The built-in plugins come first, so a name that is taken twice is refused
+    to the package that took a built-in one.
 
     Args:
         not_installed: further plugins, which have no installed entry point.
     """
-    for entry in (*entry_points(group=PLUGIN_GROUP), *not_installed):
+    entries = (*entry_points(group=PLUGIN_GROUP), *not_installed)
+    for entry in sorted(entries, key=lambda entry: not entry.value.startswith("metarl.")):
         if entry.value in _loaded_plugins:
             continue
         _loaded_plugins.add(entry.value)
@@ -152,7 +154,10 @@ def register_memory(name: str, options: str) -> None:
         ConfigError: the name is taken.
     """
     if name in _memories:
-        raise ConfigError(f"A memory called {name!r} is already registered: {_memories[name]}.")
+        raise ConfigError(
+            f"A memory called {name!r} is already registered: {_memories[name]}. Choose another "
+            "name."
+        )
     _memories[name] = options
 
 

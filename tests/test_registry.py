@@ -130,6 +130,23 @@ def test_a_broken_plugin_is_skipped_with_a_warning(monkeypatch):
     registry.load_plugins()  # warns once
 
 
+def test_built_in_plugins_come_before_those_of_other_packages(monkeypatch):
+    loaded = []
+
+    class Plugin:
+        def __init__(self, value):
+            self.name, self.value = value, value
+
+        def load(self):
+            loaded.append(self.value)
+
+    monkeypatch.setattr(registry, "_loaded_plugins", set())
+    plugins = [Plugin("takes_the_name_rl2"), Plugin("metarl.agents")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: plugins)
+    registry.load_plugins([Plugin("metarl.envs")])
+    assert loaded == ["metarl.agents", "metarl.envs", "takes_the_name_rl2"]
+
+
 @pytest.mark.parametrize(
     "preset", [preset for known in registry._presets.values() for preset in known.values()]
 )

@@ -24,6 +24,7 @@ import torch
 from torch import Generator, Tensor
 
 from metarl.agents.gradient.pg_batch import PGBatch
+from metarl.errors import ShapeError
 from metarl.networks.action_heads import ActionHead
 from metarl.networks.stacked_mlp import Backward, Forward, StackedMLP
 
@@ -233,6 +234,36 @@ class InnerLoop:
         """What the rule's step at this loss depends on."""
         return RuleInputs(rule_params, loss.params, loss.gradient, loss.loss, state)
 
+    def apply_rule(self, inputs: RuleInputs, step: int) -> RuleOutputs:
+        """The rule's step.
+
+        Raises:
+            ShapeError: the rule returned something else than new parameters [N, P] and a state of
+                the same axes as before.
+        """
+        outputs = self.rule.apply(inputs, step)
+        name = type(self.rule).__name__
+        if not isinstance(outputs, RuleOutputs):
+            raise ShapeError(f"{name}.apply must return RuleOutputs(params, state); got {outputs}.")
+        if outputs.params.shape != inputs.params.shape:
+            raise ShapeError(
+                f"{name}.apply must return parameters [N, P] = {list(inputs.params.shape)}; got "
+                f"{list(outputs.params.shape)}."
+            )
+        if _shapes(outputs.state) != _shapes(inputs.state):
+            raise ShapeError(
+                f"{name}.apply must return a state of the axes that it was given, "
+                f"{_shapes(inputs.state)}; got {_shapes(outputs.state)}."
+            )
+        return outputs
+
+
+def _shapes(state: RuleState) -> Any:
+    """The axes of each tensor of a rule's state; what is not a tuple of tensors, by its type."""
+    if not isinstance(state, tuple):
+        return f"a {type(state).__name__}, not a tuple of tensors"
+    return [list(each.shape) if isinstance(each, Tensor) else type(each).__name__ for each in state]
+
 
 class Adaptation:
     """K inner steps of all tasks from one value of the meta-parameters, and their derivatives."""
@@ -263,7 +294,7 @@ class Adaptation:
             inputs = inner.inputs(loss, self._rule_params, state)
             self.losses.append(loss)
             self._inputs.append(inputs)
-            self.params, state = inner.rule.apply(inputs, step)
+            self.params, state = inner.apply_rule(inputs, step)
         self._final_state = state
         self._last = inner.network.forward(self.params, batches[-1].inputs)
 

@@ -239,7 +239,7 @@ class GradientAgent:
         loss = self._inner.loss_at(policy.params, batch)
         self._require_finite(loss, step)
         inputs = self._inner.inputs(loss, rule_params, policy.rule_state)
-        params, state = self._inner.rule.apply(inputs, step)
+        params, state = self._inner.apply_rule(inputs, step)
         self._require_in_range(params, step)
         return Adapted(
             StackedPolicy(self._network, self._head, params, state, step + 1),

@@ -107,6 +107,7 @@ def evaluate(
 
 def _with_options(run: Run, agent: Mapping[str, Any], task: Mapping[str, Any]) -> Run:
     """The run as if it had been trained with these options of its agent and its family changed."""
+    family = run.config.make_family()  # first: its module may register the agent and its memory
     trained = run.config.make_agent_config()
     require_known(run.config.agent, agent, [field.name for field in fields(trained)])
     changed = replace(
@@ -115,7 +116,7 @@ def _with_options(run: Run, agent: Mapping[str, Any], task: Mapping[str, Any]) -
         task_options={**run.config.task_options, **task},
     )
     if task:
-        _require_equal_spaces(run.config.make_family(), changed.make_family(), task)
+        _require_equal_spaces(family, changed.make_family(), task)
     return replace(run, config=changed)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agent import AgentConfig, AgentContext
-from metarl.errors import ConfigError, MetaRLError, NonFiniteError
+from metarl.errors import ConfigError, MetaRLError, NonFiniteError, ShapeError
 from metarl.learning.advantages import gae
 from metarl.learning.losses import clipped_surrogate, masked_mean, normalised
 from metarl.learning.optimiser_state import load_learner, save_learner
@@ -218,9 +218,22 @@ class PPO:
             advantage=advantage,
             value_target=self.network.value.scaled(returns),
             valid=weight,
-            auxiliary={} if self._auxiliary is None else self._auxiliary.targets(experience),
+            auxiliary=self._auxiliary_targets(experience, valid),
         )
         return batch, explained
+
+    def _auxiliary_targets(self, experience: Trajectory, valid: Tensor) -> Mapping[str, Tensor]:
+        if self._auxiliary is None:
+            return {}
+        targets = self._auxiliary.targets(experience)
+        for name, value in targets.items():
+            if value.shape[:2] != valid.shape:
+                raise ShapeError(
+                    f"The target {name!r} of {type(self._auxiliary).__name__} must be [T, L, ...] "
+                    f"with T, L = {list(valid.shape)}; got {list(value.shape)}. Join tasks and "
+                    "rollouts with flatten(1, 2)."
+                )
+        return targets
 
     def _minibatches(self, batch: Batch) -> Iterator[Batch]:
         generator = self._seeds.torch("minibatches", self._updates)
@@ -250,6 +263,11 @@ class PPO:
         }
         if self._auxiliary is not None:
             auxiliary = self._auxiliary(output.features, batch.auxiliary, batch.valid)
+            if auxiliary.shape != ():
+                raise ShapeError(
+                    f"{type(self._auxiliary).__name__} must return one number, the loss; got "
+                    f"shape {list(auxiliary.shape)}."
+                )
             loss = loss + auxiliary
             metrics["auxiliary_loss"] = auxiliary.detach()
         return metrics | {"grad_norm": self._descend(loss)}

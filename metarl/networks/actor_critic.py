@@ -19,6 +19,7 @@ from metarl.networks.memory import (
     PolicyInputs,
     encode_percept,
 )
+from metarl.networks.memory_check import require_memory_contract
 from metarl.trajectory import Percept
 from metarl.validation import vector_size
 
@@ -78,6 +79,7 @@ class ActorCritic(nn.Module):
         self.sizes = InputSizes(observation, self.head.outputs)
         self.scale = RunningScale(observation + 1) if options.normalise_inputs else None
         self.trunk = options.memory.build(self.sizes, hidden, generator)
+        require_memory_contract(self.trunk, self.sizes, hidden)
         self.value_trunk = None
         if options.separate_value:
             self.value_trunk = options.memory.build(self.sizes, hidden, generator)

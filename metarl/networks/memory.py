@@ -61,6 +61,7 @@ class MemoryCore(nn.Module, ABC):
     """Summarises a trial so far as one feature vector per lane, [L, H], at each step.
 
     `step` and `sequence` must agree: training replays in one call what acting saw step by step.
+    `horizon` is an upper bound that may differ between the two, so features must not depend on it.
     A core embeds its inputs itself, because it is shown them by name.
     """
 

@@ -218,6 +218,19 @@ def test_options_of_the_family_may_differ_from_the_training(bandit):
     assert "pulls=10" in trained.family
 
 
+def test_the_module_of_the_family_may_register_the_agent(steering, monkeypatch):
+    config, make_family = registry._agents["steering"], RunConfig.make_family
+
+    def import_module_and_make(run_config):
+        registry._agents["steering"] = config
+        return make_family(run_config)
+
+    monkeypatch.delitem(registry._agents, "steering")
+    monkeypatch.setattr(RunConfig, "make_family", import_module_and_make)
+    agent, *_ = evaluate(steering.path, num_tasks=4, references=False)
+    assert agent.agent == "steering"
+
+
 def test_options_that_do_not_fit_the_family_are_refused(bandit):
     with pytest.raises(
         ConfigError,

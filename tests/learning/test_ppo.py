@@ -323,3 +323,35 @@ def test_an_update_that_raises_an_error_of_the_library_leaves_the_agent_unchange
     after = agent.state()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class Wrong(AuxiliaryLoss):
+    """Targets, or a loss, of the wrong axes."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def targets(self, experience):
+        reward = experience.reward.flatten(1, 2)
+        return {"reward": reward.T if self.part == "targets" else reward}
+
+    def forward(self, features, targets, valid):
+        return features.square().mean(0)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (
+            "targets",
+            r"'reward' of Wrong must be \[T, L, ...\] with T, L = \[6, 8\]; got \[8, 6\]",
+        ),
+        ("loss", r"Wrong must return one number, the loss; got shape \[2, 16\]"),
+    ],
+)
+def test_an_auxiliary_loss_of_the_wrong_axes_is_refused(part, message):
+    family = Countdown(limit=3)
+    ppo = build(family, Wrong(part), num_minibatches=4)
+    with pytest.raises(ShapeError, match=message):
+        ppo.update(trials(family, ppo))

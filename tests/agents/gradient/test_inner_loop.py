@@ -21,6 +21,7 @@ from metarl.agents.gradient.inner_loop import (
 )
 from metarl.agents.gradient.outer_loop import MetaProblem, surrogate_loss
 from metarl.agents.gradient.pg_batch import PGBatch
+from metarl.errors import ShapeError
 from metarl.networks.action_heads import ActionHead
 from tests.adaptation_by_definition import (
     Case,
@@ -508,3 +509,30 @@ def test_known_inner_losses_change_nothing(case, monkeypatch):
     assert not calls
     assert torch.equal(here.params, computed.params)
     assert torch.equal(here.vjp(given), computed.vjp(given))
+
+
+class WrongRule(InnerRule):
+    """Returns what its contract excludes."""
+
+    def __init__(self, outputs):
+        self.outputs = outputs
+
+    def apply(self, inputs, step):
+        return self.outputs(inputs.params)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (lambda params: (params, ()), r"must return RuleOutputs\(params, state\); got \("),
+        (lambda params: RuleOutputs(params[:, 1:], ()), r"must return parameters \[N, P\] = "),
+        (lambda params: RuleOutputs(params, (params,)), r"a state of the axes .*\[\]; got \[\["),
+        (lambda params: RuleOutputs(params, [params]), "got a list, not a tuple of tensors"),
+        (lambda params: RuleOutputs(params, (1,)), r"got \['int'\]"),
+    ],
+)
+def test_a_rule_that_returns_something_else_is_refused(outputs, message):
+    case = Case()
+    inner = dataclasses.replace(case.inner(), rule=WrongRule(outputs))
+    with pytest.raises(ShapeError, match=message):
+        Adaptation(inner, case.meta_params(), case.batches())
