@@ -206,11 +206,13 @@ class _Log:
         self, storage: RolloutStorage, slot: int, horizon: int, keep_next_obs: bool
     ) -> None:
         self.horizon = horizon
-        self.keep_next_obs = keep_next_obs
+        self._keep_next_obs = keep_next_obs
         self._storage, self._slot = storage, slot
         self._columns: dict[str, Tensor] = {}
 
-    def write(self, step: int, **values: Tensor) -> None:
+    def write(self, step: int, next_obs: Tensor, **values: Tensor) -> None:
+        if self._keep_next_obs:
+            values["next_obs"] = next_obs
         if not self._columns:
             self._columns = {
                 name: self._storage.column(self._slot, name, self.horizon, value)
@@ -265,7 +267,6 @@ def _roll_out(
         )
         action, log_prob, memory = policy.act(percept, memory, noise.at(step))
         last = env.step(action)
-        kept = {"next_obs": last.obs} if log.keep_next_obs else {}
         log.write(
             step,
             obs=obs,
@@ -277,7 +278,7 @@ def _roll_out(
             first=first,
             success=last.success,
             valid=active,
-            **kept,
+            next_obs=last.obs,
         )
         first, first_of_trial = last.terminated | last.truncated, no
         if fixed_length is not None:

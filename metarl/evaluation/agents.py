@@ -29,8 +29,8 @@ def evaluate(
     """Evaluates the final agent of a run, and the family's references, in unseen tasks.
 
     All are evaluated in the same tasks with the same environment noise (given equal `seed`,
-    `num_tasks` and copies), so curves can be compared task by task. An agent that adapts its
-    parameters is measured before and after each adaptation step, as the mean over its copies. A
+    `num_tasks` and rollouts), so curves can be compared task by task. An agent that adapts its
+    parameters is measured before and after each adaptation step, as the mean over its rollouts. A
     reference then runs as many consecutive episodes as the agent has had by its last one, and is
     measured at the same episodes.
 

@@ -1,6 +1,6 @@
 """Policy losses: the clipped surrogate of PPO and the inner losses of gradient agents.
 
-Axes: `T` steps, `N` tasks, `B` copies; where a docstring gives no shape, any equal shapes.
+Axes: `T` steps, `N` tasks, `B` rollouts; where a docstring gives no shape, any equal shapes.
 """
 
 from typing import NamedTuple

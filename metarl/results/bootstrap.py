@@ -210,7 +210,7 @@ def _join(group: Sequence[Curve]) -> JoinedCurve:
             raise ConfigError(
                 f"The runs {group[0].run!r} and {curve.run!r} of {curve.label} were measured at "
                 f"different episodes, up to {group[0].episode[-1]} and {curve.episode[-1]}; "
-                "evaluate both with the same number of episodes, adaptation steps and copies."
+                "evaluate both with the same number of episodes, adaptation steps and rollouts."
             )
     return JoinedCurve(
         agent=group[0].agent,

@@ -44,7 +44,7 @@ class Curve:
     seed: int  # of the tasks and trials: equal seeds give the same tasks and environment noise
     episode: NDArray[np.int64]  # [P] the k in "the k-th episode in an unseen task"
     env_steps: NDArray[np.float64]  # [P, N] environment steps in the task by the episode's end
-    returns: NDArray[np.float64]  # [P, N] mean over copies where there are several
+    returns: NDArray[np.float64]  # [P, N] mean over rollouts where there are several
     success: NDArray[np.float64]  # [P, N] likewise; NaN where the family does not define it
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ def cumulative_regret(curve: JoinedCurve, ceiling: JoinedCurve) -> NDArray[np.fl
             raise ConfigError(
                 f"{each.label} was measured at {_episodes(each)}: regret adds up all episodes "
                 "from the first on, and some of them are missing. Leave out the runs of agents "
-                "that adapt in several copies at once, and plot the adaptation instead."
+                "that adapt in several rollouts at once, and plot the adaptation instead."
             )
     if len(curve.episode) != len(ceiling.episode):
         raise ConfigError(

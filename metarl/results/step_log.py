@@ -1,6 +1,6 @@
 """Logs of single steps, and reading and writing them as the tidy rows of `trials.csv`.
 
-Axes: `S` steps of all logged tasks, copies, phases and episodes; `F` parameters of a task, `D`
+Axes: `S` steps of all logged tasks, rollouts, phases and episodes; `F` parameters of a task, `D`
 components of an observation, `A` of an action.
 """
 
@@ -46,7 +46,7 @@ class StepLog:
     seed: int  # of the tasks and trials
     num_actions: int | None  # of a discrete action; None where actions are continuous
     task: NDArray[np.int64]  # [S] the same number as in the adaptation curve
-    copy: NDArray[np.int64]  # [S] which of the parallel copies of the task
+    copy: NDArray[np.int64]  # [S] which of the parallel rollouts of the task
     phase: NDArray[np.int64]  # [S] number of adaptation steps before; 0 where there are none
     episode: NDArray[np.int64]  # [S] the same number as in the adaptation curve, from 1 on
     step: NDArray[np.int64]  # [S] within the episode, from 1 on
