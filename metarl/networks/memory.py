@@ -122,5 +122,7 @@ def encode_percept(
 
     The action is blanked where the last flag, the first step of a trial, is set: there was none.
     """
-    history = torch.stack((reward, *(flag.to(obs.dtype) for flag in flags)), -1)
-    return torch.cat((obs, action * ~flags[-1].unsqueeze(-1), history), -1)
+    flag_values = torch.stack(flags, -1).to(obs.dtype)
+    return torch.cat(
+        (obs, action * ~flags[-1].unsqueeze(-1), reward.unsqueeze(-1), flag_values), -1
+    )

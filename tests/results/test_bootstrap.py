@@ -129,7 +129,10 @@ def test_the_longest_of_equal_references_is_kept():
         (make_curve(tasks=5), "4 test tasks of seed 7, .* 5 test tasks .* same --num-tasks"),
         (replace(make_curve(), seed=8), "seed 7, .* seed 8"),
         (make_curve(split="train"), "4 test tasks .* 4 train tasks"),
-        (make_curve(points=2), "different episodes, up to 3 and 2; .*adaptation steps and rollouts"),
+        (
+            make_curve(points=2),
+            "different episodes, up to 3 and 2; .*adaptation steps and rollouts",
+        ),
         (make_curve(role="roof"), "'roof' is not a role"),
     ],
 )
