@@ -7,6 +7,7 @@ from metarl.training import process as _process
 _process.limit_openmp_spinning()  # must come before the first import of torch
 
 from metarl import clone as _clone  # noqa: E402
+from metarl import plugins as _plugins  # noqa: E402
 from metarl import registry as _registry  # noqa: E402
 
 __version__ = _clone.version()
@@ -19,4 +20,4 @@ _registry.connect_bridges(
     vector_env="metarl.bridges.task_env:TaskVectorEnv",
     family="metarl.bridges.gym_family:env_family",
 )
-_registry.load_plugins(_clone.plugins(__path__))
+_plugins.load_plugins(_clone.plugins(__path__))

@@ -6,7 +6,7 @@ from importlib.metadata import version as installed_version
 from importlib.util import find_spec
 from pathlib import Path
 
-from metarl.registry import PLUGIN_GROUP
+from metarl.plugins import PLUGIN_GROUP
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = ("metarl.envs", "metarl.agents")

@@ -1,30 +1,26 @@
 """Names of task families, agents and presets.
 
-Task families are registered with Gymnasium, agents and presets here. Packages are found through
-the entry-point group `metarl.plugins`, the built-in tasks and agents included. Their modules are
-imported when an object is first built.
+Task families are registered with Gymnasium, agents, memories and presets here. The module of an
+object is imported when the object is first built.
 """
 
 import dataclasses
-import difflib
 import importlib
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 import gymnasium
 
+from metarl import plugins
 from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, UnknownNameError
 from metarl.networks.memory import MemoryOptions
+from metarl.plugins import load_object
 from metarl.tasks.family import TaskDistribution, TaskFamily
+from metarl.validation import require_known, suggestion
 
 Family = TypeVar("Family", bound=TaskDistribution)
-
-PLUGIN_GROUP = "metarl.plugins"
-"""entry-point group of the packages that register tasks and agents"""
 
 FAMILY_KEY = "family"
 """keyword in a Gymnasium spec that holds 'module:Class' of the task family"""
@@ -52,7 +48,6 @@ _bridges: dict[str, str] = {}
 _agents: dict[str, str] = {}
 _memories: dict[str, str] = {}
 _presets: dict[tuple[str, str], dict[str, Preset]] = {}
-_loaded_plugins: set[str] = set()
 
 
 def connect_bridges(*, env: str, vector_env: str, family: str) -> None:
@@ -66,32 +61,6 @@ def connect_bridges(*, env: str, vector_env: str, family: str) -> None:
         family: makes a family class from the id of an ordinary environment.
     """
     _bridges.update({"env": env, "vector env": vector_env, "family": family})
-
-
-def load_plugins(not_installed: Iterable[EntryPoint] = ()) -> None:
-    """Imports every package with an entry point in the group `metarl.plugins`.
-
-    A plugin that cannot be imported is skipped with a warning: a broken third-party package must
-    not break this one. The built-in plugins come first, so a name that is taken twice is refused
-    to the package that took a built-in one.
-
-    Args:
-        not_installed: further plugins, which have no installed entry point.
-    """
-    entries = (*entry_points(group=PLUGIN_GROUP), *not_installed)
-    for entry in sorted(entries, key=lambda entry: not entry.value.startswith("metarl.")):
-        if entry.value in _loaded_plugins:
-            continue
-        _loaded_plugins.add(entry.value)
-        try:
-            entry.load()
-        except Exception as error:
-            warnings.warn(
-                f"The metarl plugin {entry.name} = {entry.value} could not be imported and is "
-                f"skipped: {error!r}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
 
 
 def register_family(task_id: str, family: str | type[TaskFamily], **options: Any) -> None:
@@ -237,7 +206,7 @@ def find_preset(agent: str, task_id: str, name: str) -> Preset:
 
 def task_ids() -> list[str]:
     """Sorted ids of all task families: registered ones, and the plugins' own environments."""
-    packages = {module.partition(".")[0] for module in _loaded_plugins}
+    packages = {module.partition(".")[0] for module in plugins.loaded}
     return sorted(
         name
         for name, spec in gymnasium.registry.items()
@@ -352,25 +321,6 @@ def build_family(family: str | type[Family], options: dict[str, Any]) -> Family:
     return cls(**options)
 
 
-def require_known(
-    owner: str, given: Iterable[str], known: Sequence[str], others: Iterable[str] = ()
-) -> None:
-    """Raises `ConfigError` unless all options given are known.
-
-    Args:
-        owner: name of the agent or family that has the options, for the message.
-        given: names of the options given.
-        known: names of the options that exist.
-        others: further names to suggest from.
-    """
-    for name in given:
-        if name not in known:
-            raise ConfigError(
-                f"{owner} has no option {name!r}.{suggestion(name, [*known, *others])} Its "
-                f"options: {', '.join(known) or 'none'}."
-            )
-
-
 def name_of(family: TaskDistribution) -> tuple[str, dict[str, Any]]:
     """The id and all options from which `make_family` builds an equal family.
 
@@ -385,22 +335,10 @@ def name_of(family: TaskDistribution) -> tuple[str, dict[str, Any]]:
     path = f"{type(family).__module__}:{type(family).__qualname__}"
     for task_id in task_ids():
         if gymnasium.registry[task_id].kwargs.get(FAMILY_KEY) == path:
-            plugin = any(path.startswith(f"{module}.") for module in _loaded_plugins)
+            plugin = any(path.startswith(f"{module}.") for module in plugins.loaded)
             return task_id if plugin else f"{type(family).__module__}:{task_id}", options
     raise UnknownNameError(
         f"The family {path} is not registered, so a run could not be loaded again; call "
         f"metarl.register_family('your_namespace/{type(family).__name__}-v0', "
         f"{type(family).__name__}) first."
     )
-
-
-def load_object(path: str) -> Any:
-    """Imports the object at `'module:name'`."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """A sentence that names the nearest known name, or nothing if none is near."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {nearest[0]!r}?" if nearest else ""

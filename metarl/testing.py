@@ -15,7 +15,7 @@ it collected. If random actions do not reach the states that matter, pass action
     check_task("my_module:lab/Corridor-v0", actions=go_right)
 """
 
-from metarl.checks.framework import Finding
+from metarl.checks.check import Finding
 from metarl.checks.report import FailedChecksError, Report, check_task, run_checks
 
 __all__ = ["FailedChecksError", "Finding", "Report", "check_task", "run_checks"]

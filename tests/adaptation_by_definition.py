@@ -13,9 +13,9 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal, kl_divergence
 
-from metarl.agents.gradient.inner_loop import (
+from metarl.agents.gradient.inner_loop import InnerLoop
+from metarl.agents.gradient.inner_rules import (
     GradientDescent,
-    InnerLoop,
     InnerRule,
     LearnedRates,
     LearningRateSchedule,

@@ -95,7 +95,7 @@ print(*(name for name in gymnasium.registry if name.startswith("metarl/")))
 def test_spawned_worker_can_import_the_plugins(site, tmp_path):
     code = """
 import multiprocessing
-from metarl.registry import load_object
+from metarl.plugins import load_object
 
 if __name__ == "__main__":
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -5,7 +5,7 @@ import gymnasium
 import pytest
 
 import metarl
-from metarl import registry
+from metarl import plugins, registry
 from metarl.agents.memory.rl2 import RL2Config
 from metarl.envs.bandits.multi_armed import BernoulliBandit, GoalBandit
 from metarl.errors import ConfigError, TaskContractError, UnknownNameError
@@ -124,10 +124,10 @@ def test_a_broken_plugin_is_skipped_with_a_warning(monkeypatch):
         def load(self):
             raise ImportError("no")
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Broken()])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [Broken()])
     with pytest.warns(RuntimeWarning, match="plugin broken = package_that_breaks could not"):
-        registry.load_plugins()
-    registry.load_plugins()  # warns once
+        plugins.load_plugins()
+    plugins.load_plugins()  # warns once
 
 
 def test_built_in_plugins_come_before_those_of_other_packages(monkeypatch):
@@ -140,10 +140,10 @@ def test_built_in_plugins_come_before_those_of_other_packages(monkeypatch):
         def load(self):
             loaded.append(self.value)
 
-    monkeypatch.setattr(registry, "_loaded_plugins", set())
+    monkeypatch.setattr(plugins, "loaded", set())
     plugins = [Plugin("takes_the_name_rl2"), Plugin("metarl.agents")]
-    monkeypatch.setattr(registry, "entry_points", lambda group: plugins)
-    registry.load_plugins([Plugin("metarl.envs")])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: plugins)
+    plugins.load_plugins([Plugin("metarl.envs")])
     assert loaded == ["metarl.agents", "metarl.envs", "takes_the_name_rl2"]
 
 

@@ -5,7 +5,7 @@ Source: Stadie et al. 2018, arXiv:1803.01118.
 
 from dataclasses import dataclass
 
-from metarl.agents.gradient.inner_loop import InnerRule
+from metarl.agents.gradient.inner_rules import InnerRule
 from metarl.agents.gradient.outer_loop import ExplorationLoss, OuterLoss
 from metarl.agents.gradient.trainer import MAX_OPTION, TrustRegionConfig
 from metarl.validation import require_between, require_positive

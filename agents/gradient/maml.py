@@ -7,7 +7,7 @@ meta-gradient is `outer_loop.MetaProblem.meta_gradient`; `meta_gradient_by_autog
 
 from dataclasses import dataclass
 
-from metarl.agents.gradient.inner_loop import InnerRule
+from metarl.agents.gradient.inner_rules import InnerRule
 from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 

@@ -18,7 +18,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from metarl.agents.gradient.inner_loop import InnerLoop, RuleInputs
+from metarl.agents.gradient.inner_loop import InnerLoop
+from metarl.agents.gradient.inner_rules import RuleInputs
 from metarl.agents.gradient.outer_loop import MetaProblem, OuterLoss
 from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.networks.action_heads import append_constants

@@ -6,7 +6,7 @@ between 0 and a maximum.
 
 from dataclasses import dataclass
 
-from metarl.agents.gradient.inner_loop import InnerRule, LearnedRates
+from metarl.agents.gradient.inner_rules import InnerRule, LearnedRates
 from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.errors import ConfigError

@@ -6,7 +6,7 @@ regard to the adaptation in evaluation.
 
 from dataclasses import dataclass
 
-from metarl.agents.gradient.inner_loop import InnerRule
+from metarl.agents.gradient.inner_rules import InnerRule
 from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 

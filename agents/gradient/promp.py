@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from metarl.agents.gradient.inner_loop import InnerRule
+from metarl.agents.gradient.inner_rules import InnerRule
 from metarl.agents.gradient.outer_loop import OuterRule
 from metarl.agents.gradient.pg_batch import Estimator
 from metarl.agents.gradient.proximal import Proximal

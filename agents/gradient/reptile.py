@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from metarl.agents.gradient.inner_loop import InnerRule
+from metarl.agents.gradient.inner_rules import InnerRule
 from metarl.agents.gradient.outer_loop import Averaging, OuterRule
 from metarl.agents.gradient.trainer import GradientConfig
 from metarl.validation import require_positive

@@ -14,13 +14,8 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Adapted, Agent, AgentConfig, AgentContext, MetaBatch, Policy
-from metarl.agents.gradient.inner_loop import (
-    GradientDescent,
-    InnerLoop,
-    InnerLoss,
-    InnerRule,
-    LearningRateSchedule,
-)
+from metarl.agents.gradient.inner_loop import InnerLoop, InnerLoss
+from metarl.agents.gradient.inner_rules import GradientDescent, InnerRule, LearningRateSchedule
 from metarl.agents.gradient.outer_loop import (
     MetaProblem,
     OuterLoss,

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from metarl.envs.few_shot.glyphs import draw_glyphs
 from metarl.errors import ConfigError
-from metarl.registry import suggestion
 from metarl.tasks.family import Split
+from metarl.validation import suggestion
 
 CPU = torch.device("cpu")
 TEST_SHARE = 0.25

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.bridges.gym_pool import AFTER_RESET, AFTER_STEP, LanePool
+from metarl.bridges.env_block import AFTER_RESET, AFTER_STEP
+from metarl.bridges.gym_pool import LanePool
 from metarl.noise import LaneNoise
 from metarl.tasks.batched_env import Transition
 from metarl.tasks.rendering import checked_frame

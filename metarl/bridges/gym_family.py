@@ -27,14 +27,9 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from torch import Generator, Tensor
 
+from metarl.bridges.env_block import SUCCESS_KEYS, LaneSpaces, flat_space, plain_action_space
 from metarl.bridges.gym_env import GymBatchedEnv
-from metarl.bridges.gym_pool import (
-    SUCCESS_KEYS,
-    LanePool,
-    LaneSpaces,
-    flat_space,
-    plain_action_space,
-)
+from metarl.bridges.gym_pool import LanePool
 from metarl.errors import ConfigError, TaskContractError
 from metarl.networks.policies import UniformPolicy
 from metarl.noise import LaneNoise

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from metarl.bridges.numpy_lanes import sampled_tasks, to_numpy
 from metarl.bridges.seeded_env import SeededEnv
-from metarl.bridges.task_env import sampled_tasks
 from metarl.bridges.trial_env import TrialEnv, percept_space
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import action_head
@@ -159,7 +159,7 @@ class FamilyVecEnv(VecEnv):
         every = torch.ones(self.num_envs, dtype=torch.bool)
         self._draw_tasks(every)
         self._solved = ~every
-        return _numpy(self._env.reset())
+        return to_numpy(self._env.reset())
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Stores actions [L] or [L, A] for `step_wait`.
@@ -189,13 +189,13 @@ class FamilyVecEnv(VecEnv):
             obs = select_lanes(ended, self._env.reset(ended), obs)
             self._solved = self._solved & ~ended
         # A copy, because learners change rewards in place, and a family may keep the tensor.
-        return _numpy(obs), _numpy(last.reward).copy(), _numpy(ended), infos
+        return to_numpy(obs), to_numpy(last.reward).copy(), to_numpy(ended), infos
 
     def _write_final_infos(
         self, infos: list[dict[str, Any]], last: Transition, ended: Tensor
     ) -> None:
         """Puts a new dictionary into `infos` for each lane whose episode has ended."""
-        final = _numpy(last.obs)
+        final = to_numpy(last.obs)
         truncated, solved = last.truncated.tolist(), self._solved.tolist()
         for lane in ended.nonzero().flatten().tolist():
             infos[lane] = {
@@ -232,7 +232,7 @@ class FamilyVecEnv(VecEnv):
         """The attribute of each lane: its `task`, or a shared one such as the `family`."""
         lanes = list(self._get_indices(indices))
         if attr_name == "task":
-            tasks = _numpy(self._task_env.tasks)
+            tasks = to_numpy(self._task_env.tasks)
             return [tasks[lane].copy() for lane in lanes]
         shared = {
             "render_mode": None,
@@ -310,8 +310,3 @@ def informed_space(space: spaces.Box, family: TaskDistribution) -> spaces.Box:
     assert isinstance(task, spaces.Box)
     low, high = np.concatenate((space.low, task.low)), np.concatenate((space.high, task.high))
     return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
-
-
-def _numpy(value: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = value.numpy()
-    return array

@@ -8,19 +8,18 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
-from gymnasium.error import InvalidAction, ResetNeeded
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 
-from metarl.bridges.seeded_env import SeededEnv
-from metarl.errors import ShapeError, TaskError
+from metarl.bridges.numpy_lanes import NumpyLanes, sampled_tasks, to_numpy
+from metarl.errors import ShapeError
 from metarl.registry import build_family
-from metarl.tasks.batched_env import Transition, select_lanes
-from metarl.tasks.family import Split, TaskFamily, as_tasks
-from metarl.tasks.rendering import RENDERING, RenderedEnv, refuse_rendering, rendering
+from metarl.tasks.batched_env import Transition
+from metarl.tasks.family import Split, TaskFamily
+from metarl.tasks.rendering import RENDERING, refuse_rendering, rendering
 from metarl.validation import require_positive
 
 Infos = dict[str, Any]
@@ -46,13 +45,13 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self.observation_space = self.family.observation_space
         self.action_space = self.family.action_space
         self.task_space = self.family.task_space
-        self._lanes = _Lanes(self.family, 1, rendered=render_mode is not None)
+        self._lanes = NumpyLanes(self.family, 1, rendered=render_mode is not None)
         self._running = False
 
     @property
     def task(self) -> NDArray[Any]:
         """Parameters of the current task."""
-        return _numpy(self._lanes.tasks[0]).copy()
+        return to_numpy(self._lanes.tasks[0]).copy()
 
     def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
         """Draws a task for `options["task"]`; the current task does not change."""
@@ -71,7 +70,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         task = (options or {}).get("task")
         obs = self._lanes.reset(None if task is None else [task], self.np_random, seed is not None)
         self._running = True
-        return _numpy(obs[0]), {}
+        return to_numpy(obs[0]), {}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, Infos]:
         """One transition; the info holds `success` if the family defines it.
@@ -86,7 +85,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         terminated, truncated = bool(last.terminated), bool(last.truncated)
         self._running = not (terminated or truncated)
         info = {"success": bool(last.success)} if self.family.defines_success else {}
-        return _numpy(last.obs[0]), float(last.reward), terminated, truncated, info
+        return to_numpy(last.obs[0]), float(last.reward), terminated, truncated, info
 
     def render(self) -> NDArray[np.uint8] | None:
         """Current frame [H, W, 3]; None without a render mode."""
@@ -133,7 +132,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
         self._limit = max_episode_steps
-        self._lanes = _Lanes(self.family, num_envs)
+        self._lanes = NumpyLanes(self.family, num_envs)
         self._started = False
         self._elapsed = torch.zeros(num_envs, dtype=torch.int64)
         self._ended = torch.zeros(num_envs, dtype=torch.bool)
@@ -141,7 +140,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     @property
     def task(self) -> NDArray[Any]:
         """Parameters [L, ...] of the current tasks."""
-        return _numpy(self._lanes.tasks).copy()
+        return to_numpy(self._lanes.tasks).copy()
 
     def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
         """Draws tasks [L, ...] for `options["task"]`; the current tasks do not change."""
@@ -171,7 +170,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._started = True
         self._elapsed = self._elapsed.masked_fill(mask, 0)
         self._ended = self._ended & ~mask
-        return _numpy(obs), {}
+        return to_numpy(obs), {}
 
     def step(
         self, actions: Any
@@ -195,8 +194,8 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         if bool(restarting.any()):
             obs = torch.where(restarting[:, None], self._lanes.restart(restarting), obs)
             self._elapsed = self._elapsed.masked_fill(restarting, 0)
-        reward = _numpy(last.reward).astype(np.float64)
-        return _numpy(obs), reward, _numpy(last.terminated), _numpy(last.truncated), infos
+        reward = to_numpy(last.reward).astype(np.float64)
+        return to_numpy(obs), reward, to_numpy(last.terminated), to_numpy(last.truncated), infos
 
     def _require_running(self) -> None:
         if not self._started:
@@ -223,12 +222,12 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         """Infos in Gymnasium's format: values, and a mask of the lanes that have them."""
         if not self.family.defines_success or not bool(lanes.any()):
             return {}
-        return {"success": _numpy(last.success & lanes), "_success": _numpy(lanes).copy()}
+        return {"success": to_numpy(last.success & lanes), "_success": to_numpy(lanes).copy()}
 
     def _final_infos(self, last: Transition, ended: Tensor) -> Infos:
         """Infos of SAME_STEP: final observation and info of ended lanes, success of the others."""
-        mask = _numpy(ended)
-        terminal = _numpy(last.obs)[mask]
+        mask = to_numpy(ended)
+        terminal = to_numpy(last.obs)[mask]
         final_obs = np.full(self.num_envs, None, dtype=object)
         final_obs[mask] = np.fromiter(terminal, dtype=object, count=len(terminal))
         return {
@@ -249,106 +248,3 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
                 f"to be reset; got {list(mask.shape)} {mask.dtype}."
             )
         return torch.as_tensor(mask)
-
-
-class _Lanes:
-    """A batched env with NumPy actions, its tasks and its seeds."""
-
-    def __init__(self, family: TaskFamily, count: int, *, rendered: bool = False) -> None:
-        self._family, self._count, self._rendered = family, count, rendered
-        self._seeded: SeededEnv | None = None
-        self._env: SeededEnv | RenderedEnv | None = None  # `_seeded` or a wrapper of it
-
-    @property
-    def tasks(self) -> Tensor:
-        return self._require_env().tasks
-
-    def reset(
-        self,
-        tasks: Any,
-        np_random: np.random.Generator,
-        reseed: bool,
-        mask: Tensor | None = None,
-    ) -> Tensor:
-        """Starts an episode in the marked lanes, in `tasks` if given; observations [L, D]."""
-        given = None if tasks is None else self._checked(tasks)
-        if self._seeded is None:
-            self._open(given, np_random)
-        else:
-            if reseed:
-                _, seed = _two_words(np_random)
-                self._seeded.seed(seed, mask)
-            if given is not None:
-                old = self._seeded.tasks
-                self._seeded.tasks = given if mask is None else select_lanes(mask, given, old)
-        if isinstance(self._env, RenderedEnv) and (reseed or given is not None):
-            self._env.forget()
-        return self._require_env().reset(mask)
-
-    def _open(self, tasks: Tensor | None, np_random: np.random.Generator) -> None:
-        """Makes the env, in tasks drawn from the train split if none are given."""
-        task_seed, seed = _two_words(np_random)
-        if tasks is None:
-            stream = Generator().manual_seed(task_seed)
-            tasks = self._family.sample_tasks(self._count, stream, "train")
-        self._seeded = SeededEnv(self._family, tasks, seed)
-        self._env = RenderedEnv(self._seeded) if self._rendered else self._seeded
-
-    def frame(self) -> NDArray[np.uint8] | None:
-        """Current frame [H, W, 3] of lane 0; None unless rendered."""
-        env = self._require_env()
-        return env.frame() if isinstance(env, RenderedEnv) else None
-
-    def restart(self, mask: Tensor) -> Tensor:
-        """Starts an episode in the marked lanes, tasks unchanged; observations [L, D]."""
-        return self._require_env().reset(mask)
-
-    def step(self, action: NDArray[Any]) -> Transition:
-        """One step with actions [L] or [L, A], after checking them."""
-        space = self._family.action_space
-        shape = (self._count, *(space.shape or ()))
-        dtype = torch.int64 if isinstance(space, spaces.Discrete) else torch.float32
-        if action.shape != shape:
-            raise InvalidAction(
-                f"Actions must have shape {list(shape)}, {space} for each of {self._count} "
-                f"lane(s); got {list(action.shape)}."
-            )
-        if isinstance(space, spaces.Discrete):
-            inside = (action >= space.start) & (action < space.start + space.n)
-            if not (inside.all() and np.issubdtype(action.dtype, np.integer)):
-                raise InvalidAction(f"Actions must be integers in {space}; got {action}.")
-        return self._require_env().step(torch.tensor(action, dtype=dtype))
-
-    def _checked(self, tasks: Any) -> Tensor:
-        """`tasks` [L, ...] as a new tensor, after checking them."""
-        given = as_tasks(self._family, tasks).clone()
-        if len(given) != self._count:
-            raise TaskError(
-                f"options['task'] must hold one task for each of the {self._count} lanes; got "
-                f"{len(given)}. To use one task in every lane, repeat it."
-            )
-        return given
-
-    def _require_env(self) -> SeededEnv | RenderedEnv:
-        if self._env is None:
-            raise ResetNeeded("There is no task yet; call reset() first.")
-        return self._env
-
-
-def _two_words(np_random: np.random.Generator) -> tuple[int, int]:
-    """64 random bits for tasks and for noise. Drawing tasks does not shift the noise."""
-    tasks, noise = np_random.integers(2**64, size=2, dtype=np.uint64).tolist()
-    return tasks, noise
-
-
-def sampled_tasks(
-    family: TaskFamily, count: int, np_random: np.random.Generator, split: Split
-) -> NDArray[Any]:
-    """Tasks [count, ...] of a split, all randomness from `np_random`."""
-    stream = Generator().manual_seed(int(np_random.integers(2**63)))
-    return _numpy(family.sample_tasks(count, stream, split))
-
-
-def _numpy(value: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = value.numpy()
-    return array

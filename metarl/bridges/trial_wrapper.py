@@ -14,7 +14,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
-from metarl.bridges.gym_pool import flat_observation, flat_space
+from metarl.bridges.env_block import flat_observation, flat_space
 from metarl.bridges.trial_env import blank_action, first_percept, percept_space
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import action_head

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl.errors import ConfigError
-from metarl.registry import suggestion
+from metarl.validation import suggestion
 
 Range: TypeAlias = tuple[float, float]
 """lowest and highest value, drawn uniformly"""

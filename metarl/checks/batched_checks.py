@@ -12,7 +12,9 @@ import torch
 from gymnasium import spaces
 from torch import Generator, Tensor
 
-from metarl.checks.framework import EnvUnderTest, ViolationError, check, global_generators
+from metarl.checks.check import ViolationError, check
+from metarl.checks.env_rollouts import global_generators
+from metarl.checks.env_under_test import EnvUnderTest
 from metarl.noise import LaneNoise, lane_keys
 from metarl.tasks.batched_env import State, select_lanes
 from metarl.tasks.family import Split, TaskFamily

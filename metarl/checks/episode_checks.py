@@ -13,21 +13,18 @@ import torch
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from metarl.checks.framework import (
+from metarl.checks.check import ViolationError, check
+from metarl.checks.env_rollouts import (
     EnvOutput,
-    EnvUnderTest,
     Rollout,
-    ViolationError,
-    check,
-    error_line,
     first_difference,
     flat_obs,
     global_generators,
     record,
     roll_out,
     step_through,
-    task_text,
 )
+from metarl.checks.env_under_test import EnvUnderTest, error_line, task_text
 from metarl.checks.interface_checks import reset_and_step_work
 from metarl.errors import MetaRLError
 

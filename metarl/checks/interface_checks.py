@@ -2,7 +2,8 @@
 
 from metarl.bridges.gym_family import EnvFamily
 from metarl.checks.batched_checks import shapes_and_dtypes_are_correct
-from metarl.checks.framework import EnvUnderTest, ViolationError, check, error_line, task_text
+from metarl.checks.check import ViolationError, check
+from metarl.checks.env_under_test import EnvUnderTest, error_line, task_text
 from metarl.errors import MetaRLError
 
 SAMPLED_TASKS = 500

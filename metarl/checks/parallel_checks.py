@@ -13,18 +13,13 @@ import torch
 from torch import Tensor
 
 from metarl.bridges.gym_family import EnvFamily
+from metarl.checks.check import ViolationError, check
+from metarl.checks.env_rollouts import first_difference, step_through
+from metarl.checks.env_under_test import EnvUnderTest, error_line
 from metarl.checks.episode_checks import (
     global_generators_are_not_used,
     seeds_determine_rollouts,
     step_outputs_are_valid,
-)
-from metarl.checks.framework import (
-    EnvUnderTest,
-    ViolationError,
-    check,
-    error_line,
-    first_difference,
-    step_through,
 )
 from metarl.checks.interface_checks import reset_and_step_work
 from metarl.noise import LaneNoise, lane_keys

@@ -6,8 +6,9 @@ from typing import Any
 
 from metarl.bridges.gym_family import EnvFamily
 from metarl.checks.batched_checks import BATCHED_CHECKS
+from metarl.checks.check import Check, Finding
+from metarl.checks.env_under_test import ActionFunction, EnvUnderTest
 from metarl.checks.episode_checks import EPISODE_CHECKS, SEEDING_CHECKS
-from metarl.checks.framework import ActionFunction, Check, EnvUnderTest, Finding
 from metarl.checks.interface_checks import (
     reset_and_step_work,
     spaces_are_supported,

@@ -11,16 +11,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.bridges.gym_family import EnvFamily
+from metarl.checks.check import ViolationError, check
+from metarl.checks.env_rollouts import first_difference, flat_obs, step_through
+from metarl.checks.env_under_test import EnvUnderTest, task_text
 from metarl.checks.episode_checks import seeds_determine_rollouts
-from metarl.checks.framework import (
-    EnvUnderTest,
-    ViolationError,
-    check,
-    first_difference,
-    flat_obs,
-    step_through,
-    task_text,
-)
 from metarl.checks.interface_checks import (
     SAMPLED_TASKS,
     reset_and_step_work,

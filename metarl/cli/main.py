@@ -28,6 +28,7 @@ from metarl.cli.terminal import (
     shell_command,
 )
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
+from metarl.validation import suggestion
 
 if TYPE_CHECKING:
     from metarl.training.run_folder import Run
@@ -97,7 +98,7 @@ def _run_command(arguments: Sequence[str]) -> int:
         return SUCCESS
     if command not in COMMANDS:
         raise UnknownNameError(
-            f"There is no command {command!r}.{registry.suggestion(command, COMMANDS)} Commands: "
+            f"There is no command {command!r}.{suggestion(command, COMMANDS)} Commands: "
             f"{', '.join(COMMANDS)}."
         )
     return COMMANDS[command](rest)

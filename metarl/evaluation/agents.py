@@ -9,13 +9,12 @@ from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, UnknownNameError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.protocol import EvaluationProtocol, Schedule
-from metarl.registry import require_known, suggestion
 from metarl.results.curves import ADAPTATION_FILE, Curve, write_curves
 from metarl.results.step_log import STEPS_FILE, write_step_logs
 from metarl.tasks.family import Reference, TaskDistribution
 from metarl.training.progress import tracked
 from metarl.training.run_folder import Run, load_run
-from metarl.validation import as_device
+from metarl.validation import as_device, require_known, suggestion
 
 
 def evaluate(

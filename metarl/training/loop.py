@@ -14,14 +14,7 @@ import torch
 
 from metarl.agent import Agent, AgentConfig, MetaBatch
 from metarl.errors import MetaRLError
-from metarl.registry import (
-    agent_config,
-    find_preset,
-    make_family,
-    name_of,
-    require_known,
-    resolve_family,
-)
+from metarl.registry import agent_config, find_preset, make_family, name_of, resolve_family
 from metarl.results.learning_curves import MetricsFile
 from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
@@ -36,7 +29,7 @@ from metarl.training.run_folder import (
     load_run,
     require_same,
 )
-from metarl.validation import as_device, require_positive
+from metarl.validation import as_device, require_known, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)

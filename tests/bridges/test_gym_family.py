@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 import metarl
-from metarl import registry
+from metarl import plugins, registry
 from metarl.bridges.gym_family import EnvFamily, env_family
 from metarl.cli import main as cli
 from metarl.errors import ConfigError, TaskContractError, TaskError
@@ -454,12 +454,12 @@ class Plugin:
 
 def test_environments_of_plugin_packages_are_listed(monkeypatch, capsys):
     known = metarl.task_ids()
-    monkeypatch.setattr(registry, "_loaded_plugins", set(registry._loaded_plugins))
+    monkeypatch.setattr(plugins, "loaded", set(plugins.loaded))
     monkeypatch.setattr(
-        registry, "entry_points", lambda group: [Plugin("lab", "tests.plugin_of_levers")]
+        plugins, "entry_points", lambda group: [Plugin("lab", "tests.plugin_of_levers")]
     )
     try:
-        registry.load_plugins()
+        plugins.load_plugins()
         assert set(metarl.task_ids()) - set(known) == {"plugin/Lever-v0"}
         assert cli.main(["list"]) == 0
         output = capsys.readouterr().out

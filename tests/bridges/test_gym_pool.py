@@ -6,17 +6,17 @@ import pytest
 from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 
-from metarl.bridges.gym_pool import (
+from metarl.bridges.env_block import (
     AFTER_RESET,
     AFTER_STEP,
     EnvBlock,
     Lane,
-    LanePool,
     LaneSpaces,
     flat_observation,
     flat_space,
     plain_action_space,
 )
+from metarl.bridges.gym_pool import LanePool
 from metarl.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-import metarl.checks.framework
+import metarl.checks.env_under_test
 from metarl.bridges.gym_family import env_family
 from metarl.bridges.varied_env import VariedEnv, register_varied_env
 from metarl.errors import ConfigError
@@ -203,7 +203,7 @@ def test_nested_attributes_vary():
     ],
 )
 def test_varied_environments_pass_the_checks(register, env_id, variation, monkeypatch):
-    monkeypatch.setattr(metarl.checks.framework, "MAX_SEARCH_STEPS", 1500)
+    monkeypatch.setattr(metarl.checks.env_under_test, "MAX_SEARCH_STEPS", 1500)
     report = run_checks(register(env_id, **variation), workers=0)
     # The task has an effect only at the goal, which random actions do not reach.
     expected = ["the task matters"] if env_id == "MountainCar-v0" else []

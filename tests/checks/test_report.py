@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import metarl.checks.framework
+import metarl.checks.env_under_test
 from metarl.checks.report import all_checks
 from metarl.cli import main as cli
 from metarl.errors import ConfigError, MetaRLError
@@ -21,8 +21,8 @@ from tests.broken_envs import Lever, ValidFamily
 @pytest.fixture(autouse=True)
 def _short_rollouts(monkeypatch):
     """Shorter rollouts and a shorter search, to save time."""
-    monkeypatch.setattr(metarl.checks.framework, "MAX_SEARCH_STEPS", 1500)
-    monkeypatch.setattr(metarl.checks.framework, "MAX_ROLLOUT_STEPS", 30)
+    monkeypatch.setattr(metarl.checks.env_under_test, "MAX_SEARCH_STEPS", 1500)
+    monkeypatch.setattr(metarl.checks.env_under_test, "MAX_ROLLOUT_STEPS", 30)
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_a_check_is_skipped_if_one_that_it_needs_fails(run_on_env):
 
 def test_the_effect_of_a_task_is_searched_with_the_actions_of_ceilings(monkeypatch):
     # Random actions do not reach a goal; the ceiling knows the goal.
-    monkeypatch.setattr(metarl.checks.framework, "MAX_SEARCH_STEPS", 0)
+    monkeypatch.setattr(metarl.checks.env_under_test, "MAX_SEARCH_STEPS", 0)
     report = run_checks("metarl/SparsePointNavigation-v0", workers=0)
     assert report.failed == ()
 
@@ -333,17 +333,17 @@ def failing_with_workers(open_env):
     ],
 )
 def test_workers_that_disagree_or_fail_are_found(run_on_env, monkeypatch, change, details):
-    original = metarl.checks.framework.EnvFamily.open_env
-    monkeypatch.setattr(metarl.checks.framework.EnvFamily, "open_env", change(original))
+    original = metarl.checks.env_under_test.EnvFamily.open_env
+    monkeypatch.setattr(metarl.checks.env_under_test.EnvFamily, "open_env", change(original))
     report = run_on_env("Lever", workers=2)
     assert list(failed(report)) == ["workers agree"]
     assert details in failed(report)["workers agree"].details
 
 
 def test_workers_that_agree_pass(run_on_env, monkeypatch):
-    original = metarl.checks.framework.EnvFamily.open_env
+    original = metarl.checks.env_under_test.EnvFamily.open_env
     monkeypatch.setattr(
-        metarl.checks.framework.EnvFamily,
+        metarl.checks.env_under_test.EnvFamily,
         "open_env",
         lambda family, tasks, noise, workers=None: original(family, tasks, noise),
     )

@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.autograd.functional import jvp as jvp_by_autograd
 
 from metarl.agents.gradient import meta_gradient_by_autograd as definition
-from metarl.agents.gradient.inner_loop import (
-    Adaptation,
+from metarl.agents.gradient.inner_loop import Adaptation, InnerLoop
+from metarl.agents.gradient.inner_rules import (
     GradientDescent,
-    InnerLoop,
     InnerRule,
     LearnedRates,
     LearningRateSchedule,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents.gradient.inner_loop import GradientDescent
+from metarl.agents.gradient.inner_rules import GradientDescent
 from metarl.agents.gradient.outer_loop import (
     Averaging,
     ExplorationLoss,

@@ -7,7 +7,8 @@ import torch
 
 from metarl.agents.gradient import outer_loop, trainer
 from metarl.agents.gradient.emaml import EMAMLConfig
-from metarl.agents.gradient.inner_loop import InnerLoop, InnerRule, RuleOutputs
+from metarl.agents.gradient.inner_loop import InnerLoop
+from metarl.agents.gradient.inner_rules import InnerRule, RuleOutputs
 from metarl.agents.gradient.maml import FOMAMLConfig, MAMLConfig
 from metarl.agents.gradient.outer_loop import MetaProblem
 from metarl.agents.gradient.pretrained import PretrainedConfig

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from metarl.agents.gradient.inner_loop import InnerRule, RuleInputs, RuleOutputs, RuleState
+from metarl.agents.gradient.inner_rules import InnerRule, RuleInputs, RuleOutputs, RuleState
 from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.validation import require_between
