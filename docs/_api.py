@@ -19,7 +19,7 @@ SECTIONS = {
     "metarl.training.run_folder": "Run folders",
     "metarl.results.learning_curves": "Learning curves",
     "metarl.evaluation.agents": "Evaluation",
-    "metarl.results.curves": "Curves",
+    "metarl.results.adaptation_curves": "Curves",
     "metarl.results.comparison": "Comparison",
     "metarl.results.bootstrap": "Uncertainty",
     "metarl.plots.plot": "Plots",

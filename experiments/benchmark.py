@@ -102,7 +102,7 @@ def workloads(
             agent,
             family,
             tasks,
-            steps=agent.adaptation_steps,
+            adaptation_steps=agent.adaptation_steps,
             spec=spec,
             seeds=seeds,
             storage=storage,

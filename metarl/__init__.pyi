@@ -32,6 +32,7 @@ from .registry import register_family as register_family
 from .registry import register_memory as register_memory
 from .registry import register_preset as register_preset
 from .registry import task_ids as task_ids
+from .results.adaptation_curves import Curve as Curve
 from .results.bootstrap import Estimate as Estimate
 from .results.bootstrap import bootstrap_mean as bootstrap_mean
 from .results.comparison import Comparison as Comparison
@@ -39,7 +40,6 @@ from .results.comparison import ComparisonRow as ComparisonRow
 from .results.comparison import compare as compare
 from .results.comparison import compare_curves as compare_curves
 from .results.comparison import write_comparison as write_comparison
-from .results.curves import Curve as Curve
 from .results.learning_curves import read_metrics as read_metrics
 from .rollout import RolloutSpec as RolloutSpec
 from .rollout import RolloutStorage as RolloutStorage

@@ -68,13 +68,13 @@ def rollout_phases(
     family: TaskDistribution,
     tasks: Tensor,
     *,
-    steps: int,
+    adaptation_steps: int,
     spec: RolloutSpec,
     seeds: Seeds,
     first_task: int = 0,
     storage: RolloutStorage | None = None,
 ) -> MetaBatch:
-    """Collects experience before and after each of `steps` adaptation steps: K + 1 phases.
+    """Collects experience before and after each adaptation step: K + 1 phases.
 
     Training, evaluation and video call this one function, so they cannot drift apart.
 
@@ -82,7 +82,7 @@ def rollout_phases(
         agent: starts with a policy and adapts it.
         family: the rules of the environments.
         tasks: [N, ...], on the device where everything happens.
-        steps: K.
+        adaptation_steps: K.
         spec: how each phase is collected.
         seeds: phase k is collected with `seeds.child("phase", k)`; the agent's own random choices
             come from the streams `"start"` and `"adapt"`, one lane for each task.
@@ -99,7 +99,7 @@ def rollout_phases(
 
     policy = agent.start(len(tasks), noise("start"))
     phases = []
-    for step in range(steps + 1):
+    for step in range(adaptation_steps + 1):
         trajectory = collect(
             family,
             tasks,
@@ -115,7 +115,7 @@ def rollout_phases(
             slot=step,
         )
         adapted = Adapted(policy)
-        if step < steps:
+        if step < adaptation_steps:
             adapted = agent.adapt(policy, trajectory, noise("adapt", step))
         phases.append(Phase(policy=policy, trajectory=trajectory, cache=adapted.cache))
         policy = adapted.policy
@@ -251,7 +251,7 @@ def _roll_out(
     yes = torch.ones(lanes, dtype=torch.bool, device=device)
     no = torch.zeros_like(yes)
     active, first, first_of_trial = yes, yes, yes
-    finished = torch.zeros(lanes, dtype=torch.int64, device=device)
+    finished_episodes = torch.zeros(lanes, dtype=torch.int64, device=device)
     action = _no_action(action_space, lanes, device)
     last = Transition(obs, torch.zeros(lanes, device=device), no, no, no)
     memory = policy.initial_memory(lanes, log.horizon)
@@ -278,18 +278,19 @@ def _roll_out(
             first=first,
             success=last.success,
             valid=active,
-            next_obs=last.obs,
+            next_obs=last.next_obs,
         )
-        first, first_of_trial = last.terminated | last.truncated, no
+        ended = last.terminated | last.truncated
         if fixed_length is not None:
-            some_ended, all_finished = (step + 1) % fixed_length == 0, False
+            some_ended, all_trials_ended = (step + 1) % fixed_length == 0, False
         else:
-            finished = finished + first
-            active = finished < episodes
-            some_ended, all_finished = bool(first.any()), not bool(active.any())
-        if step + 1 == log.horizon or all_finished:
+            finished_episodes = finished_episodes + ended
+            active = finished_episodes < episodes
+            some_ended, all_trials_ended = bool(ended.any()), not bool(active.any())
+        if step + 1 == log.horizon or all_trials_ended:
             break
-        obs = env.reset(first) if some_ended else last.obs
+        obs = env.reset(ended) if some_ended else last.next_obs
+        first, first_of_trial = ended, no
     return step + 1
 
 

@@ -1,7 +1,7 @@
 """Adaptation one task at a time, with distributions of torch: slow, and independent of the package.
 
 Axes: `T` steps, `N` tasks, `B` rollouts of each, `D` observation, `P` parameters of a policy, `Q`
-meta-parameters, `R` raw numbers of a decision.
+meta-parameters, `R` parameters of an action distribution.
 """
 
 from dataclasses import dataclass, fields
@@ -109,15 +109,15 @@ class Case:
         length = torch.randint(2, time + 1, lead[1:], generator=generator)
         valid = torch.arange(time).view(-1, 1, 1) < length
         head = action_head(self.space).double()
-        raw = 0.3 * normal(*lead, head.outputs + head.constants)
-        rows = raw.flatten(0, -2)
+        dist_params = 0.3 * normal(*lead, head.outputs + head.constants)
+        rows = dist_params.flatten(0, -2)
         noise = LaneNoise(torch.randint(2**62, (len(rows),), generator=generator))
         action = head.sample(rows, noise)[0].unflatten(0, lead)
         return PGBatch(
             inputs=normal(time * rollouts, tasks, 2),
             action=action,
             # Of another policy, so that no ratio is one.
-            log_prob=head.evaluate(raw + 0.3 * normal(*raw.shape), action)[0],
+            log_prob=head.evaluate(dist_params + 0.3 * normal(*dist_params.shape), action)[0],
             advantage=normal(*lead),
             reward=normal(*lead),
             value=normal(*lead),
@@ -129,8 +129,8 @@ class Case:
 
     # By hand, one task at a time.
 
-    def raw(self, params: Tensor, obs: Tensor) -> Tensor:
-        """Parameters [P] and observations [..., D] -> raw numbers [..., R]."""
+    def dist_params(self, params: Tensor, obs: Tensor) -> Tensor:
+        """Parameters [P] and observations [..., D] -> distribution parameters [..., R]."""
         start = 0
         for number, (inputs, outputs) in enumerate(pairwise(self.sizes), start=2):
             weight = params[start : start + inputs * outputs].view(inputs, outputs)
@@ -145,10 +145,10 @@ class Case:
     def distribution(self, params: Tensor, data: PGBatch, task: int) -> Distribution:
         """Of the actions of one task, [T, B]."""
         obs = data.inputs[:, task].view(len(data.valid), -1, 2)
-        raw = self.raw(params, obs)
+        dist_params = self.dist_params(params, obs)
         if self.box:
-            return Independent(Normal(raw[..., :2], raw[..., 2:].exp()), 1)
-        return Categorical(logits=raw)
+            return Independent(Normal(dist_params[..., :2], dist_params[..., 2:].exp()), 1)
+        return Categorical(logits=dist_params)
 
     def log_prob(self, params: Tensor, data: PGBatch, task: int) -> Tensor:
         """Of the actions taken in one task, [T, B]; Box actions in units of their bounds."""
@@ -158,7 +158,7 @@ class Case:
         return self.distribution(params, data, task).log_prob(action)
 
     def inner_loss(self, params: Tensor, data: PGBatch, task: int) -> Tensor:
-        """The definitions in metarl/learning/losses.py, decision by decision."""
+        """The definitions in metarl/learning/losses.py, sample by sample."""
         log_prob = self.log_prob(params, data, task)
         total = torch.zeros((), dtype=torch.float64)
         for rollout, length in enumerate(data.valid[:, task].sum(0).int().tolist()):
@@ -171,8 +171,8 @@ class Case:
                 elif self.estimator == "lvc":
                     total = total + (here - data.log_prob[at]).exp() * data.advantage[at]
                 elif self.estimator == "dice":
-                    total = total + magic(past) * data.reward[at]
-                    total = total + (1 - magic(here)) * data.value[at]
+                    total = total + magic(past) * data.scaled_reward[at]
+                    total = total + (1 - magic(here)) * data.scaled_value[at]
                 else:
                     total = total + (magic(past) - magic(past - here)) * data.advantage[at]
         return -total / data.valid[:, task].sum()
@@ -202,7 +202,7 @@ class Case:
         every = list(range(self.inner_steps + 1))
         return every[1:] if self.multi_step_loss and self.inner_steps else every[-1:]
 
-    def divergence(self, old: Tensor, new: Tensor, batches: list[PGBatch], phase: int) -> Tensor:
+    def kl_divergence(self, old: Tensor, new: Tensor, batches: list[PGBatch], phase: int) -> Tensor:
         """Mean KL(old || new) of a phase's policies, given two values of the meta-parameters."""
         total, data = torch.zeros((), dtype=torch.float64), batches[phase]
         for task in range(self.num_tasks):
@@ -213,7 +213,7 @@ class Case:
 
     def outer_divergence(self, old: Tensor, new: Tensor, batches: list[PGBatch]) -> Tensor:
         """The mean over the phases in the outer loss."""
-        return sum(self.divergence(old, new, batches, k) for k in self.outer_phases) / len(
+        return sum(self.kl_divergence(old, new, batches, k) for k in self.outer_phases) / len(
             self.outer_phases
         )
 
@@ -222,10 +222,12 @@ class Case:
         if not self.shared_advantage_scale:
             return batches[phase].advantage[:, task]
         every = [
-            float(batches[k].deviation[n]) for k in self.outer_phases for n in range(self.num_tasks)
+            float(batches[k].advantage_std[n])
+            for k in self.outer_phases
+            for n in range(self.num_tasks)
         ]
-        raw = batches[phase].advantage[:, task] * batches[phase].deviation[task]
-        return raw / np.mean(every)
+        unscaled = batches[phase].advantage[:, task] * batches[phase].advantage_std[task]
+        return unscaled / np.mean(every)
 
     def expected_return(self, meta_params: Tensor, batches: list[PGBatch]) -> Tensor:
         """Minus the mean over phases in the outer loss, and tasks, of ratio times advantage."""

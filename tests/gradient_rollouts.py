@@ -65,7 +65,7 @@ def collect_phases(
         agent,
         family,
         family.sample_tasks(num_tasks, seeds.torch("tasks")),
-        steps=agent.adaptation_steps if steps is None else steps,
+        adaptation_steps=agent.adaptation_steps if steps is None else steps,
         spec=RolloutSpec(episodes=1, rollouts_per_task=8),
         seeds=seeds,
     )

@@ -30,4 +30,4 @@ def collect_trials(
     """The experience of one meta-iteration: a trial in each task."""
     tasks = family.sample_tasks(num_tasks, Seeds(seed).torch("tasks"))
     spec = RolloutSpec(episodes=family.trial_episodes)
-    return rollout_phases(agent, family, tasks, steps=0, spec=spec, seeds=Seeds(seed))
+    return rollout_phases(agent, family, tasks, adaptation_steps=0, spec=spec, seeds=Seeds(seed))

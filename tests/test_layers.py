@@ -195,7 +195,11 @@ def test_the_table_allows_no_mutual_imports():
         ("metarl.training.loop", "from metarl.agents.memory.rl2 import RL2", "memory.rl2"),
         ("metarl.cli.main", "from metarl import envs", "imports metarl.envs"),
         ("metarl.plots.plot", "from metarl.training.run_folder import Run", "run_folder"),
-        ("metarl.results.curves", "from metarl.tasks import Split", "imports metarl.tasks"),
+        (
+            "metarl.results.adaptation_curves",
+            "from metarl.tasks import Split",
+            "imports metarl.tasks",
+        ),
         ("metarl.seeding", "from metarl.errors import ConfigError\nimport metarl.agent", "agent"),
         ("metarl.novelty", "import numpy", "is not in the table"),
         ("metarl.envs.bandits.x", "from metarl.agents.memory import rl2", "metarl.agents.memory"),
@@ -215,7 +219,7 @@ def test_a_forbidden_import_is_found(module, source, complaint):
     ("module", "source"),
     [
         ("metarl.rollout", "import torch\nfrom metarl.tasks import BatchedEnv"),
-        ("metarl.plots.plot", "from metarl.results.curves import Curve"),
+        ("metarl.plots.plot", "from metarl.results.adaptation_curves import Curve"),
         ("metarl.plots.plot", "from metarl.plots.pulls import pulls_figure\nfrom . import style"),
         ("metarl.cli.main", "def main():\n    from metarl.training.loop import train"),
         ("metarl.cli.main", "import metarl\nfrom metarl import train"),
@@ -230,9 +234,9 @@ def test_an_allowed_import_is_not_reported(module, source):
 
 
 def test_an_import_of_torch_through_another_module_is_found():
-    graph = {"metarl.results.curves": {"metarl.errors"}, "metarl.errors": {"torch.nn"}}
-    assert reaches("metarl.results.curves", "torch", graph)
-    assert not reaches("metarl.results.curves", "torchvision", graph)
+    graph = {"metarl.results.adaptation_curves": {"metarl.errors"}, "metarl.errors": {"torch.nn"}}
+    assert reaches("metarl.results.adaptation_curves", "torch", graph)
+    assert not reaches("metarl.results.adaptation_curves", "torchvision", graph)
 
 
 def python_files() -> list[Path]:

@@ -141,8 +141,8 @@ def test_built_in_plugins_come_before_those_of_other_packages(monkeypatch):
             loaded.append(self.value)
 
     monkeypatch.setattr(plugins, "loaded", set())
-    plugins = [Plugin("takes_the_name_rl2"), Plugin("metarl.agents")]
-    monkeypatch.setattr(plugins, "entry_points", lambda group: plugins)
+    found = [Plugin("takes_the_name_rl2"), Plugin("metarl.agents")]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: found)
     plugins.load_plugins([Plugin("metarl.envs")])
     assert loaded == ["metarl.agents", "metarl.envs", "takes_the_name_rl2"]
 

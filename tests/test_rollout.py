@@ -171,7 +171,7 @@ def test_phases_of_a_storage_are_all_valid_until_the_next_meta_batch():
     spec, tasks, storage = RolloutSpec(episodes=2), torch.tensor([2, 3]), RolloutStorage()
     one, two = (
         rollout_phases(
-            Counting(), Countdown(), tasks, steps=2, spec=spec, seeds=SEEDS, storage=kept
+            Counting(), Countdown(), tasks, adaptation_steps=2, spec=spec, seeds=SEEDS, storage=kept
         ).trajectories
         for kept in (storage, None)
     )
@@ -284,7 +284,7 @@ class Counting:
 def test_rollouts_and_adaptation_steps_alternate():
     agent, tasks = Counting(), torch.tensor([2, 3, 7])
     spec = RolloutSpec(episodes=2, rollouts_per_task=4)
-    batch = rollout_phases(agent, Countdown(), tasks, steps=2, spec=spec, seeds=SEEDS)
+    batch = rollout_phases(agent, Countdown(), tasks, adaptation_steps=2, spec=spec, seeds=SEEDS)
     assert torch.equal(batch.tasks, tasks)
     assert [phase.policy.action for phase in batch.phases] == [0, 1, 2]
     assert [int(each.action.max()) for each in batch.trajectories] == [0, 1, 2]
@@ -308,7 +308,9 @@ def test_rollouts_and_adaptation_steps_alternate():
 
 def test_without_adaptation_steps_there_is_one_phase():
     agent, spec = Counting(), RolloutSpec(episodes=1)
-    batch = rollout_phases(agent, Countdown(), torch.tensor([2]), steps=0, spec=spec, seeds=SEEDS)
+    batch = rollout_phases(
+        agent, Countdown(), torch.tensor([2]), adaptation_steps=0, spec=spec, seeds=SEEDS
+    )
     assert len(batch.phases) == 1
     assert batch.caches == agent.adapted == []
 
@@ -318,7 +320,9 @@ def test_random_choices_of_an_agent_have_separate_streams_that_depend_on_the_see
     for seed in (0, 0, 1):
         agents.append(Counting())
         spec, tasks = RolloutSpec(episodes=1), torch.tensor([2])
-        rollout_phases(agents[-1], Countdown(), tasks, steps=2, spec=spec, seeds=Seeds(seed))
+        rollout_phases(
+            agents[-1], Countdown(), tasks, adaptation_steps=2, spec=spec, seeds=Seeds(seed)
+        )
     drawn = [[float(noise) for *_, noise in agent.started + agent.adapted] for agent in agents]
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0] + drawn[2])) == 6
@@ -330,7 +334,13 @@ def test_random_choices_of_an_agent_belong_to_the_task():
     def drawn(chosen: slice) -> Tensor:
         agent, first = Counting(), chosen.start
         rollout_phases(
-            agent, Countdown(), tasks[chosen], steps=2, spec=spec, seeds=SEEDS, first_task=first
+            agent,
+            Countdown(),
+            tasks[chosen],
+            adaptation_steps=2,
+            spec=spec,
+            seeds=SEEDS,
+            first_task=first,
         )
         return torch.stack([noise for *_, noise in agent.started + agent.adapted])
 
@@ -345,7 +355,9 @@ def test_a_wrapper_is_put_around_the_env_of_each_phase():
         return env
 
     spec = RolloutSpec(episodes=1, wrap_env=wrap)
-    rollout_phases(Counting(), Countdown(), torch.tensor([2]), steps=2, spec=spec, seeds=SEEDS)
+    rollout_phases(
+        Counting(), Countdown(), torch.tensor([2]), adaptation_steps=2, spec=spec, seeds=SEEDS
+    )
     assert numbers == [0, 1, 2]
 
 

@@ -3,13 +3,13 @@
     params[k + 1], state[k + 1] = rule(params[k], gradient[k], loss[k], state[k])
 
 where `loss[k]` is the inner loss of phase k at params[k]. The chain is differentiated in both
-directions: reverse mode (`vjp`) for the meta-gradient, forward mode (`jvp`) for the curvature of a
-trust region. A step's derivative needs one product with the Hessian of its loss, so no autograd
-graph runs through the inner steps. `meta_gradient_by_autograd.py` is the
-short definition in plain autograd.
+directions: reverse mode (`meta_gradient`), and forward mode (`jvp`) for the curvature of a trust
+region. A step's derivative needs one product with the Hessian of its loss, so no autograd graph
+runs through the inner steps. `maml_by_definition.py` has the short definition in plain autograd,
+which only tests run.
 
-Axes: `N` tasks, `M` decisions of each task, `P` parameters of a policy, `S` parameters of the
-rule, `Q` = P + S meta-parameters, `K` inner steps, `R` raw numbers of a decision
+Axes: `N` tasks, `M` samples of each task, `P` parameters of a policy, `S` parameters of the
+rule, `Q` = P + S meta-parameters, `K` inner steps, `R` parameters of an action distribution
 (the parameters of its action distribution, see `ActionHead`).
 """
 
@@ -43,7 +43,9 @@ class InnerLoss:
     forward: Forward
     loss: Tensor  # [N]
     backward: Backward
-    raw_hvp: Callable[[Tensor], Tensor]  # Hessian with respect to raw, [M, N, R] -> [M, N, R]
+    dist_params_hvp: Callable[
+        [Tensor], Tensor
+    ]  # Hessian with respect to dist_params, [M, N, R] -> [M, N, R]
 
     @property
     def gradient(self) -> Tensor:
@@ -52,7 +54,9 @@ class InnerLoss:
 
     def hvp(self, direction: Tensor) -> Tensor:
         """Hessian-vector product: that of every task's loss, times its direction [N, P]."""
-        return self.network.hvp(self.params, self.forward, self.backward, direction, self.raw_hvp)
+        return self.network.hvp(
+            self.params, self.forward, self.backward, direction, self.dist_params_hvp
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +83,12 @@ class InnerLoop:
         """The inner loss at parameters [N, P], with its derivatives."""
         forward = self.network.forward(params, batch.inputs)
         with torch.enable_grad():
-            raw = forward.raw.detach().requires_grad_()
-            loss = self.estimator(batch.log_probs(self.head, raw), batch)
-            raw_gradient = gradient_of(loss.sum(), raw)
-        backward = self.network.backward(params, forward, raw_gradient.detach())
-        raw_hvp = hessian_products(raw_gradient, raw)
-        return InnerLoss(self.network, params, forward, loss.detach(), backward, raw_hvp)
+            dist_params = forward.dist_params.detach().requires_grad_()
+            loss = self.estimator(batch.log_probs(self.head, dist_params), batch)
+            dist_params_gradient = gradient_of(loss.sum(), dist_params)
+        backward = self.network.backward(params, forward, dist_params_gradient.detach())
+        dist_params_hvp = hessian_products(dist_params_gradient, dist_params)
+        return InnerLoss(self.network, params, forward, loss.detach(), backward, dist_params_hvp)
 
     def inputs(self, loss: InnerLoss, rule_params: Tensor, state: RuleState) -> RuleInputs:
         """What the rule's step at this loss depends on."""
@@ -169,12 +173,14 @@ class Adaptation:
         return other
 
     @property
-    def raw(self) -> list[Tensor]:
+    def dist_params(self) -> list[Tensor]:
         """Outputs of the policy of each phase, K + 1 times [M, N, R]."""
-        return [*(loss.forward.raw for loss in self.losses), self._last.raw]
+        return [*(loss.forward.dist_params for loss in self.losses), self._last.dist_params]
 
-    def vjp(self, cotangents: Sequence[Tensor | None]) -> Tensor:
-        """Reverse mode: the meta-gradient [Q] of a scalar, given its gradients at `raw`.
+    def meta_gradient(self, cotangents: Sequence[Tensor | None]) -> Tensor:
+        """Gradient [Q] of a scalar through the inner steps, given its gradients at `dist_params`.
+
+        This is reverse mode; the gradient of an outer loss and products with its curvature need it.
 
         Args:
             cotangents: K + 1 times [M, N, R], or None for a phase the objective ignores.
@@ -185,7 +191,7 @@ class Adaptation:
         grad_rule = torch.zeros_like(self._rule_params)
         grad_state: RuleState = tuple(map(torch.zeros_like, self._final_state))
         for step in reversed(range(len(self.losses))):
-            loss, grad_raw = self.losses[step], cotangents[step]
+            loss, grad_dist_params = self.losses[step], cotangents[step]
             grads = rule.vjp(self._inputs[step], RuleOutputs(grad_params, grad_state), step)
             grad_rule = grad_rule + grads.rule_params
             grad_params, grad_state = grads.params, grads.state
@@ -193,14 +199,16 @@ class Adaptation:
                 grad_params = grad_params + loss.hvp(grads.gradient)
                 if rule.uses_loss:
                     grad_params = grad_params + grads.loss.unsqueeze(1) * loss.gradient
-            if grad_raw is not None:
-                grad_params = grad_params + network.gradient(loss.params, loss.forward, grad_raw)
+            if grad_dist_params is not None:
+                grad_params = grad_params + network.gradient(
+                    loss.params, loss.forward, grad_dist_params
+                )
         if grad_state:
             grad_params = grad_params + self._initial_state_vjp(grad_state)
         return torch.cat((grad_params.sum(0), grad_rule))
 
     def jvp(self, direction: Tensor, phases: Collection[int]) -> list[Tensor]:
-        """Forward mode: change of `raw` of some phases along a direction [Q], [M, N, R] each."""
+        """Forward mode: change of some phases' `dist_params` [M, N, R] along a direction [Q]."""
         network, rule = self._inner.network, self._inner.rule
         initial, rule_params = self._inner.split(direction)
         params = initial.expand_as(self.params).contiguous()
@@ -234,13 +242,13 @@ class Adaptation:
         return state
 
 
-def gradient_of(value: Tensor, raw: Tensor) -> Tensor:
-    """Derivative of a scalar by `raw`, differentiable once more."""
-    (gradient,) = torch.autograd.grad(value, raw, create_graph=True)
+def gradient_of(value: Tensor, dist_params: Tensor) -> Tensor:
+    """Derivative of a scalar by `dist_params`, differentiable once more."""
+    (gradient,) = torch.autograd.grad(value, dist_params, create_graph=True)
     return gradient
 
 
-def hessian_products(gradient: Tensor, raw: Tensor) -> Callable[[Tensor], Tensor]:
+def hessian_products(gradient: Tensor, dist_params: Tensor) -> Callable[[Tensor], Tensor]:
     """Products with the second derivative, given the first one as `gradient_of` returns it.
 
     Differentiates the first derivative in reverse mode: a Hessian is symmetric.
@@ -249,7 +257,7 @@ def hessian_products(gradient: Tensor, raw: Tensor) -> Callable[[Tensor], Tensor
     def product(direction: Tensor) -> Tensor:
         if not gradient.requires_grad:
             return torch.zeros_like(direction)
-        (second,) = torch.autograd.grad(gradient, raw, direction, retain_graph=True)
+        (second,) = torch.autograd.grad(gradient, dist_params, direction, retain_graph=True)
         return second
 
     return product

@@ -2,7 +2,7 @@
 
 Source: Finn et al. 2017, arXiv:1703.03400. Inner loop: policy gradient over a linear baseline.
 Outer loop: TRPO through the inner steps, exact to second order; FOMAML drops that order. The
-meta-gradient is `outer_loop.MetaProblem.meta_gradient`; `meta_gradient_by_autograd.py` defines it.
+meta-gradient is `outer_loop.MetaProblem.meta_gradient`; `maml_by_definition.py` defines it.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The outer loop: rules that improve the meta-parameters from the adapted policies' experience.
 
-Axes: `N` tasks, `M` decisions of each, `K` inner steps, `Q` meta-parameters, `R` raw numbers
-(the parameters of an action distribution, see `ActionHead`).
+Axes: `N` tasks, `M` samples of each, `K` inner steps, `Q` meta-parameters, `R` parameters of an
+action distribution (see `ActionHead`).
 """
 
 from abc import ABC, abstractmethod
@@ -42,8 +42,8 @@ class MetaProblem:
         batch = self.batches[phase]
         if not self.shared_advantage_scale:
             return batch.advantage
-        scale = torch.stack([self.batches[each].deviation for each in self.outer_phases]).mean()
-        return batch.advantage * (batch.deviation / scale).view(1, -1, 1)
+        scale = torch.stack([self.batches[each].advantage_std for each in self.outer_phases]).mean()
+        return batch.advantage * (batch.advantage_std / scale).view(1, -1, 1)
 
     @property
     def outer_phases(self) -> range:
@@ -59,39 +59,39 @@ class MetaProblem:
         """All inner steps from the meta-parameters [Q] that the experience comes from."""
         return Adaptation(self.inner, meta_params, self.batches, self.known)
 
-    def divergence(self, old: Tensor, new: Tensor, phase: int) -> Tensor:
-        """Mean KL(old || new) of the policies of a phase, given by raw numbers [M, N, R]."""
-        return self.batches[phase].divergence(self.inner.head, old, new)
+    def kl_divergence(self, old: Tensor, new: Tensor, phase: int) -> Tensor:
+        """Mean KL(old || new) of the policies of a phase, given by their parameters [M, N, R]."""
+        return self.batches[phase].kl_divergence(self.inner.head, old, new)
 
     def outer_divergence(self, old: Sequence[Tensor], new: Sequence[Tensor]) -> Tensor:
-        """Mean of the divergence over `outer_phases`, of K + 1 raw tensors each."""
-        each = [self.divergence(old[phase], new[phase], phase) for phase in self.outer_phases]
+        """Mean of the divergence over `outer_phases`, of K + 1 dist_params tensors each."""
+        each = [self.kl_divergence(old[phase], new[phase], phase) for phase in self.outer_phases]
         return torch.stack(each).mean()
 
-    def log_probs(self, raw: Sequence[Tensor], phase: int) -> Tensor:
+    def log_probs(self, dist_params: Sequence[Tensor], phase: int) -> Tensor:
         """Of the actions taken in a phase, [T, N, B]."""
-        return self.batches[phase].log_probs(self.inner.head, raw[phase])
+        return self.batches[phase].log_probs(self.inner.head, dist_params[phase])
 
-    def ratio(self, raw: Sequence[Tensor], phase: int) -> Tensor:
+    def ratio(self, dist_params: Sequence[Tensor], phase: int) -> Tensor:
         """Probability ratio of the actions of a phase: now over when they were taken."""
-        return (self.log_probs(raw, phase) - self.batches[phase].log_prob).exp()
+        return (self.log_probs(dist_params, phase) - self.batches[phase].log_prob).exp()
 
     def meta_gradient(
         self, outer_loss: "OuterLoss", adaptation: Adaptation
     ) -> tuple[float, Tensor]:
         """Value of an outer loss, and its gradient by the meta-parameters [Q] through the steps."""
         with torch.enable_grad():
-            raw = [each.detach().requires_grad_() for each in adaptation.raw]
-            loss = outer_loss(self, raw)
-            by_raw = torch.autograd.grad(loss, raw, allow_unused=True)
-        return float(loss.detach()), adaptation.vjp(by_raw)
+            dist_params = [each.detach().requires_grad_() for each in adaptation.dist_params]
+            loss = outer_loss(self, dist_params)
+            grad_dist_params = torch.autograd.grad(loss, dist_params, allow_unused=True)
+        return float(loss.detach()), adaptation.meta_gradient(grad_dist_params)
 
 
 OuterLoss: TypeAlias = Callable[[MetaProblem, Sequence[Tensor]], Tensor]
-"""a loss of the adapted policies: `raw` of the K + 1 phases, [M, N, R] each -> scalar"""
+"""a loss of the adapted policies: `dist_params` of the K + 1 phases, [M, N, R] each -> scalar"""
 
 
-def surrogate_loss(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
+def surrogate_loss(problem: MetaProblem, dist_params: Sequence[Tensor]) -> Tensor:
     """Minus the importance-weighted advantage of the adapted policies, over `outer_phases`.
 
     Its gradient is minus that of the expected return after adaptation.
@@ -100,7 +100,7 @@ def surrogate_loss(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
     2019, arXiv:1810.09502, section 4.
     """
     gains = [
-        problem.batches[phase].mean(problem.ratio(raw, phase) * problem.advantage(phase))
+        problem.batches[phase].mean(problem.ratio(dist_params, phase) * problem.advantage(phase))
         for phase in problem.outer_phases
     ]
     return -torch.stack(gains).mean()
@@ -119,12 +119,12 @@ class ExplorationLoss:
 
     weight: float
 
-    def __call__(self, problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
+    def __call__(self, problem: MetaProblem, dist_params: Sequence[Tensor]) -> Tensor:
         """The objective."""
         later = problem.batches[-1].episode_return
         later = (later - later.mean()) / (later.std(correction=0) + 1e-8)
-        credit = problem.log_probs(raw, 0) * later.view(1, -1, 1)
-        return surrogate_loss(problem, raw) - self.weight * problem.batches[0].mean(credit)
+        credit = problem.log_probs(dist_params, 0) * later.view(1, -1, 1)
+        return surrogate_loss(problem, dist_params) - self.weight * problem.batches[0].mean(credit)
 
 
 class OuterRule(ABC):
@@ -179,7 +179,7 @@ class TrustRegion(OuterRule):
         here = problem.adapt_here(meta_params)
         loss, gradient = problem.meta_gradient(self.outer_loss, here)
         require_finite(gradient, "TRPO's gradient")
-        old = here.raw
+        old = here.dist_params
         solution = conjugate_gradient(self._curvature(problem, here), gradient, steps=self.steps)
         length = float(solution.x @ solution.product)
         require_finite(solution.x, "the solution of TRPO's conjugate gradient")
@@ -190,9 +190,10 @@ class TrustRegion(OuterRule):
 
         @torch.no_grad()
         def evaluate(share: float) -> Candidate:
-            raw = problem.adapt(candidate(share)).raw
+            dist_params = problem.adapt(candidate(share)).dist_params
             return Candidate(
-                float(self.outer_loss(problem, raw)), float(problem.outer_divergence(old, raw))
+                float(self.outer_loss(problem, dist_params)),
+                float(problem.outer_divergence(old, dist_params)),
             )
 
         found = backtrack(
@@ -222,22 +223,24 @@ class TrustRegion(OuterRule):
             )
             here = here.on(problem.batches)
         phases, ignored = problem.outer_phases, [None] * problem.outer_phases.start
-        hvps = [self._raw_hvp(problem, here.raw[phase], phase) for phase in phases]
+        hvps = [self._dist_params_hvp(problem, here.dist_params[phase], phase) for phase in phases]
 
         def product(direction: Tensor) -> Tensor:
             tangents = here.jvp(direction, phases)
             cotangents = [hvp(each) for hvp, each in zip(hvps, tangents, strict=True)]
-            return here.vjp([*ignored, *cotangents]) + self.damping * direction
+            return here.meta_gradient([*ignored, *cotangents]) + self.damping * direction
 
         return product
 
-    def _raw_hvp(self, problem: MetaProblem, old: Tensor, phase: int) -> Callable[[Tensor], Tensor]:
-        """Products with the Hessian by raw, [M, N, R], of a phase's share of the divergence."""
+    def _dist_params_hvp(
+        self, problem: MetaProblem, old: Tensor, phase: int
+    ) -> Callable[[Tensor], Tensor]:
+        """Products with the Hessian, by dist_params [M, N, R], of a phase's share of the KL."""
         with torch.enable_grad():
-            raw = old.detach().requires_grad_()
-            share = problem.divergence(old, raw, phase) / len(problem.outer_phases)
-            gradient = gradient_of(share, raw)
-        return hessian_products(gradient, raw)
+            dist_params = old.detach().requires_grad_()
+            share = problem.kl_divergence(old, dist_params, phase) / len(problem.outer_phases)
+            gradient = gradient_of(share, dist_params)
+        return hessian_products(gradient, dist_params)
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ def inner_report(problem: MetaProblem, here: Adaptation) -> dict[str, float]:
     for step, loss in enumerate(here.losses):
         batch = problem.batches[step]
         adapted = network.outputs(params[step + 1], batch.inputs)
-        kl = batch.divergence(problem.inner.head, loss.forward.raw, adapted)
+        kl = batch.kl_divergence(problem.inner.head, loss.forward.dist_params, adapted)
         report[f"inner_kl_{step + 1}"] = float(kl)
         report[f"inner_gradient_norm_{step + 1}"] = float(loss.gradient.norm(dim=1).mean())
     return report

@@ -1,7 +1,7 @@
 """Policy-gradient batches: one phase of experience with advantages, and the inner losses on it.
 
-Axes: `T` steps, `N` tasks, `B` rollouts of each, `M` = T x B decisions of a task, then features
-(`D` observation, `R` raw numbers of a decision).
+Axes: `T` steps, `N` tasks, `B` rollouts of each, `M` = T x B samples of a task, then features
+(`D` observation, `R` parameters of an action distribution).
 """
 
 from collections.abc import Callable, Mapping
@@ -28,9 +28,9 @@ class PGBatch:
     action: Tensor  # [T, N, B] int64 or [T, N, B, A] float
     log_prob: Tensor  # [T, N, B] under the policy that acted
     advantage: Tensor  # [T, N, B]
-    reward: Tensor  # [T, N, B] discounted to the start of its episode
-    value: Tensor  # [T, N, B] baseline, discounted likewise
-    deviation: Tensor  # [N] divisor of the advantages
+    scaled_reward: Tensor  # [T, N, B] discounted to the start of its episode, / advantage_std
+    scaled_value: Tensor  # [T, N, B] baseline, likewise
+    advantage_std: Tensor  # [N] divisor of the advantages
     episode_return: Tensor  # [N] mean over episodes of the undiscounted return
     first: Tensor  # [T, N, B] bool
     valid: Tensor  # [T, N, B] float, 1 where a lane was active
@@ -42,79 +42,84 @@ class PGBatch:
         rest = {
             name: value[:, :, :count]
             for name, value in vars(self).items()
-            if name not in ("inputs", "deviation", "episode_return")
+            if name not in ("inputs", "advantage_std", "episode_return")
         }
         return replace(self, inputs=inputs.flatten(0, 1), **rest)
 
-    def over_time(self, raw: Tensor) -> Tensor:
-        """Numbers of every decision, [M, N, ...], as [T, N, B, ...]."""
+    def over_time(self, dist_params: Tensor) -> Tensor:
+        """Numbers of every sample, [M, N, ...], as [T, N, B, ...]."""
         rollouts = self.valid.shape[2]
-        return raw.view(-1, rollouts, *raw.shape[1:]).transpose(1, 2)
+        return dist_params.view(-1, rollouts, *dist_params.shape[1:]).transpose(1, 2)
 
-    def log_probs(self, head: ActionHead, raw: Tensor) -> Tensor:
-        """Of the actions taken, under the distributions given by raw [M, N, R]; [T, N, B]."""
-        return head.evaluate(self.over_time(raw), self.action)[0]
+    def log_probs(self, head: ActionHead, dist_params: Tensor) -> Tensor:
+        """[T, N, B], of the actions taken, under the distributions of dist_params [M, N, R]."""
+        return head.evaluate(self.over_time(dist_params), self.action)[0]
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean of [T, N, B] over valid transitions, then over tasks; []."""
         return ((value * self.valid).sum((0, 2)) / self.valid.sum((0, 2))).mean()
 
-    def divergence(self, head: ActionHead, old: Tensor, new: Tensor) -> Tensor:
-        """Mean KL(old || new) of distributions given by raw numbers [M, N, R]; []."""
-        return self.mean(self.over_time(head.divergence(old, new)))
+    def kl_divergence(self, head: ActionHead, old: Tensor, new: Tensor) -> Tensor:
+        """Mean KL(old || new) of distributions given by their parameters [M, N, R]; []."""
+        return self.mean(self.over_time(head.kl_divergence(old, new)))
 
 
-def pg_batch(phase: Trajectory, *, gamma: float, gae_lambda: float, normalise: bool) -> PGBatch:
-    """Advantages over a linear baseline fitted to the phase itself, task by task.
+def pg_batch(
+    trajectory: Trajectory, *, gamma: float, gae_lambda: float, normalise: bool
+) -> PGBatch:
+    """Advantages over a linear baseline fitted to the trajectory itself, task by task.
 
     Returns end with the episode, also at a time limit: the baseline sees the time step, so it
     predicts the value of the rest of the episode.
 
     Args:
-        phase: [T, N, B, ...].
+        trajectory: [T, N, B, ...] of one phase.
         gamma: discount per step, restarted in each episode.
         gae_lambda: lambda of generalised advantage estimation.
-        normalise: advantages of each task get mean 0 and deviation 1; rewards and values of DiCE
-            are divided by the same deviation, so that one learning rate suits all estimators.
+        normalise: advantages of each task get mean 0 and standard deviation 1; rewards and values
+            of DiCE are divided by the same deviation, so that one learning rate suits all
+            estimators.
 
     Raises:
         ConfigError: too few transitions for the baseline.
         NonFiniteError: the baseline has no finite fit.
     """
-    ends = phase.terminated | phase.truncated
-    zeros = torch.zeros_like(phase.reward)
+    ends = trajectory.terminated | trajectory.truncated
+    zeros = torch.zeros_like(trajectory.reward)
     never = torch.zeros_like(ends)
-    returns = gae(phase.reward, zeros, zeros, ends, never, gamma=gamma, gae_lambda=1.0)
-    step = torch.arange(len(ends), device=ends.device).view(-1, 1, 1) - episode_start(phase.first)
-    flat = [_by_task(part) for part in (phase.obs, step, returns, phase.valid)]
-    time, tasks, rollouts = phase.valid.shape
+    returns = gae(trajectory.reward, zeros, zeros, ends, never, gamma=gamma, gae_lambda=1.0)
+    step = torch.arange(len(ends), device=ends.device).view(-1, 1, 1) - episode_start(
+        trajectory.first
+    )
+    flat = [_by_task(part) for part in (trajectory.obs, step, returns, trajectory.valid)]
+    time, tasks, rollouts = trajectory.valid.shape
     value = linear_values(*flat).view(tasks, time, rollouts).transpose(0, 1).contiguous()
     next_value = torch.cat((value[1:], zeros[:1]))
     advantage = gae(
-        phase.reward, value, next_value, ends, never, gamma=gamma, gae_lambda=gae_lambda
+        trajectory.reward, value, next_value, ends, never, gamma=gamma, gae_lambda=gae_lambda
     )
-    valid = phase.valid.to(value.dtype)
+    valid = trajectory.valid.to(value.dtype)
     discount = valid * gamma ** step.to(valid.dtype)
-    deviation = torch.ones_like(valid[:1, :, :1])
+    std = torch.ones_like(valid[:1, :, :1])
     if normalise:
         count = valid.sum((0, 2), keepdim=True)
         mean = (advantage * valid).sum((0, 2), keepdim=True) / count
         # In double precision, squares of large advantages stay finite.
         square = ((advantage - mean) * valid).double().square()
-        deviation = (square.sum((0, 2), keepdim=True) / count).sqrt().to(value.dtype) + 1e-8
-        advantage = (advantage - mean) / deviation
-        discount = discount / deviation
-    episodes = (phase.first & phase.valid).sum((0, 2))
+        std = (square.sum((0, 2), keepdim=True) / count).sqrt().to(value.dtype) + 1e-8
+        advantage = (advantage - mean) / std
+        discount = discount / std
+    episodes = (trajectory.first & trajectory.valid).sum((0, 2))
     return PGBatch(
-        inputs=phase.obs.transpose(1, 2).flatten(0, 1).contiguous(),
-        action=phase.action,
-        log_prob=phase.log_prob,
+        inputs=trajectory.obs.transpose(1, 2).flatten(0, 1).contiguous(),
+        action=trajectory.action,
+        log_prob=trajectory.log_prob,
         advantage=advantage,
-        reward=phase.reward * discount,
-        value=value * discount,
-        deviation=deviation.flatten(),
-        episode_return=phase.reward.sum((0, 2)) / episodes,
-        first=phase.first,
+        scaled_reward=trajectory.reward * discount,
+        scaled_value=value * discount,
+        advantage_std=std.flatten(),
+        episode_return=trajectory.reward.sum((0, 2)) / episodes,
+        first=trajectory.first,
         valid=valid,
     )
 
@@ -130,7 +135,7 @@ ESTIMATORS: Mapping[Estimator, Callable[[Tensor, PGBatch], Tensor]] = {
         log_prob, data.log_prob, data.advantage, data.valid
     ),
     "dice": lambda log_prob, data: losses.dice(
-        log_prob, data.reward, data.value, data.first, data.valid
+        log_prob, data.scaled_reward, data.scaled_value, data.first, data.valid
     ),
     "loaded_dice": lambda log_prob, data: losses.loaded_dice(
         log_prob, data.advantage, data.first, data.valid

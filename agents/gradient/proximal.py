@@ -1,6 +1,7 @@
 """The outer rule of ProMP: PPO through the inner steps, with a KL penalty.
 
-Axes: `M` decisions of each task, `N` tasks, `K` inner steps, `Q` meta-parameters, `R` raw numbers.
+Axes: `M` samples of each task, `N` tasks, `K` inner steps, `Q` meta-parameters, `R` parameters of
+an action distribution.
 """
 
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ class Proximal(OuterRule):
         """Several steps of Adam on the same experience."""
         self._meta_params.data.copy_(meta_params)
         here = problem.adapt_here(meta_params)
-        old = [raw.detach() for raw in here.raw]
+        old = [dist_params.detach() for dist_params in here.dist_params]
         report = inner_report(problem, here)
         objective = self._objective(old)
         for epoch in range(self._epochs):
@@ -71,11 +72,11 @@ class Proximal(OuterRule):
             self._meta_params.grad = gradient
             self._adam.step()
             self._meta_params.data = problem.inner.project(self._meta_params.data)
-        raw = problem.adapt(self._meta_params.data).raw
+        dist_params = problem.adapt(self._meta_params.data).dist_params
         with torch.no_grad():
-            pairs = zip(old, raw, strict=True)
-            divergences = [float(problem.divergence(*pair, k)) for k, pair in enumerate(pairs)]
-            last_loss = float(objective(problem, raw))
+            pairs = zip(old, dist_params, strict=True)
+            divergences = [float(problem.kl_divergence(*pair, k)) for k, pair in enumerate(pairs)]
+            last_loss = float(objective(problem, dist_params))
         for step, divergence in enumerate(divergences[:-1]):
             self._kl_coef[step] *= 2.0 ** (
                 (divergence > 1.5 * self._target) - (divergence < self._target / 1.5)
@@ -92,12 +93,12 @@ class Proximal(OuterRule):
         }
 
     def _objective(self, old: Sequence[Tensor]) -> OuterLoss:
-        def objective(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
+        def objective(problem: MetaProblem, dist_params: Sequence[Tensor]) -> Tensor:
             last = problem.batches[-1]
-            ratio = problem.ratio(raw, len(raw) - 1)
+            ratio = problem.ratio(dist_params, len(dist_params) - 1)
             loss = -last.mean(clipped_gain(ratio, last.advantage, clip_range=self._clip))
             for step, kl_coef in enumerate(self._kl_coef.tolist()):
-                loss = loss + kl_coef * problem.divergence(old[step], raw[step], step)
+                loss = loss + kl_coef * problem.kl_divergence(old[step], dist_params[step], step)
             return loss
 
         return objective

@@ -182,7 +182,7 @@ class FamilyVecEnv(VecEnv):
         last = self._env.step(torch.tensor(self._actions, dtype=self._action_type))
         ended = last.terminated | last.truncated
         self._solved = self._solved | last.success
-        obs, infos = last.obs, self._running_infos.copy()
+        obs, infos = last.next_obs, self._running_infos.copy()
         if bool(ended.any()):
             self._write_final_infos(infos, last, ended)
             self._draw_tasks(ended)
@@ -195,7 +195,7 @@ class FamilyVecEnv(VecEnv):
         self, infos: list[dict[str, Any]], last: Transition, ended: Tensor
     ) -> None:
         """Puts a new dictionary into `infos` for each lane whose episode has ended."""
-        final = to_numpy(last.obs)
+        final = to_numpy(last.next_obs)
         truncated, solved = last.truncated.tolist(), self._solved.tolist()
         for lane in ended.nonzero().flatten().tolist():
             infos[lane] = {
@@ -291,7 +291,7 @@ class _InformedEnv:
 
     def step(self, action: Tensor) -> Transition:
         last = self._env.step(action)
-        return last._replace(obs=self._informed(last.obs))
+        return last._replace(obs=self._informed(last.next_obs))
 
     def _informed(self, obs: Tensor) -> Tensor:
         return torch.cat((obs, task_features(self._space, self._task_env.tasks)), -1)

@@ -85,7 +85,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         terminated, truncated = bool(last.terminated), bool(last.truncated)
         self._running = not (terminated or truncated)
         info = {"success": bool(last.success)} if self.family.defines_success else {}
-        return to_numpy(last.obs[0]), float(last.reward), terminated, truncated, info
+        return to_numpy(last.next_obs[0]), float(last.reward), terminated, truncated, info
 
     def render(self) -> NDArray[np.uint8] | None:
         """Current frame [H, W, 3]; None without a render mode."""
@@ -186,7 +186,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         last = self._limited(self._lanes.step(np.asarray(actions)), restarting)
         self._ended = last.terminated | last.truncated
         infos = self._success(last, ~restarting)
-        obs = last.obs
+        obs = last.next_obs
         if self._mode is AutoresetMode.SAME_STEP:
             restarting, self._ended = self._ended, torch.zeros_like(self._ended)
             if bool(restarting.any()):
@@ -227,7 +227,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def _final_infos(self, last: Transition, ended: Tensor) -> Infos:
         """Infos of SAME_STEP: final observation and info of ended lanes, success of the others."""
         mask = to_numpy(ended)
-        terminal = to_numpy(last.obs)[mask]
+        terminal = to_numpy(last.next_obs)[mask]
         final_obs = np.full(self.num_envs, None, dtype=object)
         final_obs[mask] = np.fromiter(terminal, dtype=object, count=len(terminal))
         return {

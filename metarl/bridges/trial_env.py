@@ -68,7 +68,7 @@ class TrialEnv:
         self._finished = self._finished + ended
         trial_end = self._finished >= self._episodes
         restarting = ended & ~trial_end
-        obs = last.obs
+        obs = last.next_obs
         if bool(restarting.any()):
             obs = select_lanes(restarting, self._env.reset(restarting), obs)
         never = torch.zeros_like(trial_end)

@@ -137,8 +137,8 @@ def _transitions(
         last = env.step(torch.as_tensor(actions))
         ended = last.terminated | last.truncated
         numbers = torch.stack([last.reward, *last[2:]], 1).float()
-        transitions.append(torch.cat([obs, last.obs, numbers], 1))
-        obs = env.reset(ended) if bool(ended.any()) else last.obs
+        transitions.append(torch.cat([obs, last.next_obs, numbers], 1))
+        obs = env.reset(ended) if bool(ended.any()) else last.next_obs
     return torch.stack(transitions).nan_to_num(nan=-1.2345e30)
 
 

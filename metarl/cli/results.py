@@ -47,8 +47,8 @@ def _evaluate(arguments: Sequence[str]) -> int:
     trained = _trained_options(arguments)
     options = parse(_evaluate_command(trained), arguments, "evaluate")
     from metarl.evaluation.agents import evaluate
+    from metarl.results.adaptation_curves import ADAPTATION_FILE
     from metarl.results.comparison import compare_curves, write_comparison
-    from metarl.results.curves import ADAPTATION_FILE
 
     changed = {
         f"{part}_options": _changed_fields(before, getattr(options, part))

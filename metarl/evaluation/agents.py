@@ -9,7 +9,7 @@ from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, UnknownNameError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.protocol import EvaluationProtocol, Schedule
-from metarl.results.curves import ADAPTATION_FILE, Curve, write_curves
+from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, write_curves
 from metarl.results.step_log import STEPS_FILE, write_step_logs
 from metarl.tasks.family import Reference, TaskDistribution
 from metarl.training.progress import tracked

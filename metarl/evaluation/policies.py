@@ -23,7 +23,7 @@ from metarl.evaluation.protocol import (
     join_measurements,
 )
 from metarl.registry import name_of, resolve_family
-from metarl.results.curves import ADAPTATION_FILE, Curve, describe_family, write_curves
+from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, describe_family, write_curves
 from metarl.results.step_log import STEPS_FILE, write_step_logs
 from metarl.tasks.family import TaskDistribution
 from metarl.training.progress import tracked

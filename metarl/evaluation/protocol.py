@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.agent import Agent, Policy
-from metarl.results.curves import Curve
+from metarl.results.adaptation_curves import Curve
 from metarl.results.step_log import MAX_COMPONENTS, StepLog
 from metarl.rollout import RolloutSpec, RolloutStorage, collect, rollout_phases
 from metarl.seeding import Seeds
@@ -131,7 +131,7 @@ class EvaluationProtocol:
                 agent,
                 self.family,
                 tasks,
-                steps=schedule.steps,
+                adaptation_steps=schedule.steps,
                 spec=spec,
                 seeds=seeds,
                 first_task=first_task,
@@ -298,17 +298,22 @@ def _transition_bytes(family: TaskDistribution) -> int:
 
 
 def _columns(phase: Trajectory) -> dict[str, Tensor]:
-    """The steps of the first tasks and rollouts, [S, ...] each: task by task, copy by copy."""
+    """The steps of the first tasks and rollouts, [S, ...] each, in the order of tasks, rollouts."""
     few = slice(None), slice(LOGGED_TASKS), slice(LOGGED_ROLLOUTS)
     valid = phase.valid[few]
-    time, task, copy = (
+    time, task, rollout = (
         part.expand_as(valid)
         for part in torch.meshgrid(
             *(torch.arange(size, device=valid.device) for size in valid.shape), indexing="ij"
         )
     )
     start = episode_start(phase.first[few])
-    whole = {"task": task, "copy": copy, "episode": phase.episode[few], "step": time - start + 1}
+    whole = {
+        "task": task,
+        "rollout": rollout,
+        "episode": phase.episode[few],
+        "step": time - start + 1,
+    }
     assert phase.next_obs is not None
     parts = {
         "reward": phase.reward[few],

@@ -151,14 +151,14 @@ class PPO:
         """
         config = self._config
         left = max(0.0, 1.0 - self._updates / config.iterations)
-        learning_rate = _between(config.final_learning_rate, config.learning_rate, left)
-        entropy_coef = _between(config.final_entropy_coef, config.entropy_coef, left)
+        learning_rate = _linear_schedule(config.final_learning_rate, config.learning_rate, left)
+        entropy_coef = _linear_schedule(config.final_entropy_coef, config.entropy_coef, left)
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate
         before = self.state()
         totals: dict[str, Tensor] = {}
         try:
-            batch, explained_variance = self._prepare(experience)
+            batch, explained_variance = self._advantages_and_targets(experience)
             for minibatch in self._minibatches(batch):
                 for name, value in self._step(minibatch, entropy_coef).items():
                     totals[name] = totals.get(name, torch.zeros_like(value)) + value
@@ -185,7 +185,7 @@ class PPO:
         self._updates = load_learner(self._learner, self._optimiser, state)
 
     @torch.no_grad()
-    def _prepare(self, experience: Trajectory) -> tuple[Batch, Tensor]:
+    def _advantages_and_targets(self, experience: Trajectory) -> tuple[Batch, Tensor]:
         """Advantages and value targets over whole trials; also the explained variance."""
         inputs = self.network.encode(experience.percepts()).flatten(1, 2)
         valid = experience.valid.flatten(1, 2)
@@ -247,7 +247,7 @@ class PPO:
         """One step of Adam on surrogate, value error, entropy and auxiliary loss."""
         config = self._config
         output = self.network(batch.inputs)
-        log_prob, entropies = self.network.head.evaluate(output.raw, batch.action)
+        log_prob, entropies = self.network.head.evaluate(output.dist_params, batch.action)
         surrogate = clipped_surrogate(
             log_prob, batch.log_prob, batch.advantage, batch.valid, clip_range=config.clip_range
         )
@@ -289,6 +289,6 @@ class PPO:
         return norm.detach()
 
 
-def _between(last: float, first: float, left: float) -> float:
+def _linear_schedule(last: float, first: float, left: float) -> float:
     """`first` when everything is left, `last` when nothing is."""
     return last + (first - last) * left

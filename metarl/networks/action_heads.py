@@ -1,6 +1,6 @@
 """Action heads: distributions over actions, given the outputs of a network.
 
-Axes: any leading ones, then `R` raw numbers per decision and `A` action features.
+Axes: any leading ones, then `R` parameters of a distribution and `A` action features.
 """
 
 import math
@@ -19,8 +19,9 @@ from metarl.noise import LaneNoise
 class ActionHead(nn.Module, ABC):
     """A family of distributions over actions, with no parameters of its own.
 
-    `raw`, [..., R], are the parameters of one distribution: first the `outputs` that a network
-    computes from its inputs, then the `constants`, learned numbers that do not depend on them.
+    `dist_params`, [..., R], are the parameters of one distribution: first the `outputs` that a
+    network computes from its inputs, then the `constants`, learned numbers that do not depend on
+    the inputs.
     """
 
     outputs: int
@@ -33,16 +34,16 @@ class ActionHead(nn.Module, ABC):
         """The constants before any learning, [constants]."""
 
     @abstractmethod
-    def sample(self, raw: Tensor, noise: LaneNoise) -> tuple[Tensor, Tensor]:
-        """An action in each lane, for raw [L, R], and its log-probability; no gradient."""
+    def sample(self, dist_params: Tensor, noise: LaneNoise) -> tuple[Tensor, Tensor]:
+        """An action in each lane, for dist_params [L, R], and its log-probability; no gradient."""
 
     @abstractmethod
-    def evaluate(self, raw: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(self, dist_params: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of `action`, and the entropy of the distribution."""
 
     @abstractmethod
-    def divergence(self, old: Tensor, new: Tensor) -> Tensor:
-        """KL(old || new) of the distributions given by two raw tensors, [...]."""
+    def kl_divergence(self, old: Tensor, new: Tensor) -> Tensor:
+        """KL(old || new) of the distributions given by two dist_params tensors, [...]."""
 
     @abstractmethod
     def encode(self, action: Tensor) -> Tensor:
@@ -65,30 +66,30 @@ class CategoricalHead(ActionHead):
         """There are none."""
         return torch.zeros(0)
 
-    def sample(self, raw: Tensor, noise: LaneNoise) -> tuple[Tensor, Tensor]:
+    def sample(self, dist_params: Tensor, noise: LaneNoise) -> tuple[Tensor, Tensor]:
         """By inverting the cumulative distribution: one uniform number per lane."""
-        log_probs = self._log_probs(raw)
+        log_probs = self._log_probs(dist_params)
         cumulative = log_probs.exp().cumsum(0)
         uniform = noise.uniform()
         # Rounding (or NaN from a broken network) must not index past the last action.
         action = (cumulative < uniform).sum(0).clamp_max_(self.outputs - 1)
         return action, log_probs.gather(0, action.unsqueeze(0)).squeeze(0)
 
-    def evaluate(self, raw: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(self, dist_params: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithm of the softmax at the action, and - sum p log p."""
-        log_probs = self._log_probs(raw)
+        log_probs = self._log_probs(dist_params)
         entropy = -(log_probs.exp() * log_probs).sum(0)
         return log_probs.gather(0, action.unsqueeze(0)).squeeze(0), entropy
 
-    def divergence(self, old: Tensor, new: Tensor) -> Tensor:
+    def kl_divergence(self, old: Tensor, new: Tensor) -> Tensor:
         """Sum over actions of p (log p - log q)."""
         log_old, log_new = self._log_probs(old), self._log_probs(new)
         return (log_old.exp() * (log_old - log_new)).sum(0)
 
     @staticmethod
-    def _log_probs(raw: Tensor) -> Tensor:
+    def _log_probs(dist_params: Tensor) -> Tensor:
         """[..., A] -> [A, ...]: for few actions this layout is ten times faster on a CPU."""
-        return raw.movedim(-1, 0).contiguous().log_softmax(0)
+        return dist_params.movedim(-1, 0).contiguous().log_softmax(0)
 
     def encode(self, action: Tensor) -> Tensor:
         """One-hot."""
@@ -125,22 +126,22 @@ class GaussianHead(ActionHead):
         """Logarithms of the first standard deviations, in units of the bounds."""
         return torch.full((self.constants,), math.log(self._initial_std))
 
-    def sample(self, raw: Tensor, noise: LaneNoise) -> tuple[Tensor, Tensor]:
+    def sample(self, dist_params: Tensor, noise: LaneNoise) -> tuple[Tensor, Tensor]:
         """Mean plus noise."""
-        mean, log_std = raw.chunk(2, -1)
-        standard = noise.normal(self.outputs).to(raw.dtype)
+        mean, log_std = dist_params.chunk(2, -1)
+        standard = noise.normal(self.outputs).to(dist_params.dtype)
         unit = mean + log_std.exp() * standard
         action = self.get_buffer("_centre") + self.get_buffer("_scale") * unit
         return action, _density(standard, log_std)
 
-    def evaluate(self, raw: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(self, dist_params: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Density in units of the bounds, and its entropy."""
-        mean, log_std = raw.chunk(2, -1)
+        mean, log_std = dist_params.chunk(2, -1)
         unit = (action - self.get_buffer("_centre")) / self.get_buffer("_scale")
         entropy = log_std.sum(-1) + 0.5 * math.log(2 * math.pi * math.e) * self.outputs
         return _density((unit - mean) * (-log_std).exp(), log_std), entropy
 
-    def divergence(self, old: Tensor, new: Tensor) -> Tensor:
+    def kl_divergence(self, old: Tensor, new: Tensor) -> Tensor:
         """Sum over components of log(s/r) + (r^2 + (m - n)^2) / (2 s^2) - 1/2."""
         (mean, log_std), (new_mean, new_log_std) = old.chunk(2, -1), new.chunk(2, -1)
         ratio = (2 * (log_std - new_log_std)).exp()
@@ -176,7 +177,7 @@ def action_head(space: Space[Any], *, initial_std: float = 1.0) -> ActionHead:
 
 
 def append_constants(outputs: Tensor, constants: Tensor) -> Tensor:
-    """Outputs of a network, [..., O], followed by the constants: raw [..., R].
+    """Outputs of a network, [..., O], followed by the constants: dist_params [..., R].
 
     Args:
         outputs: [..., O].

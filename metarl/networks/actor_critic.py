@@ -1,6 +1,7 @@
 """The recurrent actor-critic network: a memory, a policy head and a value head.
 
-Axes: `T` steps, `L` lanes, then features (`F` inputs, `H` features, `R` raw numbers, `A` action).
+Axes: `T` steps, `L` lanes, then features (`F` inputs, `H` features, `R` parameters of an action
+distribution, `A` action).
 """
 
 from dataclasses import dataclass, replace
@@ -58,7 +59,7 @@ class NetworkOptions:
 class ActorCriticOutput(NamedTuple):
     """What the network computes for each step."""
 
-    raw: Tensor  # [..., R] parameters of the action distribution
+    dist_params: Tensor  # [..., R] parameters of the action distribution
     value: Tensor  # [...] in the units of the value head
     features: Tensor  # [..., H] of the policy's memory
 
@@ -119,7 +120,7 @@ class ActorCritic(nn.Module):
         return self.trunk.initial_state(lanes, horizon)
 
     def step(self, inputs: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
-        """One step of the policy: encoded inputs [L, F] -> raw [L, R] and the next state."""
+        """One step of the policy: inputs [L, F] -> dist_params [L, R] and the next state."""
         features, state = self.trunk.step(PolicyInputs(inputs, self.sizes), state)
         return self.decide(features), state
 

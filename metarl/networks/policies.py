@@ -31,8 +31,8 @@ class RecurrentPolicy:
 
     def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
         """One step of the network."""
-        raw, memory = self.network.step(self.network.encode(percept), memory)
-        action, log_prob = self.network.head.sample(raw, noise)
+        dist_params, memory = self.network.step(self.network.encode(percept), memory)
+        action, log_prob = self.network.head.sample(dist_params, noise)
         return PolicyOutput(action, log_prob, memory)
 
 
@@ -84,6 +84,6 @@ class StackedPolicy:
         """One pass through the networks of all tasks."""
         obs = percept.obs.to(self.params.dtype)
         inputs = obs.view(len(self.params), -1, obs.shape[-1]).transpose(0, 1).contiguous()
-        raw = self.network.outputs(self.params, inputs).transpose(0, 1).flatten(0, 1)
-        action, log_prob = self.head.sample(raw, noise)
+        dist_params = self.network.outputs(self.params, inputs).transpose(0, 1).flatten(0, 1)
+        action, log_prob = self.head.sample(dist_params, noise)
         return PolicyOutput(action, log_prob, None)

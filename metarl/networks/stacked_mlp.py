@@ -2,15 +2,18 @@
 
 All tasks are computed in one batch of matrix products:
 
-    h[0] = inputs,   z[l] = h[l-1] W[l] + b[l],   h[l] = act(z[l]),   raw = (z[last], constants)
+    h[0] = inputs,   z[l] = h[l-1] W[l] + b[l],   h[l] = act(z[l])
+    dist_params = (z[last], constants)
 
 Meta-gradients through inner steps need Hessian-vector products of a loss over many thousands of
-decisions. The loss is a function of the few numbers `raw`, so autograd differentiates that part.
+samples. The loss is a function of the few numbers `dist_params`, so autograd differentiates that
+part.
 The network's part is written out here (Pearlmutter 1994, doi:10.1162/neco.1994.6.1.147: the
 derivative of the backward pass along a direction), so that the many products with one Hessian
 share everything that does not depend on the direction.
 
-Axes: `M` decisions of each task, `N` tasks, `P` parameters, `F` features, `R` raw numbers.
+Axes: `M` samples of each task, `N` tasks, `P` parameters, `F` features, `R` parameters of an action
+distribution.
 """
 
 from collections.abc import Callable
@@ -39,8 +42,8 @@ def times(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     oneDNN is two to three times faster than the library behind `bmm` on some processors. For few
     features the sum is written out.
     """
-    decisions, tasks, size = inputs.shape
-    if inputs.is_cuda or inputs.dtype != torch.float32 or decisions * tasks < 1024:
+    samples, tasks, size = inputs.shape
+    if inputs.is_cuda or inputs.dtype != torch.float32 or samples * tasks < 1024:
         product = torch.bmm(inputs.transpose(0, 1), weight).transpose(0, 1)
         return (product if bias is None else product + bias).contiguous()
     if size <= FEW:
@@ -49,15 +52,15 @@ def times(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         for column, row in zip(columns[1:], rows[1:], strict=True):
             total.addcmul_(column, row)
         return total
-    image = inputs.reshape(1, decisions, 1, tasks * size).permute(0, 3, 1, 2)
+    image = inputs.reshape(1, samples, 1, tasks * size).permute(0, 3, 1, 2)
     kernel = weight.mT.reshape(-1, size, 1, 1)
     flat = None if bias is None else bias.flatten()
     product = nn.functional.conv2d(image, kernel, flat, groups=tasks)
-    return product.permute(0, 2, 3, 1).reshape(decisions, tasks, -1)
+    return product.permute(0, 2, 3, 1).reshape(samples, tasks, -1)
 
 
 def add_outer(total: Tensor, inputs: Tensor, delta: Tensor) -> None:
-    """Adds outer products, summed over decisions, to `total` [N, F, G]: [M, N, F] x [M, N, G]."""
+    """Adds outer products, summed over samples, to `total` [N, F, G]: [M, N, F] x [M, N, G]."""
     # NOTE: the narrow matrix comes first, because the other order is ten times slower.
     if delta.shape[2] < inputs.shape[2]:
         total, inputs, delta = total.mT, delta, inputs
@@ -73,7 +76,7 @@ class Forward(NamedTuple):
     """A forward pass, with what its derivatives need."""
 
     features: list[list[Tensor]]  # part by part: inputs of every layer, [m, N, F]
-    raw: Tensor  # [M, N, R]
+    dist_params: Tensor  # [M, N, R]
 
 
 class Backward(NamedTuple):
@@ -117,8 +120,8 @@ class StackedMLP:
         return torch.cat([*parts, constants])
 
     def outputs(self, params: Tensor, inputs: Tensor) -> Tensor:
-        """Inputs [M, N, F] -> raw [M, N, R], for parameters [N, P]; keeps nothing."""
-        return self.forward(params, inputs).raw
+        """Inputs [M, N, F] -> dist_params [M, N, R], for parameters [N, P]; keeps nothing."""
+        return self.forward(params, inputs).dist_params
 
     def forward(self, params: Tensor, inputs: Tensor) -> Forward:
         """Inputs [M, N, F] through the network with parameters [N, P]."""
@@ -133,7 +136,7 @@ class StackedMLP:
         return Forward(parts, append_constants(torch.cat(outputs), constants))
 
     def backward(self, params: Tensor, forward: Forward, cotangent: Tensor) -> Backward:
-        """From the derivative of a loss by raw, [M, N, R], to its gradient [N, P]."""
+        """From the derivative of a loss by dist_params, [M, N, R], to its gradient [N, P]."""
         layers, _ = self._parts(params)
         slots, constants, outputs = self._begin(params, cotangent)
         parts, all_curvatures = [], []
@@ -164,7 +167,7 @@ class StackedMLP:
         return _joined(slots, constants)
 
     def tangent(self, params: Tensor, forward: Forward, direction: Tensor) -> Tensor:
-        """Derivative of raw along a direction [N, P] of the parameters: [M, N, R]."""
+        """Derivative of dist_params along a direction [N, P] of the parameters: [M, N, R]."""
         return self._tangents(params, forward, direction)[0]
 
     def hvp(
@@ -173,21 +176,22 @@ class StackedMLP:
         forward: Forward,
         backward: Backward,
         direction: Tensor,
-        raw_hvp: Callable[[Tensor], Tensor],
+        dist_params_hvp: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Derivative of the gradient along a direction: the Hessian times `direction`, [N, P].
 
         Args:
             params: [N, P].
             forward: the forward pass at `params`.
-            backward: the backward pass from the loss's derivative by raw.
+            backward: the backward pass from the loss's derivative by dist_params.
             direction: [N, P].
-            raw_hvp: the Hessian of the loss by raw times a tangent of raw, [M, N, R] each.
+            dist_params_hvp: the Hessian of the loss by dist_params times a tangent of them,
+                [M, N, R] each.
         """
         layers, _ = self._parts(params)
         directions, _ = self._parts(direction)
-        raw, hidden_tangents = self._tangents(params, forward, direction)
-        slots, constants, outputs = self._begin(params, raw_hvp(raw))
+        dist_params, hidden_tangents = self._tangents(params, forward, direction)
+        slots, constants, outputs = self._begin(params, dist_params_hvp(dist_params))
         parts = zip(
             forward.features,
             backward.deltas,
@@ -212,7 +216,7 @@ class StackedMLP:
     def _tangents(
         self, params: Tensor, forward: Forward, direction: Tensor
     ) -> tuple[Tensor, list[list[Tensor]]]:
-        """Of raw, and part by part of the hidden features."""
+        """Of dist_params, and part by part of the hidden features."""
         layers, _ = self._parts(params)
         directions, constants = self._parts(direction)
         parts, outputs = [], []
@@ -286,6 +290,6 @@ def _joined(layers: list[_Layer], constants: Tensor) -> Tensor:
 
 
 def _add(slot: _Layer, inputs: Tensor, delta: Tensor) -> None:
-    """Adds the derivatives by weights and biases, summed over decisions."""
+    """Adds the derivatives by weights and biases, summed over samples."""
     add_outer(slot.weight, inputs, delta)
     slot.bias.add_(delta.sum(0))

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from matplotlib.figure import Figure
 
 from metarl.plots.episode_curves import curves_figure
+from metarl.results.adaptation_curves import Curve
 from metarl.results.bootstrap import choose_references, join_curves
-from metarl.results.curves import Curve
 
 
 def adaptation_figure(curves: Iterable[Curve], *, reference: Sequence[str] | None = None) -> Figure:

@@ -24,12 +24,12 @@ from metarl.plots.style import (
     reference_dashes,
     tasks_text,
 )
+from metarl.results.adaptation_curves import Curve
 from metarl.results.bootstrap import (
     ROLES,
     JoinedCurve,
     bootstrap_mean,
 )
-from metarl.results.curves import Curve
 
 Elementwise: TypeAlias = Callable[[Any], NDArray[np.float64]]
 

@@ -83,12 +83,12 @@ def stages(logs: Sequence[StepLog]) -> list[Stage]:
     return [Stage(phases[episode], episode) for episode in sorted(phases)]
 
 
-def episode_path(log: StepLog, episode: int, copy: int = 0) -> NDArray[np.float64]:
+def episode_path(log: StepLog, episode: int, rollout: int = 0) -> NDArray[np.float64]:
     """[S + 1, 2] all points of one episode, including the last, from a log of one task.
 
     Empty where the log lacks the episode.
     """
-    steps = log.where((log.episode == episode) & (log.copy == copy))
+    steps = log.where((log.episode == episode) & (log.rollout == rollout))
     return np.concatenate([steps.observation, steps.next_observation[-1:]])
 
 
@@ -113,7 +113,7 @@ def axis_limits(
 
 def _trials_text(logs: Sequence[StepLog]) -> str:
     """The number of logged trials in each task, as text."""
-    counts = sorted({len(np.unique(log.copy)) for log in logs})
+    counts = sorted({len(np.unique(log.rollout)) for log in logs})
     if counts[-1] == 1:
         return "one trial"
     return f"{' or '.join(map(str, counts))} trials at once"
@@ -132,8 +132,8 @@ def _exceeds(
 
 def _draw_paths(axes: Axes, log: StepLog, shown: Sequence[Stage]) -> None:
     for stage, colour, width in _line_styles(shown):
-        for copy in np.unique(log.copy):
-            points = episode_path(log, stage.episode, int(copy))
+        for rollout in np.unique(log.rollout):
+            points = episode_path(log, stage.episode, int(rollout))
             if not len(points):
                 continue
             axes.plot(*points.T, color=colour, linewidth=width, solid_joinstyle="round", zorder=3)

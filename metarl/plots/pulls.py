@@ -81,7 +81,7 @@ def pulls_figure(logs: Sequence[StepLog], *, tasks: int = 4) -> Figure:
 
 def raster(log: StepLog, task: int) -> NDArray[np.float64]:
     """[A, S] reward of each pull in a task, in the row of the pulled arm, else NaN."""
-    steps = log.where((log.task == task) & (log.copy == 0))
+    steps = log.where((log.task == task) & (log.rollout == 0))
     cells = np.full((log.num_actions or 1, len(steps.reward)), np.nan)
     cells[steps.action[:, 0].astype(int), np.arange(len(steps.reward))] = steps.reward
     return cells

@@ -6,8 +6,8 @@ from dataclasses import replace
 from matplotlib.figure import Figure
 
 from metarl.plots.episode_curves import curves_figure
+from metarl.results.adaptation_curves import Curve
 from metarl.results.bootstrap import choose_references, join_curves
-from metarl.results.curves import Curve
 from metarl.results.scores import cumulative_regret, regret_reference
 
 

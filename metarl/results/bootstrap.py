@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from metarl.errors import ConfigError, ShapeError, UnknownNameError
-from metarl.results.curves import Curve
+from metarl.results.adaptation_curves import Curve
 from metarl.results.step_log import StepLog
 
 RESAMPLES = 2000

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
+from metarl.results.adaptation_curves import Curve
 from metarl.results.bootstrap import (
     Estimate,
     JoinedCurve,
@@ -22,7 +23,6 @@ from metarl.results.bootstrap import (
     join_curves,
 )
 from metarl.results.csv_files import write_table
-from metarl.results.curves import Curve
 from metarl.results.run_curves import read_run_curves
 from metarl.results.scores import normalised_score, score_references
 

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metarl.errors import RunFolderError
 from metarl.results.files import atomic_write
 
-INTEGER_COLUMNS = frozenset(("task", "copy", "phase", "episode", "step", "iteration"))
+INTEGER_COLUMNS = frozenset(("task", "rollout", "phase", "episode", "step", "iteration"))
 
 
 class TableRow(NamedTuple):
@@ -29,6 +29,7 @@ class TableKind(NamedTuple):
     content: str  # such as "an adaptation curve"
     columns: Sequence[str]  # required in the header, in any order; more are allowed
     command: str  # `metarl` command that writes the file into a run folder
+    former_names: Mapping[str, str] = {}  # of columns in files of earlier versions
 
     def remedy(self, path: Path) -> str:
         """The end of an error message: how to get a valid file."""
@@ -60,7 +61,7 @@ def open_table(path: Path, kind: TableKind) -> Iterator[tuple[list[str], Iterato
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
-            header = next(reader, [])
+            header = [kind.former_names.get(name, name) for name in next(reader, [])]
             missing = [name for name in kind.columns if name not in header]
             if missing:
                 raise RunFolderError(

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError, UnknownNameError
+from metarl.results.adaptation_curves import ADAPTATION_FILE, describe_family
 from metarl.results.csv_files import TableKind, open_table, to_numbers
-from metarl.results.curves import ADAPTATION_FILE, describe_family
 from metarl.results.files import as_folder_error
 from metarl.results.run_config import current_metric_name, read_config
 

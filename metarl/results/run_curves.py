@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.errors import ConfigError
-from metarl.results.curves import ADAPTATION_FILE, Curve, read_curves
+from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, read_curves
 from metarl.results.run_config import read_config
 
 

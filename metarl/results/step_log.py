@@ -24,13 +24,13 @@ MAX_COMPONENTS = 64
 them"""
 
 NAME_COLUMNS = ("run", "agent", "role", "label", "family", "split", "seed")
-STEP_COLUMNS = ("task", "copy", "phase", "episode", "step", "reward", "success")
+STEP_COLUMNS = ("task", "rollout", "phase", "episode", "step", "reward", "success")
 VECTORS = ("parameter", "expected_reward", "observation", "action", "next_observation")
 COLUMNS = (*NAME_COLUMNS, "num_actions", *STEP_COLUMNS)
 """followed by the components of `VECTORS`, numbered from 0; `num_actions` is empty where actions
 are continuous, `success` where the family does not define it"""
 
-_KIND = TableKind("trials", COLUMNS, "evaluate")
+_KIND = TableKind("trials", COLUMNS, "evaluate", {"copy": "rollout"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class StepLog:
     seed: int  # of the tasks and trials
     num_actions: int | None  # of a discrete action; None where actions are continuous
     task: NDArray[np.int64]  # [S] the same number as in the adaptation curve
-    copy: NDArray[np.int64]  # [S] which of the parallel rollouts of the task
+    rollout: NDArray[np.int64]  # [S] which of the parallel rollouts of the task
     phase: NDArray[np.int64]  # [S] number of adaptation steps before; 0 where there are none
     episode: NDArray[np.int64]  # [S] the same number as in the adaptation curve, from 1 on
     step: NDArray[np.int64]  # [S] within the episode, from 1 on
@@ -181,7 +181,7 @@ def _log(
         seed=int(seed),
         num_actions=int(num_actions) if num_actions else None,
         task=numbers("task").astype(np.int64),
-        copy=numbers("copy").astype(np.int64),
+        rollout=numbers("rollout").astype(np.int64),
         phase=numbers("phase").astype(np.int64),
         episode=numbers("episode").astype(np.int64),
         step=numbers("step").astype(np.int64),

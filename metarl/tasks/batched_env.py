@@ -15,7 +15,7 @@ State: TypeAlias = Any
 class Transition(NamedTuple):
     """One step of every lane, before any reset."""
 
-    obs: Tensor  # [L, D]  float  after acting
+    next_obs: Tensor  # [L, D]  float  after acting
     reward: Tensor  # [L]  float
     terminated: Tensor  # [L]  bool
     truncated: Tensor  # [L]  bool

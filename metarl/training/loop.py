@@ -223,7 +223,7 @@ class _Training:
             self._agent,
             self._family,
             drawn.to(self._options.device),
-            steps=self._agent.adaptation_steps,
+            adaptation_steps=self._agent.adaptation_steps,
             spec=spec,
             seeds=seeds,
             storage=self._storage,

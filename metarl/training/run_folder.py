@@ -29,7 +29,7 @@ from metarl import __version__
 from metarl.agent import Agent, AgentConfig, AgentContext
 from metarl.errors import CheckpointError, MetaRLError, RunFolderError
 from metarl.registry import agent_config, make_family
-from metarl.results.curves import describe_family
+from metarl.results.adaptation_curves import describe_family
 from metarl.results.files import as_folder_error, atomic_write, write_json
 from metarl.results.run_config import FORMAT, FORMATS, read_config, with_current_names
 from metarl.seeding import Seeds

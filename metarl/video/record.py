@@ -154,7 +154,9 @@ class _RecordedTrial:
             keep_next_obs=self.keep_next_obs,
             wrap_env=record_env,
         )
-        rollout_phases(agent, self.family, self.task, steps=steps, spec=spec, seeds=self.seeds)
+        rollout_phases(
+            agent, self.family, self.task, adaptation_steps=steps, spec=spec, seeds=self.seeds
+        )
 
 
 def _phase_name(step: int) -> str:

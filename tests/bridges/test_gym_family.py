@@ -325,7 +325,7 @@ def test_environments_are_reused_by_the_next_trial_and_replaced_after_a_failure(
     again = opened(family, tasks)
     assert vars(family)["_pool"] is not kept
     assert torch.equal(again.reset(), initial)
-    assert torch.equal(again.step(action).obs, first.obs)
+    assert torch.equal(again.step(action).next_obs, first.next_obs)
     opened(family, torch.tensor([1])).reset()  # another size, another pool
     family.close()
     assert "_pool" not in vars(family)

@@ -100,7 +100,7 @@ def test_a_lane_does_not_depend_on_when_other_lanes_end():
             assert step.terminated[0] == last.terminated[lane]
             single.append(env.reset() if bool(step.terminated) else step.obs)
         ends += last.terminated
-        obs = together.reset(last.terminated) if bool(last.terminated.any()) else last.obs
+        obs = together.reset(last.terminated) if bool(last.terminated.any()) else last.next_obs
     assert ends.tolist() == [15, 7, 5, 3]  # 30 steps in trials of 2, 4, 6 and 8
 
 

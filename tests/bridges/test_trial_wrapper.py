@@ -82,7 +82,7 @@ def test_the_wrapper_gives_the_transitions_of_a_batched_trial_env(task_id, optio
                 continue
             obs, reward, terminated, truncated, _ = env.step(action[i])
             assert obs.dtype == np.float32
-            np.testing.assert_array_equal(obs, last.obs[i])
+            np.testing.assert_array_equal(obs, last.next_obs[i])
             assert (reward, terminated) == (last.reward[i].item(), bool(last.terminated[i]))
             assert not truncated
         finished |= last.terminated

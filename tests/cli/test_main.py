@@ -16,7 +16,7 @@ from metarl.cli import results
 from metarl.errors import NonFiniteError, RunFolderError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.plots.options import PlotOptions
-from metarl.results.curves import write_curves
+from metarl.results.adaptation_curves import write_curves
 from metarl.training.run_folder import RunConfig, create_run
 from metarl.video.options import VideoOptions
 from tests.results.test_curves import make_curve

@@ -43,7 +43,7 @@ def test_under_random_actions_outputs_stay_finite_and_in_their_spaces(task_id, s
     assert_inside(family.observation_space, env.reset())
     for _ in range(min(2 * family.episode_steps, MAX_STEPS)):
         last = env.step(random_actions(family.action_space, generator))
-        assert_inside(family.observation_space, last.obs)
+        assert_inside(family.observation_space, last.next_obs)
         assert bool(last.reward.isfinite().all())
         assert not bool((last.terminated & last.truncated).any())
         interrupted = torch.rand(LANES, generator=generator) < 0.1
@@ -51,4 +51,4 @@ def test_under_random_actions_outputs_stay_finite_and_in_their_spaces(task_id, s
         if bool(reset.any()):
             obs = env.reset(reset)
             assert_inside(family.observation_space, obs)
-            np.testing.assert_array_equal(obs[~reset], last.obs[~reset])
+            np.testing.assert_array_equal(obs[~reset], last.next_obs[~reset])

@@ -8,7 +8,7 @@ from metarl.errors import CheckpointError, ConfigError, UnknownNameError
 from metarl.evaluation.agents import evaluate, select_references
 from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.protocol import LOGGED_TASKS, Schedule
-from metarl.results.curves import read_curves
+from metarl.results.adaptation_curves import read_curves
 from metarl.results.step_log import read_step_logs
 from metarl.training.loop import train
 from metarl.training.run_folder import Run, RunConfig, create_run

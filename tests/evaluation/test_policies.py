@@ -11,7 +11,7 @@ from metarl.errors import ConfigError, RunFolderError, UnknownNameError
 from metarl.evaluation.agents import evaluate
 from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.policies import evaluate_policy
-from metarl.results.curves import read_curves
+from metarl.results.adaptation_curves import read_curves
 from metarl.results.step_log import read_step_logs
 
 BANDIT = "metarl/BernoulliBandit-v0"

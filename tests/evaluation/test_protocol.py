@@ -82,7 +82,7 @@ def test_points_are_counted_in_episodes_of_experience():
 
 def test_steps_are_logged_by_phase_and_copy():
     log = vars(measure_agent().log)
-    assert set(log["copy"]) == set(range(LOGGED_ROLLOUTS))
+    assert set(log["rollout"]) == set(range(LOGGED_ROLLOUTS))
     points = {(p, e) for p, e in zip(log["phase"], log["episode"], strict=True)}
     assert points == {(0, 1), (0, 2), (1, 9), (1, 10), (2, 17), (2, 18)}
     np.testing.assert_array_equal(log["action"][:, 0], log["phase"])

@@ -32,48 +32,50 @@ def numbers(head: ActionHead, *lead: int, seed: int = 0) -> Tensor:
     return torch.randn(*lead, size, generator=generator(seed), dtype=torch.float64)
 
 
-def by_torch(head: ActionHead, raw: Tensor) -> Distribution:
-    """The distribution given by raw numbers, of actions in units of the bounds."""
+def by_torch(head: ActionHead, dist_params: Tensor) -> Distribution:
+    """The distribution given by their parameters, of actions in units of the bounds."""
     if isinstance(head, CategoricalHead):
-        return Categorical(logits=raw)
-    mean, log_std = raw[..., : head.outputs], raw[..., head.outputs :]
+        return Categorical(logits=dist_params)
+    mean, log_std = dist_params[..., : head.outputs], dist_params[..., head.outputs :]
     return Independent(Normal(mean, log_std.exp()), 1)
 
 
 def test_categorical_samples_follow_the_probabilities():
     probabilities = torch.tensor([0.1, 0.6, 0.3])
-    head, raw = CategoricalHead(spaces.Discrete(3)), probabilities.log().expand(200_000, 3)
-    action, log_prob = head.sample(raw, noise(200_000))
+    head, dist_params = CategoricalHead(spaces.Discrete(3)), probabilities.log().expand(200_000, 3)
+    action, log_prob = head.sample(dist_params, noise(200_000))
     share = torch.bincount(action, minlength=3) / len(action)
     # standard error of a share is at most .5 / sqrt(200,000) = .0011
     torch.testing.assert_close(share, probabilities, rtol=0, atol=0.005)
     torch.testing.assert_close(log_prob, probabilities.log()[action])
-    torch.testing.assert_close(log_prob, head.evaluate(raw, action)[0])
+    torch.testing.assert_close(log_prob, head.evaluate(dist_params, action)[0])
 
 
 def test_gaussian_actions_are_in_units_of_the_bounds():
     low, high = np.array([-0.1, 0.0], np.float32), np.array([0.1, 10.0], np.float32)
     head, deviations = GaussianHead(spaces.Box(low, high)), torch.tensor([0.5, 0.2])
-    raw = torch.cat((torch.tensor([0.5, -0.5]), deviations.log())).expand(200_000, 4)
-    action, log_prob = head.sample(raw, noise(200_000))
+    dist_params = torch.cat((torch.tensor([0.5, -0.5]), deviations.log())).expand(200_000, 4)
+    action, log_prob = head.sample(dist_params, noise(200_000))
     # centre + half range * mean: 0 + .1 * .5, 5 + 5 * (-.5); deviations .1 * .5, 5 * .2
     torch.testing.assert_close(action.mean(0), torch.tensor([0.05, 2.5]), rtol=0, atol=0.01)
     torch.testing.assert_close(action.std(0), torch.tensor([0.05, 1.0]), rtol=0.02, atol=0)
-    torch.testing.assert_close(log_prob, head.evaluate(raw, action)[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        log_prob, head.evaluate(dist_params, action)[0], rtol=1e-4, atol=1e-4
+    )
     unit = (action - torch.tensor([0.0, 5.0])) / torch.tensor([0.1, 5.0])
-    expected = by_torch(head, raw).log_prob(unit)
+    expected = by_torch(head, dist_params).log_prob(unit)
     torch.testing.assert_close(log_prob, expected, rtol=1e-4, atol=1e-4)
     assert head.encode(action).abs().max() == 1.0  # clipped as the environment does
 
 
 @HEADS
 def test_log_probabilities_and_entropies_are_those_of_torch(head):
-    raw = numbers(head, 10)
-    action, sampled = head.sample(raw, noise(10))
-    log_prob, entropy = head.evaluate(raw, action)
+    dist_params = numbers(head, 10)
+    action, sampled = head.sample(dist_params, noise(10))
+    log_prob, entropy = head.evaluate(dist_params, action)
     if head is BOX:  # the third component is bounded on one side: it has no unit
         action = (action - torch.tensor([0.0, 5.0, 0.0])) / torch.tensor([0.125, 5.0, 1.0])
-    expected = by_torch(head, raw)
+    expected = by_torch(head, dist_params)
     torch.testing.assert_close(sampled, expected.log_prob(action))
     torch.testing.assert_close(log_prob, expected.log_prob(action))
     torch.testing.assert_close(entropy, expected.entropy())
@@ -83,25 +85,29 @@ def test_log_probabilities_and_entropies_are_those_of_torch(head):
 def test_the_divergence_is_that_of_torch_and_zero_for_equal_distributions(head):
     old, new = numbers(head, 5, 2), numbers(head, 5, 2, seed=1)
     expected = kl_divergence(by_torch(head, old), by_torch(head, new))
-    torch.testing.assert_close(head.divergence(old, new), expected, rtol=1e-12, atol=1e-12)
-    assert not torch.allclose(head.divergence(old, new), head.divergence(new, old))
-    torch.testing.assert_close(head.divergence(old, old), torch.zeros(5, 2).double())
+    torch.testing.assert_close(head.kl_divergence(old, new), expected, rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(head.kl_divergence(old, new), head.kl_divergence(new, old))
+    torch.testing.assert_close(head.kl_divergence(old, old), torch.zeros(5, 2).double())
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_hessian_of_the_divergence_is_the_fisher_matrix(seed):
     # A Gaussian's: 1 / deviation^2 for each mean and 2 for each logarithm of a deviation.
-    raw = numbers(BOX, seed=seed)
-    hessian = torch.autograd.functional.hessian(lambda new: BOX.divergence(raw, new), raw)
-    expected = torch.cat(((-2 * raw[3:]).exp(), torch.full((3,), 2.0)))
+    dist_params = numbers(BOX, seed=seed)
+    hessian = torch.autograd.functional.hessian(
+        lambda new: BOX.kl_divergence(dist_params, new), dist_params
+    )
+    expected = torch.cat(((-2 * dist_params[3:]).exp(), torch.full((3,), 2.0)))
     torch.testing.assert_close(hessian, expected.diag())
     # A categorical's, by definition: the mean square of the gradient of the log-probability.
-    raw = numbers(DISCRETE, seed=seed)
-    hessian = torch.autograd.functional.hessian(lambda new: DISCRETE.divergence(raw, new), raw)
+    dist_params = numbers(DISCRETE, seed=seed)
+    hessian = torch.autograd.functional.hessian(
+        lambda new: DISCRETE.kl_divergence(dist_params, new), dist_params
+    )
     expected = torch.zeros(4, 4, dtype=torch.float64)
-    for action, probability in zip(torch.arange(4), raw.softmax(-1), strict=True):
+    for action, probability in zip(torch.arange(4), dist_params.softmax(-1), strict=True):
         gradient = torch.autograd.functional.jacobian(
-            lambda new, action=action: DISCRETE.evaluate(new, action)[0], raw
+            lambda new, action=action: DISCRETE.evaluate(new, action)[0], dist_params
         )
         expected += probability * gradient.outer(gradient)
     torch.testing.assert_close(hessian, expected)
@@ -109,8 +115,10 @@ def test_the_hessian_of_the_divergence_is_the_fisher_matrix(seed):
 
 @HEADS
 def test_the_divergence_has_zero_gradient_for_equal_distributions(head):
-    raw = numbers(head, 3).requires_grad_()
-    (gradient,) = torch.autograd.grad(head.divergence(raw.detach(), raw).sum(), raw)
+    dist_params = numbers(head, 3).requires_grad_()
+    (gradient,) = torch.autograd.grad(
+        head.kl_divergence(dist_params.detach(), dist_params).sum(), dist_params
+    )
     torch.testing.assert_close(gradient, torch.zeros_like(gradient))
 
 
@@ -142,10 +150,10 @@ def test_constants_are_the_logarithms_of_the_initial_deviations():
 
 def test_constants_are_appended_to_every_output():
     outputs = torch.arange(12.0).view(2, 3, 2)
-    raw = append_constants(outputs, torch.tensor([7.0, 8.0, 9.0]))
-    assert raw.shape == (2, 3, 5)
-    assert raw[1, 2].tolist() == [10.0, 11.0, 7.0, 8.0, 9.0]
-    assert raw[0, 0].tolist() == [0.0, 1.0, 7.0, 8.0, 9.0]
+    dist_params = append_constants(outputs, torch.tensor([7.0, 8.0, 9.0]))
+    assert dist_params.shape == (2, 3, 5)
+    assert dist_params[1, 2].tolist() == [10.0, 11.0, 7.0, 8.0, 9.0]
+    assert dist_params[0, 0].tolist() == [0.0, 1.0, 7.0, 8.0, 9.0]
     of_each_task = append_constants(outputs, torch.tensor([[[5.0]], [[6.0]]]))
     assert of_each_task[:, :, 2].tolist() == [[5.0] * 3, [6.0] * 3]
     torch.testing.assert_close(append_constants(outputs, torch.zeros(0)), outputs)

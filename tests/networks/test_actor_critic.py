@@ -42,7 +42,7 @@ def test_without_memory_only_the_observation_has_an_effect():
         net(net.encode(each)) for each in (seen, blind, replace(seen, obs=-seen.obs))
     )
     assert torch.equal(before.features, same.features)
-    assert torch.equal(before.raw, same.raw)
+    assert torch.equal(before.dist_params, same.dist_params)
     assert torch.equal(before.value, same.value)
     assert not torch.equal(before.features, other.features)
 
@@ -53,13 +53,13 @@ def test_inputs_are_normalised_by_the_mean_and_deviation_of_all_observed_percept
     seen = replace(seen, previous_reward=torch.linspace(-1000, 0, 400))
     torch.testing.assert_close(net.encode(seen), unscaled.encode(seen).clamp(-10, 10))
     net.observe(seen, torch.ones(400, dtype=torch.bool))
-    scaled, raw = net.encode(seen), unscaled.encode(seen)
-    for column in range(raw.shape[-1]):
+    scaled, dist_params = net.encode(seen), unscaled.encode(seen)
+    for column in range(dist_params.shape[-1]):
         if column in (0, 1, 5):  # observation and previous reward
             assert scaled[..., column].mean().abs() < 1e-4
             assert scaled[..., column].std(correction=0).item() == pytest.approx(1)
         else:  # actions and flags are not scaled
-            torch.testing.assert_close(scaled[..., column], raw[..., column])
+            torch.testing.assert_close(scaled[..., column], dist_params[..., column])
 
 
 def test_finished_lanes_are_not_observed():
@@ -97,7 +97,7 @@ def test_features_are_those_the_policy_decides_by():
     net = network("attention", separate_value=True)
     output = net(torch.randn(4, 6, net.sizes.total, generator=generator()))
     assert output.features.shape == (4, 6, 8)
-    assert torch.equal(net.decide(output.features), output.raw)
+    assert torch.equal(net.decide(output.features), output.dist_params)
 
 
 @pytest.mark.parametrize("normalise_inputs", [False, True])
@@ -109,18 +109,18 @@ def test_steps_agree_with_the_forward_pass(memory, action_space, normalise_input
     inputs = torch.randn(5, 6, net.sizes.total, generator=generator())
     state, found = net.initial_state(6, 5), []
     for now in inputs:
-        raw, state = net.step(now, state)
-        found.append(raw)
-    torch.testing.assert_close(torch.stack(found), net(inputs).raw, rtol=0, atol=1e-5)
+        dist_params, state = net.step(now, state)
+        found.append(dist_params)
+    torch.testing.assert_close(torch.stack(found), net(inputs).dist_params, rtol=0, atol=1e-5)
 
 
 def test_log_deviations_are_learned_and_do_not_depend_on_the_features():
     net = network(initial_std=0.5, action_space=BOX)
-    raw = net.decide(torch.randn(4, 3, 8, generator=generator()))
-    assert raw.shape == (4, 3, 4)
-    torch.testing.assert_close(raw[..., 2:], torch.full((4, 3, 2), math.log(0.5)))
-    assert raw[0, 0, 0] != raw[0, 1, 0]
-    raw.sum().backward()
+    dist_params = net.decide(torch.randn(4, 3, 8, generator=generator()))
+    assert dist_params.shape == (4, 3, 4)
+    torch.testing.assert_close(dist_params[..., 2:], torch.full((4, 3, 2), math.log(0.5)))
+    assert dist_params[0, 0, 0] != dist_params[0, 1, 0]
+    dist_params.sum().backward()
     assert isinstance(net.constants, torch.nn.Parameter)
     assert net.constants.grad.tolist() == [12.0, 12.0]
 

@@ -34,10 +34,10 @@ def test_log_probabilities_while_acting_are_those_of_whole_trials(
     for step, seen in enumerate(percepts):
         outputs.append(policy.act(seen, state, noise(6, step)))
         state = outputs[-1].memory
-    raw = net(torch.stack([net.encode(seen) for seen in percepts])).raw
+    dist_params = net(torch.stack([net.encode(seen) for seen in percepts])).dist_params
     action = torch.stack([output.action for output in outputs])
     log_prob = torch.stack([output.log_prob for output in outputs])
-    torch.testing.assert_close(net.head.evaluate(raw, action)[0], log_prob)
+    torch.testing.assert_close(net.head.evaluate(dist_params, action)[0], log_prob)
 
 
 def test_uniform_policies_cover_their_space_and_return_their_density():
@@ -83,8 +83,8 @@ def test_stacked_log_probabilities_are_those_of_the_actions_in_each_task(action_
     output = policy.act(seen, None, noise(15))
     for task in range(3):
         params, lanes = policy.params[[task]], slice(5 * task, 5 * task + 5)
-        raw = policy.network.outputs(params, seen.obs[lanes].unsqueeze(1)).squeeze(1)
-        log_prob, _ = policy.head.evaluate(raw, output.action[lanes])
+        dist_params = policy.network.outputs(params, seen.obs[lanes].unsqueeze(1)).squeeze(1)
+        log_prob, _ = policy.head.evaluate(dist_params, output.action[lanes])
         torch.testing.assert_close(output.log_prob[lanes], log_prob, rtol=1e-4, atol=1e-5)
 
 

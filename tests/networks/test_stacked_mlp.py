@@ -26,7 +26,7 @@ EVERY_NETWORK = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWOR
 
 @pytest.fixture(params=[2**18, 64], ids=["whole", "parts"])
 def part_size(request, monkeypatch):
-    """Decisions all at once, or a few at a time: 64 numbers are 3 decisions of 3 tasks by 6."""
+    """Samples all at once, or a few at a time: 64 numbers are 3 samples of 3 tasks by 6."""
     monkeypatch.setattr(stacked_mlp, "PART", request.param)
 
 
@@ -43,7 +43,7 @@ def problem(network: StackedMLP) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def one_task(network: StackedMLP, params: Tensor, inputs: Tensor) -> Tensor:
-    """The definition, for the parameters [P] and inputs [M, F] of one task; raw [M, R]."""
+    """The definition, for the parameters [P] and inputs [M, F] of one task; dist_params [M, R]."""
     value, start = inputs, 0
     for layer, (before, after) in enumerate(pairwise(network.sizes)):
         weight = params[start : start + before * after].view(before, after)
@@ -56,20 +56,22 @@ def one_task(network: StackedMLP, params: Tensor, inputs: Tensor) -> Tensor:
     return torch.cat((value, constants.expand(len(value), -1)), 1)
 
 
-def loss_of_one_task(raw: Tensor) -> Tensor:
-    """A loss whose Hessian couples all decisions and all raw numbers of a task."""
-    weight = random(*raw.shape, seed=5)
-    return (raw.sin() * weight).sum() + 0.5 * (raw * weight).sum().square() / len(raw)
+def loss_of_one_task(dist_params: Tensor) -> Tensor:
+    """A loss whose Hessian couples all samples and distribution parameters of a task."""
+    weight = random(*dist_params.shape, seed=5)
+    return (dist_params.sin() * weight).sum() + 0.5 * (dist_params * weight).sum().square() / len(
+        dist_params
+    )
 
 
-def loss_of_all(raw: Tensor) -> Tensor:
-    """The sum over tasks, for raw [M, N, R]."""
-    return sum((loss_of_one_task(one) for one in raw.unbind(1)), raw.new_zeros(()))
+def loss_of_all(dist_params: Tensor) -> Tensor:
+    """The sum over tasks, for dist_params [M, N, R]."""
+    return sum((loss_of_one_task(one) for one in dist_params.unbind(1)), dist_params.new_zeros(()))
 
 
-def raw_hvp_of(raw: Tensor) -> Callable[[Tensor], Tensor]:
-    """Products of the Hessian by raw with a tangent of raw, [M, N, R]."""
-    return lambda tangent: hvp(loss_of_all, raw, tangent)[1]
+def raw_hvp_of(dist_params: Tensor) -> Callable[[Tensor], Tensor]:
+    """Products of the Hessian by dist_params with a tangent of dist_params, [M, N, R]."""
+    return lambda tangent: hvp(loss_of_all, dist_params, tangent)[1]
 
 
 @cache
@@ -79,15 +81,15 @@ def task_by_task(network: StackedMLP) -> dict[str, Tensor]:
     params, inputs, direction = problem(network)
     for observed, here, along in zip(inputs.unbind(1), params, direction, strict=True):
 
-        def raw(params: Tensor, observed: Tensor = observed) -> Tensor:
+        def dist_params(params: Tensor, observed: Tensor = observed) -> Tensor:
             return one_task(network, params, observed)
 
-        def loss(params: Tensor, raw: Callable[[Tensor], Tensor] = raw) -> Tensor:
-            return loss_of_one_task(raw(params))
+        def loss(params: Tensor, dist_params: Callable[[Tensor], Tensor] = dist_params) -> Tensor:
+            return loss_of_one_task(dist_params(params))
 
-        found["outputs"].append(raw(here))
+        found["outputs"].append(dist_params(here))
         found["gradient"].append(jacobian(loss, here))
-        found["tangent"].append(jvp(raw, here, along)[1])
+        found["tangent"].append(jvp(dist_params, here, along)[1])
         found["hvp"].append(hvp(loss, here, along)[1])
     axis = {"outputs": 1, "gradient": 0, "tangent": 1, "hvp": 0}
     return {name: torch.stack(parts, axis[name]) for name, parts in found.items()}
@@ -98,10 +100,10 @@ def all_at_once(
 ) -> dict[str, Tensor]:
     """The same with all tasks in one batch."""
     forward = network.forward(params, inputs)
-    cotangent = jacobian(loss_of_all, forward.raw)
+    cotangent = jacobian(loss_of_all, forward.dist_params)
     backward = network.backward(params, forward, cotangent)
     tangent = network.tangent(params, forward, direction)
-    product = network.hvp(params, forward, backward, direction, raw_hvp_of(forward.raw))
+    product = network.hvp(params, forward, backward, direction, raw_hvp_of(forward.dist_params))
     return {
         "outputs": network.outputs(params, inputs),
         "gradient": backward.gradient,
@@ -153,8 +155,8 @@ def test_fixed_constants_receive_no_derivative():
         assert found[name][:, :-2].all()
     assert not found["tangent"][..., -2:].any()
     params, inputs, _ = problem(network)
-    raw = network.outputs(params, inputs)
-    torch.testing.assert_close(raw[..., -2:], params[:, -2:].expand(M, N, 2))
+    dist_params = network.outputs(params, inputs)
+    torch.testing.assert_close(dist_params[..., -2:], params[:, -2:].expand(M, N, 2))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
@@ -230,14 +232,15 @@ def test_arguments_are_not_modified():
     given = problem(network)
     before = [value.clone() for value in given]
     forward = network.forward(given[0], given[1])
-    raw = forward.raw.clone()
-    backward = network.backward(given[0], forward, torch.ones_like(raw))
+    dist_params = forward.dist_params.clone()
+    backward = network.backward(given[0], forward, torch.ones_like(dist_params))
     first = backward.gradient.clone()
     product, again = (
-        network.hvp(given[0], forward, backward, given[2], raw_hvp_of(raw)) for _ in range(2)
+        network.hvp(given[0], forward, backward, given[2], raw_hvp_of(dist_params))
+        for _ in range(2)
     )
     assert torch.equal(product, again)
-    assert torch.equal(forward.raw, raw)
+    assert torch.equal(forward.dist_params, dist_params)
     assert torch.equal(backward.gradient, first)
     assert all(map(torch.equal, given, before))
 

@@ -21,7 +21,7 @@ def walking_log(*, tasks=2, episodes=3, steps=4, **given):
     target = np.stack([task + 1, episode + 1], 1)
     parts = {
         "task": task,
-        "copy": np.zeros_like(task),
+        "rollout": np.zeros_like(task),
         "phase": np.zeros_like(task),
         "episode": episode + 1,
         "step": step + 1,
@@ -94,10 +94,10 @@ def test_the_legend_names_adaptation_steps_and_every_copy_is_drawn():
         steps=3,
         phase=phase,
         episode=1 + 20 * phase,
-        copy=np.tile(np.repeat([0, 1], 3), 2),
+        rollout=np.tile(np.repeat([0, 1], 3), 2),
     )
     assert stages([log]) == [Stage(0, 1), Stage(1, 21)]
-    np.testing.assert_allclose(episode_path(log, 21, copy=1)[-1], [1.0, 4.0])
+    np.testing.assert_allclose(episode_path(log, 21, rollout=1)[-1], [1.0, 4.0])
     figure = paths_figure([log])
     assert len(drawn_paths(figure.axes[0])) == 4
     names = [text.get_text() for text in figure.legends[0].get_texts()]

@@ -14,8 +14,8 @@ from metarl.plots.options import PlotOptions
 from metarl.plots.plot import plot
 from metarl.plots.regret import regret_figure
 from metarl.plots.style import REFERENCE_STYLES, reference_dashes
+from metarl.results.adaptation_curves import write_curves
 from metarl.results.bootstrap import bootstrap_mean
-from metarl.results.curves import write_curves
 from metarl.results.step_log import write_step_logs
 from tests.known_ids import FAMILIES
 from tests.plots.test_paths import walking_log

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from metarl.errors import ConfigError, RunFolderError, UnknownNameError
+from metarl.results.adaptation_curves import write_curves
 from metarl.results.bootstrap import bootstrap_mean, estimate_from_means
 from metarl.results.comparison import ESTIMATES, compare, compare_curves, write_comparison
-from metarl.results.curves import write_curves
 from metarl.results.scores import normalised_score
 from tests.results.test_curves import make_curve
 

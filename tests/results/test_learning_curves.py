@@ -4,7 +4,7 @@ import re
 import pytest
 
 from metarl.errors import RunFolderError, UnknownNameError
-from metarl.results.curves import write_curves
+from metarl.results.adaptation_curves import write_curves
 from metarl.results.learning_curves import read_learning
 from metarl.results.run_config import FORMAT
 from tests.results.test_curves import make_curve

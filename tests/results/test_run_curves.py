@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from metarl.errors import ConfigError
+from metarl.results.adaptation_curves import write_curves
 from metarl.results.bootstrap import join_curves
-from metarl.results.curves import write_curves
 from metarl.results.run_config import FORMAT
 from metarl.results.run_curves import read_run_curves
 from tests.results.test_curves import make_curve

@@ -23,7 +23,7 @@ def make_log(*, tasks=(0, 1), steps=4, num_actions=None, seed=0, **given):
         "seed": 7,
         "num_actions": num_actions,
         "task": task,
-        "copy": np.zeros(size, dtype=int),
+        "rollout": np.zeros(size, dtype=int),
         "phase": np.zeros(size, dtype=int),
         "episode": np.ones(size, dtype=int),
         "step": np.tile(np.arange(1, steps + 1), len(tasks)),
@@ -62,6 +62,15 @@ def test_discrete_actions_and_many_components_are_read_back(tmp_path):
     write_step_logs(tmp_path / "t.csv", [log])
     (back,) = read_step_logs(tmp_path / "t.csv")
     assert back.num_actions == 12
+    assert_equal(back, log)
+
+
+def test_logs_of_earlier_versions_are_read_with_the_present_names(tmp_path):
+    log = make_log(rollout=np.tile([0, 1], 4))
+    write_step_logs(tmp_path / "t.csv", [log])
+    text = (tmp_path / "t.csv").read_text()
+    (tmp_path / "t.csv").write_text(text.replace(",rollout,", ",copy,", 1))
+    (back,) = read_step_logs(tmp_path / "t.csv")
     assert_equal(back, log)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jvp as jvp_by_autograd
 
-from metarl.agents.gradient import meta_gradient_by_autograd as definition
+from metarl.agents.gradient import maml_by_definition as definition
 from metarl.agents.gradient.inner_loop import Adaptation, InnerLoop
 from metarl.agents.gradient.inner_rules import (
     GradientDescent,
@@ -79,8 +79,11 @@ def directions(size: int, count: int = 5) -> Tensor:
 
 
 def cotangents(here: Adaptation) -> list[Tensor]:
-    """Random derivatives by the raw numbers of every phase, [M, N, R] each."""
-    return [torch.randn(raw.shape, generator=torch.manual_seed(1)).double() for raw in here.raw]
+    """Random derivatives by the distributions' parameters in every phase, [M, N, R] each."""
+    return [
+        torch.randn(dist_params.shape, generator=torch.manual_seed(1)).double()
+        for dist_params in here.dist_params
+    ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=name)
@@ -113,7 +116,7 @@ def test_the_meta_gradient_is_that_of_central_differences(case):
     problem = case.problem(batches)
 
     def objective(at: Tensor) -> Tensor:
-        return surrogate_loss(problem, problem.adapt(at).raw)
+        return surrogate_loss(problem, problem.adapt(at).dist_params)
 
     _, gradient = meta_gradient(case, meta_params, batches)
     changes = directions(len(meta_params))
@@ -138,7 +141,7 @@ def test_forward_mode_is_the_derivative_of_the_outputs_of_every_phase(case):
         tangents = here.jvp(direction, phases)
         for phase in phases:
             found = derivative_by_differences(
-                lambda at, k=phase: adapt(case, at, batches).raw[k], meta_params, direction
+                lambda at, k=phase: adapt(case, at, batches).dist_params[k], meta_params, direction
             )
             torch.testing.assert_close(tangents[phase], found, rtol=1e-6, atol=1e-8)
         (last,) = here.jvp(direction, [case.inner_steps])
@@ -150,7 +153,7 @@ def test_reverse_mode_is_the_transpose_of_forward_mode(case):
     meta_params, batches = case.meta_params(), case.batches()
     here = adapt(case, meta_params, batches)
     given = cotangents(here)
-    gradient = here.vjp(given)
+    gradient = here.meta_gradient(given)
     for direction in directions(len(meta_params)):
         tangents = here.jvp(direction, range(case.inner_steps + 1))
         forward = sum((one * two).sum() for one, two in zip(given, tangents, strict=True))
@@ -223,13 +226,15 @@ def test_adaptation_and_its_derivatives_are_those_of_the_definition(case):
     assert loss == pytest.approx(expected)
     torch.testing.assert_close(gradient, by_definition, **EXACT)
 
-    raw, given = definition.raw_of_phases(inner, at, batches), cotangents(here)
-    (by_definition,) = torch.autograd.grad(raw, at, given)
-    torch.testing.assert_close(here.vjp(given), by_definition, **EXACT)
+    dist_params, given = definition.dist_params_of_phases(inner, at, batches), cotangents(here)
+    (by_definition,) = torch.autograd.grad(dist_params, at, given)
+    torch.testing.assert_close(here.meta_gradient(given), by_definition, **EXACT)
 
     for direction in directions(len(meta_params), 2):
         _, expected = jvp_by_autograd(
-            lambda at: tuple(definition.raw_of_phases(inner, at, batches)), meta_params, direction
+            lambda at: tuple(definition.dist_params_of_phases(inner, at, batches)),
+            meta_params,
+            direction,
         )
         tangents = here.jvp(direction, range(case.inner_steps + 1))
         torch.testing.assert_close(tangents, list(expected), **EXACT)
@@ -254,13 +259,15 @@ def test_derivatives_of_a_rule_that_writes_none_are_those_of_central_differences
     assert bool(decay) == (case.inner_steps > (0 if case.state_of_params else 1))
     for direction in directions(len(meta_params)):
         found = derivative_by_differences(
-            lambda at: surrogate_loss(problem, problem.adapt(at).raw), meta_params, direction
+            lambda at: surrogate_loss(problem, problem.adapt(at).dist_params),
+            meta_params,
+            direction,
         )
         torch.testing.assert_close(gradient @ direction, found, rtol=1e-6, atol=1e-8)
         tangents = here.jvp(direction, range(case.inner_steps + 1))
         for phase, tangent in enumerate(tangents):
             found = derivative_by_differences(
-                lambda at, k=phase: problem.adapt(at).raw[k], meta_params, direction
+                lambda at, k=phase: problem.adapt(at).dist_params[k], meta_params, direction
             )
             torch.testing.assert_close(tangent, found, rtol=1e-6, atol=1e-8)
 
@@ -310,18 +317,22 @@ def test_an_objective_may_depend_on_every_phase(case):
     meta_params, batches = case.meta_params(), case.batches()
     problem = case.problem(batches)
 
-    def total(raw: list[Tensor]) -> Tensor:
-        return sum((k + 1) * each.sin().mean() for k, each in enumerate(raw))
+    def total(dist_params: list[Tensor]) -> Tensor:
+        return sum((k + 1) * each.sin().mean() for k, each in enumerate(dist_params))
 
     def by_hand(at: Tensor) -> Tensor:
         tasks = [case.phases(at, batches, task) for task in range(case.num_tasks)]
-        raw = [
-            torch.stack([case.raw(params[k], data.inputs[:, n]) for n, params in enumerate(tasks)])
+        dist_params = [
+            torch.stack(
+                [case.dist_params(params[k], data.inputs[:, n]) for n, params in enumerate(tasks)]
+            )
             for k, data in enumerate(batches)
         ]
-        return total(raw)
+        return total(dist_params)
 
-    loss, gradient = problem.meta_gradient(lambda _, raw: total(raw), problem.adapt(meta_params))
+    loss, gradient = problem.meta_gradient(
+        lambda _, dist_params: total(dist_params), problem.adapt(meta_params)
+    )
     expected, derivative = gradient_by_autograd(by_hand, meta_params)
     assert loss == pytest.approx(expected)
     torch.testing.assert_close(gradient, derivative, **EXACT)
@@ -347,20 +358,20 @@ def test_with_a_rate_of_zero_the_meta_gradient_is_the_plain_policy_gradient(box,
 
 
 class LinearHead(ActionHead):
-    """A made-up log-probability that is linear in the raw numbers."""
+    """A made-up log-probability that is linear in the distribution's parameters."""
 
     outputs, constants = 2, 0
 
     def initial_constants(self):
         return torch.zeros(0)
 
-    def sample(self, raw, generator):
+    def sample(self, dist_params, generator):
         raise NotImplementedError
 
-    def evaluate(self, raw, action):
-        return (raw * action).sum(-1), torch.zeros(raw.shape[:-1])
+    def evaluate(self, dist_params, action):
+        return (dist_params * action).sum(-1), torch.zeros(dist_params.shape[:-1])
 
-    def divergence(self, old, new):
+    def kl_divergence(self, old, new):
         raise NotImplementedError
 
     def encode(self, action):
@@ -507,7 +518,7 @@ def test_known_inner_losses_change_nothing(case, monkeypatch):
     here = problem.adapt_here(meta_params)
     assert not calls
     assert torch.equal(here.params, computed.params)
-    assert torch.equal(here.vjp(given), computed.vjp(given))
+    assert torch.equal(here.meta_gradient(given), computed.meta_gradient(given))
 
 
 class WrongRule(InnerRule):

@@ -153,12 +153,12 @@ class Elsewhere:
     """The objective, plus `otherwise` wherever the meta-parameters differ from the given ones."""
 
     def __init__(self, problem: MetaProblem, meta_params: Tensor, otherwise: float) -> None:
-        self._here = problem.adapt(meta_params).raw[-1]
+        self._here = problem.adapt(meta_params).dist_params[-1]
         self._otherwise = otherwise
 
-    def __call__(self, problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
-        loss = surrogate_loss(problem, raw)
-        return loss if torch.equal(raw[-1], self._here) else loss + self._otherwise
+    def __call__(self, problem: MetaProblem, dist_params: Sequence[Tensor]) -> Tensor:
+        loss = surrogate_loss(problem, dist_params)
+        return loss if torch.equal(dist_params[-1], self._here) else loss + self._otherwise
 
 
 @pytest.mark.parametrize("otherwise", [math.nan, math.inf, 1.0])
@@ -183,8 +183,8 @@ def test_if_no_candidate_is_accepted_there_is_no_step(otherwise):
 def test_a_gradient_that_is_not_finite_is_an_error():
     problem, meta_params, _ = build(ONE)
 
-    def broken(problem: MetaProblem, raw: Sequence[Tensor]) -> Tensor:
-        return surrogate_loss(problem, raw) * torch.nan
+    def broken(problem: MetaProblem, dist_params: Sequence[Tensor]) -> Tensor:
+        return surrogate_loss(problem, dist_params) * torch.nan
 
     with pytest.raises(NonFiniteError, match=r"TRPO's gradient is not finite \(\d+ of \d+ numbers"):
         trust_region(outer_loss=broken).update(problem, meta_params)

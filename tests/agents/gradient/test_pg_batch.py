@@ -82,7 +82,7 @@ def batch_by_definition(
 ) -> dict[str, np.ndarray]:
     """Discounted rewards and values, advantages [T, N, B], mean returns [N]; not normalised."""
     reward = phase.reward.double().numpy()
-    names = ("advantage", "reward", "value")
+    names = ("advantage", "scaled_reward", "scaled_value")
     found = {name: np.zeros(reward.shape) for name in names}
     mean_return = []
     for task in range(len(LENGTHS)):
@@ -100,8 +100,8 @@ def batch_by_definition(
                     delta = reward[k, task, b] + gamma * after - value[k, b]
                     found["advantage"][t, task, b] += (gamma * gae_lambda) ** (k - t) * delta
                 discount = gamma ** (t - episode[0])
-                found["reward"][t, task, b] = discount * reward[t, task, b]
-                found["value"][t, task, b] = discount * value[t, b]
+                found["scaled_reward"][t, task, b] = discount * reward[t, task, b]
+                found["scaled_value"][t, task, b] = discount * value[t, b]
         sums = [sum(reward[t, task, b] for t in episode) for b, episode in every]
         mean_return.append(np.mean(sums))
     return {**found, "episode_return": np.array(mean_return)}
@@ -113,7 +113,7 @@ def test_a_batch_equals_its_definition_episode_by_episode(dtype, tolerance, gamm
     phase = random_phase(dtype)
     expected = batch_by_definition(phase, gamma, gae_lambda)
     data = pg_batch(phase, gamma=gamma, gae_lambda=gae_lambda, normalise=False)
-    for name in ("advantage", "reward", "value"):
+    for name in ("advantage", "scaled_reward", "scaled_value"):
         got = getattr(data, name)
         assert got.dtype == dtype
         error = np.abs(got.double().numpy() - expected[name])[phase.valid.numpy()]
@@ -130,7 +130,7 @@ def test_advantages_are_normalised_by_the_mean_and_deviation_of_each_task():
         raw = expected["advantage"][:, task][valid]
         got = data.advantage[:, task].numpy()[valid]
         np.testing.assert_allclose(got, (raw - raw.mean()) / raw.std(), rtol=0, atol=1e-6)
-        for name in ("reward", "value"):  # divided, but not shifted
+        for name in ("scaled_reward", "scaled_value"):  # divided, but not shifted
             got = getattr(data, name)[:, task].numpy()[valid]
             np.testing.assert_allclose(
                 got, expected[name][:, task][valid] / raw.std(), rtol=0, atol=1e-6
@@ -141,12 +141,12 @@ def test_the_deviation_undoes_the_normalisation():
     plain, divided = (
         pg_batch(random_phase(), gamma=0.9, gae_lambda=0.8, normalise=n) for n in (False, True)
     )
-    assert plain.deviation.tolist() == [1.0, 1.0, 1.0]
-    per_task = divided.deviation.view(1, -1, 1)
-    torch.testing.assert_close(divided.reward * per_task, plain.reward)
+    assert plain.advantage_std.tolist() == [1.0, 1.0, 1.0]
+    per_task = divided.advantage_std.view(1, -1, 1)
+    torch.testing.assert_close(divided.scaled_reward * per_task, plain.scaled_reward)
     shift = divided.advantage * per_task - plain.advantage  # minus the mean of each task
     torch.testing.assert_close(shift, shift[:1, :, :1].expand_as(shift))
-    assert len(divided.deviation.unique()) == 3
+    assert len(divided.advantage_std.unique()) == 3
 
 
 def test_fewer_rollouts_are_the_first_ones():
@@ -178,7 +178,7 @@ def test_tasks_do_not_affect_each_other():
     reward[:, 1] *= 5
     options = {"gamma": 0.9, "gae_lambda": 0.8, "normalise": False}
     one, two = (pg_batch(p, **options) for p in (phase, dataclasses.replace(phase, reward=reward)))
-    for name in ("advantage", "reward", "value"):
+    for name in ("advantage", "scaled_reward", "scaled_value"):
         same = (getattr(one, name) == getattr(two, name)).all(2).all(0)
         assert same.tolist() == [True, False, True], name
 
@@ -193,7 +193,7 @@ def test_contents_of_finished_lanes_change_nothing():
         log_prob=phase.log_prob.masked_fill(finished, -3.0),
     )
     one, two = (pg_batch(p, gamma=0.9, gae_lambda=0.8, normalise=True) for p in (phase, changed))
-    for name in ("advantage", "reward", "value"):
+    for name in ("advantage", "scaled_reward", "scaled_value"):
         assert torch.equal(getattr(one, name)[~finished], getattr(two, name)[~finished]), name
     assert torch.equal(one.episode_return, two.episode_return)
     torch.testing.assert_close(one.mean(one.advantage), two.mean(two.advantage))
@@ -219,7 +219,7 @@ def test_a_mean_is_over_valid_transitions_of_each_task_then_over_tasks():
 
 
 @pytest.mark.parametrize("space", [DISCRETE, BOX])
-def test_log_probabilities_and_divergence_belong_to_their_decisions(space):
+def test_log_probabilities_and_divergence_belong_to_their_samples(space):
     head = action_head(space).double()
     case = Case(box=space is BOX)
     data = case.batches()[0]
@@ -232,8 +232,8 @@ def test_log_probabilities_and_divergence_belong_to_their_decisions(space):
         at = (t * 4 + b, n)
         alone = head.evaluate(new[at], data.action[t, n, b])[0]
         torch.testing.assert_close(log_probs[t, n, b], alone)
-        kl[t, n, b] = head.divergence(old[at], new[at])
-    torch.testing.assert_close(data.divergence(head, old, new), data.mean(kl))
+        kl[t, n, b] = head.kl_divergence(old[at], new[at])
+    torch.testing.assert_close(data.kl_divergence(head, old, new), data.mean(kl))
 
 
 def test_too_few_transitions_for_the_baseline_are_refused():

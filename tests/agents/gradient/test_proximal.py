@@ -50,7 +50,7 @@ def clipped_by_hand(case: Case, old: Tensor, at: Tensor, batches: list[PGBatch])
         )
         loss = loss - (gain * valid).sum() / valid.sum() / case.num_tasks
     for phase in range(case.inner_steps):
-        loss = loss + 0.5 * case.divergence(old, at, batches, phase)
+        loss = loss + 0.5 * case.kl_divergence(old, at, batches, phase)
     return loss
 
 
@@ -79,7 +79,7 @@ def test_promp_takes_steps_of_adam_on_its_clipped_and_penalised_objective(case):
     assert report["outer_improvement"] == pytest.approx(losses[0] - losses[-1])
     assert losses[-1] < losses[0]
     for phase in range(case.inner_steps):
-        divergence = case.divergence(meta_params.clone(), moved.clone(), batches, phase)
+        divergence = case.kl_divergence(meta_params.clone(), moved.clone(), batches, phase)
         expected = pytest.approx(float(divergence.detach()), rel=1e-5)
         assert report[f"first_policy_kl_{phase}"] == expected
 

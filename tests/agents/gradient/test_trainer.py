@@ -65,14 +65,16 @@ def test_the_learner_recomputes_the_policy_that_acted(name, kind):
     trajectories = collect_phases(agent, family).trajectories
     batches = [agent._batch(trajectory) for trajectory in trajectories]
     problem = MetaProblem(agent._inner, batches)
-    raw = problem.adapt(agent.state()["meta_params"]).raw
+    dist_params = problem.adapt(agent.state()["meta_params"]).dist_params
     for step, trajectory in enumerate(trajectories):
         valid = trajectory.valid
-        log_prob = problem.log_probs(raw, step)[valid]
+        log_prob = problem.log_probs(dist_params, step)[valid]
         torch.testing.assert_close(log_prob, trajectory.log_prob[valid], rtol=1e-4, atol=1e-4)
-    # Adapting changed the distributions of the same decisions.
-    unadapted = MetaProblem(agent._inner, batches[:1]).adapt(agent.state()["meta_params"]).raw
-    assert not torch.allclose(raw[-1], unadapted[-1], atol=1e-4)
+    # Adapting changed the distributions at the same samples.
+    unadapted = (
+        MetaProblem(agent._inner, batches[:1]).adapt(agent.state()["meta_params"]).dist_params
+    )
+    assert not torch.allclose(dist_params[-1], unadapted[-1], atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

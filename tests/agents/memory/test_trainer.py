@@ -25,8 +25,8 @@ def test_the_learner_recomputes_the_policy_that_acted(memory, family):
     (trajectory,) = batch.trajectories
     network, valid = batch.phases[0].policy.network, trajectory.valid.flatten(1, 2)
     with torch.no_grad():
-        raw = network(network.encode(trajectory.percepts()).flatten(1, 2)).raw
-        log_prob, _ = network.head.evaluate(raw, trajectory.action.flatten(1, 2))
+        dist_params = network(network.encode(trajectory.percepts()).flatten(1, 2)).dist_params
+        log_prob, _ = network.head.evaluate(dist_params, trajectory.action.flatten(1, 2))
     torch.testing.assert_close(
         log_prob[valid], trajectory.log_prob.flatten(1, 2)[valid], rtol=1e-5, atol=1e-5
     )

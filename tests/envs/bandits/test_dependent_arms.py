@@ -32,7 +32,7 @@ def test_every_lane_equals_a_plain_loop_over_pulls(difficulty):
             paid = float(alone[lane].at(step).uniform()) < (1 - p if arms[lane] else p)
             assert float(last.reward[lane]) == float(paid)
             seen.add((int(arms[lane]), bool(paid)))
-        assert obs.tolist() == last.obs.tolist() == [[0.0]] * lanes
+        assert obs.tolist() == last.next_obs.tolist() == [[0.0]] * lanes
         assert last.terminated.all()
     assert len(seen) == 4  # both arms, both outcomes
 

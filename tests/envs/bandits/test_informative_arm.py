@@ -31,7 +31,7 @@ def test_every_arm_pays_according_to_the_definition():
     expected = [payout_by_definition(t + 1, a + 1) for t in range(10) for a in range(11)]
     np.testing.assert_allclose(last.reward.numpy(), expected, rtol=1e-6)
     np.testing.assert_allclose(family.expected_rewards(task)[range(110), arm], expected, rtol=1e-6)
-    assert last.obs.tolist() == [[0.0]] * 110
+    assert last.next_obs.tolist() == [[0.0]] * 110
     assert last.terminated.all()
 
 

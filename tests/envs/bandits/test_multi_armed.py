@@ -46,7 +46,7 @@ def test_every_lane_equals_a_plain_loop_over_pulls(family):
             uniform = float(alone[lane].at(step).uniform())
             paid = uniform < probability_by_definition(family, tasks[lane], arms[lane])
             assert float(last.reward[lane]) == float(paid)
-        assert obs.tolist() == last.obs.tolist() == [[0.0]] * lanes
+        assert obs.tolist() == last.next_obs.tolist() == [[0.0]] * lanes
         assert last.terminated.all()
         assert not last.truncated.any()
         rewards.append(last.reward)
@@ -65,7 +65,7 @@ def test_every_gaussian_lane_equals_a_plain_loop_over_pulls():
         for lane in range(lanes):
             (normal,) = alone[lane].at(step).normal().numpy()
             assert float(last.reward[lane]) == tasks[lane].numpy()[arms[lane]] + normal
-        assert obs.tolist() == last.obs.tolist() == [[0.0]] * lanes
+        assert obs.tolist() == last.next_obs.tolist() == [[0.0]] * lanes
         assert last.terminated.all()
         assert not last.truncated.any()
 

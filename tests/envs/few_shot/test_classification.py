@@ -101,7 +101,7 @@ def test_every_lane_equals_a_plain_loop_over_images(ways, shots, queries, reward
         for lane in range(8):
             step = float(last.reward[lane]), bool(last.terminated[lane]), bool(last.success[lane])
             assert step == plain[lane].step(guess[lane])
-        obs = last.obs
+        obs = last.next_obs
     for lane in range(8):
         assert obs[lane].tolist() == plain[lane].observation()
         assert not obs[lane, :4].any()
@@ -164,7 +164,7 @@ def test_the_label_shown_is_independent_of_the_image_it_is_shown_with():
             # the share of repeats is 1/5, not 1/3 as for independent labels.
             chance = 1 / 3 if t >= 6 else 1 / 5
             assert mean_is((previous == label).float(), chance)
-        obs = env.step(torch.zeros(20_000, dtype=torch.int64)).obs
+        obs = env.step(torch.zeros(20_000, dtype=torch.int64)).next_obs
 
 
 def test_observations_do_not_depend_on_the_guesses():
@@ -174,7 +174,7 @@ def test_observations_do_not_depend_on_the_guesses():
     for guess in (0, 2):
         env = TensorEnv(family, tasks, noise_of(50))
         observations.append([env.reset()])
-        observations[-1] += [env.step(torch.full((50,), guess)).obs for _ in range(8)]
+        observations[-1] += [env.step(torch.full((50,), guess)).next_obs for _ in range(8)]
     assert all(torch.equal(one, other) for one, other in zip(*observations, strict=True))
 
 

@@ -58,11 +58,11 @@ def test_every_lane_equals_a_plain_loop_over_points(ranges, rewarded, show_value
             penalised = rewarded == "all" or step >= 3
             assert float(last.reward[lane]) == pytest.approx(-cost if penalised else 0, abs=1e-4)
             shown = show_values and step < 3
-            observed = last.obs[lane, 1:].tolist()
+            observed = last.next_obs[lane, 1:].tolist()
             assert observed == pytest.approx([y * shown, float(shown), float(step >= 2)], abs=1e-5)
         assert last.terminated.tolist() == [step == 4] * 6
         assert not last.truncated.any()
-        obs = last.obs
+        obs = last.next_obs
     assert not obs[:, 0].any()  # no point is left
 
 
@@ -74,7 +74,7 @@ def test_the_value_shown_is_never_that_of_the_point_it_is_shown_with():
     for _ in range(7):
         value = sine_wave(tasks, obs[:, 0])
         differs.append(((obs[:, 1] - value).abs() > 1e-6).all())
-        obs = env.step(torch.zeros(500, 1)).obs
+        obs = env.step(torch.zeros(500, 1)).next_obs
     assert all(differs)
 
 

@@ -45,7 +45,7 @@ def test_every_lane_equals_a_plain_loop_over_steps(cells):
             position[lane], reward = step_by_definition(
                 goals[lane], position[lane], action[lane], cells
             )
-            assert tuple(last.obs[lane].tolist()) == position[lane]
+            assert tuple(last.next_obs[lane].tolist()) == position[lane]
             assert float(last.reward[lane]) == np.float32(reward)
             assert bool(last.success[lane]) == (reward == 1)
             found[lane] += reward == 1

@@ -114,7 +114,9 @@ def test_every_lane_equals_a_plain_game(view):
             assert float(last.reward[lane]) == reward
             assert bool(last.terminated[lane]) == over[lane]
             assert bool(last.success[lane]) == game.solved()
-            np.testing.assert_allclose(last.obs[lane], getattr(game, _seen_by(view))(), atol=1e-6)
+            np.testing.assert_allclose(
+                last.next_obs[lane], getattr(game, _seen_by(view))(), atol=1e-6
+            )
             happened["reward"] += reward
             met = tile[game.place]
             if met in happened:

@@ -72,7 +72,7 @@ def test_every_lane_equals_a_walk_on_a_map(active):
         last = env.step(action)
         for lane, maze in enumerate(plain):
             obs, reward, ended = maze.step(int(action[lane]))
-            assert last.obs[lane].tolist() == obs
+            assert last.next_obs[lane].tolist() == obs
             assert float(last.reward[lane]) == pytest.approx(reward)
             assert bool(last.terminated[lane]) == ended
             assert bool(last.success[lane]) == (ended and reward == 1)
@@ -88,7 +88,7 @@ def test_the_cue_is_shown_once(task):
     env = TensorEnv(family, torch.tensor([task]), noise_of(0, 1))
     shown = [env.reset().tolist()[0]]
     for action in (2, 0, 2, 0):  # into the wall, away from the cue, back, away
-        shown.append(env.step(torch.tensor([action])).obs.tolist()[0])
+        shown.append(env.step(torch.tensor([action])).next_obs.tolist()[0])
     assert shown == [[0, cue], [0, 0], [0, 0], [0, 0], [0, 0]]
     assert env.reset().tolist()[0] == [0, cue]  # and again in a new episode
 
@@ -98,7 +98,7 @@ def test_an_agent_that_turns_back_to_the_cue_reaches_the_arm_in_time(task):
     family = TMaze(active=True, corridor=4)
     env = TensorEnv(family, torch.tensor([task]), noise_of(0, 1))
     assert env.reset().tolist() == [[0, 0]]
-    assert env.step(torch.tensor([2])).obs.tolist() == [[0, 2.0 * task - 1]]
+    assert env.step(torch.tensor([2])).next_obs.tolist() == [[0, 2.0 * task - 1]]
     actions = [0] * 5 + [1 if task else 3]
     transitions = [env.step(torch.tensor([action])) for action in actions]
     assert [float(one.reward) for one in transitions] == [0, 0, 0, 0, 0, 1]

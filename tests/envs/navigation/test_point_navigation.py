@@ -41,7 +41,7 @@ def test_every_lane_equals_a_plain_loop_over_steps():
             position[lane], reward, terminated = step_by_definition(
                 goals[lane], position[lane], action[lane].astype(np.float32)
             )
-            np.testing.assert_allclose(last.obs[lane], position[lane], atol=1e-6)
+            np.testing.assert_allclose(last.next_obs[lane], position[lane], atol=1e-6)
             np.testing.assert_allclose(last.reward[lane], reward, atol=1e-6)
             assert bool(last.terminated[lane]) == bool(last.success[lane]) == terminated
             assert bool(last.truncated[lane]) == (step == 11 and not terminated)
@@ -161,7 +161,7 @@ def test_every_sparse_lane_equals_a_plain_loop_over_steps(dense):
             position[lane], distance, sparse = sparse_step_by_definition(
                 goals[lane], position[lane], action[lane].astype(np.float32)
             )
-            np.testing.assert_allclose(last.obs[lane], position[lane], atol=1e-6)
+            np.testing.assert_allclose(last.next_obs[lane], position[lane], atol=1e-6)
             reward = -distance if dense else sparse
             np.testing.assert_allclose(last.reward[lane], reward, atol=2e-6)
             assert bool(last.success[lane]) == (distance <= 0.2)

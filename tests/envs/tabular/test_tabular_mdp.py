@@ -54,7 +54,7 @@ def test_every_lane_equals_a_plain_loop_over_steps():
                 state[lane], expected = step_by_definition(
                     table, reward, state[lane], action[lane], uniform[lane], normal[lane]
                 )
-                assert last.obs[lane].tolist() == [float(state[lane] == k) for k in range(3)]
+                assert last.next_obs[lane].tolist() == [float(state[lane] == k) for k in range(3)]
                 assert float(last.reward[lane]) == pytest.approx(expected, abs=1e-5)
                 visited.add((state[lane], int(action[lane])))
             assert not last.terminated.any()

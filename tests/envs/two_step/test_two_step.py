@@ -45,7 +45,7 @@ def test_every_lane_equals_a_plain_loop_over_rounds():
                 good[lane] ^= reversed_now
                 place[lane] = 0
             assert float(last.reward[lane]) == paid
-            assert last.obs[lane].tolist() == [float(place[lane] == i) for i in range(3)]
+            assert last.next_obs[lane].tolist() == [float(place[lane] == i) for i in range(3)]
         assert not last.terminated.any()
         assert last.truncated.tolist() == [step == 79] * 5
     assert len(seen) == 2 + 8  # every possible event occurred
@@ -60,8 +60,8 @@ def test_the_action_in_the_second_stage_has_no_effect():
         obs, steps = env.reset(), []
         for _ in range(60):
             last = env.step(torch.where(obs[:, 0] > 0, 0, second))
-            obs = last.obs
-            steps.append((last.obs.tolist(), last.reward.tolist()))
+            obs = last.next_obs
+            steps.append((last.next_obs.tolist(), last.reward.tolist()))
         trajectories.append(steps)
     assert trajectories[0] == trajectories[1]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from metarl.errors import RunFolderError, ShapeError
-from metarl.results.curves import COLUMNS, Curve, read_curves, write_curves
+from metarl.results.adaptation_curves import COLUMNS, Curve, read_curves, write_curves
 
 
 def make_curve(*, points=3, tasks=4, seed=0, **names):

@@ -1,13 +1,15 @@
-"""The definition of adaptation and meta-gradient, by plain automatic differentiation.
+"""The definition of adaptation and of MAML's meta-gradient, in plain autograd; only tests run it.
 
     params[k + 1], state[k + 1] = rule(params[k], gradient[k], loss[k], state[k])
-    meta-gradient = d objective(raw[0], ..., raw[K]) / d (initial parameters, rule parameters)
+    meta-gradient = d objective(dist[0], ..., dist[K]) / d (initial parameters, rule parameters)
+
+with dist[k] the parameters of the action distributions of phase k.
 
 Autograd keeps the graph of every inner step and runs back through it. That is short to read, slow,
 and needs memory for K second-order graphs, so agents use `inner_loop.py` instead, which must agree.
 
-Axes: `N` tasks, `M` decisions of each task, `F` features, `P` parameters of a policy, `Q`
-meta-parameters, `K` inner steps, `R` raw numbers of a decision.
+Axes: `N` tasks, `M` samples of each task, `F` features, `P` parameters of a policy, `Q`
+meta-parameters, `K` inner steps, `R` parameters of an action distribution.
 
 Source: Finn et al. 2017, arXiv:1703.03400, algorithm 3.
 """
@@ -26,8 +28,8 @@ from metarl.networks.action_heads import append_constants
 from metarl.networks.stacked_mlp import StackedMLP
 
 
-def raw_outputs(network: StackedMLP, params: Tensor, inputs: Tensor) -> Tensor:
-    """Raw numbers [M, N, R] for inputs [M, N, F] and parameters [N, P]."""
+def dist_params_at(network: StackedMLP, params: Tensor, inputs: Tensor) -> Tensor:
+    """Of the action distributions, [M, N, R], at inputs [M, N, F] and parameters [N, P]."""
     features, start = inputs, 0
     for number, (before, after) in enumerate(pairwise(network.sizes), start=2):
         weight = params[:, start : start + before * after].view(-1, before, after)
@@ -54,8 +56,8 @@ def adapted_params(
     params = [initial.expand(batches[0].valid.shape[1], -1)]
     state = inner.rule.initial_state(params[0])
     for step, batch in enumerate(batches[:-1]):
-        raw = raw_outputs(inner.network, params[-1], batch.inputs)
-        loss = inner.estimator(batch.log_probs(inner.head, raw), batch)
+        dist_params = dist_params_at(inner.network, params[-1], batch.inputs)
+        loss = inner.estimator(batch.log_probs(inner.head, dist_params), batch)
         (gradient,) = torch.autograd.grad(loss.sum(), params[-1], create_graph=True)
         if inner.first_order:
             gradient, loss = gradient.detach(), loss.detach()
@@ -65,13 +67,13 @@ def adapted_params(
     return params
 
 
-def raw_of_phases(
+def dist_params_of_phases(
     inner: InnerLoop, meta_params: Tensor, batches: Sequence[PGBatch]
 ) -> list[Tensor]:
     """Outputs of the policy of each phase, K + 1 times [M, N, R]; differentiable."""
     params = adapted_params(inner, meta_params, batches)
     return [
-        raw_outputs(inner.network, each, batch.inputs)
+        dist_params_at(inner.network, each, batch.inputs)
         for each, batch in zip(params, batches, strict=True)
     ]
 
@@ -81,6 +83,6 @@ def meta_gradient(
 ) -> tuple[float, Tensor]:
     """Value of an objective at meta-parameters [Q], and its gradient [Q]."""
     at = meta_params.detach().clone().requires_grad_()
-    loss = objective(problem, raw_of_phases(problem.inner, at, problem.batches))
+    loss = objective(problem, dist_params_of_phases(problem.inner, at, problem.batches))
     (gradient,) = torch.autograd.grad(loss, at)
     return float(loss.detach()), gradient
