@@ -54,7 +54,7 @@ class GymBatchedEnv:
         arrays = self._pool.step(action.cpu().numpy())
         self._latest = AFTER_STEP
         last = Transition(
-            obs=self._tensor(arrays["obs"], torch.float32),
+            next_obs=self._tensor(arrays["obs"], torch.float32),
             reward=self._tensor(arrays["reward"], torch.float32),
             terminated=self._tensor(arrays["terminated"], torch.bool),
             truncated=self._tensor(arrays["truncated"], torch.bool),

@@ -291,7 +291,7 @@ class _InformedEnv:
 
     def step(self, action: Tensor) -> Transition:
         last = self._env.step(action)
-        return last._replace(obs=self._informed(last.next_obs))
+        return last._replace(next_obs=self._informed(last.next_obs))
 
     def _informed(self, obs: Tensor) -> Tensor:
         return torch.cat((obs, task_features(self._space, self._task_env.tasks)), -1)
