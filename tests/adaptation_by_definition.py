@@ -119,9 +119,9 @@ class Case:
             # Of another policy, so that no ratio is one.
             log_prob=head.evaluate(dist_params + 0.3 * normal(*dist_params.shape), action)[0],
             advantage=normal(*lead),
-            reward=normal(*lead),
-            value=normal(*lead),
-            deviation=0.5 + normal(tasks).abs(),
+            scaled_reward=normal(*lead),
+            scaled_value=normal(*lead),
+            advantage_std=0.5 + normal(tasks).abs(),
             episode_return=normal(tasks),
             first=first & valid,
             valid=valid.double(),
@@ -272,7 +272,7 @@ def derivative_by_differences(function, meta_params: Tensor, direction: Tensor) 
 
 def tasks_of(batches: list[PGBatch], tasks: list[int]) -> list[PGBatch]:
     """The same phases of some of the tasks, in this order."""
-    axes = {"deviation": 0, "episode_return": 0}
+    axes = {"advantage_std": 0, "episode_return": 0}
     return [
         PGBatch(
             **{

@@ -19,7 +19,7 @@ from metarl.plots.options import PlotOptions
 from metarl.results.adaptation_curves import write_curves
 from metarl.training.run_folder import RunConfig, create_run
 from metarl.video.options import VideoOptions
-from tests.results.test_curves import make_curve
+from tests.results.test_adaptation_curves import make_curve
 from tests.simple_agents import SteeringConfig
 
 BANDIT = "metarl/BernoulliBandit-v0"

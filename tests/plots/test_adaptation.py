@@ -13,7 +13,7 @@ from metarl.plots.episode_curves import FEW_POINTS
 from metarl.plots.regret import regret_figure
 from metarl.plots.style import STYLE, add_note
 from tests.plots.test_plot import CEILING, FLOOR, legend_labels, lines_by_label
-from tests.results.test_curves import make_curve
+from tests.results.test_adaptation_curves import make_curve
 
 SHORT, LONG = [1, 2, 3], [1, 21, 41, 61]
 

@@ -19,7 +19,7 @@ from metarl.results.bootstrap import bootstrap_mean
 from metarl.results.step_log import write_step_logs
 from tests.known_ids import FAMILIES
 from tests.plots.test_paths import walking_log
-from tests.results.test_curves import make_curve
+from tests.results.test_adaptation_curves import make_curve
 from tests.results.test_learning_curves import make_training
 
 FLOOR = {"agent": "random", "label": "random policy", "role": "floor", "run": ""}

@@ -10,7 +10,7 @@ from metarl.results.bootstrap import (
     estimate_from_means,
     join_curves,
 )
-from tests.results.test_curves import make_curve
+from tests.results.test_adaptation_curves import make_curve
 
 
 def test_interval_agrees_with_normal_theory_for_many_tasks():

@@ -9,7 +9,7 @@ from metarl.results.adaptation_curves import write_curves
 from metarl.results.bootstrap import bootstrap_mean, estimate_from_means
 from metarl.results.comparison import ESTIMATES, compare, compare_curves, write_comparison
 from metarl.results.scores import normalised_score
-from tests.results.test_curves import make_curve
+from tests.results.test_adaptation_curves import make_curve
 
 TASKS = 50
 

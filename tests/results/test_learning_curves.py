@@ -7,7 +7,7 @@ from metarl.errors import RunFolderError, UnknownNameError
 from metarl.results.adaptation_curves import write_curves
 from metarl.results.learning_curves import read_learning
 from metarl.results.run_config import FORMAT
-from tests.results.test_curves import make_curve
+from tests.results.test_adaptation_curves import make_curve
 
 
 def make_training(folder, *, values=(1.0, 2.0, 4.0), seed=0, seconds=10.0, **options):

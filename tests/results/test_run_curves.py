@@ -8,7 +8,7 @@ from metarl.results.adaptation_curves import write_curves
 from metarl.results.bootstrap import join_curves
 from metarl.results.run_config import FORMAT
 from metarl.results.run_curves import read_run_curves
-from tests.results.test_curves import make_curve
+from tests.results.test_adaptation_curves import make_curve
 
 
 def evaluated(folder, *, label="RL²", seed=0, **options):

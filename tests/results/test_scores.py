@@ -11,7 +11,7 @@ from metarl.results.scores import (
     regret_reference,
     score_references,
 )
-from tests.results.test_curves import make_curve
+from tests.results.test_adaptation_curves import make_curve
 
 
 def constant_curve(*returns, tasks=4, episode=None, **names):

@@ -156,7 +156,7 @@ def test_fewer_rollouts_are_the_first_ones():
     assert torch.equal(few.over_time(few.inputs), data.over_time(data.inputs)[:, :, :3])
     for field in dataclasses.fields(PGBatch):
         one, two = getattr(few, field.name), getattr(data, field.name)
-        if field.name in ("deviation", "episode_return"):
+        if field.name in ("advantage_std", "episode_return"):
             assert torch.equal(one, two), field.name
         elif field.name != "inputs":
             assert torch.equal(one, two[:, :, :3]), field.name
@@ -168,7 +168,7 @@ def test_normalised_advantages_do_not_depend_on_the_unit_of_rewards():
         for s in (1, 1000)
     )
     torch.testing.assert_close(small.advantage, large.advantage, rtol=0, atol=1e-6)
-    torch.testing.assert_close(small.reward, large.reward, rtol=0, atol=1e-6)
+    torch.testing.assert_close(small.scaled_reward, large.scaled_reward, rtol=0, atol=1e-6)
     assert (large.episode_return != small.episode_return).all()
 
 
