@@ -5,12 +5,13 @@ import metarl.agents.memory.presets  # noqa: F401  (both register presets)
 from metarl.registry import register_agent, register_memory
 
 for _name, _options in {
-    "gru": "GRUOptions",
-    "lstm": "LSTMOptions",
-    "attention": "AttentionOptions",
-    "none": "NoMemoryOptions",
+    "gru": "recurrent:GRUOptions",
+    "lstm": "recurrent:LSTMOptions",
+    "attention": "recurrent:AttentionOptions",
+    "transformer": "transformer:TransformerOptions",
+    "none": "recurrent:NoMemoryOptions",
 }.items():
-    register_memory(_name, f"metarl.networks.recurrent:{_options}")
+    register_memory(_name, f"metarl.networks.{_options}")
 
 register_agent("rl2", "metarl.agents.memory.rl2:RL2Config")
 register_agent("maml", "metarl.agents.gradient.maml:MAMLConfig")

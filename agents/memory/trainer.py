@@ -26,8 +26,8 @@ class RecurrentConfig(PPOConfig):
     memory: str = "gru"
     """gru; lstm; attention (a GRU that also looks up every earlier step of the trial, for tasks
     with much to remember such as tabular MDPs; two to three times as slow, more in long trials);
-    none (the negative control: the policy sees the present observation alone); or one that a
-    plugin registers: see `metarl list`"""
+    transformer (layers of attention to every earlier step); none (the negative control: the policy
+    sees the present observation alone); or one that a plugin registers: see `metarl list`"""
     memory_options: dict[str, bool | int | float | str] = field(default_factory=dict)
     """options of the memory by name, such as heads 8 for attention"""
     hidden_size: int = 64

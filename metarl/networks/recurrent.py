@@ -2,18 +2,16 @@
 
 Each is a linear embedding with ReLU, then a sequence core over the embedded features.
 
-Axes: `T` steps, `L` lanes, `M` attention heads, then features (`F` in, `H` out).
+Axes: `T` steps, `L` lanes, then features (`F` in, `H` out).
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarl.errors import ConfigError
+from metarl.networks.attention import AttentionCore
 from metarl.networks.gru import GRUCore, initialise_gates
 from metarl.networks.layers import linear
 from metarl.networks.memory import (
@@ -141,96 +139,6 @@ class LSTMCore(SequenceCore):
             output, state = self.step(now, state)
             outputs.append(output)
         return torch.stack(outputs), state
-
-
-class AttentionState(NamedTuple):
-    """What `AttentionCore` carries; keys and values are allocated for the whole trial."""
-
-    hidden: Tensor  # [L, H] of the GRU
-    keys: Tensor  # [L, M, horizon, H / M]
-    values: Tensor  # [L, M, horizon, H / M]
-    length: int  # steps written so far
-
-
-class AttentionCore(SequenceCore):
-    """A GRU, and softmax attention over every step of the trial so far.
-
-    With features x[t] and the GRU's output h[t], in each of `M` heads, where q, k and v are linear
-    in [h, x]:
-
-        read[t] = sum over s <= t of w[s] v[s],   w = softmax(q[t] . k[s] / sqrt(H / M))
-
-    The output is relu(W [h[t], x[t], read[t] of all heads]).
-
-    A GRU alone must keep everything it may need in one vector, which is hard to learn where there
-    is much to remember, as in the tables of an MDP. The cost: 2 H more numbers per lane and step,
-    and acting takes time in proportion to T^2.
-
-    Sources: Mishra et al. 2018, arXiv:1707.03141 (SNAIL: attention for meta-learners, there over
-    temporal convolutions); Vaswani et al. 2017, arXiv:1706.03762, section 3.2 (the attention).
-    """
-
-    def __init__(self, inputs: int, hidden_size: int, *, heads: int, generator: Generator) -> None:
-        super().__init__()
-        self.heads = heads
-        self.gru = GRUCore(inputs, hidden_size, generator=generator)
-        read = hidden_size + inputs
-        self.query = linear(read, hidden_size, gain=1.0, generator=generator)
-        # Keys, then values.
-        self.entry = linear(read, 2 * hidden_size, gain=1.0, generator=generator)
-        self.merge = linear(read + hidden_size, hidden_size, gain=2**0.5, generator=generator)
-
-    def initial_state(self, lanes: int, horizon: int) -> AttentionState:
-        """That of the GRU, and room for the keys and values of `horizon` steps."""
-        hidden = self.gru.initial_state(lanes, horizon)
-        room = hidden.new_empty(2, lanes, self.heads, horizon, hidden.shape[1] // self.heads)
-        return AttentionState(hidden, room[0], room[1], 0)
-
-    def step(self, features: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
-        """One GRU cell, one more key and value, one query.
-
-        NOTE: keys and values are written in place, so a state can be stepped from only once.
-        """
-        hidden, _ = self.gru.step(features, state.hidden)
-        both = torch.cat((hidden, features), -1)
-        query, key, value = self._parts(both.unsqueeze(0))
-        keys, values, end = state.keys, state.values, state.length + 1
-        if end > keys.shape[2]:  # beyond the horizon, or after `sequence`, which leaves no room
-            keys, values = torch.cat((keys, key), 2), torch.cat((values, value), 2)
-        else:
-            keys[:, :, end - 1], values[:, :, end - 1] = key.squeeze(2), value.squeeze(2)
-        past = keys[:, :, :end], values[:, :, :end]
-        read = nn.functional.scaled_dot_product_attention(query, *past).flatten(1)
-        return self._merged(both, read), AttentionState(hidden, keys, values, end)
-
-    def sequence(self, features: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
-        """The GRU, then all queries at once, each over the steps up to its own."""
-        hidden, last = self.gru.sequence(features, state.hidden)
-        both = torch.cat((hidden, features), -1)
-        query, keys, values = self._parts(both)
-        start, end = state.length, state.length + len(features)
-        masked: dict[str, Any] = {"is_causal": True}
-        if start:
-            keys = torch.cat((state.keys[:, :, :start], keys), 2)
-            values = torch.cat((state.values[:, :, :start], values), 2)
-            seen = torch.ones(len(features), end, dtype=torch.bool, device=features.device)
-            masked = {"attn_mask": seen.tril(start)}
-        # On a GPU the faster kernels add gradients up in another order each time.
-        exact = sdpa_kernel(SDPBackend.MATH) if features.is_cuda else nullcontext()
-        with exact:
-            read = nn.functional.scaled_dot_product_attention(query, keys, values, **masked)
-        output = self._merged(both, read.permute(2, 0, 1, 3).flatten(2))
-        return output, AttentionState(last, keys, values, end)
-
-    def _parts(self, both: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[T, L, H + F] -> query, key and value of each step, [L, M, T, H / M]."""
-        parts = torch.cat((self.query(both), self.entry(both)), -1)
-        parts = parts.view(*both.shape[:2], 3, self.heads, -1).permute(2, 1, 3, 0, 4)
-        return parts[0], parts[1], parts[2]
-
-    def _merged(self, both: Tensor, read: Tensor) -> Tensor:
-        """[..., H + F] and [..., H] -> [..., H]."""
-        return torch.relu(self.merge(torch.cat((both, read), -1)))
 
 
 class FeedforwardCore(SequenceCore):

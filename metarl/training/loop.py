@@ -14,6 +14,7 @@ import torch
 
 from metarl.agent import Agent, AgentConfig, MetaBatch
 from metarl.errors import MetaRLError
+from metarl.noise import LaneNoise
 from metarl.registry import agent_config, find_preset, make_family, name_of, resolve_family
 from metarl.results.learning_curves import MetricsFile
 from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
@@ -116,11 +117,21 @@ def train(
         require_same(folder, description)
     # Built before the folder is made: an option that does not fit leaves no empty folder behind.
     learner = config.build(description.context(family, run.device))
+    _require_room_for_a_trial(learner, config, family, run.device)
     folder = folder or create_run(path, description)
     with folder.locked():
         start = folder.load(learner) if folder.checkpoint.exists() else Progress()
         _Training(family, config, learner, folder, run).run(start)
     return folder
+
+
+def _require_room_for_a_trial(
+    agent: Agent, config: AgentConfig, family: TaskDistribution, device: str
+) -> None:
+    """Raises `ConfigError` where the agent's memory holds fewer steps than a trial has."""
+    horizon = (config.episodes or family.trial_episodes) * family.episode_steps
+    policy = agent.start(1, LaneNoise.of(Seeds(0), "start", 1, device=device))
+    policy.initial_memory(1, horizon)
 
 
 class _Training:

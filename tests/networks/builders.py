@@ -11,6 +11,7 @@ from metarl.networks.recurrent import (
     LSTMOptions,
     NoMemoryOptions,
 )
+from metarl.networks.transformer import TransformerOptions
 from metarl.noise import LaneNoise
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept
@@ -20,6 +21,8 @@ MEMORIES: dict[str, MemoryOptions] = {
     "lstm": LSTMOptions(),
     "attention": AttentionOptions(),
     "attention of 2 heads": AttentionOptions(heads=2),
+    "transformer": TransformerOptions(),
+    "transformer of 3 layers": TransformerOptions(layers=3, heads=1, context=700),
     "none": NoMemoryOptions(),
 }
 

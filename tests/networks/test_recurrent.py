@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from metarl.errors import ConfigError
+from metarl.networks.attention import AttentionCore
 from metarl.networks.memory import InputSizes, MemoryCore, PolicyInputs
-from metarl.networks.recurrent import AttentionCore, AttentionOptions, GRUCore, LSTMCore
+from metarl.networks.recurrent import AttentionOptions, GRUCore, LSTMCore
 from metarl.registry import make_memory_options, memory_names, memory_options
 from tests.networks.builders import MEMORIES, generator
 
@@ -45,15 +46,15 @@ def stepwise(memory: MemoryCore, given: PolicyInputs, state: object) -> Tensor:
 
 def test_every_built_in_memory_is_tested_here():
     assert {type(options) for options in MEMORIES.values()} == {
-        memory_options(name) for name in ("gru", "lstm", "attention", "none")
+        memory_options(name) for name in ("gru", "lstm", "attention", "transformer", "none")
     }
-    assert memory_names()[:4] == ["gru", "lstm", "attention", "none"]
+    assert memory_names()[:5] == ["gru", "lstm", "attention", "transformer", "none"]
 
 
 @pytest.mark.parametrize(
     # 600 steps are longer than the blocks in which kernels of attention work.
     ("name", "steps"),
-    [*((name, T) for name in MEMORIES), ("attention", 600)],
+    [*((name, T) for name in MEMORIES), ("attention", 600), ("transformer of 3 layers", 600)],
 )
 @torch.no_grad()
 def test_steps_and_a_whole_sequence_agree(name, steps):

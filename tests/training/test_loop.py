@@ -225,6 +225,9 @@ def test_options_that_do_not_fit_leave_no_folder(tmp_path):
         train("rl2", TASK, device="abacus", out=tmp_path / "run")
     with pytest.raises(ConfigError, match="options arms and a BernoulliBandit that is already"):
         train("rl2", metarl.make_family(TASK), task_options={"arms": 2}, out=tmp_path / "run")
+    short = {"memory": "transformer", "memory_options": {"context": 9}}
+    with pytest.raises(ConfigError, match="holds 9 steps, but a trial has 10"):
+        train("rl2", TASK, **short, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="threads=0 must be greater than zero"):
         RunOptions(threads=0)
     assert not (tmp_path / "run").exists()

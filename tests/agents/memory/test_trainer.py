@@ -12,7 +12,7 @@ from tests.recurrent_rollouts import build, collect_trials, context_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MEMORIES = pytest.mark.parametrize("memory", ["gru", "lstm", "attention", "none"])
+MEMORIES = pytest.mark.parametrize("memory", ["gru", "lstm", "attention", "transformer", "none"])
 BANDIT = metarl.make_family("metarl/BernoulliBandit-v0")
 WALK = metarl.make_family("metarl/PointNavigation-v0", steps=20)
 
@@ -106,8 +106,8 @@ def test_a_checkpoint_of_another_hidden_size_is_refused():
         ({"hidden_size": 0}, "hidden_size=0 must be greater than zero"),
         ({"initial_std": 0.0}, "initial_std=0.0 must be greater than zero"),
         (
-            {"memory": "transformer"},
-            "memory='transformer' is not one of gru, lstm, attention, none",
+            {"memory": "transform"},
+            "memory='transform' is not one of gru, lstm, .* Did you mean 'transformer'",
         ),
         (
             {"memory": "attention", "memory_options": {"head": 8}},
