@@ -53,8 +53,8 @@ def test_own_task_rewards_the_door_of_the_task(readme_family):
 
     assert [step.terminated.tolist() for step in steps] == [[False] * 2, [False] * 2, [True] * 2]
     assert [step.reward.tolist() for step in steps] == [[0, 0], [0, 0], [0, 1]]
-    assert steps[-1].obs.tolist() == [[1], [1]]
-    assert steps[0].obs.dtype == steps[0].reward.dtype == torch.float32
+    assert steps[-1].next_obs.tolist() == [[1], [1]]
+    assert steps[0].next_obs.dtype == steps[0].reward.dtype == torch.float32
 
 
 def test_own_task_ends_at_its_time_limit(readme_family):

@@ -30,7 +30,7 @@ def test_the_numbers_of_the_observation():
     # Observation (task, steps), one-hot action, reward, terminated, truncated, first, first.
     assert env.reset()[0].tolist() == [2, 0, 0, 0, 0, 0, 0, 0, 1, 1]
     steps = [env.step(torch.tensor([action])) for action in (1, 2, 0, 1)]
-    assert [step.obs[0].tolist() for step in steps] == [
+    assert [step.next_obs[0].tolist() for step in steps] == [
         [2, 1, 0, 1, 0, 211, 0, 0, 0, 0],
         [
             2,
@@ -58,7 +58,7 @@ def test_a_trial_that_ends_at_a_time_limit_is_terminated():
     steps = [env.step(torch.tensor([0])) for _ in range(2)]
     assert [bool(step.terminated) for step in steps] == [False, True]
     assert not any(bool(step.truncated) for step in steps)
-    assert steps[1].obs[0, -4:].tolist() == [0, 1, 0, 0]  # the observation still has `truncated`
+    assert steps[1].next_obs[0, -4:].tolist() == [0, 1, 0, 0]  # the observation still has `truncated`
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_observations_equal_the_percepts_of_collect(family, tasks):
         step = env.step(data.action[t, :, 0])
         torch.testing.assert_close(step.reward[active], data.reward[t, active, 0])
         assert step.terminated[active].tolist() == data.trial_end[t, active, 0].tolist()
-        obs = step.obs
+        obs = step.next_obs
     assert bool(data.trial_end.any(0).all())
 
 
@@ -98,7 +98,7 @@ def test_a_lane_does_not_depend_on_when_other_lanes_end():
         for lane, env in enumerate(alone):
             step = env.step(action[lane, None])
             assert step.terminated[0] == last.terminated[lane]
-            single.append(env.reset() if bool(step.terminated) else step.obs)
+            single.append(env.reset() if bool(step.terminated) else step.next_obs)
         ends += last.terminated
         obs = together.reset(last.terminated) if bool(last.terminated.any()) else last.next_obs
     assert ends.tolist() == [15, 7, 5, 3]  # 30 steps in trials of 2, 4, 6 and 8
