@@ -9,11 +9,17 @@ for _name, _options in {
     "lstm": "recurrent:LSTMOptions",
     "attention": "recurrent:AttentionOptions",
     "transformer": "transformer:TransformerOptions",
+    "matching": "episodic:MatchingOptions",
+    "prototypical": "episodic:PrototypicalOptions",
     "none": "recurrent:NoMemoryOptions",
 }.items():
     register_memory(_name, f"metarl.networks.{_options}")
 
 register_agent("rl2", "metarl.agents.memory.rl2:RL2Config")
+register_agent("matching_networks", "metarl.agents.memory.matching_networks:MatchingConfig")
+register_agent(
+    "prototypical_networks", "metarl.agents.memory.prototypical_networks:PrototypicalConfig"
+)
 register_agent("maml", "metarl.agents.gradient.maml:MAMLConfig")
 register_agent("fomaml", "metarl.agents.gradient.maml:FOMAMLConfig")
 register_agent("promp", "metarl.agents.gradient.promp:ProMPConfig")

@@ -23,15 +23,7 @@ class RL2Config(RecurrentConfig):
     @property
     def label(self) -> str:
         """RL², with the memory where it is not the usual one."""
-        special = {
-            "gru": "RL²",
-            "attention": "RL² with attention",
-            "transformer": "RL² with a transformer",
-            "none": "RL² without memory",
-        }
-        options = ", ".join(f"{name}={value}" for name, value in self.memory_options.items())
-        name = special.get(self.memory, f"RL² ({self.memory})")
-        return f"{name} ({options})" if options else name
+        return self.label_with_memory("RL²", usual="gru")
 
     def build(self, context: AgentContext) -> Agent:
         """A new RL^2 agent."""

@@ -26,8 +26,10 @@ class RecurrentConfig(PPOConfig):
     memory: str = "gru"
     """gru; lstm; attention (a GRU that also looks up every earlier step of the trial, for tasks
     with much to remember such as tabular MDPs; two to three times as slow, more in long trials);
-    transformer (layers of attention to every earlier step); none (the negative control: the policy
-    sees the present observation alone); or one that a plugin registers: see `metarl list`"""
+    transformer (layers of attention to every earlier step); matching or prototypical (earlier
+    observations with what followed them, compared with the present one); none (the negative
+    control: the policy sees the present observation alone); or one that a plugin registers: see
+    `metarl list`"""
     memory_options: dict[str, bool | int | float | str] = field(default_factory=dict)
     """options of the memory by name, such as heads 8 for attention"""
     hidden_size: int = 64
@@ -45,6 +47,18 @@ class RecurrentConfig(PPOConfig):
         require_positive("hidden_size", self.hidden_size)
         require_positive("initial_std", self.initial_std)
         make_memory_options(self.memory, self.memory_options)  # refuses what is unknown
+
+    def label_with_memory(self, name: str, usual: str) -> str:
+        """`name`, with the memory where it is not the usual one, and the options given to it."""
+        known = {
+            usual: "",
+            "attention": " with attention",
+            "transformer": " with a transformer",
+            "none": " without memory",
+        }
+        name += known.get(self.memory, f" ({self.memory})")
+        options = ", ".join(f"{name}={value}" for name, value in self.memory_options.items())
+        return f"{name} ({options})" if options else name
 
     def network(self, context: AgentContext) -> ActorCritic:
         """A new actor-critic with these options."""

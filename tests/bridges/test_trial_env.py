@@ -58,7 +58,12 @@ def test_a_trial_that_ends_at_a_time_limit_is_terminated():
     steps = [env.step(torch.tensor([0])) for _ in range(2)]
     assert [bool(step.terminated) for step in steps] == [False, True]
     assert not any(bool(step.truncated) for step in steps)
-    assert steps[1].next_obs[0, -4:].tolist() == [0, 1, 0, 0]  # the observation still has `truncated`
+    assert steps[1].next_obs[0, -4:].tolist() == [
+        0,
+        1,
+        0,
+        0,
+    ]  # `truncated` is still shown
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import torch
 from gymnasium import spaces
 
 from metarl.networks.actor_critic import ActorCritic, NetworkOptions
+from metarl.networks.episodic import MatchingOptions, PrototypicalOptions
 from metarl.networks.memory import MemoryOptions
 from metarl.networks.recurrent import (
     AttentionOptions,
@@ -23,6 +24,8 @@ MEMORIES: dict[str, MemoryOptions] = {
     "attention of 2 heads": AttentionOptions(heads=2),
     "transformer": TransformerOptions(),
     "transformer of 3 layers": TransformerOptions(layers=3, heads=1, context=700),
+    "matching": MatchingOptions(),
+    "prototypical": PrototypicalOptions(),
     "none": NoMemoryOptions(),
 }
 

@@ -15,6 +15,7 @@ from tests.networks.builders import MEMORIES, generator
 
 T, L, F, H = 12, 5, 4, 8
 SIZES = InputSizes(3, 2)
+BUILT_IN = ("gru", "lstm", "attention", "transformer", "matching", "prototypical", "none")
 
 
 def memory_of(name: str) -> MemoryCore:
@@ -46,9 +47,9 @@ def stepwise(memory: MemoryCore, given: PolicyInputs, state: object) -> Tensor:
 
 def test_every_built_in_memory_is_tested_here():
     assert {type(options) for options in MEMORIES.values()} == {
-        memory_options(name) for name in ("gru", "lstm", "attention", "transformer", "none")
+        memory_options(name) for name in BUILT_IN
     }
-    assert memory_names()[:5] == ["gru", "lstm", "attention", "transformer", "none"]
+    assert tuple(memory_names()[: len(BUILT_IN)]) == BUILT_IN
 
 
 @pytest.mark.parametrize(

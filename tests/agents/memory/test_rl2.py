@@ -45,7 +45,9 @@ def train_on(family: TaskFamily, **options: object) -> torch.Tensor:
 
 
 @pytest.mark.learning
-@pytest.mark.parametrize("memory", ["gru", "lstm", "attention", "transformer"])
+@pytest.mark.parametrize(
+    "memory", ["gru", "lstm", "attention", "transformer", "matching", "prototypical"]
+)
 def test_one_paying_arm_is_found_by_memory(memory):
     # Two arms, one always pays: the first pull is a guess (.5), the second can be certain (1).
     family = metarl.make_family("metarl/GoalBandit-v0", arms=2, pulls=4, p_goal=1.0, p_other=0.0)

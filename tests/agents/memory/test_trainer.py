@@ -12,7 +12,9 @@ from tests.recurrent_rollouts import build, collect_trials, context_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MEMORIES = pytest.mark.parametrize("memory", ["gru", "lstm", "attention", "transformer", "none"])
+MEMORIES = pytest.mark.parametrize(
+    "memory", ["gru", "lstm", "attention", "transformer", "matching", "prototypical", "none"]
+)
 BANDIT = metarl.make_family("metarl/BernoulliBandit-v0")
 WALK = metarl.make_family("metarl/PointNavigation-v0", steps=20)
 
