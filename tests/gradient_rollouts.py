@@ -16,7 +16,7 @@ from metarl.seeding import Seeds
 from metarl.tasks.family import TaskFamily
 from metarl.trajectory import Trajectory
 
-AGENTS = ["maml", "fomaml", "promp", "emaml", "meta_sgd", "reptile", "pretrained"]
+AGENTS = ["maml", "fomaml", "promp", "emaml", "meta_sgd", "meta_lstm", "reptile", "pretrained"]
 BANDIT = metarl.make_family("metarl/GoalBandit-v0", arms=3)
 WALK = metarl.make_family("metarl/PointNavigation-v0", steps=6)
 FAMILIES = {"discrete": BANDIT, "box": WALK}

@@ -21,6 +21,7 @@ LEARNERS = {
     "fomaml": TRUST_REGION,
     "emaml": TRUST_REGION,
     "meta_sgd": TRUST_REGION,
+    "meta_lstm": TRUST_REGION | {"inner_lr": 0.9},  # a sigmoid, so below 1
     "promp": {"inner_lr": 1.0, "learning_rate": 0.01},
     "reptile": {"inner_lr": 1.0, "outer_lr": 0.3},
 }
@@ -71,9 +72,11 @@ def test_one_gradient_step_of_an_untrained_agent_does_not(agent, tmp_path):
     assert 0.6 <= after <= 0.8
 
 
-# Meta-SGD would learn rates above zero, so their bound is set to almost zero.
+# Meta-SGD would learn rates above zero, so their bound is set to almost zero. The gate of Meta-LSTM
+# cannot be zero.
 NO_STEP = {agent: {"inner_lr": 0.0} for agent in LEARNERS} | {
-    "meta_sgd": {"inner_lr": 0.0, "max_inner_lr": 1e-6}
+    "meta_sgd": {"inner_lr": 0.0, "max_inner_lr": 1e-6},
+    "meta_lstm": {"inner_lr": 1e-12},
 }
 
 
