@@ -11,6 +11,7 @@ for _name, _options in {
     "transformer": "transformer:TransformerOptions",
     "matching": "episodic:MatchingOptions",
     "prototypical": "episodic:PrototypicalOptions",
+    "amortised": "amortised:AmortisedOptions",
     "none": "recurrent:NoMemoryOptions",
 }.items():
     register_memory(_name, f"metarl.networks.{_options}")
@@ -20,6 +21,7 @@ register_agent("matching_networks", "metarl.agents.memory.matching_networks:Matc
 register_agent(
     "prototypical_networks", "metarl.agents.memory.prototypical_networks:PrototypicalConfig"
 )
+register_agent("versa", "metarl.agents.memory.versa:VERSAConfig")
 register_agent("maml", "metarl.agents.gradient.maml:MAMLConfig")
 register_agent("fomaml", "metarl.agents.gradient.maml:FOMAMLConfig")
 register_agent("promp", "metarl.agents.gradient.promp:ProMPConfig")

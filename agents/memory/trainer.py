@@ -27,9 +27,9 @@ class RecurrentConfig(PPOConfig):
     """gru; lstm; attention (a GRU that also looks up every earlier step of the trial, for tasks
     with much to remember such as tabular MDPs; two to three times as slow, more in long trials);
     transformer (layers of attention to every earlier step); matching or prototypical (earlier
-    observations with what followed them, compared with the present one); none (the negative
-    control: the policy sees the present observation alone); or one that a plugin registers: see
-    `metarl list`"""
+    observations with what followed them, compared with the present one); amortised (a network
+    generates the policy's head); none (the negative control: the policy sees the present
+    observation alone); or one that a plugin registers: see `metarl list`"""
     memory_options: dict[str, bool | int | float | str] = field(default_factory=dict)
     """options of the memory by name, such as heads 8 for attention"""
     hidden_size: int = 64

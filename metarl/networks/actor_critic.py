@@ -84,7 +84,10 @@ class ActorCritic(nn.Module):
         self.value_trunk = None
         if options.separate_value:
             self.value_trunk = options.memory.build(self.sizes, hidden, generator)
-        self.policy = mlp([hidden, hidden, self.head.outputs], last_gain=0.01, generator=generator)
+        outputs = self.head.outputs
+        self.policy = self.trunk.policy_head(outputs) or mlp(
+            [hidden, hidden, outputs], last_gain=0.01, generator=generator
+        )
         self.constants = (
             nn.Parameter(self.head.initial_constants()) if self.head.constants else None
         )

@@ -58,7 +58,13 @@ class EpisodicCore(MemoryCore):
     """Embedding of observations, outcomes, and features of what the memory returned."""
 
     def __init__(
-        self, sizes: InputSizes, hidden_size: int, read_size: int, *, generator: Generator
+        self,
+        sizes: InputSizes,
+        hidden_size: int,
+        read_size: int,
+        feature_size: int,
+        *,
+        generator: Generator,
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
@@ -66,7 +72,7 @@ class EpisodicCore(MemoryCore):
             [sizes.observation, hidden_size, hidden_size], last_gain=1.0, generator=generator
         )
         self.merge = linear(
-            sizes.total + read_size + 1, hidden_size, gain=2**0.5, generator=generator
+            sizes.total + read_size + 1, feature_size, gain=2**0.5, generator=generator
         )
 
     def outcome(self, inputs: PolicyInputs) -> Tensor:
@@ -92,9 +98,14 @@ class EpisodicCore(MemoryCore):
 
     def features(self, inputs: PolicyInputs, read: Tensor, start: int) -> Tensor:
         """[T, L, H] of the percept, what the memory returned, and the number of entries."""
-        steps = torch.arange(start, start + len(read), device=read.device, dtype=read.dtype)
-        entries = steps.log1p().view(-1, 1, 1).expand(*read.shape[:2], 1)
+        entries = self.entries(read, start).log1p()
         return torch.relu(self.merge(torch.cat((inputs.values, read, entries), -1)))
+
+    @staticmethod
+    def entries(like: Tensor, start: int) -> Tensor:
+        """Number of steps before each step, [T, L, 1], the first of which has number `start`."""
+        steps = torch.arange(start, start + len(like), device=like.device, dtype=like.dtype)
+        return steps.view(-1, 1, 1).expand(*like.shape[:2], 1)
 
     def empty_embedding(self, lanes: int) -> Tensor:
         """Stands for the embedding before the first step, [L, E]."""
@@ -122,7 +133,7 @@ class MatchingCore(EpisodicCore):
         self, sizes: InputSizes, hidden_size: int, temperature: float, *, generator: Generator
     ) -> None:
         self._outcome_size = sizes.total + sizes.action
-        super().__init__(sizes, hidden_size, self._outcome_size, generator=generator)
+        super().__init__(sizes, hidden_size, self._outcome_size, hidden_size, generator=generator)
         self.temperature = temperature
 
     def initial_state(self, lanes: int, horizon: int) -> MatchingState:
@@ -183,7 +194,7 @@ class PrototypicalCore(EpisodicCore):
 
     def __init__(self, sizes: InputSizes, hidden_size: int, *, generator: Generator) -> None:
         self._classes = sizes.action
-        super().__init__(sizes, hidden_size, 2 * self._classes, generator=generator)
+        super().__init__(sizes, hidden_size, 2 * self._classes, hidden_size, generator=generator)
         self.weigh = linear(
             sizes.total + sizes.action, self._classes, gain=0.1, generator=generator
         )

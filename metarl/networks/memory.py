@@ -65,6 +65,13 @@ class MemoryCore(nn.Module, ABC):
     A core embeds its inputs itself, because it is shown them by name.
     """
 
+    def policy_head(self, outputs: int) -> nn.Module | None:
+        """A module from features [..., H] to a distribution's parameters [..., outputs].
+
+        By default None: the actor-critic has a multilayer perceptron of its own.
+        """
+        return None
+
     @abstractmethod
     def initial_state(self, lanes: int, horizon: int) -> MemoryState:
         """The state at the start of a trial of at most `horizon` steps."""

@@ -4,6 +4,7 @@ import torch
 from gymnasium import spaces
 
 from metarl.networks.actor_critic import ActorCritic, NetworkOptions
+from metarl.networks.amortised import AmortisedOptions
 from metarl.networks.episodic import MatchingOptions, PrototypicalOptions
 from metarl.networks.memory import MemoryOptions
 from metarl.networks.recurrent import (
@@ -26,6 +27,7 @@ MEMORIES: dict[str, MemoryOptions] = {
     "transformer of 3 layers": TransformerOptions(layers=3, heads=1, context=700),
     "matching": MatchingOptions(),
     "prototypical": PrototypicalOptions(),
+    "amortised": AmortisedOptions(),
     "none": NoMemoryOptions(),
 }
 

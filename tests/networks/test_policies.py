@@ -26,7 +26,8 @@ def test_log_probabilities_while_acting_are_those_of_whole_trials(
     if normalise_inputs:
         net.observe(percept(100), torch.ones(100, dtype=torch.bool))
     # Probabilities that differ, not 1/3 each.
-    torch.nn.init.normal_(net.policy[-1].weight, generator=generator())
+    last = net.trunk.emit if memory == "amortised" else net.policy[-1]
+    torch.nn.init.normal_(last.weight, generator=generator())
     policy, percepts = RecurrentPolicy(net), [percept(seed=step) for step in range(4)]
     if isinstance(action_space, spaces.Box):
         percepts = [replace(p, previous_action=torch.full((6, 2), 0.5)) for p in percepts]

@@ -15,7 +15,16 @@ from tests.networks.builders import MEMORIES, generator
 
 T, L, F, H = 12, 5, 4, 8
 SIZES = InputSizes(3, 2)
-BUILT_IN = ("gru", "lstm", "attention", "transformer", "matching", "prototypical", "none")
+BUILT_IN = (
+    "gru",
+    "lstm",
+    "attention",
+    "transformer",
+    "matching",
+    "prototypical",
+    "amortised",
+    "none",
+)
 
 
 def memory_of(name: str) -> MemoryCore:

@@ -46,7 +46,7 @@ def train_on(family: TaskFamily, **options: object) -> torch.Tensor:
 
 @pytest.mark.learning
 @pytest.mark.parametrize(
-    "memory", ["gru", "lstm", "attention", "transformer", "matching", "prototypical"]
+    "memory", ["gru", "lstm", "attention", "transformer", "matching", "prototypical", "amortised"]
 )
 def test_one_paying_arm_is_found_by_memory(memory):
     # Two arms, one always pays: the first pull is a guess (.5), the second can be certain (1).
