@@ -23,8 +23,9 @@ from metarl.networks.episodic import EpisodicCore
 from metarl.networks.layers import linear
 from metarl.networks.memory import InputSizes, MemoryCore, MemoryOptions, PolicyInputs
 
-INITIAL_LOG_VARIANCE = -2.0
-"""of every generated weight before any learning"""
+INITIAL_LOG_VARIANCE, MAX_LOG_VARIANCE = -2.0, 20.0
+"""of every generated weight: before any learning, and at most, so that large rewards, which the
+network reads, do not make it infinite"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ class AmortisedCore(EpisodicCore):
         mean, log_variance = self.emit(context).view(shape).unbind(-3)
         inputs = torch.cat((torch.relu(embedding), torch.ones_like(embedding[..., :1])), -1)
         inputs = inputs.unsqueeze(-1)
-        variance = (log_variance.exp() @ inputs.square()).squeeze(-1)
+        variance = (log_variance.clamp_max(MAX_LOG_VARIANCE).exp() @ inputs.square()).squeeze(-1)
         logits: Tensor = (mean @ inputs).squeeze(-1) / (1 + math.pi / 8 * variance).sqrt()
         return logits
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from metarl.networks.attention import KeysAndValues
+from metarl.networks.attention import KeysAndValues, causal_attention
 from metarl.networks.layers import linear, mlp
 from metarl.networks.memory import (
     InputSizes,
@@ -160,14 +160,16 @@ class MatchingCore(EpisodicCore):
 
     def read(self, embedding: Tensor, entries: KeysAndValues) -> Tensor:
         """What the last T steps read, [T, L, V], given their embeddings [T, L, E]."""
-        keys, outcomes = (each.squeeze(1) for each in entries.so_far)
-        steps, so_far = len(embedding), entries.length
-        score = embedding.transpose(0, 1) @ keys.transpose(1, 2) / self.temperature  # [L, T, S]
-        known = torch.ones(steps, so_far, dtype=torch.bool, device=score.device)
-        known = known.tril(so_far - steps)
-        known[:, 0] = False  # nothing came before the first step
-        weight = score.masked_fill(~known, -1e9).softmax(-1) * known.any(1).unsqueeze(1)
-        return (weight @ outcomes).transpose(0, 1)
+        known = entries.length - 1
+        if not known:
+            return embedding.new_zeros(*embedding.shape[:2], self._outcome_size)
+        keys, outcomes = (each[:, :, 1:] for each in entries.so_far)
+        # Attention divides by the root of the size, so the temperature is put in here.
+        query = embedding * (self.hidden_size**0.5 / self.temperature)
+        query = query.transpose(0, 1).unsqueeze(1)[:, :, -known:]  # the first step has no entries
+        read = causal_attention(query, keys, outcomes).squeeze(1).transpose(0, 1)
+        first = len(embedding) - len(read)
+        return torch.cat((read.new_zeros(first, *read.shape[1:]), read))
 
 
 class PrototypicalState(NamedTuple):

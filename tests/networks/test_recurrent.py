@@ -153,6 +153,17 @@ def test_all_memories_but_none_read_the_whole_percept(name):
         assert same == (name == "none" and column >= SIZES.observation)
 
 
+@pytest.mark.parametrize("reward", [-1e4, 1e4])
+@pytest.mark.parametrize("name", MEMORIES)
+def test_large_rewards_give_finite_features_and_gradients(name, reward):
+    memory, given = memory_of(name), inputs(200)
+    given.previous_reward.fill_(reward)
+    features = whole(memory, given)
+    features.sum().backward()
+    assert bool(features.isfinite().all())
+    assert all(bool(p.grad.isfinite().all()) for p in memory.parameters() if p.grad is not None)
+
+
 @torch.no_grad()
 def test_without_memory_the_past_changes_nothing():
     memory, given = memory_of("none"), inputs()
