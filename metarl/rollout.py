@@ -248,9 +248,8 @@ def _roll_out(
     """
     obs = env.reset()
     lanes, device = len(obs), obs.device
-    yes = torch.ones(lanes, dtype=torch.bool, device=device)
-    no = torch.zeros_like(yes)
-    active, first, first_of_trial = yes, yes, yes
+    no = torch.zeros(lanes, dtype=torch.bool, device=device)
+    active, first, first_of_trial = ~no, ~no, ~no
     finished_episodes = torch.zeros(lanes, dtype=torch.int64, device=device)
     action = _no_action(action_space, lanes, device)
     last = Transition(obs, torch.zeros(lanes, device=device), no, no, no)
