@@ -115,7 +115,27 @@ class InnerLoop:
                 f"{name}.apply must return a state of the axes that it was given, "
                 f"{_shapes(inputs.state)}; got {_shapes(outputs.state)}."
             )
-        return outputs
+        return outputs._replace(params=self._keep(outputs.params, inputs.params))
+
+    def rule_jvp(self, inputs: RuleInputs, tangents: RuleInputs, step: int) -> RuleOutputs:
+        """Forward mode through `apply_rule`."""
+        outputs = self.rule.jvp(inputs, tangents, step)
+        return outputs._replace(params=self._keep(outputs.params, tangents.params))
+
+    def rule_vjp(self, inputs: RuleInputs, cotangents: RuleOutputs, step: int) -> RuleInputs:
+        """Reverse mode through `apply_rule`."""
+        given = cotangents.params
+        adapted = cotangents._replace(params=self._keep(given, torch.zeros_like(given)))
+        grads = self.rule.vjp(inputs, adapted, step)
+        return grads._replace(params=self._keep(grads.params, grads.params + given))
+
+    def _keep(self, new: Tensor, old: Tensor) -> Tensor:
+        """`new` [N, P], with the constants of `old` where they are not learned: no rule moves them.
+
+        A rule that decays all parameters would change the deviations otherwise.
+        """
+        fixed = 0 if self.network.learn_constants else self.network.constants
+        return torch.cat((new[:, :-fixed], old[:, -fixed:]), 1) if fixed else new
 
 
 def _shapes(state: RuleState) -> Any:
@@ -192,7 +212,8 @@ class Adaptation:
         grad_state: RuleState = tuple(map(torch.zeros_like, self._final_state))
         for step in reversed(range(len(self.losses))):
             loss, grad_dist_params = self.losses[step], cotangents[step]
-            grads = rule.vjp(self._inputs[step], RuleOutputs(grad_params, grad_state), step)
+            cotangent = RuleOutputs(grad_params, grad_state)
+            grads = self._inner.rule_vjp(self._inputs[step], cotangent, step)
             grad_rule = grad_rule + grads.rule_params
             grad_params, grad_state = grads.params, grads.state
             if not self._inner.first_order:
@@ -209,7 +230,7 @@ class Adaptation:
 
     def jvp(self, direction: Tensor, phases: Collection[int]) -> list[Tensor]:
         """Forward mode: change of some phases' `dist_params` [M, N, R] along a direction [Q]."""
-        network, rule = self._inner.network, self._inner.rule
+        network = self._inner.network
         initial, rule_params = self._inner.split(direction)
         params = initial.expand_as(self.params).contiguous()
         state = self._initial_state_jvp(params)
@@ -223,7 +244,7 @@ class Adaptation:
                 gradient_tangent = loss.hvp(params)
                 loss_tangent = (loss.gradient * params).sum(1)
             changes = RuleInputs(rule_params, params, gradient_tangent, loss_tangent, state)
-            params, state = rule.jvp(self._inputs[step], changes, step)
+            params, state = self._inner.rule_jvp(self._inputs[step], changes, step)
         if len(self.losses) in phases:
             tangents.append(network.tangent(self.params, self._last, params))
         return tangents

@@ -62,7 +62,7 @@ def adapted_params(
         if inner.first_order:
             gradient, loss = gradient.detach(), loss.detach()
         inputs = RuleInputs(rule_params, params[-1], gradient, loss, state)
-        adapted, state = inner.rule.apply(inputs, step)
+        adapted, state = inner.apply_rule(inputs, step)
         params.append(adapted)
     return params
 

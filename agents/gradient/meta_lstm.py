@@ -2,14 +2,14 @@
 
 For each parameter, with the same few weights for all of them,
 
-    params[k + 1] = f[k] * params[k] - i[k] * gradient[k]
+    params[k + 1] = f[k] * params[k] - factor[k] * i[k] * gradient[k]
     i[k] = sigmoid(W_i [log and sign of gradient[k], of loss[k], params[k], i[k - 1], 1])
     f[k] = sigmoid(W_f [log and sign of gradient[k], of loss[k], params[k], f[k - 1], 1])
 
 The input gate i is a learned learning rate, the forget gate f a learned decay, and the initial cell
 state is the learned initialisation. Meta-learning starts at constant gates: MAML, with the
-slightest decay. As in the paper, gradient and loss are constants in the derivatives of the gates;
-the step itself is differentiated exactly.
+slightest decay; `factor` is the schedule of the learning rate. As in the paper, gradient and loss
+are constants in the derivatives of the gates; the step itself is differentiated exactly.
 
 Source: Ravi and Larochelle 2017, "Optimization as a model for few-shot learning", section 3 and
 appendix A. Unlike the paper: policy gradients instead of supervised ones, TRPO through the unrolled

@@ -4,6 +4,7 @@ Axes: `T` steps, `S` steps so far, `L` lanes, `M` attention heads, then features
 """
 
 from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,19 +16,22 @@ from metarl.networks.layers import linear
 from metarl.networks.memory import SequenceCore
 
 
-def causal_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def causal_attention(
+    query: Tensor, keys: Tensor, values: Tensor, scale: float | None = None
+) -> Tensor:
     """Softmax attention of the last T steps, each over the steps up to its own.
 
     Args:
         query: [L, M, T, F / M].
         keys: [L, M, S, F / M] of all steps so far, S >= T.
-        values: likewise.
+        values: likewise; the fast kernels need the width of the keys.
+        scale: factor on the products; by default one over the root of the width.
 
     Returns:
         [L, M, T, F / M].
     """
     steps, so_far = query.shape[2], keys.shape[2]
-    attention = nn.functional.scaled_dot_product_attention
+    attention = partial(nn.functional.scaled_dot_product_attention, scale=scale)
     if steps == 1:
         return attention(query, keys, values)
     # On a GPU the faster kernels add gradients up in another order each time.

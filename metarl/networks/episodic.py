@@ -6,8 +6,9 @@ entries of all earlier steps are compared with the embedding of the present obse
 attention (Matching Networks) or by their distance from prototypes (Prototypical Networks).
 
 Both were published for supervised few-shot classification, where what follows an image is its
-label; with labels as the outcomes, the class probabilities are theirs. In RL an outcome is an
-action and its reward, so their product is part of it: the reward of each action.
+label. With labels as outcomes and weights, the class probabilities of the first query are theirs.
+In RL an outcome is an action and its reward, so their product is part of it: the reward of each
+action.
 
 Axes: `T` steps, `S` entries, `L` lanes, `D` observation, `E` embedding, `C` actions or classes, `V`
 numbers of an outcome, `H` features.
@@ -29,7 +30,10 @@ from metarl.networks.memory import (
     MemoryState,
     PolicyInputs,
 )
-from metarl.validation import require_positive
+from metarl.validation import require_between
+
+SMALLEST_NORM = 1e-2
+"""shorter embeddings are divided by this, not by their length"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,7 @@ class MatchingOptions(MemoryOptions):
 
     def build(self, sizes: InputSizes, hidden_size: int, generator: Generator) -> MemoryCore:
         """Reads the whole percept."""
-        require_positive("temperature", self.temperature)
+        require_between("temperature", self.temperature, 1e-3, 1e3)
         return MatchingCore(sizes, hidden_size, self.temperature, generator=generator)
 
 
@@ -147,7 +151,10 @@ class MatchingCore(EpisodicCore):
         self, inputs: PolicyInputs, state: MatchingState, *, in_place: bool
     ) -> tuple[Tensor, MatchingState]:
         """Attention of each step to the entries before it."""
-        embedding = nn.functional.normalize(self.embedding(inputs.observation), dim=-1)
+        # The floor keeps the gradient at an observation of zeros, which embeds to zeros, small.
+        embedding = nn.functional.normalize(
+            self.embedding(inputs.observation), dim=-1, eps=SMALLEST_NORM
+        )
         start = state.entries.length
         before = torch.cat((state.embedding.unsqueeze(0), embedding[:-1]))
         keys, outcomes = (
@@ -164,12 +171,18 @@ class MatchingCore(EpisodicCore):
         if not known:
             return embedding.new_zeros(*embedding.shape[:2], self._outcome_size)
         keys, outcomes = (each[:, :, 1:] for each in entries.so_far)
-        # Attention divides by the root of the size, so the temperature is put in here.
-        query = embedding * (self.hidden_size**0.5 / self.temperature)
-        query = query.transpose(0, 1).unsqueeze(1)[:, :, -known:]  # the first step has no entries
-        read = causal_attention(query, keys, outcomes).squeeze(1).transpose(0, 1)
+        query = embedding.transpose(0, 1).unsqueeze(1)[:, :, -known:]  # the first step has none
+        width = max(self.hidden_size, self._outcome_size)
+        query, keys, outcomes = (_padded(each, width) for each in (query, keys, outcomes))
+        read = causal_attention(query, keys, outcomes, 1.0 / self.temperature)
+        read = read[..., : self._outcome_size].squeeze(1).transpose(0, 1)
         first = len(embedding) - len(read)
         return torch.cat((read.new_zeros(first, *read.shape[1:]), read))
+
+
+def _padded(value: Tensor, width: int) -> Tensor:
+    """With zeros behind, [..., width]: kernels that need no T x S memory want equal widths."""
+    return nn.functional.pad(value, (0, width - value.shape[-1]))
 
 
 class PrototypicalState(NamedTuple):
@@ -187,9 +200,10 @@ class PrototypicalCore(EpisodicCore):
         prototype[c] = sum over s < t of m[s, c] f(obs[s]) / sum over s < t of m[s, c]
         read[t]      = -||f(obs[t]) - prototype[c]||^2 / E for each c, and log(1 + sum of m)
 
-    An entry's weight m[s, c] = softplus(linear(outcome[s])) is learned: it starts at the reward of
-    the action c. With the shown labels as weights, the softmax over c of -||...||^2 gives the class
-    probabilities of the source.
+    An entry's weight m[s, c] = softplus(linear(bounded outcome[s])) is learned. It starts high for
+    the action taken, higher the better its reward, and near 0 for the others; for continuous
+    actions c is a component of the action, and the prototypes are learned groups. With the shown
+    labels as weights, the softmax over c of -||...||^2 gives the class probabilities of the source.
 
     Source: Snell et al. 2017, arXiv:1703.05175, eqs. 1 and 2.
     """
@@ -200,9 +214,12 @@ class PrototypicalCore(EpisodicCore):
         self.weigh = linear(
             sizes.total + sizes.action, self._classes, gain=0.1, generator=generator
         )
-        with torch.no_grad():  # softplus(4 r - 2) is .13 without reward and 2.13 with a reward of 1
-            self.weigh.weight[:, sizes.total :].add_(torch.eye(self._classes), alpha=4.0)
-            self.weigh.bias.sub_(2.0)
+        with torch.no_grad():
+            # softplus(1 + tanh(reward)) for the action taken, softplus(-4) = .02 for the others.
+            action = slice(sizes.observation, sizes.observation + self._classes)
+            self.weigh.weight[:, action].add_(torch.eye(self._classes), alpha=5.0)
+            self.weigh.weight[:, sizes.total :].add_(torch.eye(self._classes))
+            self.weigh.bias.sub_(4.0)
 
     def initial_state(self, lanes: int, horizon: int) -> PrototypicalState:
         """Empty sums."""
@@ -227,7 +244,15 @@ class PrototypicalCore(EpisodicCore):
 
     def weights(self, inputs: PolicyInputs) -> Tensor:
         """How much the entry before each step belongs to each action or class, [T, L, C]."""
-        return nn.functional.softplus(self.weigh(self.outcome(inputs)))
+        reward = inputs.previous_reward.tanh().unsqueeze(-1)
+        bounded = (
+            inputs.observation,
+            inputs.previous_action,
+            reward,
+            inputs.flags,
+            inputs.previous_action * reward,
+        )
+        return nn.functional.softplus(self.weigh(torch.cat(bounded, -1)))
 
     @staticmethod
     def similarity(embedding: Tensor, total: Tensor, weight: Tensor) -> Tensor:

@@ -26,13 +26,14 @@ from metarl.networks.memory import (
     SequenceCore,
 )
 from metarl.networks.recurrent import Embedded
-from metarl.validation import require_positive
+from metarl.validation import require_between, require_positive
 
 TransformerState: TypeAlias = tuple[KeysAndValues, ...]
 """keys and values of each layer"""
 
 ROTARY_BASE = 10_000.0
-"""the slowest rotation turns once in about this many steps (Su et al. 2021, section 3.3)"""
+"""pair i of d / 2 turns by base^(-2 i / d) at each step (Su et al. 2021, section 3.3)"""
+MIN_CONTEXT, MAX_CONTEXT, MAX_LAYERS = 4, 2**20, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,9 @@ class TransformerOptions(MemoryOptions):
 
     def build(self, sizes: InputSizes, hidden_size: int, generator: Generator) -> MemoryCore:
         """Reads the whole percept."""
-        for name in ("layers", "heads", "context"):
-            require_positive(name, getattr(self, name))
+        require_positive("heads", self.heads)
+        require_between("layers", self.layers, 1, MAX_LAYERS)
+        require_between("context", self.context, MIN_CONTEXT, MAX_CONTEXT)
         if hidden_size % (2 * self.heads):
             raise ConfigError(
                 f"hidden_size={hidden_size} does not divide into heads={self.heads} of even size, "
@@ -129,8 +131,8 @@ class TransformerCore(SequenceCore):
         if steps > self.context:
             raise ConfigError(
                 f"The context of the memory 'transformer' holds {self.context} steps, but a trial "
-                f"has {steps}. Give it more (`context` among the memory's options; memory and time "
-                "grow with it), or use fewer or shorter episodes."
+                f"has {steps}. Give it more (`context` among the memory's options), or use "
+                "fewer or shorter episodes."
             )
 
 

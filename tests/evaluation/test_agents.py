@@ -282,3 +282,24 @@ def test_a_reference_that_is_not_defined_for_as_many_episodes_is_refused_by_name
         select_references(family, gradient, ["random", "gittins"])
     with pytest.raises(UnknownNameError, match="has no reference 'gitins'"):
         select_references(family, gradient, ["gitins"])
+
+
+def test_options_of_a_memory_that_are_not_changed_stay_those_of_training(tmp_path):
+    run = metarl.train(
+        "rl2",
+        "metarl/BernoulliBandit-v0",
+        memory="transformer",
+        memory_options={"heads": 1, "layers": 1},
+        num_tasks=8,
+        hidden_size=8,
+        iterations=1,
+        progress=False,
+        out=tmp_path / "run",
+    )
+    changed = {"memory_options": {"context": 2000}}
+    plain, more = (
+        evaluate(run, num_tasks=200, references=False, agent_options=options)[0]
+        for options in ({}, changed)
+    )
+    np.testing.assert_array_equal(plain.returns, more.returns)
+    assert "'context': 2000" in more.label

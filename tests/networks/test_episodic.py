@@ -47,7 +47,7 @@ def support_and_query(core: EpisodicCore, inputs: PolicyInputs) -> tuple[Tensor,
 @torch.no_grad()
 def test_matching_gives_the_class_probabilities_of_matching_networks():
     inputs = few_shot_inputs()
-    core = MatchingOptions(temperature=1.0).build(inputs.sizes, H, generator()).double()
+    core = MatchingOptions(temperature=0.5).build(inputs.sizes, H, generator()).double()
     seen: list[Tensor] = []
     core.merge.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     core.sequence(inputs, core.initial_state(L, 0))
@@ -59,7 +59,7 @@ def test_matching_gives_the_class_probabilities_of_matching_networks():
         similarity = [
             float(s @ query[lane] / (s.norm() * query[lane].norm())) for s in support[:, lane]
         ]
-        attention = torch.tensor(similarity, dtype=torch.float64).exp()
+        attention = (torch.tensor(similarity, dtype=torch.float64) / 0.5).exp()
         attention = attention / attention.sum()
         expected = sum(attention[s] * labels[s, lane] for s in range(SUPPORT))
         torch.testing.assert_close(probability[lane], expected, rtol=0, atol=1e-10)
@@ -114,7 +114,32 @@ def test_with_one_observation_matching_reads_the_mean_reward_of_each_action():
     assert not read[0].any()  # nothing came before
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-38, float("nan")])
 def test_temperatures_out_of_range_are_refused(temperature):
-    with pytest.raises(ConfigError, match=r"temperature=.* must be greater than zero"):
+    with pytest.raises(ConfigError, match=r"temperature=.* must lie between"):
         MatchingOptions(temperature=temperature).build(InputSizes(1, 2), H, generator())
+
+
+@torch.no_grad()
+def test_a_new_prototype_is_of_its_action_and_weighs_good_rewards_more():
+    """softplus(1 + tanh(reward)) for the action taken, softplus(-4) for others."""
+    sizes = InputSizes(1, 3)
+    core = PrototypicalOptions().build(sizes, H, generator())
+    found = {}
+    for reward in (-100.0, 0.0, 1.0, 100.0):
+        values = torch.zeros(1, 1, sizes.total)
+        values[..., 1], values[..., 4] = 1.0, reward  # the first action
+        found[reward] = core.weights(PolicyInputs(values, sizes))[0, 0].tolist()
+    for reward, taken in ((-100.0, 0.69), (0.0, 1.31), (1.0, 2.0), (100.0, 2.13)):
+        assert found[reward][0] == pytest.approx(taken, abs=0.15)
+        assert max(found[reward][1:]) < 0.03
+
+
+def test_an_observation_of_zeros_has_a_small_gradient():
+    sizes = InputSizes(3, 2)
+    core = MatchingOptions().build(sizes, H, generator())
+    values = torch.randn(5, 2, sizes.total, generator=generator(1))
+    values[..., :3] = 0.0
+    features, _ = core.sequence(PolicyInputs(values, sizes), core.initial_state(2, 0))
+    features.sum().backward()
+    assert max(float(p.grad.abs().max()) for p in core.parameters()) < 1e4

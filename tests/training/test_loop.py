@@ -228,6 +228,8 @@ def test_options_that_do_not_fit_leave_no_folder(tmp_path):
     short = {"memory": "transformer", "memory_options": {"context": 9}}
     with pytest.raises(ConfigError, match="holds 9 steps, but a trial has 10"):
         train("rl2", TASK, **short, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="holds 9 steps, but a trial has 12"):
+        train("rl2", TASK, **short, episodes=12, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="threads=0 must be greater than zero"):
         RunOptions(threads=0)
     assert not (tmp_path / "run").exists()

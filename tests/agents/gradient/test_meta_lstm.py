@@ -13,7 +13,7 @@ from metarl.agents.gradient.inner_rules import LearningRateSchedule, RuleInputs
 from metarl.agents.gradient.meta_lstm import LSTMRule, MetaLSTMConfig, log_and_sign
 from metarl.agents.gradient.outer_loop import surrogate_loss
 from metarl.errors import ConfigError
-from tests.adaptation_by_definition import Case
+from tests.adaptation_by_definition import Case, derivative_by_differences
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
@@ -37,6 +37,7 @@ CASES = [
     LSTMCase(inner_steps=3, box=True, estimator="lvc"),
     LSTMCase(inner_steps=2, multi_step_loss=True, later_lr_scale=0.4),
     LSTMCase(inner_steps=2, box=True, first_order=True),
+    LSTMCase(inner_steps=2, box=True, learn_constants=False),
 ]
 
 
@@ -53,6 +54,42 @@ def test_adaptation_and_meta_gradient_are_those_of_plain_autograd(case):
     assert loss == pytest.approx(expected)
     torch.testing.assert_close(gradient, by_definition, **EXACT)
     assert float(gradient[case.size :].abs().min()) > 1e-9  # of every weight of both gates
+    # Hessian products that TRPO uses are adjoint to the gradient.
+    direction = torch.randn(len(meta_params), generator=torch.Generator().manual_seed(5)).double()
+    tangents = here.jvp(direction, range(case.inner_steps + 1))
+    given = [torch.ones_like(each) for each in here.dist_params]
+    forward = sum((one * two).sum() for one, two in zip(given, tangents, strict=True))
+    torch.testing.assert_close(here.meta_gradient(given) @ direction, forward, **EXACT)
+
+
+def test_deviations_that_are_not_learned_stay_and_are_left_out_of_the_meta_gradient():
+    """The forget gate decays all parameters but these."""
+    case = LSTMCase(inner_steps=1, box=True, learn_constants=False)
+    meta_params, batches = case.meta_params(), case.batches()
+    problem = case.problem(batches)
+    here = problem.adapt(meta_params)
+    fixed = slice(case.size - 2, case.size)
+    assert torch.equal(here.params[:, fixed], meta_params[fixed].expand(case.num_tasks, -1))
+    _, gradient = problem.meta_gradient(surrogate_loss, here)
+    bias = torch.zeros_like(meta_params)
+    bias[-1] = 1.0  # of the forget gate: gradient and loss, constants by design, play no part
+    found = derivative_by_differences(
+        lambda at: surrogate_loss(problem, problem.adapt(at).dist_params), meta_params, bias
+    )
+    torch.testing.assert_close(gradient[-1], found, rtol=1e-6, atol=1e-8)
+
+
+def test_gates_take_gradient_and_loss_as_constants():
+    rule = LSTMRule(0.5)
+    weights = torch.randn(14, generator=torch.Generator().manual_seed(2)).double()
+    params, gradient = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(3)).double()
+    loss = torch.ones(2).double().requires_grad_()
+    gradient.requires_grad_()
+    inputs = RuleInputs(weights, params, gradient, loss, rule.initial_state(params))
+    outputs = rule.apply(inputs, 0)
+    (derivative,) = torch.autograd.grad(outputs.params.sum(), gradient)
+    torch.testing.assert_close(derivative, -outputs.state[0])  # the input gate, and nothing else
+    assert not outputs.state[0].requires_grad
 
 
 @pytest.mark.parametrize("case", [LSTMCase(inner_steps=2), LSTMCase(inner_steps=1, box=True)])
