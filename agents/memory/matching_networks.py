@@ -11,8 +11,7 @@ policy is a multilayer perceptron on what the memory returned; the similarity ha
 
 from dataclasses import dataclass
 
-from metarl.agent import Agent, AgentContext
-from metarl.agents.memory.trainer import RecurrentAgent, RecurrentConfig
+from metarl.agents.memory.trainer import RecurrentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,3 @@ class MatchingConfig(RecurrentConfig):
     def label(self) -> str:
         """Matching Networks, with the memory where it is another one."""
         return self.label_with_memory("Matching Networks", usual="matching")
-
-    def build(self, context: AgentContext) -> Agent:
-        """A new agent."""
-        return RecurrentAgent(self, context)

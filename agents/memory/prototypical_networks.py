@@ -11,8 +11,7 @@ alone; the policy is a multilayer perceptron on the distances.
 
 from dataclasses import dataclass
 
-from metarl.agent import Agent, AgentContext
-from metarl.agents.memory.trainer import RecurrentAgent, RecurrentConfig
+from metarl.agents.memory.trainer import RecurrentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,3 @@ class PrototypicalConfig(RecurrentConfig):
     def label(self) -> str:
         """Prototypical Networks, with the memory where it is another one."""
         return self.label_with_memory("Prototypical Networks", usual="prototypical")
-
-    def build(self, context: AgentContext) -> Agent:
-        """A new agent."""
-        return RecurrentAgent(self, context)

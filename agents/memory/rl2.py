@@ -12,8 +12,7 @@ arXiv:1506.02438 (GAE). Unlike the paper: PPO instead of TRPO, GAE lambda .95 by
 
 from dataclasses import dataclass
 
-from metarl.agent import Agent, AgentContext
-from metarl.agents.memory.trainer import RecurrentAgent, RecurrentConfig
+from metarl.agents.memory.trainer import RecurrentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +23,3 @@ class RL2Config(RecurrentConfig):
     def label(self) -> str:
         """RL², with the memory where it is not the usual one."""
         return self.label_with_memory("RL²", usual="gru")
-
-    def build(self, context: AgentContext) -> Agent:
-        """A new RL^2 agent."""
-        return RecurrentAgent(self, context)

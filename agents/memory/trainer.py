@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metarl.agent import Adapted, AgentContext, MetaBatch, Policy
+from metarl.agent import Adapted, Agent, AgentContext, MetaBatch, Policy
 from metarl.learning.ppo import PPO, AuxiliaryLoss, PPOConfig
 from metarl.networks.actor_critic import ActorCritic, NetworkOptions
 from metarl.networks.policies import RecurrentPolicy
@@ -59,6 +59,10 @@ class RecurrentConfig(PPOConfig):
         name += known.get(self.memory, f" ({self.memory})")
         options = ", ".join(f"{name}={value}" for name, value in self.memory_options.items())
         return f"{name} ({options})" if options else name
+
+    def build(self, context: AgentContext) -> Agent:
+        """A new agent of this kind."""
+        return RecurrentAgent(self, context)
 
     def network(self, context: AgentContext) -> ActorCritic:
         """A new actor-critic with these options."""

@@ -109,9 +109,8 @@ def _with_options(run: Run, agent: Mapping[str, Any], task: Mapping[str, Any]) -
     family = run.config.make_family()  # first: its module may register the agent and its memory
     trained = run.config.make_agent_config()
     require_known(run.config.agent, agent, [field.name for field in fields(trained)])
-    merged: dict[
-        str, Any
-    ] = {  # options within an option, such as those of a memory, keep those of training
+    # Options within an option, such as those of a memory, keep those of training.
+    merged: dict[str, Any] = {
         name: {**getattr(trained, name), **value} if isinstance(value, Mapping) else value
         for name, value in agent.items()
     }

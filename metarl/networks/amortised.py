@@ -87,11 +87,9 @@ class AmortisedCore(EpisodicCore):
     ) -> tuple[Tensor, AmortisedState]:
         """Generates the head of each step from the steps before it."""
         embedding = self.embedding(inputs.observation)
-        before = torch.cat((state.embedding.unsqueeze(0), embedding[:-1]))
+        before = self.shifted(embedding, state.embedding)
         code = torch.relu(self.code(torch.cat((before, self.outcome(inputs)), -1)))
-        if not state.length:  # nothing came before the first step
-            code = torch.cat((torch.zeros_like(code[:1]), code[1:]))
-        total = state.total + code.cumsum(0)
+        total = state.total + self.from_second_step(code, state.length).cumsum(0)
         entries = self.entries(total, state.length)
         mean = total / entries.clamp_min(1.0)
         context = torch.relu(self.context(torch.cat((mean, entries.log1p()), -1)))

@@ -94,6 +94,16 @@ class EpisodicCore(MemoryCore):
         """All steps at once."""
         return self.run(inputs, state, in_place=False)
 
+    @staticmethod
+    def shifted(embedding: Tensor, before: Tensor) -> Tensor:
+        """The embedding of the step before each step, [T, L, E]; `before` [L, E] is the first."""
+        return torch.cat((before.unsqueeze(0), embedding[:-1]))
+
+    @staticmethod
+    def from_second_step(value: Tensor, start: int) -> Tensor:
+        """`value` [T, ...], but zeros at the first step of a trial, before which nothing came."""
+        return value if start else torch.cat((torch.zeros_like(value[:1]), value[1:]))
+
     @abstractmethod
     def run(
         self, inputs: PolicyInputs, state: MemoryState, *, in_place: bool
@@ -156,7 +166,7 @@ class MatchingCore(EpisodicCore):
             self.embedding(inputs.observation), dim=-1, eps=SMALLEST_NORM
         )
         start = state.entries.length
-        before = torch.cat((state.embedding.unsqueeze(0), embedding[:-1]))
+        before = self.shifted(embedding, state.embedding)
         keys, outcomes = (
             each.transpose(0, 1).unsqueeze(1) for each in (before, self.outcome(inputs))
         )
@@ -232,10 +242,8 @@ class PrototypicalCore(EpisodicCore):
     ) -> tuple[Tensor, PrototypicalState]:
         """Distances of each step from the prototypes of the steps before it."""
         embedding = self.embedding(inputs.observation)
-        before = torch.cat((state.embedding.unsqueeze(0), embedding[:-1]))
-        weight = self.weights(inputs)
-        if not state.length:  # nothing came before the first step
-            weight = torch.cat((torch.zeros_like(weight[:1]), weight[1:]))
+        before = self.shifted(embedding, state.embedding)
+        weight = self.from_second_step(self.weights(inputs), state.length)
         total = state.total + (weight.unsqueeze(-1) * before.unsqueeze(-2)).cumsum(0)
         sums = state.weight + weight.cumsum(0)
         read = torch.cat((self.similarity(embedding, total, sums), sums.log1p()), -1)

@@ -244,7 +244,7 @@ class StackedMLP:
         return layers, params[:, start:]
 
     def _rows(self, inputs: Tensor) -> int:
-        """Decisions in one part of a pass."""
+        """Samples in one part of a pass."""
         if inputs.is_cuda:
             return len(inputs)
         return max(1, PART // (inputs.shape[1] * max(self.sizes)))

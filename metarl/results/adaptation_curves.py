@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError, ShapeError
-from metarl.results.csv_files import TableKind, open_table, to_numbers, write_table
+from metarl.results.csv_files import TableKind, open_table, to_integer, to_numbers, write_table
 
 ADAPTATION_FILE = "adaptation.csv"
 """name inside a run folder; written by evaluation"""
@@ -157,11 +157,6 @@ def _curve(path: Path, names: tuple[str, ...], numbers: NDArray[np.float64]) -> 
             f"edited; {_KIND.remedy(path)}"
         )
     *texts, seed = names
-    if not seed.lstrip("-").isdecimal():
-        raise RunFolderError(
-            f"{path} has {seed!r} in column 'seed', where a whole number is expected; "
-            f"{_KIND.remedy(path)}"
-        )
     run, agent, role, label, family, split = texts
     return Curve(
         run=run,
@@ -170,7 +165,7 @@ def _curve(path: Path, names: tuple[str, ...], numbers: NDArray[np.float64]) -> 
         label=label,
         family=family,
         split=split,
-        seed=int(seed),
+        seed=to_integer(path, _KIND, "seed", seed),
         episode=episodes.astype(np.int64),
         env_steps=numbers[2].reshape(shape),
         returns=numbers[3].reshape(shape),

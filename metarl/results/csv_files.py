@@ -121,6 +121,20 @@ def to_numbers(
     return numbers
 
 
+def to_integer(path: Path, kind: TableKind, name: str, cell: str, *, signed: bool = True) -> int:
+    """A whole number that all rows of one table share.
+
+    Raises:
+        RunFolderError: it is not one.
+    """
+    if not (cell.lstrip("-") if signed else cell).isdecimal():
+        raise RunFolderError(
+            f"{path} has {cell!r} in column {name!r}, where a whole number is expected; "
+            f"{kind.remedy(path)}"
+        )
+    return int(cell)
+
+
 def _are_valid(numbers: NDArray[np.float64], name: str, gaps: bool) -> bool:
     valid = np.isfinite(numbers) | (gaps & np.isnan(numbers))
     if name in INTEGER_COLUMNS:

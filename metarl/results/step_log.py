@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError, RunFolderError, ShapeError
-from metarl.results.csv_files import TableKind, open_table, to_numbers, write_table
+from metarl.results.csv_files import TableKind, open_table, to_integer, to_numbers, write_table
 
 STEPS_FILE = "trials.csv"
 """name inside a run folder; written by evaluation"""
@@ -165,11 +165,9 @@ def _log(
         return np.stack([numbers(part) for part in parts], 1) if parts else np.zeros((len(rows), 0))
 
     *texts, seed, num_actions = key
-    if not seed.lstrip("-").isdecimal() or not (num_actions or "0").isdecimal():
-        raise RunFolderError(
-            f"{path} has {seed!r} in column 'seed' and {num_actions!r} in 'num_actions', where "
-            f"whole numbers are expected; {_KIND.remedy(path)}"
-        )
+    actions = None  # continuous
+    if num_actions:
+        actions = to_integer(path, _KIND, "num_actions", num_actions, signed=False)
     run, agent, role, label, family, split = texts
     return StepLog(
         run=run,
@@ -178,8 +176,8 @@ def _log(
         label=label,
         family=family,
         split=split,
-        seed=int(seed),
-        num_actions=int(num_actions) if num_actions else None,
+        seed=to_integer(path, _KIND, "seed", seed),
+        num_actions=actions,
         task=numbers("task").astype(np.int64),
         rollout=numbers("rollout").astype(np.int64),
         phase=numbers("phase").astype(np.int64),

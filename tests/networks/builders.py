@@ -18,6 +18,18 @@ from metarl.noise import LaneNoise
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept
 
+BUILT_IN = (
+    "gru",
+    "lstm",
+    "attention",
+    "transformer",
+    "matching",
+    "prototypical",
+    "amortised",
+    "none",
+)
+"""names of all memories of this package, in the order of registration"""
+
 MEMORIES: dict[str, MemoryOptions] = {
     "gru": GRUOptions(),
     "lstm": LSTMOptions(),

@@ -11,20 +11,10 @@ from metarl.networks.attention import AttentionCore
 from metarl.networks.memory import InputSizes, MemoryCore, PolicyInputs
 from metarl.networks.recurrent import AttentionOptions, GRUCore, LSTMCore
 from metarl.registry import make_memory_options, memory_names, memory_options
-from tests.networks.builders import MEMORIES, generator
+from tests.networks.builders import BUILT_IN, MEMORIES, generator
 
 T, L, F, H = 12, 5, 4, 8
 SIZES = InputSizes(3, 2)
-BUILT_IN = (
-    "gru",
-    "lstm",
-    "attention",
-    "transformer",
-    "matching",
-    "prototypical",
-    "amortised",
-    "none",
-)
 
 
 def memory_of(name: str) -> MemoryCore:

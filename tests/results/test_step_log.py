@@ -95,6 +95,7 @@ def test_rows_are_tidy(tmp_path):
     [
         (lambda text: text.replace("reward", "gain"), "names no column reward; .* of trials are"),
         (lambda text: text.replace("test,7,", "test,x,"), "'x' in column 'seed'"),
+        (lambda text: text.replace("test,7,,", "test,7,-3,"), "'-3' in column 'num_actions'"),
         (lambda text: text.replace(",1,0,0,1,1,", ",1,0,0,1,1.5,"), "'1.5' in column 'step'"),
         (lambda text: text[:-4], "has no end"),
         (lambda text: text.splitlines()[0] + "\n", r"holds no rows; write .* `metarl evaluate"),

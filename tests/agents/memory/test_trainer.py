@@ -8,20 +8,11 @@ from metarl.agents.memory.rl2 import RL2Config
 from metarl.agents.memory.trainer import RecurrentAgent
 from metarl.errors import CheckpointError, ConfigError
 from metarl.learning.ppo import AuxiliaryLoss
+from tests.networks.builders import BUILT_IN
 from tests.recurrent_rollouts import build, collect_trials, context_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-BUILT_IN = (
-    "gru",
-    "lstm",
-    "attention",
-    "transformer",
-    "matching",
-    "prototypical",
-    "amortised",
-    "none",
-)
 MEMORIES = pytest.mark.parametrize("memory", BUILT_IN)
 BANDIT = metarl.make_family("metarl/BernoulliBandit-v0")
 WALK = metarl.make_family("metarl/PointNavigation-v0", steps=20)
