@@ -10,13 +10,26 @@ import metarl
 from metarl.agent import AgentContext, MetaBatch
 from metarl.agents.gradient.trainer import GradientAgent
 from metarl.networks.policies import StackedPolicy
+from metarl.noise import LaneNoise
 from metarl.registry import agent_config
 from metarl.rollout import RolloutSpec, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskFamily
 from metarl.trajectory import Trajectory
 
-AGENTS = ["maml", "fomaml", "promp", "emaml", "meta_sgd", "meta_lstm", "reptile", "pretrained"]
+AGENTS = [
+    *(
+        "maml",
+        "fomaml",
+        "promp",
+        "emaml",
+        "meta_sgd",
+        "meta_lstm",
+        "reptile",
+        "pretrained",
+        "platipus",
+    ),
+]
 BANDIT = metarl.make_family("metarl/GoalBandit-v0", arms=3)
 WALK = metarl.make_family("metarl/PointNavigation-v0", steps=6)
 FAMILIES = {"discrete": BANDIT, "box": WALK}
@@ -43,7 +56,7 @@ def context_of(family: TaskFamily, **spaces_: spaces.Space) -> AgentContext:
 
 def start(agent: GradientAgent, num_tasks: int = 4) -> StackedPolicy:
     """The policy before the first inner step."""
-    return agent.start(num_tasks, torch.Generator())
+    return agent.start(num_tasks, LaneNoise.of(Seeds(0), "start", num_tasks))
 
 
 def adapt(agent: GradientAgent, policy: StackedPolicy, experience: Trajectory) -> StackedPolicy:

@@ -90,6 +90,14 @@ class InnerLoop:
         dist_params_hvp = hessian_products(dist_params_gradient, dist_params)
         return InnerLoss(self.network, params, forward, loss.detach(), backward, dist_params_hvp)
 
+    def start(self, initial: Tensor, rule_params: Tensor, noise: Tensor | None) -> RuleOutputs:
+        """The rule's start from initial parameters [N, P]; without noise, that has no numbers."""
+        noise = initial.new_zeros(len(initial), 0) if noise is None else noise
+        outputs = self.rule.start(initial, rule_params, noise)
+        if outputs.params is initial:
+            return outputs
+        return outputs._replace(params=self._keep(outputs.params, initial))
+
     def inputs(self, loss: InnerLoss, rule_params: Tensor, state: RuleState) -> RuleInputs:
         """What the rule's step at this loss depends on."""
         return RuleInputs(rule_params, loss.params, loss.gradient, loss.loss, state)
@@ -154,6 +162,7 @@ class Adaptation:
         meta_params: Tensor,
         batches: Sequence[PGBatch],
         known: Sequence[InnerLoss] = (),
+        start_noise: Tensor | None = None,
     ) -> None:
         """Adapts on all batches but the last; the last is evaluated at the adapted parameters.
 
@@ -162,16 +171,19 @@ class Adaptation:
             meta_params: [Q].
             batches: of K + 1 phases.
             known: the K inner losses at `meta_params`, where they were computed before.
+            start_noise: [N, R] of the rule's start.
         """
         self._inner = inner
-        initial, self._rule_params = inner.split(meta_params)
-        self.params = initial.expand(batches[0].valid.shape[1], -1).contiguous()
-        state = inner.rule.initial_state(self.params)
+        initial, self.rule_params = inner.split(meta_params)
+        self._initial = initial.expand(batches[0].valid.shape[1], -1).contiguous()
+        self._start_noise = start_noise
+        self._start = inner.start(self._initial, self.rule_params, start_noise)
+        self.params, state = self._start
         self.losses: list[InnerLoss] = []
         self._inputs: list[RuleInputs] = []
         for step, batch in enumerate(batches[:-1]):
             loss = known[step] if known else inner.loss_at(self.params, batch)
-            inputs = inner.inputs(loss, self._rule_params, state)
+            inputs = inner.inputs(loss, self.rule_params, state)
             self.losses.append(loss)
             self._inputs.append(inputs)
             self.params, state = inner.apply_rule(inputs, step)
@@ -208,8 +220,8 @@ class Adaptation:
         network, rule = self._inner.network, self._inner.rule
         assert cotangents[-1] is not None
         grad_params = network.gradient(self.params, self._last, cotangents[-1])
-        grad_rule = torch.zeros_like(self._rule_params)
-        grad_state: RuleState = tuple(map(torch.zeros_like, self._final_state))
+        grad_rule = torch.zeros_like(self.rule_params)
+        grad_state = tuple(map(torch.zeros_like, self._final_state))
         for step in reversed(range(len(self.losses))):
             loss, grad_dist_params = self.losses[step], cotangents[step]
             cotangent = RuleOutputs(grad_params, grad_state)
@@ -224,16 +236,21 @@ class Adaptation:
                 grad_params = grad_params + network.gradient(
                     loss.params, loss.forward, grad_dist_params
                 )
-        if grad_state:
-            grad_params = grad_params + self._initial_state_vjp(grad_state)
+        if not self._starts_at_initial:
+            function = torch.func.vjp(self._start_from, self._initial, self.rule_params)[1]
+            grad_params, of_start = function(RuleOutputs(grad_params, grad_state))
+            grad_rule = grad_rule + of_start
         return torch.cat((grad_params.sum(0), grad_rule))
 
     def jvp(self, direction: Tensor, phases: Collection[int]) -> list[Tensor]:
         """Forward mode: change of some phases' `dist_params` [M, N, R] along a direction [Q]."""
         network = self._inner.network
         initial, rule_params = self._inner.split(direction)
-        params = initial.expand_as(self.params).contiguous()
-        state = self._initial_state_jvp(params)
+        start = RuleOutputs(initial.expand_as(self.params).contiguous(), ())
+        if not self._starts_at_initial:
+            at = self._initial, self.rule_params
+            start = RuleOutputs(*forward_mode(self._start_from, at, (start.params, rule_params)))
+        params, state = start
         tangents = []
         for step, loss in enumerate(self.losses):
             if step in phases:
@@ -249,18 +266,13 @@ class Adaptation:
             tangents.append(network.tangent(self.params, self._last, params))
         return tangents
 
-    def _initial_state_vjp(self, grad_state: RuleState) -> Tensor:
-        start = self._inputs[0].params if self._inputs else self.params
-        result: Any = torch.func.vjp(self._inner.rule.initial_state, start)
-        grad_params: Tensor = result[1](grad_state)[0]
-        return grad_params
+    @property
+    def _starts_at_initial(self) -> bool:
+        """Whether the rule returned the very tensor that it was given, and no state."""
+        return self._start.params is self._initial and not self._start.state
 
-    def _initial_state_jvp(self, params: Tensor) -> RuleState:
-        if not self._final_state:
-            return ()
-        start = self._inputs[0].params if self._inputs else self.params
-        state: RuleState = forward_mode(self._inner.rule.initial_state, (start,), (params,))
-        return state
+    def _start_from(self, initial: Tensor, rule_params: Tensor) -> RuleOutputs:
+        return self._inner.start(initial, rule_params, self._start_noise)
 
 
 def gradient_of(value: Tensor, dist_params: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Inner rules: how one step of the inner loop changes a policy's parameters.
 
-Axes: `N` tasks, `P` parameters of a policy, `S` parameters of the rule.
+Axes: `N` policies, one for each task unless a rule has several, task by task; `P` parameters of a
+policy, `S` parameters of the rule, `R` random numbers of a policy.
 """
 
 import warnings
@@ -42,6 +43,8 @@ class InnerRule(ABC):
 
     uses_loss: bool = True
     """whether `apply` reads the loss; False saves its share of the derivatives"""
+    policies_per_task: int = 1
+    """policies that adapt to each task, each rolled out in an equal share of its rollouts"""
 
     def initial(self, size: int, generator: Generator) -> Tensor:
         """The rule's own parameters before meta-learning, [S], for policies of `size` parameters.
@@ -50,9 +53,30 @@ class InnerRule(ABC):
         """
         return torch.zeros(0)
 
-    def initial_state(self, params: Tensor) -> RuleState:
-        """The state before the first step from parameters [N, P]; by default nothing."""
-        return ()
+    def noise_size(self, size: int) -> int:
+        """Standard normal numbers of each policy that `start` uses (R); by default none."""
+        return 0
+
+    def start(self, initial: Tensor, rule_params: Tensor, noise: Tensor) -> RuleOutputs:
+        """Parameters and state before the first step; differentiable.
+
+        By default the initial parameters and no state.
+
+        Args:
+            initial: [N, P] the meta-learned initial parameters, in every row.
+            rule_params: [S].
+            noise: [N, R] standard normal, drawn once for a trial.
+        """
+        return RuleOutputs(initial, ())
+
+    def penalty(self, rule_params: Tensor, gradient: Tensor) -> Tensor:
+        """A scalar that is added to the outer loss; by default 0.
+
+        Args:
+            rule_params: [S]; the penalty is differentiated by these alone.
+            gradient: [N, P] of the first step, a constant.
+        """
+        return rule_params.new_zeros(())
 
     def project(self, rule_params: Tensor) -> Tensor:
         """The nearest parameters [S] that the rule allows; by default all are."""

@@ -43,7 +43,10 @@ def dist_params_at(network: StackedMLP, params: Tensor, inputs: Tensor) -> Tenso
 
 
 def adapted_params(
-    inner: InnerLoop, meta_params: Tensor, batches: Sequence[PGBatch]
+    inner: InnerLoop,
+    meta_params: Tensor,
+    batches: Sequence[PGBatch],
+    start_noise: Tensor | None = None,
 ) -> list[Tensor]:
     """Parameters before and after each inner step, K + 1 times [N, P]; differentiable.
 
@@ -51,10 +54,13 @@ def adapted_params(
         inner: networks, rule and loss.
         meta_params: [Q], requiring a gradient.
         batches: of K + 1 phases; the last is not adapted to.
+        start_noise: [N, R] of the rule's start.
     """
     initial, rule_params = inner.split(meta_params)
-    params = [initial.expand(batches[0].valid.shape[1], -1)]
-    state = inner.rule.initial_state(params[0])
+    first, state = inner.start(
+        initial.expand(batches[0].valid.shape[1], -1), rule_params, start_noise
+    )
+    params = [first]
     for step, batch in enumerate(batches[:-1]):
         dist_params = dist_params_at(inner.network, params[-1], batch.inputs)
         loss = inner.estimator(batch.log_probs(inner.head, dist_params), batch)
@@ -68,10 +74,13 @@ def adapted_params(
 
 
 def dist_params_of_phases(
-    inner: InnerLoop, meta_params: Tensor, batches: Sequence[PGBatch]
+    inner: InnerLoop,
+    meta_params: Tensor,
+    batches: Sequence[PGBatch],
+    start_noise: Tensor | None = None,
 ) -> list[Tensor]:
     """Outputs of the policy of each phase, K + 1 times [M, N, R]; differentiable."""
-    params = adapted_params(inner, meta_params, batches)
+    params = adapted_params(inner, meta_params, batches, start_noise)
     return [
         dist_params_at(inner.network, each, batch.inputs)
         for each, batch in zip(params, batches, strict=True)
@@ -83,6 +92,7 @@ def meta_gradient(
 ) -> tuple[float, Tensor]:
     """Value of an objective at meta-parameters [Q], and its gradient [Q]."""
     at = meta_params.detach().clone().requires_grad_()
-    loss = objective(problem, dist_params_of_phases(problem.inner, at, problem.batches))
+    dist_params = dist_params_of_phases(problem.inner, at, problem.batches, problem.start_noise)
+    loss = objective(problem, dist_params)
     (gradient,) = torch.autograd.grad(loss, at)
     return float(loss.detach()), gradient

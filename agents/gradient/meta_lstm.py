@@ -30,7 +30,6 @@ from metarl.agents.gradient.inner_rules import (
     LearningRateSchedule,
     RuleInputs,
     RuleOutputs,
-    RuleState,
 )
 from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
 from metarl.agents.gradient.trainer import TrustRegionConfig
@@ -73,9 +72,10 @@ class LSTMRule(InnerRule):
         weights[1, -1] = FORGET_BIAS
         return weights.flatten()
 
-    def initial_state(self, params: Tensor) -> RuleState:
-        """The gates before the first step, [N, P] each: learning rate `inner_lr`, no decay."""
-        return torch.full_like(params, self.inner_lr), torch.ones_like(params)
+    def start(self, initial: Tensor, rule_params: Tensor, noise: Tensor) -> RuleOutputs:
+        """Gates before the first step, [N, P] each: learning rate `inner_lr`, no decay."""
+        gates = torch.full_like(initial, self.inner_lr), torch.ones_like(initial)
+        return RuleOutputs(initial, gates)
 
     def apply(self, inputs: RuleInputs, step: int) -> RuleOutputs:
         """One step of the cell."""

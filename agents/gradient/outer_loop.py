@@ -36,6 +36,8 @@ class MetaProblem:
     """advantages of all tasks and phases are divided by one deviation, not each by its own"""
     known: Sequence[InnerLoss] = ()
     """K inner losses at the present meta-parameters, computed while adapting"""
+    start_noise: Tensor | None = None
+    """[N, R] of the inner rule's start"""
 
     def advantage(self, phase: int) -> Tensor:
         """Advantages in the outer loss of a phase, [T, N, B]."""
@@ -53,11 +55,11 @@ class MetaProblem:
 
     def adapt(self, meta_params: Tensor) -> Adaptation:
         """All inner steps from any meta-parameters [Q]."""
-        return Adaptation(self.inner, meta_params, self.batches)
+        return Adaptation(self.inner, meta_params, self.batches, start_noise=self.start_noise)
 
     def adapt_here(self, meta_params: Tensor) -> Adaptation:
         """All inner steps from the meta-parameters [Q] that the experience comes from."""
-        return Adaptation(self.inner, meta_params, self.batches, self.known)
+        return Adaptation(self.inner, meta_params, self.batches, self.known, self.start_noise)
 
     def kl_divergence(self, old: Tensor, new: Tensor, phase: int) -> Tensor:
         """Mean KL(old || new) of the policies of a phase, given by their parameters [M, N, R]."""
@@ -84,7 +86,24 @@ class MetaProblem:
             dist_params = [each.detach().requires_grad_() for each in adaptation.dist_params]
             loss = outer_loss(self, dist_params)
             grad_dist_params = torch.autograd.grad(loss, dist_params, allow_unused=True)
-        return float(loss.detach()), adaptation.meta_gradient(grad_dist_params)
+            rule_params = adaptation.rule_params.detach().requires_grad_()
+            penalty = self._penalty(rule_params, adaptation)
+        value = float(loss.detach()) + float(penalty.detach())
+        gradient = adaptation.meta_gradient(grad_dist_params)
+        if penalty.requires_grad:
+            gradient[-len(rule_params) :] += torch.autograd.grad(penalty, rule_params)[0]
+        return value, gradient
+
+    @torch.no_grad()
+    def value(self, outer_loss: "OuterLoss", adaptation: Adaptation) -> float:
+        """Value of an outer loss, the rule's penalty included."""
+        loss = float(outer_loss(self, adaptation.dist_params))
+        return loss + float(self._penalty(adaptation.rule_params, adaptation))
+
+    def _penalty(self, rule_params: Tensor, adaptation: Adaptation) -> Tensor:
+        if not adaptation.losses:
+            return rule_params.new_zeros(())
+        return self.inner.rule.penalty(rule_params, adaptation.losses[0].gradient)
 
 
 OuterLoss: TypeAlias = Callable[[MetaProblem, Sequence[Tensor]], Tensor]
@@ -190,10 +209,10 @@ class TrustRegion(OuterRule):
 
         @torch.no_grad()
         def evaluate(share: float) -> Candidate:
-            dist_params = problem.adapt(candidate(share)).dist_params
+            there = problem.adapt(candidate(share))
             return Candidate(
-                float(self.outer_loss(problem, dist_params)),
-                float(problem.outer_divergence(old, dist_params)),
+                problem.value(self.outer_loss, there),
+                float(problem.outer_divergence(old, there.dist_params)),
             )
 
         found = backtrack(

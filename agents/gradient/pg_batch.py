@@ -19,6 +19,9 @@ from metarl.trajectory import Trajectory, episode_start
 
 Estimator: TypeAlias = Literal["score", "lvc", "dice", "loaded_dice"]
 
+PER_TASK = ("advantage_std", "episode_return")
+"""columns of a batch with one number for each task"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PGBatch:
@@ -42,9 +45,21 @@ class PGBatch:
         rest = {
             name: value[:, :, :count]
             for name, value in vars(self).items()
-            if name not in ("inputs", "advantage_std", "episode_return")
+            if name not in ("inputs", *PER_TASK)
         }
         return replace(self, inputs=inputs.flatten(0, 1), **rest)
+
+    def split_rollouts(self, groups: int) -> "PGBatch":
+        """Each task's rollouts in equal groups, as tasks of their own: N becomes N x groups."""
+        if groups == 1:
+            return self
+        inputs = _grouped(self.over_time(self.inputs), groups).transpose(1, 2).flatten(0, 1)
+        rest = {
+            name: value.repeat_interleave(groups) if name in PER_TASK else _grouped(value, groups)
+            for name, value in vars(self).items()
+            if name != "inputs"
+        }
+        return replace(self, inputs=inputs.contiguous(), **rest)
 
     def over_time(self, dist_params: Tensor) -> Tensor:
         """Numbers of every sample, [M, N, ...], as [T, N, B, ...]."""
@@ -122,6 +137,12 @@ def pg_batch(
         first=trajectory.first,
         valid=valid,
     )
+
+
+def _grouped(value: Tensor, groups: int) -> Tensor:
+    """[T, N, B, ...] -> [T, N x groups, B / groups, ...]."""
+    time, tasks, rollouts, *rest = value.shape
+    return value.reshape(time, tasks * groups, rollouts // groups, *rest)
 
 
 def _by_task(value: Tensor) -> Tensor:

@@ -72,11 +72,11 @@ class Proximal(OuterRule):
             self._meta_params.grad = gradient
             self._adam.step()
             self._meta_params.data = problem.inner.project(self._meta_params.data)
-        dist_params = problem.adapt(self._meta_params.data).dist_params
+        there = problem.adapt(self._meta_params.data)
         with torch.no_grad():
-            pairs = zip(old, dist_params, strict=True)
+            pairs = zip(old, there.dist_params, strict=True)
             divergences = [float(problem.kl_divergence(*pair, k)) for k, pair in enumerate(pairs)]
-            last_loss = float(objective(problem, dist_params))
+        last_loss = problem.value(objective, there)
         for step, divergence in enumerate(divergences[:-1]):
             self._kl_coef[step] *= 2.0 ** (
                 (divergence > 1.5 * self._target) - (divergence < self._target / 1.5)

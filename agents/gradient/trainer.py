@@ -7,7 +7,7 @@ Axes: `T` steps, `N` tasks, `B` rollouts of each, `P` parameters of a policy, `K
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, get_args
 
 import torch
@@ -211,9 +211,18 @@ class GradientAgent:
         return self._config.evaluation_steps
 
     def start(self, num_tasks: int, noise: LaneNoise) -> Policy:
-        """The initial parameters, a copy for each task."""
-        initial, _ = self._inner.split(self._meta_params)
-        return self._policy(initial.expand(num_tasks, -1).contiguous())
+        """The parameters before the first inner step, for each task."""
+        initial, rule_params = self._inner.split(self._meta_params)
+        rule, size = self._inner.rule, self._network.size
+        policies, start_noise = num_tasks * rule.policies_per_task, None
+        if numbers := rule.noise_size(size):
+            start_noise = noise.normal(rule.policies_per_task, numbers).flatten(0, 1)
+        start = self._inner.start(
+            initial.expand(policies, -1).contiguous(), rule_params, start_noise
+        )
+        return StackedPolicy(
+            self._network, self._head, start.params, start.state, start_noise=start_noise
+        )
 
     def adapt(self, policy: Policy, experience: Trajectory, noise: LaneNoise) -> Adapted:
         """One inner step of every task.
@@ -237,7 +246,7 @@ class GradientAgent:
         params, state = self._inner.apply_rule(inputs, step)
         self._require_in_range(params, step)
         return Adapted(
-            StackedPolicy(self._network, self._head, params, state, step + 1),
+            replace(policy, params=params, rule_state=state, inner_steps=step + 1),
             cache=InnerStep(batch, loss),
         )
 
@@ -246,11 +255,13 @@ class GradientAgent:
         before = self.state()
         try:
             steps: list[InnerStep] = batch.caches
-            last = self._batch(batch.trajectories[-1])
+            first, last = batch.phases[0].policy, self._batch(batch.trajectories[-1])
+            assert isinstance(first, StackedPolicy)
             problem = MetaProblem(
                 self._inner,
                 [*(step.batch for step in steps), last],
                 known=[step.loss for step in steps],
+                start_noise=first.start_noise,
             )
             meta_params, report = self._outer.update(problem, self._meta_params)
         except MetaRLError as error:
@@ -293,24 +304,20 @@ class GradientAgent:
         self._meta_params = given.to(self._meta_params.device).clone()
         self._updates = int(state["updates"])
 
-    def _policy(self, params: Tensor) -> StackedPolicy:
-        """The policy before the first inner step."""
-        state = self._inner.rule.initial_state(params)
-        return StackedPolicy(self._network, self._head, params, state)
-
     def _batch(self, phase: Trajectory) -> PGBatch:
         config = self._config
-        return pg_batch(
+        batch = pg_batch(
             phase,
             gamma=config.gamma,
             gae_lambda=config.gae_lambda,
             normalise=config.normalise_advantages,
         )
+        return batch.split_rollouts(self._inner.rule.policies_per_task)
 
     def _require_finite(self, loss: InnerLoss, step: int) -> None:
         broken = ~(loss.loss.isfinite() & loss.gradient.isfinite().all(1))
         if bool(broken.any()):
-            task = int(broken.nonzero()[0])
+            task = int(broken.nonzero()[0]) // self._inner.rule.policies_per_task
             raise NonFiniteError(
                 f"The inner loss is {float(loss.loss[task])}, its gradient's norm "
                 f"{float(loss.gradient[task].norm())}, after {self._updates} meta-iterations, "
@@ -322,9 +329,10 @@ class GradientAgent:
         """Parameters that are huge or NaN would only fail later, in the engine."""
         broken = ~(params.abs() < MAX_OPTION).all(1)  # NaN is broken, too
         if bool(broken.any()):
+            task = int(broken.nonzero()[0]) // self._inner.rule.policies_per_task
             raise NonFiniteError(
-                f"Parameters of task {int(broken.nonzero()[0])} left the range of +-"
-                f"{MAX_OPTION:g} after {self._updates} meta-iterations, in inner step {step + 1}. "
+                f"Parameters of task {task} left the range of +-{MAX_OPTION:g} after "
+                f"{self._updates} meta-iterations, in inner step {step + 1}. "
                 f"Nothing was learned from it; inner_lr={self._config.inner_lr} is too high."
             )
 

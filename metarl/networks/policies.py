@@ -66,7 +66,10 @@ class UniformPolicy:
 
 @dataclass(frozen=True)
 class StackedPolicy:
-    """Acts with separate parameters in every task; reads the observation alone."""
+    """Acts with separate parameters in every task; reads the observation alone.
+
+    With more rows of parameters than tasks, equal shares of a task's rollouts take one each.
+    """
 
     network: StackedMLP
     head: ActionHead
@@ -75,6 +78,8 @@ class StackedPolicy:
     """what the inner rule carries from step to step, each [N, ...]"""
     inner_steps: int = 0
     """adaptation steps taken since the trial began"""
+    start_noise: Tensor | None = None
+    """[N, R] random numbers that the parameters before the first step were made from"""
 
     def initial_memory(self, lanes: int, horizon: int) -> Memory:
         """None is needed."""

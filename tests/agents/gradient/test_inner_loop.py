@@ -172,9 +172,9 @@ class Momentum(InnerRule):
     def initial(self, size, generator):
         return torch.tensor([0.4, 0.6])
 
-    def initial_state(self, params):
-        start = params if self.state_of_params else torch.zeros_like(params)
-        return 0.3 * start.tanh(), start.square().mean(1)
+    def start(self, initial, rule_params, noise):
+        start = initial if self.state_of_params else torch.zeros_like(initial)
+        return RuleOutputs(initial, (0.3 * start.tanh(), start.square().mean(1)))
 
     def apply(self, inputs, step):
         decay, rate = inputs.rule_params

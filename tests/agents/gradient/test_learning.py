@@ -22,6 +22,7 @@ LEARNERS = {
     "emaml": TRUST_REGION,
     "meta_sgd": TRUST_REGION,
     "meta_lstm": TRUST_REGION | {"inner_lr": 0.9},  # a sigmoid, so below 1
+    "platipus": TRUST_REGION,
     "promp": {"inner_lr": 1.0, "learning_rate": 0.01},
     "reptile": {"inner_lr": 1.0, "outer_lr": 0.3},
 }
@@ -77,6 +78,7 @@ def test_one_gradient_step_of_an_untrained_agent_does_not(agent, tmp_path):
 NO_STEP = {agent: {"inner_lr": 0.0} for agent in LEARNERS} | {
     "meta_sgd": {"inner_lr": 0.0, "max_inner_lr": 1e-6},
     "meta_lstm": {"inner_lr": 1e-12},
+    "platipus": {"inner_lr": 0.0, "shared_lr": 0.0},
 }
 
 

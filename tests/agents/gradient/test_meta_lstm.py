@@ -79,13 +79,18 @@ def test_deviations_that_are_not_learned_stay_and_are_left_out_of_the_meta_gradi
     torch.testing.assert_close(gradient[-1], found, rtol=1e-6, atol=1e-8)
 
 
+def started(rule: LSTMRule, params: Tensor) -> tuple[Tensor, ...]:
+    """The gates before the first step."""
+    return rule.start(params, torch.zeros(14), torch.zeros(len(params), 0)).state
+
+
 def test_gates_take_gradient_and_loss_as_constants():
     rule = LSTMRule(0.5)
     weights = torch.randn(14, generator=torch.Generator().manual_seed(2)).double()
     params, gradient = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(3)).double()
     loss = torch.ones(2).double().requires_grad_()
     gradient.requires_grad_()
-    inputs = RuleInputs(weights, params, gradient, loss, rule.initial_state(params))
+    inputs = RuleInputs(weights, params, gradient, loss, started(rule, params))
     outputs = rule.apply(inputs, 0)
     (derivative,) = torch.autograd.grad(outputs.params.sum(), gradient)
     torch.testing.assert_close(derivative, -outputs.state[0])  # the input gate, and nothing else
@@ -155,7 +160,7 @@ def test_numbers_of_all_sizes_become_numbers_of_order_one(x, magnitude, sign):
 def test_before_meta_learning_it_is_maml_with_the_slightest_decay():
     rule = LSTMRule(0.3)
     params, gradient = torch.randn(2, 2, 5, generator=torch.Generator().manual_seed(0))
-    state = rule.initial_state(params)
+    state = started(rule, params)
     rule_params = rule.initial(5, torch.Generator())
     outputs = rule.apply(RuleInputs(rule_params, params, gradient, torch.zeros(2), state), 0)
     torch.testing.assert_close(outputs.params, params - 0.3 * gradient, rtol=0, atol=0.01)

@@ -62,17 +62,20 @@ def test_a_state_is_a_copy(name):
 def test_the_learner_recomputes_the_policy_that_acted(name, kind):
     family = FAMILIES[kind]
     agent = build(name, family, adaptation_steps=2)
-    trajectories = collect_phases(agent, family).trajectories
-    batches = [agent._batch(trajectory) for trajectory in trajectories]
-    problem = MetaProblem(agent._inner, batches)
+    phases = collect_phases(agent, family).phases
+    batches = [agent._batch(phase.trajectory) for phase in phases]
+    noise = phases[0].policy.start_noise
+    problem = MetaProblem(agent._inner, batches, start_noise=noise)
     dist_params = problem.adapt(agent.state()["meta_params"]).dist_params
-    for step, trajectory in enumerate(trajectories):
-        valid = trajectory.valid
+    for step, batch in enumerate(batches):
+        valid = batch.valid > 0
         log_prob = problem.log_probs(dist_params, step)[valid]
-        torch.testing.assert_close(log_prob, trajectory.log_prob[valid], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(log_prob, batch.log_prob[valid], rtol=1e-4, atol=1e-4)
     # Adapting changed the distributions at the same samples.
     unadapted = (
-        MetaProblem(agent._inner, batches[:1]).adapt(agent.state()["meta_params"]).dist_params
+        MetaProblem(agent._inner, batches[:1], start_noise=noise)
+        .adapt(agent.state()["meta_params"])
+        .dist_params
     )
     assert not torch.allclose(dist_params[-1], unadapted[-1], atol=1e-4)
 
@@ -84,12 +87,12 @@ def test_an_update_with_cached_inner_steps_equals_one_without_bit_for_bit(monkey
     options = {} if name == "pretrained" else {"adaptation_steps": 2}
     cached, computed = build(name, family, **options), build(name, family, **options)
 
-    def without_known(inner, batches, *, known):
-        return MetaProblem(inner, batches)
+    def without_known(inner, batches, *, known, start_noise):
+        return MetaProblem(inner, batches, start_noise=start_noise)
 
-    def with_known(inner, batches, *, known):
+    def with_known(inner, batches, *, known, start_noise):
         assert len(known) == cached.adaptation_steps
-        return MetaProblem(inner, batches, known=known)
+        return MetaProblem(inner, batches, known=known, start_noise=start_noise)
 
     for seed in range(2):
         reports = []
@@ -145,8 +148,8 @@ def test_all_steps_but_the_first_are_shorter(trained):
 class Accumulating(InnerRule):
     """Steps along the sum of all gradients so far: a rule with a state."""
 
-    def initial_state(self, params):
-        return (torch.zeros_like(params),)
+    def start(self, initial, rule_params, noise):
+        return RuleOutputs(initial, (torch.zeros_like(initial),))
 
     def apply(self, inputs, step):
         total = inputs.state[0] + inputs.gradient

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from metarl.agents.gradient.inner_rules import InnerRule, RuleInputs, RuleOutputs, RuleState
+from metarl.agents.gradient.inner_rules import InnerRule, RuleInputs, RuleOutputs
 from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.validation import require_between
@@ -27,9 +27,9 @@ class Momentum(InnerRule):
         """The decay before meta-learning, [1]."""
         return torch.tensor([self.decay])
 
-    def initial_state(self, params: Tensor) -> RuleState:
+    def start(self, initial: Tensor, rule_params: Tensor, noise: Tensor) -> RuleOutputs:
         """No velocity."""
-        return (torch.zeros_like(params),)
+        return RuleOutputs(initial, (torch.zeros_like(initial),))
 
     def project(self, rule_params: Tensor) -> Tensor:
         """Clamps the decay."""
