@@ -5,7 +5,7 @@ observation, `A` action).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -106,6 +106,19 @@ class MetaBatch:
         return [phase.cache for phase in self.phases[:-1]]
 
 
+class ShownTargets(NamedTuple):
+    """Where observations show, one step late, which action would have been right.
+
+    Agents may learn from them as from labels.
+    """
+
+    components: slice
+    """of the observation: the targets, and whatever else only concerns them"""
+    read: Callable[[Tensor], tuple[Tensor, Tensor]]
+    """observations [..., D] -> the right action of the step before, [...] int64 or [..., A] float,
+    and whether it is shown, [...] bool"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AgentContext:
     """What an agent is built for: the spaces of a family, random streams and the device."""
@@ -114,6 +127,7 @@ class AgentContext:
     action_space: Space[Any]
     seeds: Seeds
     device: torch.device
+    shown_targets: ShownTargets | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import metarl
 from metarl.agent import AgentContext, MetaBatch
-from metarl.agents.gradient.trainer import GradientAgent
+from metarl.agents.gradient.agent import GradientAgent
 from metarl.networks.policies import StackedPolicy
 from metarl.noise import LaneNoise
 from metarl.registry import agent_config

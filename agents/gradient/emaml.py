@@ -6,8 +6,9 @@ Source: Stadie et al. 2018, arXiv:1803.01118.
 from dataclasses import dataclass
 
 from metarl.agents.gradient.inner_rules import InnerRule
+from metarl.agents.gradient.options import MAX_OPTION
 from metarl.agents.gradient.outer_loop import ExplorationLoss, OuterLoss
-from metarl.agents.gradient.trainer import MAX_OPTION, TrustRegionConfig
+from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.validation import require_between, require_positive
 
 
@@ -20,6 +21,7 @@ class EMAMLConfig(TrustRegionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.require_policy_gradient()
         require_positive("adaptation_steps", self.adaptation_steps)
         require_between("exploration_coef", self.exploration_coef, 0.0, MAX_OPTION)
 

@@ -28,7 +28,7 @@ from metarl.agents.gradient.inner_rules import (
     RuleState,
     forward_mode,
 )
-from metarl.agents.gradient.pg_batch import PGBatch
+from metarl.agents.gradient.pg_batch import InnerLossFunction, PGBatch
 from metarl.errors import ShapeError
 from metarl.networks.action_heads import ActionHead
 from metarl.networks.stacked_mlp import Backward, Forward, StackedMLP
@@ -66,7 +66,7 @@ class InnerLoop:
     network: StackedMLP
     head: ActionHead
     rule: InnerRule
-    estimator: Callable[[Tensor, PGBatch], Tensor]
+    estimator: InnerLossFunction
     first_order: bool = False
     """take inner gradients and losses as constants when the steps are differentiated (FOMAML)"""
 
@@ -84,7 +84,7 @@ class InnerLoop:
         forward = self.network.forward(params, batch.inputs)
         with torch.enable_grad():
             dist_params = forward.dist_params.detach().requires_grad_()
-            loss = self.estimator(batch.log_probs(self.head, dist_params), batch)
+            loss = self.estimator(self.head, dist_params, batch)
             dist_params_gradient = gradient_of(loss.sum(), dist_params)
         backward = self.network.backward(params, forward, dist_params_gradient.detach())
         dist_params_hvp = hessian_products(dist_params_gradient, dist_params)

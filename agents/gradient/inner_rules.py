@@ -43,8 +43,6 @@ class InnerRule(ABC):
 
     uses_loss: bool = True
     """whether `apply` reads the loss; False saves its share of the derivatives"""
-    policies_per_task: int = 1
-    """policies that adapt to each task, each rolled out in an equal share of its rollouts"""
 
     def initial(self, size: int, generator: Generator) -> Tensor:
         """The rule's own parameters before meta-learning, [S], for policies of `size` parameters.

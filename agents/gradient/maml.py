@@ -8,7 +8,7 @@ meta-gradient is `outer_loop.MetaProblem.meta_gradient`; `maml_by_definition.py`
 from dataclasses import dataclass
 
 from metarl.agents.gradient.inner_rules import InnerRule
-from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
+from metarl.agents.gradient.outer_loop import OuterLoss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 
 
@@ -26,8 +26,8 @@ class MAMLConfig(TrustRegionConfig):
         return self.gradient_descent()
 
     def outer_loss(self) -> OuterLoss:
-        """Minus the adapted policies' return, as a surrogate."""
-        return surrogate_loss
+        """The adapted policies' loss."""
+        return self.loss_after_adaptation()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ class FOMAMLConfig(TrustRegionConfig):
         return self.gradient_descent()
 
     def outer_loss(self) -> OuterLoss:
-        """Minus the adapted policies' return, as a surrogate."""
-        return surrogate_loss
+        """The adapted policies' loss."""
+        return self.loss_after_adaptation()
 
 
 def _label(config: TrustRegionConfig) -> str:

@@ -63,7 +63,7 @@ def adapted_params(
     params = [first]
     for step, batch in enumerate(batches[:-1]):
         dist_params = dist_params_at(inner.network, params[-1], batch.inputs)
-        loss = inner.estimator(batch.log_probs(inner.head, dist_params), batch)
+        loss = inner.estimator(inner.head, dist_params, batch)
         (gradient,) = torch.autograd.grad(loss.sum(), params[-1], create_graph=True)
         if inner.first_order:
             gradient, loss = gradient.detach(), loss.detach()

@@ -31,7 +31,7 @@ from metarl.agents.gradient.inner_rules import (
     RuleInputs,
     RuleOutputs,
 )
-from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
+from metarl.agents.gradient.outer_loop import OuterLoss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.errors import ConfigError
 
@@ -123,4 +123,4 @@ class MetaLSTMConfig(TrustRegionConfig):
 
     def outer_loss(self) -> OuterLoss:
         """That of MAML."""
-        return surrogate_loss
+        return self.loss_after_adaptation()

@@ -7,7 +7,7 @@ between 0 and a maximum.
 from dataclasses import dataclass
 
 from metarl.agents.gradient.inner_rules import InnerRule, LearnedRates
-from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
+from metarl.agents.gradient.outer_loop import OuterLoss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.errors import ConfigError
 from metarl.validation import require_positive
@@ -39,5 +39,5 @@ class MetaSGDConfig(TrustRegionConfig):
         return LearnedRates(self.inner_lr, self.max_inner_lr, self.schedule)
 
     def outer_loss(self) -> OuterLoss:
-        """Minus the adapted policies' return, as a surrogate."""
-        return surrogate_loss
+        """The adapted policies' loss."""
+        return self.loss_after_adaptation()

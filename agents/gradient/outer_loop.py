@@ -125,6 +125,18 @@ def surrogate_loss(problem: MetaProblem, dist_params: Sequence[Tensor]) -> Tenso
     return -torch.stack(gains).mean()
 
 
+def supervised_loss(problem: MetaProblem, dist_params: Sequence[Tensor]) -> Tensor:
+    """Loss of the adapted policies on the right actions that were shown, over `outer_phases`.
+
+    Source: Finn et al. 2017, arXiv:1703.03400, algorithm 2.
+    """
+    each = [
+        problem.batches[phase].supervised_loss(problem.inner.head, dist_params[phase]).mean()
+        for phase in problem.outer_phases
+    ]
+    return torch.stack(each).mean()
+
+
 @dataclass(frozen=True)
 class ExplorationLoss:
     """`surrogate_loss`, and credit to the first policy for the return after adaptation.

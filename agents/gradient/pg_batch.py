@@ -11,13 +11,14 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from metarl.agent import ShownTargets
 from metarl.learning import losses
 from metarl.learning.advantages import gae
 from metarl.learning.linear_baseline import linear_values
 from metarl.networks.action_heads import ActionHead
 from metarl.trajectory import Trajectory, episode_start
 
-Estimator: TypeAlias = Literal["score", "lvc", "dice", "loaded_dice"]
+Estimator: TypeAlias = Literal["score", "lvc", "dice", "loaded_dice", "supervised"]
 
 PER_TASK = ("advantage_std", "episode_return")
 """columns of a batch with one number for each task"""
@@ -37,6 +38,8 @@ class PGBatch:
     episode_return: Tensor  # [N] mean over episodes of the undiscounted return
     first: Tensor  # [T, N, B] bool
     valid: Tensor  # [T, N, B] float, 1 where a lane was active
+    target: Tensor | None = None  # like action: the right one, where it was shown
+    shown: Tensor | None = None  # [T, N, B] float, 1 where it was shown
 
     def take_rollouts(self, count: int) -> "PGBatch":
         """The first `count` rollouts of each task."""
@@ -45,7 +48,7 @@ class PGBatch:
         rest = {
             name: value[:, :, :count]
             for name, value in vars(self).items()
-            if name not in ("inputs", *PER_TASK)
+            if name not in ("inputs", *PER_TASK) and value is not None
         }
         return replace(self, inputs=inputs.flatten(0, 1), **rest)
 
@@ -57,7 +60,7 @@ class PGBatch:
         rest = {
             name: value.repeat_interleave(groups) if name in PER_TASK else _grouped(value, groups)
             for name, value in vars(self).items()
-            if name != "inputs"
+            if name != "inputs" and value is not None
         }
         return replace(self, inputs=inputs.contiguous(), **rest)
 
@@ -72,11 +75,53 @@ class PGBatch:
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean of [T, N, B] over valid transitions, then over tasks; []."""
-        return ((value * self.valid).sum((0, 2)) / self.valid.sum((0, 2))).mean()
+        return losses.mean_by_task(value, self.valid).mean()
+
+    def supervised_loss(self, head: ActionHead, dist_params: Tensor) -> Tensor:
+        """Mean loss of each task over the transitions whose right action was shown, [N].
+
+        Source: the inner loss of Finn et al. 2017, arXiv:1703.03400, section 3.1.
+        """
+        assert self.target is not None
+        assert self.shown is not None
+        each = head.supervised_loss(self.over_time(dist_params), self.target)
+        return losses.mean_by_task(each, self.shown)
 
     def kl_divergence(self, head: ActionHead, old: Tensor, new: Tensor) -> Tensor:
         """Mean KL(old || new) of distributions given by their parameters [M, N, R]; []."""
         return self.mean(self.over_time(head.kl_divergence(old, new)))
+
+
+def supervised_batch(trajectory: Trajectory, targets: ShownTargets) -> PGBatch:
+    """A batch for the supervised loss alone: with right actions, without advantages.
+
+    Policies are not to read what observations tell about targets: these components of `inputs`
+    are zeros.
+    """
+    obs = trajectory.obs.clone()
+    obs[..., targets.components] = 0.0
+    target, shown = targets.read(trajectory.obs[1:])
+    zeros = torch.zeros_like(trajectory.reward)
+    valid = trajectory.valid.to(zeros.dtype)
+    return PGBatch(
+        inputs=_by_sample(obs),
+        action=trajectory.action,
+        log_prob=trajectory.log_prob,
+        advantage=zeros,
+        scaled_reward=zeros,
+        scaled_value=zeros,
+        advantage_std=torch.ones_like(zeros[0, :, 0]),
+        episode_return=_episode_return(trajectory),
+        first=trajectory.first,
+        valid=valid,
+        target=_with_last(target),
+        shown=_with_last((shown & trajectory.valid[1:]).to(valid.dtype)),
+    )
+
+
+def _with_last(value: Tensor) -> Tensor:
+    """[T - 1, ...] -> [T, ...], zeros at the end: nothing is shown after the last step."""
+    return torch.cat((value, torch.zeros_like(value[:1])))
 
 
 def pg_batch(
@@ -124,19 +169,29 @@ def pg_batch(
         std = (square.sum((0, 2), keepdim=True) / count).sqrt().to(value.dtype) + 1e-8
         advantage = (advantage - mean) / std
         discount = discount / std
-    episodes = (trajectory.first & trajectory.valid).sum((0, 2))
     return PGBatch(
-        inputs=trajectory.obs.transpose(1, 2).flatten(0, 1).contiguous(),
+        inputs=_by_sample(trajectory.obs),
         action=trajectory.action,
         log_prob=trajectory.log_prob,
         advantage=advantage,
         scaled_reward=trajectory.reward * discount,
         scaled_value=value * discount,
         advantage_std=std.flatten(),
-        episode_return=trajectory.reward.sum((0, 2)) / episodes,
+        episode_return=_episode_return(trajectory),
         first=trajectory.first,
         valid=valid,
     )
+
+
+def _by_sample(obs: Tensor) -> Tensor:
+    """[T, N, B, D] -> [M, N, D]."""
+    return obs.transpose(1, 2).flatten(0, 1).contiguous()
+
+
+def _episode_return(trajectory: Trajectory) -> Tensor:
+    """Mean over the episodes of each task, [N]."""
+    episodes = (trajectory.first & trajectory.valid).sum((0, 2))
+    return trajectory.reward.sum((0, 2)) / episodes
 
 
 def _grouped(value: Tensor, groups: int) -> Tensor:
@@ -150,16 +205,32 @@ def _by_task(value: Tensor) -> Tensor:
     return value.transpose(0, 1).flatten(1, 2)
 
 
-ESTIMATORS: Mapping[Estimator, Callable[[Tensor, PGBatch], Tensor]] = {
-    "score": lambda log_prob, data: losses.score_function(log_prob, data.advantage, data.valid),
-    "lvc": lambda log_prob, data: losses.low_variance_curvature(
-        log_prob, data.log_prob, data.advantage, data.valid
+InnerLossFunction: TypeAlias = Callable[[ActionHead, Tensor, PGBatch], Tensor]
+"""parameters of action distributions [M, N, R] -> loss of each task [N]"""
+
+
+def _policy_gradient(loss: Callable[[Tensor, PGBatch], Tensor]) -> InnerLossFunction:
+    """An inner loss that depends on the log-probabilities [T, N, B] of the actions taken."""
+    return lambda head, dist_params, batch: loss(batch.log_probs(head, dist_params), batch)
+
+
+ESTIMATORS: Mapping[Estimator, InnerLossFunction] = {
+    "score": _policy_gradient(
+        lambda log_prob, data: losses.score_function(log_prob, data.advantage, data.valid)
     ),
-    "dice": lambda log_prob, data: losses.dice(
-        log_prob, data.scaled_reward, data.scaled_value, data.first, data.valid
+    "lvc": _policy_gradient(
+        lambda log_prob, data: losses.low_variance_curvature(
+            log_prob, data.log_prob, data.advantage, data.valid
+        )
     ),
-    "loaded_dice": lambda log_prob, data: losses.loaded_dice(
-        log_prob, data.advantage, data.first, data.valid
+    "dice": _policy_gradient(
+        lambda log_prob, data: losses.dice(
+            log_prob, data.scaled_reward, data.scaled_value, data.first, data.valid
+        )
     ),
+    "loaded_dice": _policy_gradient(
+        lambda log_prob, data: losses.loaded_dice(log_prob, data.advantage, data.first, data.valid)
+    ),
+    "supervised": lambda head, dist_params, data: data.supervised_loss(head, dist_params),
 }
-"""inner losses: log-probabilities [T, N, B] of the actions taken -> loss of each task [N]"""
+"""inner losses"""

@@ -33,8 +33,9 @@ from metarl.agents.gradient.inner_rules import (
     RuleInputs,
     RuleOutputs,
 )
-from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
-from metarl.agents.gradient.trainer import MAX_OPTION, TrustRegionConfig
+from metarl.agents.gradient.options import MAX_OPTION
+from metarl.agents.gradient.outer_loop import OuterLoss
+from metarl.agents.gradient.trainer import TrustRegionConfig
 from metarl.errors import ConfigError
 from metarl.validation import require_between, require_positive
 
@@ -47,7 +48,7 @@ class SampledHypotheses(InnerRule):
     """
 
     uses_loss = False
-    policies_per_task: int
+    hypotheses: int
     inner_lr: float
     shared_lr: float
     """gamma before meta-learning"""
@@ -77,7 +78,7 @@ class SampledHypotheses(InnerRule):
         if step == 0:
             params = params + (posterior.exp() - prior.exp()) * noise
         of_task = self._mean_over_hypotheses(inputs.gradient)
-        shared = of_task.repeat_interleave(self.policies_per_task, 0)
+        shared = of_task.repeat_interleave(self.hypotheses, 0)
         change = self.inner_lr * inputs.gradient + shared_lr * shared
         return RuleOutputs(params - self.schedule.factor(step) * change, inputs.state)
 
@@ -91,7 +92,7 @@ class SampledHypotheses(InnerRule):
 
     def _mean_over_hypotheses(self, gradient: Tensor) -> Tensor:
         """[N H, P] -> [N, P]."""
-        return gradient.view(-1, self.policies_per_task, gradient.shape[1]).mean(1)
+        return gradient.view(-1, self.hypotheses, gradient.shape[1]).mean(1)
 
 
 def _split(rule_params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,11 +135,21 @@ class PLATIPUSConfig(TrustRegionConfig):
                 f"{self.rollouts_per_task % self.hypotheses}); all hypotheses of a task are rolled "
                 "out equally often, so it must be a multiple."
             )
+        if self.adapt_each_rollout and self.hypotheses != self.rollouts_per_task:
+            raise ConfigError(
+                f"adapt_each_rollout needs a hypothesis for each rollout; hypotheses="
+                f"{self.hypotheses} and rollouts_per_task={self.rollouts_per_task} differ."
+            )
         if self.initial_spread == 0.0 and self.kl_coef > 0.0:
             raise ConfigError(
                 f"initial_spread=0 makes the prior a point, so kl_coef={self.kl_coef} would weigh "
                 "an infinite divergence; set kl_coef=0 as well."
             )
+
+    @property
+    def policies_per_task(self) -> int:
+        """H."""
+        return self.hypotheses
 
     @property
     def label(self) -> str:
@@ -148,7 +159,7 @@ class PLATIPUSConfig(TrustRegionConfig):
     def inner_rule(self) -> InnerRule:
         """Sampled hypotheses."""
         return SampledHypotheses(
-            policies_per_task=self.hypotheses,
+            hypotheses=self.hypotheses,
             inner_lr=self.inner_lr,
             shared_lr=self.shared_lr,
             initial_spread=self.initial_spread,
@@ -157,5 +168,5 @@ class PLATIPUSConfig(TrustRegionConfig):
         )
 
     def outer_loss(self) -> OuterLoss:
-        """Minus the adapted hypotheses' return, as a surrogate."""
-        return surrogate_loss
+        """The adapted hypotheses' loss."""
+        return self.loss_after_adaptation()

@@ -7,7 +7,7 @@ regard to the adaptation in evaluation.
 from dataclasses import dataclass
 
 from metarl.agents.gradient.inner_rules import InnerRule
-from metarl.agents.gradient.outer_loop import OuterLoss, surrogate_loss
+from metarl.agents.gradient.outer_loop import OuterLoss
 from metarl.agents.gradient.trainer import TrustRegionConfig
 
 
@@ -28,5 +28,5 @@ class PretrainedConfig(TrustRegionConfig):
         return self.gradient_descent()
 
     def outer_loss(self) -> OuterLoss:
-        """Minus the adapted policies' return, as a surrogate."""
-        return surrogate_loss
+        """The adapted policies' loss."""
+        return self.loss_after_adaptation()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from metarl.agents.gradient.inner_rules import InnerRule
+from metarl.agents.gradient.options import MAX_OPTION
 from metarl.agents.gradient.outer_loop import OuterRule
 from metarl.agents.gradient.pg_batch import Estimator
 from metarl.agents.gradient.proximal import Proximal
-from metarl.agents.gradient.trainer import MAX_OPTION, GradientConfig
+from metarl.agents.gradient.trainer import GradientConfig
 from metarl.validation import require_between, require_positive
 
 
@@ -34,6 +35,7 @@ class ProMPConfig(GradientConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.require_policy_gradient()
         for name in ("clip_range", "num_epochs", "learning_rate", "target_kl"):
             require_positive(name, getattr(self, name))
         require_between("initial_kl_coef", self.initial_kl_coef, 0.0, MAX_OPTION)
@@ -50,7 +52,7 @@ class ProMPConfig(GradientConfig):
     def outer_rule(self, size: int, device: torch.device) -> OuterRule:
         """PPO with adaptive KL coefficients."""
         return Proximal(
-            inner_steps=self.adaptation_steps,
+            inner_steps=self.adaptation_steps * self.gradient_steps,
             size=size,
             clip_range=self.clip_range,
             num_epochs=self.num_epochs,

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from metarl.agent import ShownTargets
 from metarl.envs.drawing.layout import latest_episode
 from metarl.envs.few_shot import classification_references
 from metarl.envs.few_shot.drawing import LabelledGuess, as_image, draw_guesses
@@ -126,6 +127,16 @@ class FewShotClassification(TaskFamily):
         """The class of each label, as its index in the image set."""
         last = len(image_set(self.images).count) - 1
         return spaces.Box(0, last, (self.ways,), np.int64)
+
+    @property
+    def shown_targets(self) -> ShownTargets:
+        """The label of the support image before."""
+        parts = self.ways + 1
+        return ShownTargets(slice(self.observation_space.shape[0] - parts, None), self._shown_label)
+
+    def _shown_label(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        label = classification_references.parse_observation(obs, self.ways).label
+        return label.argmax(-1), label.sum(-1) > 0
 
     @property
     def episode_steps(self) -> int:

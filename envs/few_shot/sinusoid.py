@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from metarl.agent import ShownTargets
 from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.few_shot import sinusoid_references
 from metarl.envs.few_shot.drawing import Prediction, draw_curve
@@ -58,10 +59,11 @@ class Sinusoid(TaskFamily):
     The observation is x, the true value at the previous point (zero where none is shown), whether
     one is shown, and whether this point is a query. After the last point x is zero.
 
-    The published tasks are supervised: gradient steps use the true values. Here an agent that
-    adapts its parameters learns from rewards, which reveal the size of an error but not its sign,
-    so its errors are not comparable with published ones. An agent with memory observes the true
-    values. With `show_values=False` all agents learn from rewards only.
+    The published tasks are supervised: gradient steps use the true values. So do agents that adapt
+    their parameters with `estimator="supervised"`. With other estimators they learn from rewards,
+    which reveal the size of an error but not its sign, so their errors are not comparable with
+    published ones. An agent with memory observes the true values. With `show_values=False` all
+    agents learn from rewards only.
 
     Rewards of queries reveal something about their values, too. The effect is small: with the
     ranges of MAML two points determine the wave.
@@ -111,6 +113,11 @@ class Sinusoid(TaskFamily):
         """Amplitude, frequency and phase."""
         low, high = np.array(RANGES[self.ranges], dtype=np.float32).T
         return spaces.Box(low, high, (3,), np.float32)
+
+    @property
+    def shown_targets(self) -> ShownTargets | None:
+        """The true value of the shot before; none where values are hidden."""
+        return ShownTargets(slice(1, 4), _shown_value) if self.show_values else None
 
     @property
     def episode_steps(self) -> int:
@@ -185,6 +192,11 @@ class Sinusoid(TaskFamily):
         return sinusoid_references.references(
             self.action_space, RANGES[self.ranges], learns=self.show_values
         )
+
+
+def _shown_value(obs: Tensor) -> tuple[Tensor, Tensor]:
+    """The true value at the previous point, [..., 1], and whether it is shown."""
+    return obs[..., 1:2], obs[..., 2] > 0
 
 
 def sine_wave(task: Tensor, x: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def score_function(log_prob: Tensor, advantage: Tensor, valid: Tensor) -> Tensor
 
     Source: Williams 1992, doi:10.1007/BF00992696; in Finn et al. 2017, arXiv:1703.03400, eq. 5.
     """
-    return -_mean_by_task(log_prob * advantage, valid)
+    return -mean_by_task(log_prob * advantage, valid)
 
 
 def low_variance_curvature(
@@ -101,7 +101,7 @@ def low_variance_curvature(
 
     Source: Rothfuss et al. 2019 (ProMP), arXiv:1810.06784, eq. 8.
     """
-    return -_mean_by_task((log_prob - acting_log_prob).exp() * advantage, valid)
+    return -mean_by_task((log_prob - acting_log_prob).exp() * advantage, valid)
 
 
 def dice(log_prob: Tensor, reward: Tensor, value: Tensor, first: Tensor, valid: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def dice(log_prob: Tensor, reward: Tensor, value: Tensor, first: Tensor, valid: 
     Source: Foerster et al. 2018, arXiv:1802.05098, eqs. 4 and 9.
     """
     whole = _sum_over_episode(log_prob, first)
-    return -_mean_by_task(_magic(whole) * reward + (1 - _magic(log_prob)) * value, valid)
+    return -mean_by_task(_magic(whole) * reward + (1 - _magic(log_prob)) * value, valid)
 
 
 def loaded_dice(log_prob: Tensor, advantage: Tensor, first: Tensor, valid: Tensor) -> Tensor:
@@ -146,11 +146,11 @@ def loaded_dice(log_prob: Tensor, advantage: Tensor, first: Tensor, valid: Tenso
     without discounting states by their time step.
     """
     whole = _sum_over_episode(log_prob, first)
-    return -_mean_by_task((_magic(whole) - _magic(whole - log_prob)) * advantage, valid)
+    return -mean_by_task((_magic(whole) - _magic(whole - log_prob)) * advantage, valid)
 
 
-def _mean_by_task(value: Tensor, valid: Tensor) -> Tensor:
-    """[T, N, B] -> [N]."""
+def mean_by_task(value: Tensor, valid: Tensor) -> Tensor:
+    """Mean of [T, N, B] over the transitions with `valid` 1, for each task, [N]."""
     return (value * valid).sum((0, 2)) / valid.sum((0, 2))
 
 

@@ -42,6 +42,10 @@ class ActionHead(nn.Module, ABC):
         """Log-probability of `action`, and the entropy of the distribution."""
 
     @abstractmethod
+    def supervised_loss(self, dist_params: Tensor, target: Tensor) -> Tensor:
+        """Loss of distributions [..., R] where the right action is known, [...]."""
+
+    @abstractmethod
     def kl_divergence(self, old: Tensor, new: Tensor) -> Tensor:
         """KL(old || new) of the distributions given by two dist_params tensors, [...]."""
 
@@ -80,6 +84,11 @@ class CategoricalHead(ActionHead):
         log_probs = self._log_probs(dist_params)
         entropy = -(log_probs.exp() * log_probs).sum(0)
         return log_probs.gather(0, action.unsqueeze(0)).squeeze(0), entropy
+
+    def supervised_loss(self, dist_params: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy: minus the log-probability of the right action."""
+        log_probs = self._log_probs(dist_params)
+        return -log_probs.gather(0, target.unsqueeze(0)).squeeze(0)
 
     def kl_divergence(self, old: Tensor, new: Tensor) -> Tensor:
         """Sum over actions of p (log p - log q)."""
@@ -140,6 +149,12 @@ class GaussianHead(ActionHead):
         unit = (action - self.get_buffer("_centre")) / self.get_buffer("_scale")
         entropy = log_std.sum(-1) + 0.5 * math.log(2 * math.pi * math.e) * self.outputs
         return _density((unit - mean) * (-log_std).exp(), log_std), entropy
+
+    def supervised_loss(self, dist_params: Tensor, target: Tensor) -> Tensor:
+        """Half the squared error of the mean, in units of the bounds, summed over components."""
+        mean, _ = dist_params.chunk(2, -1)
+        unit = (target - self.get_buffer("_centre")) / self.get_buffer("_scale")
+        return 0.5 * (unit - mean).square().sum(-1)
 
     def kl_divergence(self, old: Tensor, new: Tensor) -> Tensor:
         """Sum over components of log(s/r) + (r^2 + (m - n)^2) / (2 s^2) - 1/2."""

@@ -80,6 +80,8 @@ class StackedPolicy:
     """adaptation steps taken since the trial began"""
     start_noise: Tensor | None = None
     """[N, R] random numbers that the parameters before the first step were made from"""
+    hidden: slice | None = None
+    """components of the observation that are read as zeros"""
 
     def initial_memory(self, lanes: int, horizon: int) -> Memory:
         """None is needed."""
@@ -88,6 +90,9 @@ class StackedPolicy:
     def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
         """One pass through the networks of all tasks."""
         obs = percept.obs.to(self.params.dtype)
+        if self.hidden is not None:
+            obs = obs.clone()
+            obs[..., self.hidden] = 0.0
         inputs = obs.view(len(self.params), -1, obs.shape[-1]).transpose(0, 1).contiguous()
         dist_params = self.network.outputs(self.params, inputs).transpose(0, 1).flatten(0, 1)
         action, log_prob = self.head.sample(dist_params, noise)

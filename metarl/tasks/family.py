@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from metarl.agent import Policy
+from metarl.agent import Policy, ShownTargets
 from metarl.errors import ConfigError, TaskError
 from metarl.noise import LaneNoise
 from metarl.tasks.batched_env import BatchedEnv, State
@@ -114,6 +114,11 @@ class TaskDistribution(ABC):
     def splits_share_tasks(self) -> bool:
         """Whether test tasks also occur in training by design, as where there are only two."""
         return False
+
+    @property
+    def shown_targets(self) -> ShownTargets | None:
+        """Where observations show the right action of the step before, as in supervised tasks."""
+        return None
 
     @property
     def max_lanes(self) -> int | None:

@@ -68,6 +68,7 @@ class RunConfig:
             action_space=family.action_space,
             seeds=Seeds(self.seed).child("agent"),
             device=torch.device(device),
+            shown_targets=family.shown_targets,
         )
 
     def make_agent_config(self) -> AgentConfig:

@@ -23,7 +23,7 @@ EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
 def rule(**options: object) -> SampledHypotheses:
     given = {
-        "policies_per_task": 2,
+        "hypotheses": 2,
         "inner_lr": 0.3,
         "shared_lr": 0.4,
         "initial_spread": 0.2,

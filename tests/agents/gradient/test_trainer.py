@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from metarl.agents.gradient import outer_loop, trainer
+from metarl.agents.gradient import agent as agent_module
+from metarl.agents.gradient import outer_loop
 from metarl.agents.gradient.emaml import EMAMLConfig
 from metarl.agents.gradient.inner_loop import InnerLoop
 from metarl.agents.gradient.inner_rules import InnerRule, RuleOutputs
@@ -98,7 +99,7 @@ def test_an_update_with_cached_inner_steps_equals_one_without_bit_for_bit(monkey
         reports = []
         for agent, make in ((cached, with_known), (computed, without_known)):
             with monkeypatch.context() as patched:
-                patched.setattr(trainer, "MetaProblem", make)
+                patched.setattr(agent_module, "MetaProblem", make)
                 reports.append(agent.update(collect_phases(agent, family, seed=seed)))
         assert reports[0] == reports[1]
         assert_same(cached.state(), computed.state())
