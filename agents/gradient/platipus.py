@@ -53,14 +53,17 @@ class SampledHypotheses(InnerRule):
     shared_lr: float
     """gamma before meta-learning"""
     initial_spread: float
-    """sigma and tau before meta-learning"""
+    """sigma before meta-learning"""
+    posterior_share: float
+    """tau / sigma before meta-learning"""
     kl_coef: float
     schedule: LearningRateSchedule = CONSTANT
 
     def initial(self, size: int, generator: Generator) -> Tensor:
-        """Equal deviations, [2 P + 1]."""
-        deviations = torch.full((2 * size,), self.initial_spread)
-        return torch.cat((deviations, torch.tensor([self.shared_lr]))).log()
+        """Equal deviations of all policy parameters, [2 P + 1]."""
+        prior = torch.full((size,), self.initial_spread)
+        shared_lr = torch.tensor([self.shared_lr])
+        return torch.cat((prior, self.posterior_share * prior, shared_lr)).log()
 
     def noise_size(self, size: int) -> int:
         """Epsilon of every parameter."""
@@ -115,8 +118,10 @@ class PLATIPUSConfig(TrustRegionConfig):
     hypotheses: int = 4
     """policies sampled for each task (H); each is rolled out in rollouts_per_task / H rollouts"""
     initial_spread: float = 0.05
-    """standard deviation of parameters over hypotheses, before and after the first step, before
+    """standard deviation of parameters over hypotheses before any experience (sigma), before
     meta-learning; 0 is the negative control: all hypotheses are the same"""
+    posterior_share: float = 0.3
+    """that deviation after the first step (tau), in units of sigma, before meta-learning"""
     shared_lr: float = 0.1
     """learning rate, before meta-learning, for the gradient that all hypotheses of a task share; 0
     stays 0"""
@@ -126,6 +131,7 @@ class PLATIPUSConfig(TrustRegionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("hypotheses", self.hypotheses)
+        require_positive("posterior_share", self.posterior_share)
         for name in ("initial_spread", "shared_lr", "kl_coef"):
             require_between(name, getattr(self, name), 0.0, MAX_OPTION)
         if self.rollouts_per_task % self.hypotheses:
@@ -163,6 +169,7 @@ class PLATIPUSConfig(TrustRegionConfig):
             inner_lr=self.inner_lr,
             shared_lr=self.shared_lr,
             initial_spread=self.initial_spread,
+            posterior_share=self.posterior_share,
             kl_coef=self.kl_coef,
             schedule=self.schedule,
         )

@@ -27,6 +27,7 @@ def rule(**options: object) -> SampledHypotheses:
         "inner_lr": 0.3,
         "shared_lr": 0.4,
         "initial_spread": 0.2,
+        "posterior_share": 0.5,
         "kl_coef": 0.01,
     }
     return SampledHypotheses(**given | options)
@@ -209,6 +210,9 @@ def test_hypotheses_are_sampled_from_the_prior_and_act_in_their_share_of_the_rol
     policy = start(agent, 50)
     params = policy.params.unflatten(0, (50, 4))
     size = params.shape[-1]
+    deviations = agent.state()["meta_params"][size:-1].exp()
+    torch.testing.assert_close(deviations[:size], torch.full((size,), 0.3))
+    torch.testing.assert_close(deviations[size:], torch.full((size,), 0.09))
     mean = agent.state()["meta_params"][:size]
     torch.testing.assert_close(params.mean((0, 1)), mean, rtol=0, atol=0.08)
     assert float((params - mean).std()) == pytest.approx(0.3, abs=0.01)
@@ -241,6 +245,7 @@ def test_all_experience_of_a_task_shifts_all_of_its_hypotheses():
         ({"hypotheses": 3}, "rollouts_per_task=20 does not divide into hypotheses=3 .remainder 2"),
         ({"hypotheses": 0}, "hypotheses=0 must"),
         ({"initial_spread": 0.0}, "initial_spread=0 makes the prior a point, so kl_coef=1e-05"),
+        ({"posterior_share": 0.0}, "posterior_share=0.0 must"),
         ({"initial_spread": -1.0}, "initial_spread=-1.0 must"),
         ({"kl_coef": float("nan")}, "kl_coef=nan must"),
     ],
