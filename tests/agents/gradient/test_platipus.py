@@ -227,7 +227,8 @@ def test_hypotheses_are_sampled_from_the_prior_and_act_in_their_share_of_the_rol
 
 
 def test_all_experience_of_a_task_shifts_all_of_its_hypotheses():
-    agent = build("platipus", WALK, hypotheses=2, inner_lr=0.0, shared_lr=0.5)
+    options = {"hypotheses": 2, "inner_lr": 0.0, "shared_lr": 0.5, "posterior_share": 1.0}
+    agent = build("platipus", WALK, **options)
     phase = collect_phases(agent, WALK).phases[0]
     policy, reward = phase.policy, phase.trajectory.reward.clone()
     shift = adapt(agent, policy, phase.trajectory).params - policy.params
