@@ -22,9 +22,9 @@ import tyro
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from reporting import (
-    EVALUATION_SEED,
     draw_steps,
     evaluation_rollouts,
+    evaluation_tasks,
     figure_style,
     format_interval,
     iteration_options,
@@ -153,9 +153,7 @@ def supervised(
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    seeds = metarl.Seeds(EVALUATION_SEED)
-    tasks = family.sample_tasks(options.test_tasks, seeds.torch("lived tasks"), "test")
-    pixels, label = images.draw(tasks, seeds.child("lives"))
+    pixels, label = images.draw(*evaluation_tasks(family, options.test_tasks))
     with torch.no_grad():
         guess = prototypical_logits(network(pixels), label, family).argmax(-1)
     return (guess == label[family.support :]).double().numpy()

@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -79,21 +80,27 @@ def evaluation_rollouts(
         num_tasks: number of unseen tasks.
     """
     episodes = family.trial_episodes
-    seeds = metarl.Seeds(EVALUATION_SEED)
-    tasks = family.sample_tasks(num_tasks, seeds.torch("lived tasks"), "test")
+    tasks, seeds = evaluation_tasks(family, num_tasks)
     agent = run.make_agent(family)
     run.load(agent)
     known = family.references(episodes)
-    start = metarl.LaneNoise.of(seeds, "start", num_tasks)
+    start = metarl.LaneNoise.of(metarl.Seeds(EVALUATION_SEED), "start", num_tasks)
     policies = [
         (run.config.make_agent_config().label, agent.start(num_tasks, start)),
         *((known[name].label, known[name].build(tasks)) for name in references),
     ]
     for label, policy in policies:
-        trajectory = metarl.collect(
-            family, tasks, policy, episodes=episodes, seeds=seeds.child("lives")
-        )
+        trajectory = metarl.collect(family, tasks, policy, episodes=episodes, seeds=seeds)
         yield EvaluationRollout(label=label, trajectory=trajectory)
+
+
+def evaluation_tasks(
+    family: metarl.TaskDistribution, num_tasks: int
+) -> tuple[torch.Tensor, metarl.Seeds]:
+    """Unseen tasks, and the seeds that every policy is rolled out with."""
+    seeds = metarl.Seeds(EVALUATION_SEED)
+    tasks = family.sample_tasks(num_tasks, seeds.torch("lived tasks"), "test")
+    return tasks, seeds.child("lives")
 
 
 def iteration_options(iterations: int | None) -> dict[str, Any]:
