@@ -7,6 +7,7 @@ from .agent import Adapted as Adapted
 from .agent import Agent as Agent
 from .agent import AgentConfig as AgentConfig
 from .agent import AgentContext as AgentContext
+from .agent import GuidedAgent as GuidedAgent
 from .agent import Memory as Memory
 from .agent import MetaBatch as MetaBatch
 from .agent import Phase as Phase

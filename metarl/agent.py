@@ -7,7 +7,7 @@ observation, `A` action).
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from gymnasium import Space
@@ -87,6 +87,14 @@ class Agent(Protocol):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores what `state` returned. Raises `CheckpointError` if it does not fit."""
+
+
+@runtime_checkable
+class GuidedAgent(Protocol):
+    """An agent, part of whose training experience is collected by a policy that is not its own."""
+
+    def start_guided(self, tasks: Tensor, rollouts_per_task: int, noise: LaneNoise) -> Policy:
+        """The policy that takes the place of that of `start` in training; may know the tasks."""
 
 
 class Adapted(NamedTuple):

@@ -20,7 +20,9 @@ memory may be another one than a transformer.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from metarl.agent import Agent, AgentContext, MetaBatch
+from torch import Tensor
+
+from metarl.agent import Agent, AgentContext, MetaBatch, Policy
 from metarl.agents.memory.trainer import (
     MemoryAgent,
     build_network,
@@ -29,6 +31,7 @@ from metarl.agents.memory.trainer import (
 )
 from metarl.learning.imitation import Imitation, ImitationConfig
 from metarl.networks.actor_critic import NetworkOptions
+from metarl.noise import LaneNoise
 from metarl.registry import make_memory_options
 
 
@@ -81,6 +84,10 @@ class ImitationAgent(MemoryAgent):
     def __init__(self, imitation: Imitation) -> None:
         super().__init__(imitation)
         self._imitation = imitation
+
+    def start_guided(self, tasks: Tensor, rollouts_per_task: int, noise: LaneNoise) -> Policy:
+        """The policy that collects experience: the reference acts in the guided trials."""
+        return self._imitation.acting(self.start(len(tasks), noise), tasks, rollouts_per_task)
 
     def update(self, batch: MetaBatch) -> Mapping[str, float]:
         """Imitation on one phase of whole trials."""

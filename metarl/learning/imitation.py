@@ -2,10 +2,12 @@
 
 The agent's policy is rolled out. Every step is labelled with the action that the reference would
 have taken there, after the same percepts, and the policy learns to predict the labels. So it is
-corrected in the situations that its own actions lead to, not only in those of the reference.
+corrected in the situations that its own actions lead to, not only in those of the reference. At
+first the reference may act itself in a share of the trials: random actions can lead to situations
+whose labels are hard to predict, where its own are easy.
 
 Source: Ross et al. 2011, arXiv:1011.0686 (DAgger). Unlike the paper: each iteration learns from new
-experience alone instead of all so far, and the reference never acts.
+experience alone instead of all so far, and policies are mixed by trials instead of steps.
 
 Axes: `T` steps, `L` lanes = tasks x rollouts per task, `F` inputs.
 """
@@ -16,14 +18,22 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from metarl.agent import AgentConfig, AgentContext, MetaBatch, Policy, Reference
+from metarl.agent import (
+    AgentConfig,
+    AgentContext,
+    Memory,
+    MetaBatch,
+    Policy,
+    PolicyOutput,
+    Reference,
+)
 from metarl.errors import ConfigError, ShapeError
 from metarl.learning.losses import masked_mean
 from metarl.learning.trial_optimiser import TrialOptimiser, require_optimisation_options
 from metarl.networks.actor_critic import ActorCritic
 from metarl.noise import LaneNoise, lane_keys
 from metarl.trajectory import Percept, Trajectory
-from metarl.validation import suggestion
+from metarl.validation import require_between, suggestion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +48,10 @@ class ImitationConfig(AgentConfig):
     """the reference that is imitated, by name; by default the family's first ceiling, which is the
     exact optimum where it is known and else an oracle that knows the task; or, without a ceiling,
     its last baseline"""
+    guided_fraction: float = 0.0
+    """fraction of the run in which the reference acts in a share of the trials that falls linearly
+    from all but one to none; for tasks in which a random policy meets situations that are hard to
+    label, such as fifty arms pulled at random"""
     num_epochs: int = 1
     """passes over the meta-batch per iteration"""
     num_minibatches: int = 8
@@ -52,6 +66,7 @@ class ImitationConfig(AgentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_optimisation_options(self)
+        require_between("guided_fraction", self.guided_fraction, 0.0, 1.0)
 
 
 def choose_reference(known: Mapping[str, Reference], name: str | None) -> Reference:
@@ -119,6 +134,34 @@ def replayed_actions(policy: Policy, experience: Trajectory, noise: LaneNoise) -
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuidedPolicy:
+    """The reference acts in some of the lanes, the policy that learns in the others."""
+
+    learner: Policy
+    reference: Policy
+    guided: Tensor  # [L] bool, where the reference acts
+
+    def initial_memory(self, lanes: int, horizon: int) -> Memory:
+        """Those of both, each of which is shown all lanes."""
+        policies = self.learner, self.reference
+        return tuple(policy.initial_memory(lanes, horizon) for policy in policies)
+
+    def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
+        """The action of one of them in each lane; `log_prob` is always that of the learner's."""
+        action, log_prob, learner = self.learner.act(percept, memory[0], noise)
+        taught, _, reference = self.reference.act(percept, memory[1], noise)
+        guided = self.guided.view(-1, *(1,) * (action.ndim - 1))
+        return PolicyOutput(torch.where(guided, taught, action), log_prob, (learner, reference))
+
+
+def guided_lanes(share: float, lanes: int) -> Tensor:
+    """[L] bool: `share` of the lanes, rounded down, but never all; evenly spread over tasks."""
+    count = min(int(share * lanes), lanes - 1)
+    passed = torch.arange(lanes + 1) * count // lanes
+    return passed[1:] > passed[:-1]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelledTrials:
     """What imitation reads of a meta-batch, [T, L, ...]."""
 
@@ -148,11 +191,28 @@ class Imitation:
             ConfigError: the family has no such reference, or it cannot be imitated.
         """
         self.network = network
+        self._config = config
         self._seeds = context.seeds
-        self._reference = None
+        self._device = context.device
+        self._reference: Reference | None = None
         if context.references is not None:
             self._reference = choose_reference(context.references(), config.reference)
         self._optimiser = TrialOptimiser("the imitation", network, config, context)
+
+    @property
+    def guided_share(self) -> float:
+        """Share of the trials in which the reference acts, at the next update."""
+        if not self._config.guided_fraction:
+            return 0.0
+        length = self._config.guided_fraction * self._config.iterations
+        return max(0.0, 1.0 - self._optimiser.updates / length)
+
+    def acting(self, learner: Policy, tasks: Tensor, rollouts_per_task: int) -> Policy:
+        """The policy that collects the experience of the next update in the tasks [N, ...]."""
+        guided = self._guided(len(tasks) * rollouts_per_task)
+        if self._reference is None or not bool(guided.any()):
+            return learner
+        return GuidedPolicy(learner=learner, reference=self._reference.build(tasks), guided=guided)
 
     def update(self, batch: MetaBatch) -> dict[str, float]:
         """Several epochs of minibatches on one phase of whole trials; returns metrics.
@@ -163,14 +223,14 @@ class Imitation:
             MetaRLError: such as `NonFiniteError` for a gradient; the learner is unchanged.
         """
         (experience,) = batch.trajectories
-        optimiser = self._optimiser
+        optimiser, share = self._optimiser, self.guided_share
         learning_rate = optimiser.learning_rate
         trials, metrics = self._labelled(batch.tasks, experience)
         with optimiser.unchanged_on_error():
             means = optimiser.update(trials, self._loss)
         # Only now: this experience was collected and learned from with the former statistics.
         self.network.observe(experience.percepts(), experience.valid)
-        return means | metrics | {"learning_rate": learning_rate}
+        return means | metrics | {"learning_rate": learning_rate, "guided_share": share}
 
     def state(self) -> dict[str, Tensor]:
         """Parameters, optimiser and the count of updates."""
@@ -204,10 +264,18 @@ class Imitation:
         valid = experience.valid.flatten(1, 2).to(experience.reward.dtype)
         inputs = self.network.encode(experience.percepts()).flatten(1, 2)
         trials = LabelledTrials(inputs=inputs, label=label, valid=valid)
-        return trials, self._distance(action, label, valid)
+        own = valid * ~self._guided(valid.shape[1])
+        return trials, self._distance(action, label, own)
+
+    def _guided(self, lanes: int) -> Tensor:
+        """[L] bool, where the reference acts at the next update."""
+        return guided_lanes(self.guided_share, lanes).to(self._device)
 
     def _distance(self, action: Tensor, label: Tensor, valid: Tensor) -> dict[str, float]:
-        """Share of equal actions; of Box actions the mean squared difference, summed over [A]."""
+        """Share of equal actions; of Box actions the mean squared difference, summed over [A].
+
+        `valid` [T, L] counts the steps in which the policy that learns has acted.
+        """
         if not label.is_floating_point():
             return {"agreement": float(masked_mean((action == label).to(valid.dtype), valid))}
         head = self.network.head

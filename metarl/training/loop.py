@@ -238,6 +238,7 @@ class _Training:
             spec=spec,
             seeds=seeds,
             storage=self._storage,
+            training=True,
         )
 
     @property

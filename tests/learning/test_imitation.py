@@ -11,9 +11,11 @@ import metarl
 from metarl.agent import AgentContext, MetaBatch, Phase, PolicyOutput, Reference
 from metarl.errors import ConfigError, NonFiniteError, ShapeError
 from metarl.learning.imitation import (
+    GuidedPolicy,
     Imitation,
     ImitationConfig,
     choose_reference,
+    guided_lanes,
     replayed_actions,
 )
 from metarl.networks.actor_critic import ActorCritic, NetworkOptions
@@ -194,6 +196,56 @@ def test_labels_of_a_random_reference_differ_from_update_to_update():
     batch = batch_of(BANDIT, imitation)
     first, second = (imitation.update(batch)["agreement"] for _ in range(2))
     assert first != second
+
+
+@pytest.mark.parametrize(
+    ("share", "lanes", "expected"),
+    [
+        (0.0, 4, [False, False, False, False]),
+        (0.5, 4, [False, True, False, True]),
+        (0.3, 4, [False, False, False, True]),
+        (1.0, 4, [False, True, True, True]),
+        (1.0, 1, [False]),
+    ],
+)
+def test_guided_lanes_are_spread_over_tasks_and_never_all(share, lanes, expected):
+    assert guided_lanes(share, lanes).tolist() == expected
+
+
+def test_the_reference_acts_in_guided_trials_alone():
+    reference = BANDIT.references(6)["greedy"]
+    tasks = draw_tasks(BANDIT, TASKS, Seeds(0).torch("tasks"), "train")
+    guided = guided_lanes(0.5, TASKS)
+    mixed = GuidedPolicy(
+        learner=Recorder(noise=True), reference=reference.build(tasks), guided=guided
+    )
+    actions = [
+        collect(BANDIT, tasks, policy, episodes=6, seeds=Seeds(1)).action[:, :, 0]
+        for policy in (mixed, Recorder(noise=True), reference.build(tasks))
+    ]
+    assert torch.equal(actions[0][:, ~guided], actions[1][:, ~guided])
+    assert torch.equal(actions[0][:, guided], actions[2][:, guided])
+    assert not torch.equal(actions[1], actions[2])
+
+
+def test_guidance_falls_linearly_to_none_and_its_trials_do_not_count_as_agreement():
+    imitation = build(BANDIT, reference="best_arm", guided_fraction=0.8, learning_rate=1e-12)
+    shares = []
+    for seed in range(5):
+        tasks = draw_tasks(BANDIT, TASKS, Seeds(seed).torch("tasks"), "train")
+        learner = RecurrentPolicy(imitation.network)
+        policy = imitation.acting(learner, tasks, 1)
+        trials = collect(BANDIT, tasks, policy, episodes=6, seeds=Seeds(seed))
+        shares.append(imitation.guided_share)
+        own = ~guided_lanes(shares[-1], TASKS)
+        best = tasks.argmax(1)[own]
+        expected = (trials.action[:, own, 0] == best).double().mean()
+        phase = Phase(policy=policy, trajectory=trials, cache=None)
+        metrics = imitation.update(MetaBatch(tasks=tasks, phases=(phase,)))
+        assert metrics["guided_share"] == shares[-1]
+        assert metrics["agreement"] == pytest.approx(float(expected), rel=1e-5)
+    assert shares == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0])
+    assert policy is learner
 
 
 def floor_to_ceiling(**open_loop: bool) -> dict[str, Reference]:

@@ -37,6 +37,7 @@ def test_the_label_states_reference_and_memory(options, label):
     [
         ({"hidden_size": 0}, "hidden_size=0 must be greater than zero"),
         ({"initial_std": 0.0}, "initial_std=0.0 must be greater than zero"),
+        ({"guided_fraction": 1.1}, "guided_fraction=1.1 must lie between 0.0 and 1.0"),
         ({"memory": "transform"}, "Did you mean 'transformer'"),
         ({"num_tasks": 9}, "num_tasks=9 .* does not divide into num_minibatches=8"),
     ],
@@ -88,6 +89,19 @@ def test_a_run_is_measured_in_trials_for_which_its_reference_is_not_defined(tmp_
     assert "bayes_optimal" not in family.references(60)
     (curve,) = metarl.evaluate(run, num_tasks=3, references=False, task_options=longer)
     assert curve.returns.shape == (60, 3)
+
+
+def test_training_is_guided_and_an_evaluation_is_not(tmp_path):
+    # Of two arms one always pays: the oracle that guides 7 of 8 trials never fails.
+    task = {"arms": 2, "pulls": 40, "p_goal": 1.0, "p_other": 0.0}
+    options = SMALL | {"guided_fraction": 1.0, "learning_rate": 1e-12, "iterations": 1}
+    run = metarl.train(
+        "dpt", "metarl/GoalBandit-v0", task_options=task, out=tmp_path / "run", **options
+    )
+    (row,) = metarl.read_metrics(run.path / "metrics.csv")
+    assert 35.5 <= row["trial_return"] <= 39.5
+    (curve,) = metarl.evaluate(run, num_tasks=50, references=False)
+    assert 17 <= curve.returns.sum(0).mean() <= 23
 
 
 def test_an_agent_that_was_built_to_be_measured_does_not_learn():
