@@ -92,8 +92,8 @@ register_preset(
             "iterations": 3000,
         },
         task_options={"pulls": 500, "arms": 50},
-        note="500 pulls of 50 arms (Gittins index: 464.8): result not measured yet; about an hour on "
-        "one core",
+        note="500 pulls of 50 arms (Gittins index: 464.8): result not measured yet; about an hour "
+        "on one core",
     )
 )
 register_preset(
