@@ -22,6 +22,7 @@ register_agent(
     "prototypical_networks", "metarl.agents.memory.prototypical_networks:PrototypicalConfig"
 )
 register_agent("versa", "metarl.agents.memory.versa:VERSAConfig")
+register_agent("dpt", "metarl.agents.memory.dpt:DPTConfig")
 register_agent("maml", "metarl.agents.gradient.maml:MAMLConfig")
 register_agent("fomaml", "metarl.agents.gradient.maml:FOMAMLConfig")
 register_agent("promp", "metarl.agents.gradient.promp:ProMPConfig")

@@ -7,11 +7,13 @@ from .agent import Adapted as Adapted
 from .agent import Agent as Agent
 from .agent import AgentConfig as AgentConfig
 from .agent import AgentContext as AgentContext
+from .agent import GuidedAgent as GuidedAgent
 from .agent import Memory as Memory
 from .agent import MetaBatch as MetaBatch
 from .agent import Phase as Phase
 from .agent import Policy as Policy
 from .agent import PolicyOutput as PolicyOutput
+from .agent import Reference as Reference
 from .bridges.sb3_policy import sb3_policy as sb3_policy
 from .bridges.sb3_vec_env import to_sb3_vec_env as to_sb3_vec_env
 from .bridges.trial_env import TrialEnv as TrialEnv
@@ -48,7 +50,6 @@ from .rollout import rollout_phases as rollout_phases
 from .seeding import Seeds as Seeds
 from .tasks.batched_env import BatchedEnv as BatchedEnv
 from .tasks.batched_env import Transition as Transition
-from .tasks.family import Reference as Reference
 from .tasks.family import RenderFrame as RenderFrame
 from .tasks.family import Split as Split
 from .tasks.family import TaskDistribution as TaskDistribution

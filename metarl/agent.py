@@ -7,7 +7,7 @@ observation, `A` action).
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from gymnasium import Space
@@ -40,6 +40,23 @@ class Policy(Protocol):
         """Action in every lane, all randomness from `noise`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A policy that needs no training; it may know the prior, or even the task itself."""
+
+    role: Literal["floor", "baseline", "ceiling"]
+    """`floor`: no learning at all; `ceiling`: no policy can do better; `baseline`: in between"""
+    label: str
+    """in figure legends, such as 'exact Bayes optimum'"""
+    build: Callable[[Tensor], Policy]
+    """makes the policy for the tasks [N, ...] that it will act in, on their device"""
+    by_default: bool = True
+    """whether an evaluation runs it unless others are named"""
+    open_loop: bool = False
+    """whether it follows a plan whatever actions were taken; it cannot be imitated then, because
+    it does not say what to do after the actions of another policy"""
+
+
 class Agent(Protocol):
     """Learns, across tasks, a policy that improves within a task."""
 
@@ -70,6 +87,14 @@ class Agent(Protocol):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores what `state` returned. Raises `CheckpointError` if it does not fit."""
+
+
+@runtime_checkable
+class GuidedAgent(Protocol):
+    """An agent, part of whose training experience is collected by a policy that is not its own."""
+
+    def start_guided(self, tasks: Tensor, rollouts_per_task: int, noise: LaneNoise) -> Policy:
+        """The policy that takes the place of that of `start` in training; may know the tasks."""
 
 
 class Adapted(NamedTuple):
@@ -121,13 +146,16 @@ class ShownTargets(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AgentContext:
-    """What an agent is built for: the spaces of a family, random streams and the device."""
+    """What an agent is built for: spaces and references of a family, random streams, the device."""
 
     observation_space: Space[Any]
     action_space: Space[Any]
     seeds: Seeds
     device: torch.device
     shown_targets: ShownTargets | None = None
+    references: Callable[[], Mapping[str, Reference]] | None = None
+    """lists the family's references for trials of the agent's length, by name, floor first; None:
+    the agent will not be trained"""
 
 
 @dataclass(frozen=True, kw_only=True)

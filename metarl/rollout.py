@@ -12,7 +12,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
-from metarl.agent import Adapted, Agent, MetaBatch, Phase, Policy
+from metarl.agent import Adapted, Agent, GuidedAgent, MetaBatch, Phase, Policy
 from metarl.errors import NonFiniteError, TaskContractError
 from metarl.noise import LaneNoise, lane_keys
 from metarl.seeding import Seeds
@@ -73,6 +73,7 @@ def rollout_phases(
     seeds: Seeds,
     first_task: int = 0,
     storage: RolloutStorage | None = None,
+    training: bool = False,
 ) -> MetaBatch:
     """Collects experience before and after each adaptation step: K + 1 phases.
 
@@ -88,6 +89,7 @@ def rollout_phases(
             come from the streams `"start"` and `"adapt"`, one lane for each task.
         first_task: number of tasks[0] in a larger set that is rolled out in several batches.
         storage: where the trajectories are written; by default new memory.
+        training: a `GuidedAgent` starts with the policy that collects its training experience.
 
     Raises:
         NonFiniteError: an environment, a policy or an inner loss gave NaN or infinity.
@@ -97,7 +99,10 @@ def rollout_phases(
         keys = lane_keys(seeds.word(purpose, *indices), len(tasks), first_task=first_task)
         return LaneNoise(keys.to(tasks.device))
 
-    policy = agent.start(len(tasks), noise("start"))
+    if training and isinstance(agent, GuidedAgent):
+        policy = agent.start_guided(tasks, spec.rollouts_per_task, noise("start"))
+    else:
+        policy = agent.start(len(tasks), noise("start"))
     phases = []
     for step in range(adaptation_steps + 1):
         trajectory = collect(

@@ -1,11 +1,12 @@
-"""The trainer of all agents that adapt in memory: a recurrent policy, trained by PPO.
+"""Agents that adapt in memory, and their usual trainer: a recurrent policy, trained by PPO.
 
 Each published algorithm is a file next to this one that names its parts and its defaults.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -44,21 +45,13 @@ class RecurrentConfig(PPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive("hidden_size", self.hidden_size)
-        require_positive("initial_std", self.initial_std)
-        make_memory_options(self.memory, self.memory_options)  # refuses what is unknown
+        require_network_options(
+            self.memory, self.memory_options, self.hidden_size, self.initial_std
+        )
 
     def label_with_memory(self, name: str, usual: str) -> str:
         """`name`, with the memory where it is not the usual one, and the options given to it."""
-        known = {
-            usual: "",
-            "attention": " with attention",
-            "transformer": " with a transformer",
-            "none": " without memory",
-        }
-        name += known.get(self.memory, f" ({self.memory})")
-        options = ", ".join(f"{name}={value}" for name, value in self.memory_options.items())
-        return f"{name} ({options})" if options else name
+        return label_with_memory(name, self.memory, self.memory_options, usual)
 
     def build(self, context: AgentContext) -> Agent:
         """A new agent of this kind."""
@@ -73,20 +66,86 @@ class RecurrentConfig(PPOConfig):
             normalise_inputs=self.normalise_inputs,
             initial_std=self.initial_std,
         )
-        network = ActorCritic(
-            context.observation_space,
-            context.action_space,
-            options,
-            context.seeds.torch("initial weights"),
-        )
-        return network.to(context.device)
+        return build_network(options, context)
 
 
-class RecurrentAgent:
+def require_network_options(
+    memory: str, memory_options: Mapping[str, Any], hidden_size: int, initial_std: float
+) -> None:
+    """Raises `ConfigError` where an option of the network is unknown or out of range."""
+    require_positive("hidden_size", hidden_size)
+    require_positive("initial_std", initial_std)
+    make_memory_options(memory, memory_options)
+
+
+def label_with_memory(name: str, memory: str, options: Mapping[str, Any], usual: str) -> str:
+    """`name`, with the memory where it is not the usual one, and the options given to it."""
+    known = {
+        "attention": " with attention",
+        "transformer": " with a transformer",
+        "none": " without memory",
+        usual: "",
+    }
+    name += known.get(memory, f" ({memory})")
+    given = ", ".join(f"{option}={value}" for option, value in options.items())
+    return f"{name} ({given})" if given else name
+
+
+def build_network(options: NetworkOptions, context: AgentContext) -> ActorCritic:
+    """A new actor-critic for the spaces and on the device of the context."""
+    network = ActorCritic(
+        context.observation_space,
+        context.action_space,
+        options,
+        context.seeds.torch("initial weights"),
+    )
+    return network.to(context.device)
+
+
+class MemoryLearner(Protocol):
+    """Learns the network of an agent that adapts in memory."""
+
+    network: ActorCritic
+
+    def state(self) -> dict[str, Tensor]:
+        """Network, optimiser and the count of updates."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores what `state` returned."""
+
+
+class MemoryAgent(ABC):
     """Adapts in memory: the same policy in every task, told apart by what it remembers."""
 
     adaptation_steps = 0
     evaluation_steps = 0
+
+    def __init__(self, learner: MemoryLearner) -> None:
+        self._learner = learner
+
+    def start(self, num_tasks: int, noise: LaneNoise) -> Policy:
+        """The recurrent policy."""
+        return RecurrentPolicy(self._learner.network)
+
+    def adapt(self, policy: Policy, experience: Trajectory, noise: LaneNoise) -> Adapted:
+        """The policy itself: it adapted in its memory while it acted."""
+        return Adapted(policy)
+
+    @abstractmethod
+    def update(self, batch: MetaBatch) -> Mapping[str, float]:
+        """Learns from one phase of whole trials."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Network, optimiser and the count of updates."""
+        return self._learner.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state` returned."""
+        self._learner.load_state(state)
+
+
+class RecurrentAgent(MemoryAgent):
+    """Adapts in memory, trained by PPO."""
 
     def __init__(
         self,
@@ -98,24 +157,9 @@ class RecurrentAgent:
         if auxiliary is not None:
             auxiliary = auxiliary.to(context.device)
         self._ppo = PPO(config.network(context), config, context, auxiliary)
-
-    def start(self, num_tasks: int, noise: LaneNoise) -> Policy:
-        """The recurrent policy."""
-        return RecurrentPolicy(self._ppo.network)
-
-    def adapt(self, policy: Policy, experience: Trajectory, noise: LaneNoise) -> Adapted:
-        """The policy itself: it adapted in its memory while it acted."""
-        return Adapted(policy)
+        super().__init__(self._ppo)
 
     def update(self, batch: MetaBatch) -> Mapping[str, float]:
         """PPO on one phase of whole trials."""
         (experience,) = batch.trajectories
         return self._ppo.update(experience)
-
-    def state(self) -> dict[str, Tensor]:
-        """Network, optimiser and the count of updates."""
-        return self._ppo.state()
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state` returned."""
-        self._ppo.load_state(state)

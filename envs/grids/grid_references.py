@@ -46,6 +46,7 @@ def _bayes_optimal(cells: int, steps: int, episodes: int) -> Mapping[str, Refere
         build=lambda tasks: BayesOptimalWalker(
             cells, best_walk(cells, steps, episodes), tasks.device
         ),
+        open_loop=True,  # until the goal is found
     )
     return {"bayes_optimal": reference}
 

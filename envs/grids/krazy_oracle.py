@@ -34,6 +34,7 @@ def references(size: int, energy: int, replenish: int, *, items: int) -> Mapping
             role="ceiling",
             label="oracle (knows the board)",
             build=lambda tasks: Planner(best_moves(tasks, size, energy, replenish)),
+            open_loop=True,
         )
     return found
 

@@ -45,16 +45,17 @@ class WinStay:
         self._device = device
 
     def initial_memory(self, lanes: int, horizon: int) -> Tensor:
-        """The last choice, [L] int64."""
+        """The last first-stage choice, [L] int64."""
         return torch.zeros(lanes, dtype=torch.int64, device=self._device)
 
     def act(self, percept: Percept, memory: Tensor, noise: LaneNoise) -> PolicyOutput:
         """The last choice or the other one; the first choice of a trial is random."""
         first_stage = percept.obs[..., 0] > 0
-        choice = torch.where(percept.previous_reward > 0, memory, 1 - memory)
+        last = torch.where(first_stage, memory, percept.previous_action)
+        choice = torch.where(percept.previous_reward > 0, last, 1 - last)
         choice = torch.where(percept.first_of_trial, noise.integers(2), choice)
-        choice = torch.where(first_stage, choice, memory)
-        return PolicyOutput(choice, torch.zeros_like(percept.previous_reward), choice)
+        choice = torch.where(first_stage, choice, last)
+        return PolicyOutput(choice, torch.zeros_like(percept.previous_reward), last)
 
 
 class GoodStateBelief(NamedTuple):

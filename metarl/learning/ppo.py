@@ -7,17 +7,18 @@ Axes: `T` steps, `L` lanes = tasks x rollouts per task, `F` inputs, `H` features
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from metarl.agent import AgentConfig, AgentContext
-from metarl.errors import ConfigError, MetaRLError, NonFiniteError, ShapeError
+from metarl.errors import ShapeError
 from metarl.learning.advantages import gae
 from metarl.learning.losses import clipped_surrogate, masked_mean, normalised
-from metarl.learning.optimiser_state import load_learner, save_learner
+from metarl.learning.trial_optimiser import TrialOptimiser, require_optimisation_options
 from metarl.networks.actor_critic import ActorCritic
 from metarl.trajectory import Trajectory
 from metarl.validation import require_between, require_positive
@@ -58,21 +59,12 @@ class PPOConfig(AgentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("num_epochs", "num_minibatches", "clip_range", "learning_rate"):
-            require_positive(name, getattr(self, name))
-        require_positive("max_grad_norm", self.max_grad_norm)
+        require_optimisation_options(self)
+        require_positive("clip_range", self.clip_range)
         for name in ("gamma", "gae_lambda"):
             require_between(name, getattr(self, name), 0.0, 1.0)
-        for name in ("final_learning_rate", "entropy_coef", "final_entropy_coef", "value_coef"):
+        for name in ("entropy_coef", "final_entropy_coef", "value_coef"):
             require_between(name, getattr(self, name), 0.0, float("inf"))
-        lanes = self.num_tasks * self.rollouts_per_task
-        if lanes % self.num_minibatches:
-            raise ConfigError(
-                f"num_tasks={self.num_tasks} times rollouts_per_task={self.rollouts_per_task} does "
-                f"not divide into num_minibatches={self.num_minibatches} (remainder "
-                f"{lanes % self.num_minibatches}); a recurrent minibatch holds whole trials, so "
-                "the product must be a multiple of it."
-            )
 
 
 class AuxiliaryLoss(nn.Module, ABC):
@@ -132,16 +124,11 @@ class PPO:
         """Learns the parameters of `network` and of `auxiliary`, which lie on the device."""
         self.network = network
         self._config = config
-        self._seeds = context.seeds
-        self._device = context.device
         self._auxiliary = auxiliary
-        self._updates = 0
-        self._learner = nn.ModuleDict({"network": network})
+        learner = nn.ModuleDict({"network": network})
         if auxiliary is not None:
-            self._learner["auxiliary"] = auxiliary
-        self._optimiser = torch.optim.Adam(
-            self._learner.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
-        )
+            learner["auxiliary"] = auxiliary
+        self._optimiser = TrialOptimiser("PPO", learner, config, context)
 
     def update(self, experience: Trajectory) -> dict[str, float]:
         """Several epochs of minibatches on one phase of whole trials; returns metrics.
@@ -149,27 +136,14 @@ class PPO:
         Raises:
             MetaRLError: such as `NonFiniteError` for a gradient; the learner is unchanged.
         """
-        config = self._config
-        left = max(0.0, 1.0 - self._updates / config.iterations)
-        learning_rate = _linear_schedule(config.final_learning_rate, config.learning_rate, left)
-        entropy_coef = _linear_schedule(config.final_entropy_coef, config.entropy_coef, left)
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate
-        before = self.state()
-        totals: dict[str, Tensor] = {}
-        try:
+        config, optimiser = self._config, self._optimiser
+        entropy_coef = optimiser.scheduled(config.entropy_coef, config.final_entropy_coef)
+        learning_rate = optimiser.learning_rate
+        with optimiser.unchanged_on_error():
             batch, explained_variance = self._advantages_and_targets(experience)
-            for minibatch in self._minibatches(batch):
-                for name, value in self._step(minibatch, entropy_coef).items():
-                    totals[name] = totals.get(name, torch.zeros_like(value)) + value
-        except MetaRLError:
-            self.load_state(before)
-            raise
+            means = optimiser.update(batch, partial(self._loss, entropy_coef=entropy_coef))
         # Only now: this experience was collected and learned from with the former statistics.
         self.network.observe(experience.percepts(), experience.valid)
-        self._updates += 1
-        count = config.num_epochs * config.num_minibatches
-        means = {name: float(total) / count for name, total in totals.items()}
         return means | {
             "explained_variance": float(explained_variance),
             "learning_rate": learning_rate,
@@ -178,11 +152,11 @@ class PPO:
 
     def state(self) -> dict[str, Tensor]:
         """Parameters, optimiser and the count of updates."""
-        return save_learner(self._learner, self._optimiser, self._updates)
+        return self._optimiser.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores what `state` returned."""
-        self._updates = load_learner(self._learner, self._optimiser, state)
+        self._optimiser.load_state(state)
 
     @torch.no_grad()
     def _advantages_and_targets(self, experience: Trajectory) -> tuple[Batch, Tensor]:
@@ -235,16 +209,8 @@ class PPO:
                 )
         return targets
 
-    def _minibatches(self, batch: Batch) -> Iterator[Batch]:
-        generator = self._seeds.torch("minibatches", self._updates)
-        lanes = batch.valid.shape[1]
-        for _ in range(self._config.num_epochs):
-            order = torch.randperm(lanes, generator=generator).to(self._device)
-            for index in order.chunk(self._config.num_minibatches):
-                yield batch.take_lanes(index)
-
-    def _step(self, batch: Batch, entropy_coef: float) -> dict[str, Tensor]:
-        """One step of Adam on surrogate, value error, entropy and auxiliary loss."""
+    def _loss(self, batch: Batch, *, entropy_coef: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Surrogate, value error, entropy and auxiliary loss of a minibatch; and metrics."""
         config = self._config
         output = self.network(batch.inputs)
         log_prob, entropies = self.network.head.evaluate(output.dist_params, batch.action)
@@ -270,25 +236,4 @@ class PPO:
                 )
             loss = loss + auxiliary
             metrics["auxiliary_loss"] = auxiliary.detach()
-        return metrics | {"grad_norm": self._descend(loss)}
-
-    def _descend(self, loss: Tensor) -> Tensor:
-        """One step of Adam along the clipped gradient; returns its norm before clipping."""
-        self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(
-            self._learner.parameters(), self._config.max_grad_norm, foreach=True
-        )
-        if not bool(norm.isfinite()):
-            raise NonFiniteError(
-                f"The gradient of PPO became {float(norm)} (loss {float(loss.detach())}) in "
-                f"update {self._updates}; the agent is unchanged. Rewards or observations may be "
-                "very large, or the learning rate too high."
-            )
-        self._optimiser.step()
-        return norm.detach()
-
-
-def _linear_schedule(last: float, first: float, left: float) -> float:
-    """`first` when everything is left, `last` when nothing is."""
-    return last + (first - last) * left
+        return loss, metrics

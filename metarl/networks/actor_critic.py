@@ -113,6 +113,10 @@ class ActorCritic(nn.Module):
         )
         return ActorCriticOutput(self.decide(features), self.value(value_features), features)
 
+    def dist_params(self, inputs: Tensor) -> Tensor:
+        """The policy alone over whole trials [T, L, F]: action distributions [T, L, R]."""
+        return self.decide(self._features(self.trunk, inputs))
+
     def values(self, inputs: Tensor) -> Tensor:
         """Values of whole trials [T, L, F], in units of the rewards, [T, L]."""
         trunk = self.trunk if self.value_trunk is None else self.value_trunk

@@ -4,8 +4,7 @@ Axes: `L` lanes (the environments stepped together), then features.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,7 +13,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from metarl.agent import Policy, ShownTargets
+from metarl.agent import Reference as Reference
+from metarl.agent import ShownTargets
 from metarl.errors import ConfigError, TaskError
 from metarl.noise import LaneNoise
 from metarl.tasks.batched_env import BatchedEnv, State
@@ -22,20 +22,6 @@ from metarl.tasks.tensor_env import TensorEnv
 
 Split: TypeAlias = Literal["train", "test"]
 """learners see `train` tasks only; adaptation is measured on `test` tasks"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """A policy that needs no training; it may know the prior, or even the task itself."""
-
-    role: Literal["floor", "baseline", "ceiling"]
-    """`floor`: no learning at all; `ceiling`: no policy can do better; `baseline`: in between"""
-    label: str
-    """in figure legends, such as 'exact Bayes optimum'"""
-    build: Callable[[Tensor], Policy]
-    """makes the policy for the tasks [N, ...] that it will act in, on their device"""
-    by_default: bool = True
-    """whether an evaluation runs it unless others are named"""
 
 
 class RenderFrame(NamedTuple):

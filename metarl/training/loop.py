@@ -116,7 +116,7 @@ def train(
     if folder is not None:
         require_same(folder, description)
     # Built before the folder is made: an option that does not fit leaves no empty folder behind.
-    learner = config.build(description.context(family, run.device))
+    learner = config.build(description.context(family, run.device, training=True))
     _require_room_for_a_trial(learner, config, family, run.device)
     folder = folder or create_run(path, description)
     with folder.locked():
@@ -238,6 +238,7 @@ class _Training:
             spec=spec,
             seeds=seeds,
             storage=self._storage,
+            training=True,
         )
 
     @property

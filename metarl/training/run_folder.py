@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,18 @@ class RunConfig:
         """The family that the agent is trained on."""
         return make_family(self.task, **self.task_options)
 
-    def context(self, family: TaskDistribution, device: torch.device | str) -> AgentContext:
-        """What the agent of this run is built for."""
+    def context(
+        self, family: TaskDistribution, device: torch.device | str, *, training: bool = False
+    ) -> AgentContext:
+        """What the agent of this run is built for; references are listed for `training` only."""
+        episodes = self.agent_options.get("episodes") or family.trial_episodes
         return AgentContext(
             observation_space=family.observation_space,
             action_space=family.action_space,
             seeds=Seeds(self.seed).child("agent"),
             device=torch.device(device),
             shown_targets=family.shown_targets,
+            references=partial(family.references, episodes) if training else None,
         )
 
     def make_agent_config(self) -> AgentConfig:

@@ -143,11 +143,11 @@ def test_simulated_references_earn_their_computed_returns():
     assert mean["bayes_optimal"] < family.oracle_return()
 
 
-def percept(place, payout, *, first_of_trial=False, first_of_episode=False):
+def percept(place, payout, *, action=0, first_of_trial=False, first_of_episode=False):
     flag = torch.zeros(1, dtype=torch.bool)
     return Percept(
         obs=torch.eye(3)[place].view(1, 3),
-        previous_action=torch.zeros(1, dtype=torch.int64),
+        previous_action=torch.tensor([action]),
         previous_reward=torch.full((1,), float(payout)),
         previous_terminated=flag,
         previous_truncated=flag | (first_of_episode and not first_of_trial),
@@ -198,13 +198,14 @@ def test_the_filter_equals_the_sum_over_all_sequences_of_good_states():
 
 
 def test_win_stay_depends_on_the_payout_alone():
-    policy = WinStay()
-    memory = torch.ones(1, dtype=torch.int64)
-    choices = []
+    policy, taken, choices = WinStay(), 1, []
+    memory = policy.initial_memory(1, 8)
     for place, payout in [(1, 0), (0, 1), (1, 0), (0, 0), (2, 0), (0, 0), (2, 0), (0, 1)]:
-        action, _, memory = policy.act(percept(place, payout), memory, noise_of(1))
+        now = percept(place, payout, action=taken)
+        action, _, memory = policy.act(now, memory, noise_of(1))
+        taken = int(action)
         if place == 0:
-            choices.append(int(action))
+            choices.append(taken)
     assert choices == [1, 0, 1, 1]
 
 

@@ -1,0 +1,172 @@
+"""Adam on minibatches of whole trials, as all learners of recurrent policies use it.
+
+A minibatch holds whole trials, so that the memory is replayed from the trial's start.
+
+Axes: `T` steps, `L` lanes = tasks x rollouts per task.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from metarl.agent import AgentContext
+from metarl.errors import ConfigError, MetaRLError, NonFiniteError
+from metarl.learning.optimiser_state import load_learner, save_learner
+from metarl.validation import require_between, require_positive
+
+
+class OptimisationOptions(Protocol):
+    """The options that the optimiser reads of an agent's config."""
+
+    @property
+    def num_tasks(self) -> int:
+        """Tasks per meta-batch (N)."""
+
+    @property
+    def rollouts_per_task(self) -> int:
+        """Rollouts of each task (B)."""
+
+    @property
+    def iterations(self) -> int:
+        """Meta-iterations of the whole run; schedules run over these."""
+
+    @property
+    def num_epochs(self) -> int:
+        """Passes over the meta-batch per iteration."""
+
+    @property
+    def num_minibatches(self) -> int:
+        """Minibatches of whole trials per pass."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Of Adam at the start."""
+
+    @property
+    def final_learning_rate(self) -> float:
+        """Of Adam at the end of the run; linear in between."""
+
+    @property
+    def max_grad_norm(self) -> float:
+        """The gradient is scaled down to this norm."""
+
+
+def require_optimisation_options(options: OptimisationOptions) -> None:
+    """Raises `ConfigError` where an option is out of range, or minibatches would be unequal."""
+    for name in ("num_epochs", "num_minibatches", "learning_rate", "max_grad_norm"):
+        require_positive(name, getattr(options, name))
+    require_between("final_learning_rate", options.final_learning_rate, 0.0, float("inf"))
+    lanes = options.num_tasks * options.rollouts_per_task
+    if lanes % options.num_minibatches:
+        raise ConfigError(
+            f"num_tasks={options.num_tasks} times rollouts_per_task={options.rollouts_per_task} "
+            f"does not divide into num_minibatches={options.num_minibatches} (remainder "
+            f"{lanes % options.num_minibatches}); a recurrent minibatch holds whole trials, so "
+            "the product must be a multiple of it."
+        )
+
+
+class LaneBatch(Protocol):
+    """What a learner reads of a meta-batch: tensors [T, L, ...]."""
+
+    @property
+    def valid(self) -> Tensor:
+        """[T, L] float, 1 for transitions that count."""
+
+    def take_lanes(self, index: Tensor) -> Self:
+        """The lanes of these indices."""
+
+
+AnyBatch = TypeVar("AnyBatch", bound=LaneBatch)
+Loss = Callable[[AnyBatch], tuple[Tensor, dict[str, Tensor]]]
+"""minibatch -> the loss, a scalar, and metrics without gradient"""
+
+
+class TrialOptimiser:
+    """Several epochs of minibatches per update; holds Adam and the count of updates."""
+
+    def __init__(
+        self, name: str, learner: nn.Module, options: OptimisationOptions, context: AgentContext
+    ) -> None:
+        """Learns the parameters of `learner`; `name` is that of the algorithm, for messages."""
+        self._name = name
+        self._learner = learner
+        self._options = options
+        self._seeds = context.seeds
+        self._device = context.device
+        self.updates = 0
+        self._adam = torch.optim.Adam(
+            learner.parameters(), lr=options.learning_rate, eps=1e-5, fused=True
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next update."""
+        return self.scheduled(self._options.learning_rate, self._options.final_learning_rate)
+
+    def scheduled(self, first: float, last: float) -> float:
+        """The value for the next update of an option that goes linearly from `first` to `last`."""
+        left = max(0.0, 1.0 - self.updates / self._options.iterations)
+        return last + (first - last) * left
+
+    @contextmanager
+    def unchanged_on_error(self) -> Iterator[None]:
+        """Within it, a `MetaRLError` leaves the learner as it was on entering."""
+        before = self.state()
+        try:
+            yield
+        except MetaRLError:
+            self.load_state(before)
+            raise
+
+    def update(self, batch: AnyBatch, loss: Loss[AnyBatch]) -> dict[str, float]:
+        """One update: all epochs on a batch. Returns the mean of each metric over minibatches.
+
+        Raises:
+            NonFiniteError: a gradient is not finite; earlier minibatches have been learned from.
+        """
+        for group in self._adam.param_groups:
+            group["lr"] = self.learning_rate
+        totals: dict[str, Tensor] = {}
+        for minibatch in self._minibatches(batch):
+            value, metrics = loss(minibatch)
+            for name, metric in (metrics | {"grad_norm": self._descend(value)}).items():
+                totals[name] = totals.get(name, torch.zeros_like(metric)) + metric
+        self.updates += 1
+        count = self._options.num_epochs * self._options.num_minibatches
+        return {name: float(total) / count for name, total in totals.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """Parameters, moments of Adam and the count of updates."""
+        return save_learner(self._learner, self._adam, self.updates)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores what `state` returned. Raises `CheckpointError` if it does not fit."""
+        self.updates = load_learner(self._learner, self._adam, state)
+
+    def _minibatches(self, batch: AnyBatch) -> Iterator[AnyBatch]:
+        generator = self._seeds.torch("minibatches", self.updates)
+        lanes = batch.valid.shape[1]
+        for _ in range(self._options.num_epochs):
+            order = torch.randperm(lanes, generator=generator).to(self._device)
+            for index in order.chunk(self._options.num_minibatches):
+                yield batch.take_lanes(index)
+
+    def _descend(self, loss: Tensor) -> Tensor:
+        """One step of Adam along the clipped gradient; returns its norm before clipping."""
+        self._adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(
+            self._learner.parameters(), self._options.max_grad_norm, foreach=True
+        )
+        if not bool(norm.isfinite()):
+            raise NonFiniteError(
+                f"The gradient of {self._name} became {float(norm)} (loss {float(loss.detach())}) "
+                f"in update {self.updates}; the agent is unchanged. Rewards or observations may "
+                "be very large, or the learning rate too high."
+            )
+        self._adam.step()
+        return norm.detach()
