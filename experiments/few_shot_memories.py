@@ -50,7 +50,7 @@ class Options:
     """image set; its training classes are used for training, its test classes for evaluation"""
     shots: Literal[1, 5] = 1
     """labelled images of each of five classes"""
-    agents: tuple[str, ...] = ("prototypical_networks", "matching_networks", "rl2")
+    agents: tuple[str, ...] = ("prototypical_networks", "matching_networks")
     """agents that are trained"""
     iterations: int | None = None
     """meta-iterations of each; by default those of the presets"""

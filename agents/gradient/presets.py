@@ -140,3 +140,20 @@ for _agent, _options, _note in (
             "for MAML: .67 / .38 / .35), one seed; 3 minutes on one core",
         )
     )
+register_preset(
+    Preset(
+        agent="platipus",
+        task="metarl/SparsePointNavigation-v0",
+        name="hypotheses-4",
+        agent_options={
+            "iterations": 200,
+            "hypotheses": 4,
+            "inner_lr": 0.1,
+            "shared_lr": 1.0,
+            "initial_spread": 0.2,
+            "damping": 1e-4,
+        },
+        note="an unseen goal is reached in 13% of first episodes, in 20 / 29 / 36% after 1 / 2 / 3 "
+        "steps on 20 episodes each, one seed; 10 minutes on one core",
+    )
+)

@@ -245,3 +245,24 @@ for _name, _iterations, _options, _note in (
             note=_note,
         )
     )
+for _agent in ("prototypical_networks", "matching_networks"):
+    for _shots in (1, 5):
+        register_preset(
+            Preset(
+                agent=_agent,
+                task="metarl/FewShotClassification-v0",
+                name=f"ways-5-shots-{_shots}",
+                # As for RL^2 above.
+                agent_options={
+                    "num_tasks": 256,
+                    "iterations": 1000,
+                    "hidden_size": 128,
+                    "learning_rate": 2e-3,
+                    "gamma": 0.0,
+                    "num_minibatches": 8,
+                    "entropy_coef": 0.05,
+                },
+                task_options={"rewarded": "queries", "shots": _shots},
+                note="not measured yet",
+            )
+        )
