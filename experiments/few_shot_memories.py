@@ -54,7 +54,7 @@ class Options:
     """agents that are trained"""
     iterations: int | None = None
     """meta-iterations of each; by default those of the presets"""
-    supervised_steps: int = 4000
+    supervised_steps: int = 1500
     """steps of the supervised network"""
     seed: int = 0
     """root of all randomness"""

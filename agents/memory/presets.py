@@ -255,7 +255,7 @@ for _agent in ("prototypical_networks", "matching_networks"):
                 # As for RL^2 above.
                 agent_options={
                     "num_tasks": 256,
-                    "iterations": 1000,
+                    "iterations": 600,
                     "hidden_size": 128,
                     "learning_rate": 2e-3,
                     "gamma": 0.0,
