@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents.gradient.pg_batch import PGBatch, pg_batch
+from metarl.agent import ShownTargets
+from metarl.agents.gradient.pg_batch import PGBatch, pg_batch, supervised_batch
 from metarl.errors import ConfigError, NonFiniteError
 from metarl.networks.action_heads import action_head
 from metarl.trajectory import Trajectory
@@ -158,8 +159,37 @@ def test_fewer_rollouts_are_the_first_ones():
         one, two = getattr(few, field.name), getattr(data, field.name)
         if field.name in ("advantage_std", "episode_return"):
             assert torch.equal(one, two), field.name
-        elif field.name != "inputs":
+        elif field.name not in ("inputs", "target", "shown"):
             assert torch.equal(one, two[:, :, :3]), field.name
+    assert few.target is None
+
+
+def test_groups_of_rollouts_become_tasks():
+    trajectory, targets = (
+        random_phase(),
+        ShownTargets(slice(1, 2), lambda obs: (obs, obs[..., 0] > 0)),
+    )
+    for data in (
+        pg_batch(trajectory, gamma=0.9, gae_lambda=0.8, normalise=True),
+        supervised_batch(trajectory, targets),
+    ):
+        rollouts = data.valid.shape[2]
+        split = data.split_rollouts(rollouts)
+        assert data.split_rollouts(1) is data
+        for field in dataclasses.fields(PGBatch):
+            one, whole = getattr(split, field.name), getattr(data, field.name)
+            if whole is None:
+                assert one is None
+                continue
+            if field.name == "inputs":
+                one, whole = split.over_time(one), data.over_time(whole)
+            for task in range(data.valid.shape[1]):
+                for rollout in range(rollouts):
+                    group = task * rollouts + rollout
+                    if field.name in ("advantage_std", "episode_return"):
+                        assert one[group] == whole[task]
+                    else:
+                        assert torch.equal(one[:, group, 0], whole[:, task, rollout])
 
 
 def test_normalised_advantages_do_not_depend_on_the_unit_of_rewards():
@@ -258,4 +288,5 @@ def test_a_reward_that_is_not_finite_is_an_error_that_names_the_task():
 def test_all_numbers_of_a_batch_are_finite():
     data = pg_batch(random_phase(), gamma=0.9, gae_lambda=1.0, normalise=True)
     for field in dataclasses.fields(PGBatch):
-        assert bool(getattr(data, field.name).isfinite().all()), field.name
+        value = getattr(data, field.name)
+        assert value is None or bool(value.isfinite().all()), field.name
