@@ -280,6 +280,7 @@ def tasks_of(batches: list[PGBatch], tasks: list[int]) -> list[PGBatch]:
                     axes.get(each.name, 1), torch.tensor(tasks)
                 )
                 for each in fields(PGBatch)
+                if getattr(data, each.name) is not None
             }
         )
         for data in batches

@@ -371,6 +371,9 @@ class LinearHead(ActionHead):
     def evaluate(self, dist_params, action):
         return (dist_params * action).sum(-1), torch.zeros(dist_params.shape[:-1])
 
+    def supervised_loss(self, dist_params, target):
+        raise NotImplementedError
+
     def kl_divergence(self, old, new):
         raise NotImplementedError
 
