@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import numpy as np
 import torch
 import tyro
@@ -33,7 +34,6 @@ from reporting import (
 )
 from torch import Tensor, nn
 
-import metarl
 from metarl.envs.few_shot.classification import FewShotClassification
 
 TASK = "metarl/FewShotClassification-v0"

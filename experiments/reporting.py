@@ -12,7 +12,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -94,10 +93,8 @@ def evaluation_rollouts(
         yield EvaluationRollout(label=label, trajectory=trajectory)
 
 
-def evaluation_tasks(
-    family: metarl.TaskDistribution, num_tasks: int
-) -> tuple[torch.Tensor, metarl.Seeds]:
-    """Unseen tasks, and the seeds that every policy is rolled out with."""
+def evaluation_tasks(family: metarl.TaskDistribution, num_tasks: int) -> tuple[Any, metarl.Seeds]:
+    """Unseen tasks, a tensor [N, ...], and the seeds that every policy is rolled out with."""
     seeds = metarl.Seeds(EVALUATION_SEED)
     tasks = family.sample_tasks(num_tasks, seeds.torch("lived tasks"), "test")
     return tasks, seeds.child("lives")
