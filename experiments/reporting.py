@@ -34,6 +34,8 @@ STYLE: dict[Any, Any] = {
 AGENTS: Mapping[str, dict[str, Any]] = {
     "RL²": {"color": "#0072B2", "marker": "o", "linewidth": 1.8},
     "MAML": {"color": "#D55E00", "marker": "s", "linewidth": 1.8},
+    "Matching Networks": {"color": "#009E73", "marker": "^", "linewidth": 1.8},
+    "Prototypical Networks": {"color": "#CC79A7", "marker": "D", "linewidth": 1.8},
 }
 """colour-blind safe colours of Okabe and Ito 2008"""
 REFERENCES: tuple[dict[str, Any], ...] = (

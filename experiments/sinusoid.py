@@ -85,7 +85,7 @@ def main(options: Options) -> None:
     for run in supervised:
         label, errors = supervised_errors(run, options.test_tasks)
         steps = f"after {', '.join(map(str, GRADIENT_STEPS))} steps, same points"
-        table.append((f"{label}, supervised", steps, format_intervals(errors[None])))
+        table.append((label, steps, format_intervals(errors[None])))
     for cells in table:
         print("{:24} {:32} {}".format(*cells))
     out = options.results or options.out / "sinusoid"

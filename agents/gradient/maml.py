@@ -19,7 +19,7 @@ class MAMLConfig(TrustRegionConfig):
     @property
     def label(self) -> str:
         """MAML, and the estimator where it is not the plain one."""
-        return _label(self)
+        return self.label_with_estimator("FOMAML" if self.first_order else "MAML")
 
     def inner_rule(self) -> InnerRule:
         """Gradient descent."""
@@ -40,7 +40,7 @@ class FOMAMLConfig(TrustRegionConfig):
     @property
     def label(self) -> str:
         """FOMAML, and the estimator where it is not the plain one."""
-        return _label(self)
+        return self.label_with_estimator("FOMAML" if self.first_order else "MAML")
 
     def inner_rule(self) -> InnerRule:
         """Gradient descent."""
@@ -49,8 +49,3 @@ class FOMAMLConfig(TrustRegionConfig):
     def outer_loss(self) -> OuterLoss:
         """The adapted policies' loss."""
         return self.loss_after_adaptation()
-
-
-def _label(config: TrustRegionConfig) -> str:
-    name = "FOMAML" if config.first_order else "MAML"
-    return name if config.estimator == "score" else f"{name} ({config.estimator})"

@@ -114,8 +114,8 @@ class MetaLSTMConfig(TrustRegionConfig):
 
     @property
     def label(self) -> str:
-        """Meta-LSTM."""
-        return "Meta-LSTM"
+        """Meta-LSTM, and the estimator where it is not the plain one."""
+        return self.label_with_estimator("Meta-LSTM")
 
     def inner_rule(self) -> InnerRule:
         """The LSTM."""

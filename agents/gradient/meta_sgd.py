@@ -31,8 +31,8 @@ class MetaSGDConfig(TrustRegionConfig):
 
     @property
     def label(self) -> str:
-        """Meta-SGD."""
-        return "Meta-SGD"
+        """Meta-SGD, and the estimator where it is not the plain one."""
+        return self.label_with_estimator("Meta-SGD")
 
     def inner_rule(self) -> InnerRule:
         """A learned rate for each parameter, initially `inner_lr`."""

@@ -99,6 +99,10 @@ class GradientOptions(AgentConfig):
                 f"rewards; use one of {known}, or another agent, such as maml."
             )
 
+    def label_with_estimator(self, name: str, usual: Estimator = "score") -> str:
+        """`name`, with the estimator where it is not the usual one."""
+        return name if self.estimator == usual else f"{name} ({self.estimator})"
+
     @property
     def policies_per_task(self) -> int:
         """Policies that adapt to each task, each rolled out in an equal share of its rollouts."""

@@ -159,8 +159,9 @@ class PLATIPUSConfig(TrustRegionConfig):
 
     @property
     def label(self) -> str:
-        """PLATIPUS, and whether its hypotheses are all the same."""
-        return "PLATIPUS" if self.initial_spread else "PLATIPUS (one hypothesis)"
+        """PLATIPUS, whether its hypotheses are all the same, and the estimator."""
+        name = "PLATIPUS" if self.initial_spread else "PLATIPUS without variance"
+        return self.label_with_estimator(name)
 
     def inner_rule(self) -> InnerRule:
         """Sampled hypotheses."""

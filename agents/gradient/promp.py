@@ -43,7 +43,7 @@ class ProMPConfig(GradientConfig):
     @property
     def label(self) -> str:
         """ProMP."""
-        return "ProMP" if self.estimator == "lvc" else f"ProMP ({self.estimator})"
+        return self.label_with_estimator("ProMP", usual="lvc")
 
     def inner_rule(self) -> InnerRule:
         """Gradient descent."""

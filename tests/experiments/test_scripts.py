@@ -83,13 +83,41 @@ def test_few_shot_trains_and_classifies_images_of_unseen_classes(tmp_path):
     assert (tmp_path / "run" / "few-shot.png").stat().st_size > 10_000
 
 
-def test_sinusoid_evaluates_rl2_by_point_and_maml_by_gradient_step(tmp_path):
+def test_few_shot_memories_are_compared_with_a_supervised_network(tmp_path):
+    small = ["--iterations", "1", "--test-tasks", "300", "--supervised-steps", "60"]
+    options = ["--agents", "prototypical_networks", *small, "--threads", "1", "--out", "out"]
+    out = run_script(tmp_path, "few_shot_memories.py", *options)
+    accuracy = {
+        line[:36].strip(): float(line.split("all queries ")[1].split()[0])
+        for line in out.splitlines()
+        if "all queries" in line
+    }
+    assert accuracy["supervised prototypical network"] > 0.7
+    assert accuracy["nearest prototype (pixels)"] > 0.8
+    assert accuracy["Prototypical Networks"] < 0.4  # after one iteration
+    assert "prototypical_networks" in (tmp_path / "out" / "glyphs-1-shot.md").read_text()
+
+
+def test_platipus_hypotheses_are_drawn_before_and_after(tmp_path):
+    small = ["--iterations", "1", "--test-tasks", "20", "--threads", "1", "--out", "run"]
+    out = run_script(tmp_path, "platipus_hypotheses.py", *small)
+    rows = [line.split() for line in out.splitlines()[:5] if line.split()[0].isdigit()]
+    assert [row[0] for row in rows] == ["0", "1", "2", "3"]
+    apart, by_chance = float(rows[0][4]), float(rows[0][7])
+    assert apart > by_chance > 0.0  # hypotheses differ by more than the noise of their rollouts
+    assert (tmp_path / "run" / "hypotheses.png").stat().st_size > 10_000
+
+
+def test_sinusoid_evaluates_rl2_by_point_and_gradient_agents_by_step(tmp_path):
     small = ["--iterations", "1", "--test-tasks", "30", "--threads", "1", "--out", "out"]
     out = run_script(tmp_path, "sinusoid.py", *small)
-    (steps,) = (line for line in out.splitlines() if line.startswith("MAML"))
+    (steps,) = (line for line in out.splitlines() if line.startswith("MAML  "))
     assert steps.count("/") == 5  # before and after each of five steps
+    supervised = [line for line in out.splitlines() if "(supervised)" in line]
+    assert [line.split()[0] for line in supervised] == ["MAML", "Meta-SGD", "Meta-LSTM"]
+    assert all(line.count("/") == 3 for line in supervised)
     (fit,) = (line for line in out.splitlines() if line.startswith("Bayesian"))
-    assert "queries                0.00 [" in fit
+    assert fit.split("queries")[1].strip().startswith("0.00 [")
     page = (tmp_path / "out" / "sinusoid.md").read_text(encoding="utf-8")
     assert "- `maml` on `metarl/Sinusoid-v0 (" in page
     assert "iterations=1, inner_lr" not in page  # .1 is the default
