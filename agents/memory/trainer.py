@@ -172,7 +172,7 @@ class MemoryAgent(ABC):
 
 
 class RecurrentAgent(MemoryAgent):
-    """Learns by PPO, as all agents do whose options are a `RecurrentConfig`."""
+    """Adapts in memory, trained by PPO."""
 
     def __init__(
         self,

@@ -172,7 +172,7 @@ class BeliefELBO(AuxiliaryLoss):
         """Expected rewards of any transitions under beliefs, [C, L].
 
         Args:
-            features: [L, H] of the policy's memory, such as one step of `RecurrentAgent.features`.
+            features: [L, H] of the policy's memory, such as one step of `MemoryAgent.features`.
             obs: [C, D] before the transition.
             action: [C] or [C, A].
             next_obs: [C, D] after it.
