@@ -5,7 +5,9 @@
 
 The agent is rolled out in one task of the test split. Each panel is the belief before one step of
 the first episode: the reward that the decoder expects for arriving in each cell, a mean over
-samples of the latent numbers and over the moves that end in the cell. After Zintgraf et al. 2020
+samples of the latent numbers and over the moves that end in the cell. It exceeds the prior
+probability of the goal because the decoder is trained on the agent's own steps, most of which end on
+the goal once it is found; what tells the cells apart is the belief. After Zintgraf et al. 2020
 (arXiv:1910.08348), figure 1.
 """
 
@@ -17,7 +19,6 @@ import torch
 import tyro
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from reporting import figure_style, save_figure
@@ -124,10 +125,8 @@ def belief_figure(
         figsize=(1.55 * COLUMNS + 1.2, 1.75 * rows + 0.5), dpi=200, layout="constrained"
     )
     panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    # Most of the range of colours for small rewards: before the goal is found all are near MISS.
-    scale = PowerNorm(0.5, vmin=MISS, vmax=HIT)
     for step, (panel, reward) in enumerate(zip(panels, rewards, strict=False)):
-        image = panel.imshow(reward.T, origin="lower", cmap="viridis", norm=scale)
+        image = panel.imshow(reward.T, origin="lower", cmap="viridis", vmin=MISS, vmax=HIT)
         draw_position(panel, path[: step + 1], goal)
         panel.set_title(f"step {step}")
     for panel in panels[len(rewards) :]:
