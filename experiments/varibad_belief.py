@@ -5,10 +5,9 @@
 
 The agent is rolled out in one task of the test split. Each panel is the belief before one step of
 the first episode: the reward that the decoder expects for arriving in each cell, a mean over
-samples of the latent numbers and over the moves that end in the cell. It exceeds the prior
-probability of the goal because the decoder is trained on the agent's own steps, most of which end on
-the goal once it is found; what tells the cells apart is the belief. After Zintgraf et al. 2020
-(arXiv:1910.08348), figure 1.
+samples of the latent numbers and over the moves from neighbouring cells. Staying is left out: the
+agent stays only where it found the goal, so the decoder expects a reward of staying anywhere. After
+Zintgraf et al. 2020 (arXiv:1910.08348), figure 1.
 """
 
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 import tyro
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from reporting import figure_style, save_figure
@@ -99,8 +99,9 @@ def expected_on_arrival(
         generator=seeds.torch("samples"),
         samples=samples,
     )[:, 0]
-    place = after @ torch.tensor([side, 1])
-    total = torch.zeros(len(cell)).index_add(0, place, rewards)
+    moved = (before != after).any(1)
+    place = after[moved] @ torch.tensor([side, 1])
+    total = torch.zeros(len(cell)).index_add(0, place, rewards[moved])
     return (total / place.bincount()).view(side, side).numpy()
 
 
@@ -125,8 +126,10 @@ def belief_figure(
         figsize=(1.55 * COLUMNS + 1.2, 1.75 * rows + 0.5), dpi=200, layout="constrained"
     )
     panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    # Most of the range of colours for small rewards: before the goal is found all are near MISS.
+    scale = PowerNorm(0.5, vmin=MISS, vmax=HIT)
     for step, (panel, reward) in enumerate(zip(panels, rewards, strict=False)):
-        image = panel.imshow(reward.T, origin="lower", cmap="viridis", vmin=MISS, vmax=HIT)
+        image = panel.imshow(reward.T, origin="lower", cmap="viridis", norm=scale)
         draw_position(panel, path[: step + 1], goal)
         panel.set_title(f"step {step}")
     for panel in panels[len(rewards) :]:

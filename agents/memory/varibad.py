@@ -12,9 +12,8 @@ tasks; bounds are sampled at `elbo_steps` steps of each trial, not taken at all;
 minimised by one optimiser on the latest trials, without a buffer of earlier ones; as everywhere in
 metarl, PPO over whole trials with GAE.
 
-Decoders learn from the steps that the agent took, also later in the trial, when it knew more: it
-returns to what pays. Without experience a reward is therefore expected more often than the prior
-says, but of all candidates alike.
+Decoders learn from the steps that the agent takes, also later in the trial, when it knows more. An
+action that it takes only where it found a reward, such as staying, predicts the reward by itself.
 
 Axes: `T` steps, `L` lanes, `S` steps at which the belief is read, `C` transitions, `D` observation,
 `A` encoded action, `Z` latent numbers, `H` features.
@@ -37,8 +36,6 @@ from metarl.registry import make_memory_options
 from metarl.trajectory import Trajectory
 from metarl.validation import require_between, require_positive, vector_size
 
-REWARD_INPUTS = ("transition", "next_obs")
-
 
 @dataclass(frozen=True, kw_only=True)
 class VariBADConfig(RecurrentConfig):
@@ -48,16 +45,13 @@ class VariBADConfig(RecurrentConfig):
     """belief; or none, the negative control: no belief and no ELBO"""
     elbo_coef: float = 1.0
     """weight of the ELBO of encoder and decoders next to PPO's loss"""
-    kl_coef: float = 0.003
+    kl_coef: float = 0.002
     """weight of the KL divergence within the ELBO, next to the squared error: twice the variance
     that a reward is assumed to have, given task and transition"""
     elbo_steps: int = 8
     """random steps of each trial at which the belief predicts the trial"""
     decoder_size: int = 32
     """size of both hidden layers of a decoder"""
-    reward_inputs: str = "transition"
-    """what the decoder of rewards reads of a step: transition (observation, action and next
-    observation), or next_obs, the next observation alone, where no reward depends on the rest"""
     decode_transitions: bool = False
     """predict observations, too, for tasks that differ in their dynamics"""
 
@@ -67,10 +61,6 @@ class VariBADConfig(RecurrentConfig):
             require_between(name, getattr(self, name), 0.0, float("inf"))
         for name in ("elbo_steps", "decoder_size"):
             require_positive(name, getattr(self, name))
-        if self.reward_inputs not in REWARD_INPUTS:
-            raise ConfigError(
-                f"reward_inputs={self.reward_inputs!r} must be one of {', '.join(REWARD_INPUTS)}."
-            )
         if self.memory != "none" and self.belief is None:
             raise ConfigError(
                 f"memory={self.memory!r} of varibad must be 'belief' (or 'none', the negative "
@@ -137,8 +127,7 @@ class BeliefELBO(AuxiliaryLoss):
             )
 
         before = self._obs_size + self._head.outputs
-        whole = config.reward_inputs == "transition"
-        self.reward = decoder(before + self._obs_size if whole else self._obs_size, 1)
+        self.reward = decoder(before + self._obs_size, 1)
         self.next_obs = decoder(before, self._obs_size) if config.decode_transitions else None
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
 
@@ -159,7 +148,7 @@ class BeliefELBO(AuxiliaryLoss):
         transition = self._encode(experience.obs, experience.action, experience.next_obs)
         return {
             "transition": transition.flatten(1, 2),
-            "reward": reward.flatten(1, 2).squeeze(-1),
+            "reward": reward.flatten(1, 2),
             "order": (order + 2.0 * ~valid).argsort(0),  # valid steps first
             "noise": noise.to(valid.device),
         }
@@ -201,7 +190,7 @@ class BeliefELBO(AuxiliaryLoss):
         noise = torch.randn((samples, len(belief), self._latent_size), generator=generator)
         latent = sample_belief(belief, noise.to(belief.device))
         transition = self._encode(obs, action, next_obs).unsqueeze(1)
-        reward = self._rewards(latent, transition).mean(0)
+        reward: Tensor = self.reward(latent, transition).squeeze(-1).mean(0)
         if self.reward_scale is not None:
             reward = reward * self.reward_scale.deviation + self.reward_scale.mean
         return reward
@@ -213,17 +202,10 @@ class BeliefELBO(AuxiliaryLoss):
             obs, next_obs = self.scale(obs), self.scale(next_obs)
         return torch.cat((obs, self._head.encode(action), next_obs), -1)
 
-    def _rewards(self, latent: Tensor, transition: Tensor) -> Tensor:
-        """Rewards that the decoder predicts from each sample [S, L, Z], [S, T, L]."""
-        if self._config.reward_inputs == "next_obs":
-            transition = transition[..., -self._obs_size :]
-        reward: Tensor = self.reward(latent, transition)
-        return reward.squeeze(-1)
-
     def _squared_error(self, latent: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Of every step, predicted from each sample [S, L, Z]: [S, T, L]."""
         transition = targets["transition"]
-        error = (self._rewards(latent, transition) - targets["reward"]).square()
+        error: Tensor = (self.reward(latent, transition) - targets["reward"]).square().mean(-1)
         if self.next_obs is not None:
             predicted = self.next_obs(latent, transition[..., : -self._obs_size])
             error = error + (predicted - transition[..., -self._obs_size :]).square().mean(-1)

@@ -48,8 +48,6 @@ def elbo_by_definition(
     features: Tensor,
     trajectory: Trajectory,
     targets: dict[str, Tensor],
-    *,
-    whole: bool,
 ) -> Tensor:
     """Trial by trial, step by step; four steps of the belief at most."""
     valid, bounds = trajectory.valid.flatten(1, 2), []
@@ -67,8 +65,8 @@ def elbo_by_definition(
             term = 0.3 * kl_divergence(belief, before).sum()
             for i in range(length):
                 known = torch.cat((obs[i, lane], torch.eye(3).double()[int(action[i, lane])]))
-                read = torch.cat((known, next_obs[i, lane])) if whole else next_obs[i, lane]
-                predicted = loss.reward(latent.view(1, 1, Z), read.view(1, 1, -1))
+                both = torch.cat((known, next_obs[i, lane]))
+                predicted = loss.reward(latent.view(1, 1, Z), both.view(1, 1, -1))
                 term = term + (predicted.squeeze() - reward[i, lane]) ** 2
                 if loss.next_obs is not None:
                     found = loss.next_obs(latent.view(1, 1, Z), known.view(1, 1, -1)).flatten()
@@ -78,14 +76,10 @@ def elbo_by_definition(
     return 0.7 * torch.stack(bounds).mean()
 
 
-@pytest.mark.parametrize(
-    ("decode_transitions", "reward_inputs"),
-    [(False, "transition"), (True, "transition"), (True, "next_obs")],
-)
-def test_the_loss_and_its_gradient_are_those_of_the_definition(decode_transitions, reward_inputs):
-    options = {"decode_transitions": decode_transitions, "reward_inputs": reward_inputs}
-    options |= {"kl_coef": 0.3, "elbo_coef": 0.7, "elbo_steps": 4}
-    loss = loss_of(Countdown(), **options).double()
+@pytest.mark.parametrize("decode_transitions", [False, True])
+def test_the_loss_and_its_gradient_are_those_of_the_definition(decode_transitions):
+    options = {"kl_coef": 0.3, "elbo_coef": 0.7, "elbo_steps": 4}
+    loss = loss_of(Countdown(), decode_transitions=decode_transitions, **options).double()
     trajectory = uneven_trials()
     targets = {
         name: value.double() if value.is_floating_point() else value
@@ -94,8 +88,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_definition(decode_transition
     features = random_features(trajectory).requires_grad_()
     inputs = [features, *loss.parameters()]
     found = loss(features, targets, trajectory.valid.flatten(1, 2).double())
-    whole = reward_inputs == "transition"
-    expected = elbo_by_definition(loss, features, trajectory, targets, whole=whole)
+    expected = elbo_by_definition(loss, features, trajectory, targets)
     torch.testing.assert_close(found, expected)
     pairs = zip(
         torch.autograd.grad(found, inputs), torch.autograd.grad(expected, inputs), strict=True
@@ -197,7 +190,6 @@ def test_expected_rewards_are_means_over_samples_in_units_of_the_rewards(normali
         ({"separate_value": True}, "separate_value=True gives the value a belief of its own"),
         ({"elbo_steps": 0}, "elbo_steps=0 must be greater than zero"),
         ({"decoder_size": 0}, "decoder_size=0 must be greater than zero"),
-        ({"reward_inputs": "obs"}, "reward_inputs='obs' must be one of transition, next_obs"),
         ({"kl_coef": -1.0}, "kl_coef=-1.0 must lie between"),
         ({"memory_options": {"latent": 3}}, "'belief' has no option 'latent'"),
     ],
