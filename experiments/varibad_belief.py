@@ -137,6 +137,9 @@ def belief_figure(
     bar = figure.colorbar(image, ax=list(panels), shrink=0.7, pad=0.02)
     bar.set_label("expected reward of arriving in the cell")
     bar.set_ticks([MISS, 0.0, 0.25, 0.5, 0.75, HIT])
+    figure.supxlabel(
+        "white: path so far and position; star: the goal, hidden from the agent", fontsize=8
+    )
     return figure
 
 
