@@ -200,7 +200,7 @@ def test_options_out_of_range_are_refused(options, message):
 
 
 def test_an_agent_that_would_not_train_the_belief_refuses_it():
-    with pytest.raises(ConfigError, match="memory='belief' is trained by an auxiliary loss alone"):
+    with pytest.raises(ConfigError, match="BeliefCore is trained by an auxiliary loss, and this"):
         RL2Config(memory="belief").build(context_of(ARMS))
 
 
