@@ -8,6 +8,7 @@ Axes: `T` steps, `L` lanes, `S` samples, `Z` latent numbers, `H` features. A bel
 the means, then the logarithms of the deviations; zeros are the prior N(0, I).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,10 @@ from metarl.networks.memory import (
     MemoryState,
     PolicyInputs,
 )
+
+SMALLEST_DEVIATION = 0.1
+"""of a latent number; where deviations could vanish, small changes of the encoder would change what
+decoders and policy read, and the divergence of a belief from the one before would explode"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +95,10 @@ class BeliefCore(MemoryCore):
 
     def _features(self, inputs: PolicyInputs, hidden: Tensor) -> Tensor:
         observation = torch.relu(self.observation(inputs.observation))
-        return torch.cat((observation, self.emit(hidden)), -1)
+        mean, log_std = self.emit(hidden).chunk(2, -1)
+        floor = math.log(SMALLEST_DEVIATION)
+        log_std = floor + nn.functional.softplus(log_std - floor)
+        return torch.cat((observation, mean, log_std), -1)
 
 
 def sample_belief(belief: Tensor, noise: Tensor) -> Tensor:

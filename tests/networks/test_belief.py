@@ -57,6 +57,17 @@ def test_the_losses_of_an_actor_critic_do_not_reach_the_belief():
     assert trained(net.trunk) == {"observation.weight", "observation.bias"}
 
 
+@torch.no_grad()
+def test_deviations_do_not_vanish_and_start_near_those_of_the_prior():
+    memory = core()
+    log_std = features(memory, 0.1 * random_values())[..., -Z:]
+    assert (log_std.abs() < 0.3).all()
+    memory.emit.bias[-Z:] = torch.tensor([-50.0, 3.0])
+    std = features(memory, 0.1 * random_values())[..., -Z:].exp()
+    torch.testing.assert_close(std[..., 0], torch.full((T, L), 0.1))
+    assert (std[..., 1] > 10).all()
+
+
 def test_samples_have_the_mean_and_the_deviations_of_the_belief():
     belief = torch.tensor([[1.0, -2.0, 0.0, 1.0]])  # deviations 1 and e
     samples = sample_belief(belief, torch.randn(40_000, 2, generator=generator()))
