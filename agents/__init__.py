@@ -12,6 +12,7 @@ for _name, _options in {
     "matching": "episodic:MatchingOptions",
     "prototypical": "episodic:PrototypicalOptions",
     "amortised": "amortised:AmortisedOptions",
+    "belief": "belief:BeliefOptions",
     "none": "recurrent:NoMemoryOptions",
 }.items():
     register_memory(_name, f"metarl.networks.{_options}")
@@ -23,6 +24,7 @@ register_agent(
 )
 register_agent("versa", "metarl.agents.memory.versa:VERSAConfig")
 register_agent("dpt", "metarl.agents.memory.dpt:DPTConfig")
+register_agent("varibad", "metarl.agents.memory.varibad:VariBADConfig")
 register_agent("maml", "metarl.agents.gradient.maml:MAMLConfig")
 register_agent("fomaml", "metarl.agents.gradient.maml:FOMAMLConfig")
 register_agent("promp", "metarl.agents.gradient.promp:ProMPConfig")

@@ -5,6 +5,7 @@ import torch
 from metarl.agent import AgentContext, MetaBatch
 from metarl.agents.memory.rl2 import RL2Config
 from metarl.agents.memory.trainer import RecurrentAgent
+from metarl.agents.memory.varibad import VariBADConfig
 from metarl.rollout import RolloutSpec, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskFamily
@@ -20,7 +21,9 @@ def context_of(family: TaskFamily) -> AgentContext:
 
 
 def build(family: TaskFamily, **options: object) -> RecurrentAgent:
-    config = RL2Config(**{"num_tasks": 8, "hidden_size": 16, "iterations": 5} | options)
+    """RL^2, or the agent that trains this memory."""
+    kind = VariBADConfig if options.get("memory") == "belief" else RL2Config
+    config = kind(**{"num_tasks": 8, "hidden_size": 16, "iterations": 5} | options)
     return config.build(context_of(family))
 
 
@@ -29,5 +32,5 @@ def collect_trials(
 ) -> MetaBatch:
     """The experience of one meta-iteration: a trial in each task."""
     tasks = family.sample_tasks(num_tasks, Seeds(seed).torch("tasks"))
-    spec = RolloutSpec(episodes=family.trial_episodes)
+    spec = RolloutSpec(episodes=family.trial_episodes, keep_next_obs=True)
     return rollout_phases(agent, family, tasks, adaptation_steps=0, spec=spec, seeds=Seeds(seed))

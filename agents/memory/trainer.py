@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from metarl.agent import Adapted, Agent, AgentContext, MetaBatch, Policy
+from metarl.errors import ConfigError
 from metarl.learning.ppo import PPO, AuxiliaryLoss, PPOConfig
 from metarl.networks.actor_critic import ActorCritic, NetworkOptions
 from metarl.networks.policies import RecurrentPolicy
@@ -29,8 +31,9 @@ class RecurrentConfig(PPOConfig):
     with much to remember such as tabular MDPs; two to three times as slow, more in long trials);
     transformer (layers of attention to every earlier step); matching or prototypical (earlier
     observations with what followed them, compared with the present one); amortised (a network
-    generates the policy's head); none (the negative control: the policy sees the present
-    observation alone); or one that a plugin registers: see `metarl list`"""
+    generates the policy's head); belief (a Gaussian over the task, for varibad); none (the negative
+    control: the policy sees the present observation alone); or one that a plugin registers: see
+    `metarl list`"""
     memory_options: dict[str, bool | int | float | str] = field(default_factory=dict)
     """options of the memory by name, such as heads 8 for attention"""
     hidden_size: int = 64
@@ -120,8 +123,21 @@ class MemoryAgent(ABC):
     adaptation_steps = 0
     evaluation_steps = 0
 
-    def __init__(self, learner: MemoryLearner) -> None:
+    def __init__(self, learner: MemoryLearner, auxiliary: AuxiliaryLoss | None = None) -> None:
+        """An agent that learns by `learner`, with an auxiliary loss where there is one.
+
+        Raises:
+            ConfigError: only an auxiliary loss would train the memory, and there is none.
+        """
+        memory = learner.network.trunk
+        if memory.needs_auxiliary_loss and auxiliary is None:
+            raise ConfigError(
+                f"The memory {type(memory).__name__} is trained by an auxiliary loss, and this "
+                "agent has none, so the memory would stay random. Use the agent varibad for the "
+                "memory belief, or another memory for this agent."
+            )
         self._learner = learner
+        self.auxiliary = auxiliary
 
     def start(self, num_tasks: int, noise: LaneNoise) -> Policy:
         """The recurrent policy."""
@@ -130,6 +146,17 @@ class MemoryAgent(ABC):
     def adapt(self, policy: Policy, experience: Trajectory, noise: LaneNoise) -> Adapted:
         """The policy itself: it adapted in its memory while it acted."""
         return Adapted(policy)
+
+    @torch.no_grad()
+    def features(self, experience: Trajectory) -> Tensor:
+        """What the memory returns at each step of whole trials, as `auxiliary` reads it, [T, L, H].
+
+        Args:
+            experience: [T, N, B, ...] of the agent's policy.
+        """
+        network = self._learner.network
+        features: Tensor = network(network.encode(experience.percepts()).flatten(1, 2)).features
+        return features
 
     @abstractmethod
     def update(self, batch: MetaBatch) -> Mapping[str, float]:
@@ -157,7 +184,7 @@ class RecurrentAgent(MemoryAgent):
         if auxiliary is not None:
             auxiliary = auxiliary.to(context.device)
         self._ppo = PPO(config.network(context), config, context, auxiliary)
-        super().__init__(self._ppo)
+        super().__init__(self._ppo, auxiliary)
 
     def update(self, batch: MetaBatch) -> Mapping[str, float]:
         """PPO on one phase of whole trials."""

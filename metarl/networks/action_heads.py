@@ -157,17 +157,29 @@ class GaussianHead(ActionHead):
         return 0.5 * (unit - mean).square().sum(-1)
 
     def kl_divergence(self, old: Tensor, new: Tensor) -> Tensor:
-        """Sum over components of log(s/r) + (r^2 + (m - n)^2) / (2 s^2) - 1/2."""
-        (mean, log_std), (new_mean, new_log_std) = old.chunk(2, -1), new.chunk(2, -1)
-        ratio = (2 * (log_std - new_log_std)).exp()
-        distance = ((mean - new_mean) * (-new_log_std).exp()).square()
-        return (new_log_std - log_std + 0.5 * (ratio + distance - 1)).sum(-1)
+        """That of Gaussians with independent components."""
+        return gaussian_kl(old, new)
 
     def encode(self, action: Tensor) -> Tensor:
         """In units of the bounds, clipped to them as the environment does."""
         unit = (action - self.get_buffer("_centre")) / self.get_buffer("_scale")
         limit = self.get_buffer("_limit")
         return torch.clamp(unit, -limit, limit)
+
+
+def gaussian_kl(old: Tensor, new: Tensor) -> Tensor:
+    """KL(old || new) of Gaussians with independent components, [...].
+
+        sum over components of log(s / r) + (r^2 + (m - n)^2) / (2 s^2) - 1/2
+
+    Args:
+        old: [..., 2 Z], the means m, then the logarithms of the deviations r.
+        new: the same with n and s.
+    """
+    (mean, log_std), (new_mean, new_log_std) = old.chunk(2, -1), new.chunk(2, -1)
+    ratio = (2 * (log_std - new_log_std)).exp()
+    distance = ((mean - new_mean) * (-new_log_std).exp()).square()
+    return (new_log_std - log_std + 0.5 * (ratio + distance - 1)).sum(-1)
 
 
 def _density(standard: Tensor, log_std: Tensor) -> Tensor:

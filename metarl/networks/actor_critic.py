@@ -15,6 +15,7 @@ from metarl.networks.action_heads import ActionHead, action_head, append_constan
 from metarl.networks.layers import RunningScale, ScaledValue, mlp
 from metarl.networks.memory import (
     InputSizes,
+    MemoryCore,
     MemoryOptions,
     MemoryState,
     PolicyInputs,
@@ -108,10 +109,11 @@ class ActorCritic(nn.Module):
     def forward(self, inputs: Tensor) -> ActorCriticOutput:
         """Whole trials from their start, encoded, [T, L, F]."""
         features = self._features(self.trunk, inputs)
-        value_features = (
-            features if self.value_trunk is None else self._features(self.value_trunk, inputs)
-        )
-        return ActorCriticOutput(self.decide(features), self.value(value_features), features)
+        if self.value_trunk is None:
+            value = self.value(self.trunk.decision_features(features))
+        else:
+            value = self._value(self.value_trunk, inputs)
+        return ActorCriticOutput(self.decide(features), value, features)
 
     def dist_params(self, inputs: Tensor) -> Tensor:
         """The policy alone over whole trials [T, L, F]: action distributions [T, L, R]."""
@@ -120,7 +122,7 @@ class ActorCritic(nn.Module):
     def values(self, inputs: Tensor) -> Tensor:
         """Values of whole trials [T, L, F], in units of the rewards, [T, L]."""
         trunk = self.trunk if self.value_trunk is None else self.value_trunk
-        return self.value.unscaled(self.value(self._features(trunk, inputs)))
+        return self.value.unscaled(self._value(trunk, inputs))
 
     def initial_state(self, lanes: int, horizon: int) -> MemoryState:
         """State of the policy's memory at the start of a trial."""
@@ -133,12 +135,15 @@ class ActorCritic(nn.Module):
 
     def decide(self, features: Tensor) -> Tensor:
         """Features of the memory [..., H] -> parameters of the action distribution [..., R]."""
-        outputs: Tensor = self.policy(features)
+        outputs: Tensor = self.policy(self.trunk.decision_features(features))
         return outputs if self.constants is None else append_constants(outputs, self.constants)
 
-    def _features(self, trunk: Any, inputs: Tensor) -> Tensor:
+    def _value(self, trunk: MemoryCore, inputs: Tensor) -> Tensor:
+        value: Tensor = self.value(trunk.decision_features(self._features(trunk, inputs)))
+        return value
+
+    def _features(self, trunk: MemoryCore, inputs: Tensor) -> Tensor:
         state = trunk.initial_state(inputs.shape[1], 0)  # no room for steps beyond the sequence
-        features: Tensor
         features, _ = trunk.sequence(PolicyInputs(inputs, self.sizes), state)
         return features
 

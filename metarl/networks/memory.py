@@ -5,7 +5,7 @@ Axes: `T` steps, `L` lanes, then features (`D` observation, `A` encoded action, 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from torch import Generator, Tensor, nn
@@ -64,6 +64,17 @@ class MemoryCore(nn.Module, ABC):
     `horizon` is an upper bound that may differ between the two, so features must not depend on it.
     A core embeds its inputs itself, because it is shown them by name.
     """
+
+    needs_auxiliary_loss: ClassVar[bool] = False
+    """policy and value do not train all of it: see `decision_features`"""
+
+    def decision_features(self, features: Tensor) -> Tensor:
+        """What policy and value read of the features, [..., H]; by default all of them.
+
+        Auxiliary losses read the features themselves. What is detached here is trained by such a
+        loss alone.
+        """
+        return features
 
     def policy_head(self, outputs: int) -> nn.Module | None:
         """A module from features [..., H] to a distribution's parameters [..., outputs].

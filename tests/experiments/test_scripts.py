@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import metarl
+
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
@@ -123,6 +125,22 @@ def test_sinusoid_evaluates_rl2_by_point_and_gradient_agents_by_step(tmp_path):
     assert "iterations=1, inner_lr" not in page  # .1 is the default
     assert "gamma=0.0" in page
     assert (tmp_path / "out" / "sinusoid.svg").exists()
+
+
+def test_the_belief_of_varibad_is_drawn_at_each_step_of_the_first_episode(tmp_path):
+    grid = metarl.make_family("metarl/GridNavigation-v0", steps=7)
+    options = {"iterations": 1, "num_tasks": 8, "progress": False}
+    metarl.train("varibad", grid, out=tmp_path / "run", **options)
+    out = run_script(tmp_path, "varibad_belief.py", "--run", "run", "--samples", "20")
+    heading, *steps = out.splitlines()[:8]
+    assert heading.startswith("step  position")
+    assert [line.split()[0] for line in steps] == [str(step) for step in range(7)]
+    assert "(0, 0)" in steps[0]
+    assert (tmp_path / "run" / "belief.png").stat().st_size > 10_000
+    assert (tmp_path / "run" / "belief.svg").exists()
+    metarl.train("rl2", grid, out=tmp_path / "other", **options)
+    with pytest.raises(AssertionError, match="other is a run of rl2 on metarl/GridNavigation-v0; "):
+        run_script(tmp_path, "varibad_belief.py", "--run", "other")
 
 
 def test_agents_are_compared_in_the_same_tasks(tmp_path):

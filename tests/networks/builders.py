@@ -5,6 +5,7 @@ from gymnasium import spaces
 
 from metarl.networks.actor_critic import ActorCritic, NetworkOptions
 from metarl.networks.amortised import AmortisedOptions
+from metarl.networks.belief import BeliefOptions
 from metarl.networks.episodic import MatchingOptions, PrototypicalOptions
 from metarl.networks.memory import MemoryOptions
 from metarl.networks.recurrent import (
@@ -26,6 +27,7 @@ BUILT_IN = (
     "matching",
     "prototypical",
     "amortised",
+    "belief",
     "none",
 )
 """names of all memories of this package, in the order of registration"""
@@ -40,6 +42,7 @@ MEMORIES: dict[str, MemoryOptions] = {
     "matching": MatchingOptions(),
     "prototypical": PrototypicalOptions(),
     "amortised": AmortisedOptions(),
+    "belief": BeliefOptions(latent_size=2),
     "none": NoMemoryOptions(),
 }
 
