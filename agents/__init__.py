@@ -23,6 +23,7 @@ register_agent(
 )
 register_agent("versa", "metarl.agents.memory.versa:VERSAConfig")
 register_agent("dpt", "metarl.agents.memory.dpt:DPTConfig")
+register_agent("pearl", "metarl.agents.off_policy.pearl:PEARLConfig")
 register_agent("maml", "metarl.agents.gradient.maml:MAMLConfig")
 register_agent("fomaml", "metarl.agents.gradient.maml:FOMAMLConfig")
 register_agent("promp", "metarl.agents.gradient.promp:ProMPConfig")
