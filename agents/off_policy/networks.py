@@ -86,9 +86,12 @@ class Actor(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, hidden: int, generator: Generator) -> None:
         super().__init__()
-        # Actions that depend on the latent variable from the start explore in one direction for
-        # a whole episode.
-        self.layers = mlp([inputs, hidden, hidden, 2 * outputs], last_gain=1.0, generator=generator)
+        self.layers = mlp([inputs, hidden, hidden, 2 * outputs], last_gain=3.0, generator=generator)
+        # At first the latent variable decides the mean action, so that episodes explore in one
+        # direction each; deviations are 1/e.
+        with torch.no_grad():
+            self.layers[-1].get_parameter("weight")[outputs:].zero_()
+            self.layers[-1].get_parameter("bias")[outputs:].fill_(-1.0)
 
     def forward(self, obs: Tensor, latent: Tensor, standard: Tensor) -> tuple[Tensor, Tensor]:
         """An action [..., A] in units of its bounds, and its log-density [...].
