@@ -189,26 +189,24 @@ def test_a_gradient_that_is_not_finite_leaves_the_agent_unchanged(updates):
         assert torch.equal(after[name], value), name
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(tmp_path):
+def test_a_resumed_run_equals_one_that_never_stopped(tmp_path, monkeypatch):
     task = "metarl/SparsePointNavigation-v0"
     options = {**SMALL, "progress": False, "episodes": 2, "replay_tasks": 20}
     whole = metarl.train("pearl", task, out=tmp_path / "whole", **options)
 
-    class Stopped(Exception):
-        pass
-
     update, count = PEARL.update, 0
 
-    def limited(self, batch):
+    def stopping(self, batch):
         nonlocal count
         count += 1
         if count == 4:
-            raise Stopped
+            raise NonFiniteError("stopped")
         return update(self, batch)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(PEARL, "update", limited)
-        metarl.train("pearl", task, out=tmp_path / "parts", checkpoint_seconds=1e-9, **options)
+    monkeypatch.setattr(PEARL, "update", stopping)
+    with pytest.raises(NonFiniteError, match="stopped"):
+        metarl.train("pearl", task, out=tmp_path / "parts", **options)
+    monkeypatch.undo()
     parts = metarl.train("pearl", task, out=tmp_path / "parts", resume=True, **options)
     states = []
     for run in (whole, parts):
