@@ -1,7 +1,8 @@
 """The built-in agents, announced by name; imported when first made."""
 
 import metarl.agents.gradient.presets
-import metarl.agents.memory.presets  # noqa: F401  (both register presets)
+import metarl.agents.memory.presets
+import metarl.agents.off_policy.presets  # noqa: F401  (all register presets)
 from metarl.registry import register_agent, register_memory
 
 for _name, _options in {
