@@ -22,6 +22,11 @@ Source: Rakelly et al. 2019, arXiv:1903.08254. Unlike the paper:
 - the policy is stochastic in evaluations, too; both use the same engine;
 - contexts hold no next observation, which is the default of the authors' code.
 
+The latent variable is kept through an episode and values end with it, so nothing rewards a search
+for its own sake: in tasks whose reward is zero almost everywhere, each episode tries one place, and
+the goals found by the k-th episode grow with k. RL^2, whose return runs over the whole trial, can
+learn to search.
+
 Of stable-baselines3 only the Polyak update is used. Its replay buffers keep single environments,
 not tasks and trials, and its squashed Gaussian draws from torch's global generator.
 """
