@@ -180,7 +180,7 @@ class GaussianHead(ActionHead):
     def supervised_loss(self, dist_params: Tensor, target: Tensor) -> Tensor:
         """Half the squared error of the mean, in units of the bounds, summed over components."""
         mean, _ = dist_params.chunk(2, -1)
-        unit = (target - self.get_buffer("_centre")) / self.get_buffer("_scale")
+        unit = self.units.unclipped(target)
         return 0.5 * (unit - mean).square().sum(-1)
 
     def kl_divergence(self, old: Tensor, new: Tensor) -> Tensor:
