@@ -1,7 +1,8 @@
 """The built-in agents, announced by name; imported when first made."""
 
 import metarl.agents.gradient.presets
-import metarl.agents.memory.presets  # noqa: F401  (both register presets)
+import metarl.agents.memory.presets
+import metarl.agents.off_policy.presets  # noqa: F401  (all register presets)
 from metarl.registry import register_agent, register_memory
 
 for _name, _options in {
@@ -25,6 +26,7 @@ register_agent(
 register_agent("versa", "metarl.agents.memory.versa:VERSAConfig")
 register_agent("dpt", "metarl.agents.memory.dpt:DPTConfig")
 register_agent("varibad", "metarl.agents.memory.varibad:VariBADConfig")
+register_agent("pearl", "metarl.agents.off_policy.pearl:PEARLConfig")
 register_agent("maml", "metarl.agents.gradient.maml:MAMLConfig")
 register_agent("fomaml", "metarl.agents.gradient.maml:FOMAMLConfig")
 register_agent("promp", "metarl.agents.gradient.promp:ProMPConfig")

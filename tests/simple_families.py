@@ -67,6 +67,54 @@ class Countdown(TaskFamily):
         return state.elapsed >= task
 
 
+@dataclass(frozen=True, kw_only=True)
+class HiddenTarget(TaskFamily):
+    """A Box action should hit the task, -1 or 1; the episode may end before its limit.
+
+    reward = -|action - task| / 2: a guess earns -.5 in each step, knowledge 0.
+    """
+
+    limit: int = 2
+    end_at: int | None = None  # elapsed step at which episodes of task 1 terminate
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        return spaces.Box(0.0, np.inf, (1,))
+
+    @property
+    def action_space(self) -> spaces.Box:
+        return spaces.Box(-1.0, 1.0, (1,))
+
+    @property
+    def task_space(self) -> spaces.Box:
+        return spaces.Box(-1.0, 1.0, ())
+
+    @property
+    def episode_steps(self) -> int:
+        return self.limit
+
+    @property
+    def trial_episodes(self) -> int:
+        return 3
+
+    def sample_tasks(self, num_tasks, generator, split="train"):
+        return 2.0 * torch.randint(2, (num_tasks,), generator=generator) - 1.0
+
+    def reset(self, task: Tensor, noise: LaneNoise) -> Clock:
+        return Clock(torch.zeros_like(task, dtype=torch.int64))
+
+    def observe(self, task: Tensor, state: Clock) -> Tensor:
+        return state.elapsed.float().unsqueeze(-1)
+
+    def step(self, task, state, action, noise):
+        elapsed = state.elapsed + 1
+        reward = -(action.squeeze(-1).clamp(-1.0, 1.0) - task).abs() / 2
+        ends = torch.zeros_like(elapsed, dtype=torch.bool)
+        if self.end_at is not None:
+            ends = (task > 0) & (elapsed == self.end_at)
+        return Clock(elapsed), reward, ends
+
+
 @dataclass
 class Recorder:
     """Takes actions 0, 1, 2, 0, ... and records every percept; its memory counts the steps."""

@@ -106,6 +106,46 @@ class CategoricalHead(ActionHead):
         return identity.index_select(0, action.flatten()).view(*action.shape, -1)
 
 
+class BoxUnits(nn.Module):
+    """Box actions in units of their bounds: action = centre + half_range * unit.
+
+    A component without two bounds keeps its own unit.
+    """
+
+    centre: Tensor
+    half_range: Tensor
+    limit: Tensor
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        if len(space.shape) != 1:
+            raise ConfigError(f"Box actions must be vectors [A]; got shape {space.shape}.")
+        self.size = int(space.shape[0])
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        # Float's own limits stand for "no bound", and a range of zero has no unit.
+        bounded = (high - low < np.finfo(np.float32).max) & (high > low)
+        middle = np.where(bounded, low, 0.0) / 2 + np.where(bounded, high, 0.0) / 2
+        centre = np.where(high > low, middle, low)
+        scale = np.where(bounded, (np.where(bounded, high, 1) - np.where(bounded, low, -1)) / 2, 1)
+        limit = np.where(bounded, 1.0, np.inf)
+        for name, value in (("centre", centre), ("half_range", scale), ("limit", limit)):
+            self.register_buffer(
+                name, torch.as_tensor(value, dtype=torch.float32), persistent=False
+            )
+
+    def decode(self, unit: Tensor) -> Tensor:
+        """Units -> actions, [..., A]; nothing is clipped."""
+        return self.centre + self.half_range * unit
+
+    def unclipped(self, action: Tensor) -> Tensor:
+        """Actions -> units, [..., A]."""
+        return (action - self.centre) / self.half_range
+
+    def encode(self, action: Tensor) -> Tensor:
+        """Actions -> units, [..., A], clipped to the bounds as the environment does."""
+        return torch.clamp(self.unclipped(action), -self.limit, self.limit)
+
+
 class GaussianHead(ActionHead):
     """Box actions; the network gives the mean in units of the bounds, log deviations are constants.
 
@@ -115,21 +155,9 @@ class GaussianHead(ActionHead):
 
     def __init__(self, space: spaces.Box, *, initial_std: float = 1.0) -> None:
         super().__init__()
-        if len(space.shape) != 1:
-            raise ConfigError(f"Box actions must be vectors [A]; got shape {space.shape}.")
-        self.outputs = self.constants = int(space.shape[0])
+        self.units = BoxUnits(space)
+        self.outputs = self.constants = self.units.size
         self._initial_std = initial_std
-        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-        # Float's own limits stand for "no bound", and a range of zero has no unit.
-        bounded = (high - low < np.finfo(np.float32).max) & (high > low)
-        middle = np.where(bounded, low, 0.0) / 2 + np.where(bounded, high, 0.0) / 2
-        centre = np.where(high > low, middle, low)
-        scale = np.where(bounded, (np.where(bounded, high, 1) - np.where(bounded, low, -1)) / 2, 1)
-        limit = np.where(bounded, 1.0, np.inf)
-        for name, value in (("_centre", centre), ("_scale", scale), ("_limit", limit)):
-            self.register_buffer(
-                name, torch.as_tensor(value, dtype=torch.float32), persistent=False
-            )
 
     def initial_constants(self) -> Tensor:
         """Logarithms of the first standard deviations, in units of the bounds."""
@@ -140,20 +168,19 @@ class GaussianHead(ActionHead):
         mean, log_std = dist_params.chunk(2, -1)
         standard = noise.normal(self.outputs).to(dist_params.dtype)
         unit = mean + log_std.exp() * standard
-        action = self.get_buffer("_centre") + self.get_buffer("_scale") * unit
-        return action, _density(standard, log_std)
+        return self.units.decode(unit), _density(standard, log_std)
 
     def evaluate(self, dist_params: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Density in units of the bounds, and its entropy."""
         mean, log_std = dist_params.chunk(2, -1)
-        unit = (action - self.get_buffer("_centre")) / self.get_buffer("_scale")
+        unit = self.units.unclipped(action)
         entropy = log_std.sum(-1) + 0.5 * math.log(2 * math.pi * math.e) * self.outputs
         return _density((unit - mean) * (-log_std).exp(), log_std), entropy
 
     def supervised_loss(self, dist_params: Tensor, target: Tensor) -> Tensor:
         """Half the squared error of the mean, in units of the bounds, summed over components."""
         mean, _ = dist_params.chunk(2, -1)
-        unit = (target - self.get_buffer("_centre")) / self.get_buffer("_scale")
+        unit = self.units.unclipped(target)
         return 0.5 * (unit - mean).square().sum(-1)
 
     def kl_divergence(self, old: Tensor, new: Tensor) -> Tensor:
@@ -162,9 +189,7 @@ class GaussianHead(ActionHead):
 
     def encode(self, action: Tensor) -> Tensor:
         """In units of the bounds, clipped to them as the environment does."""
-        unit = (action - self.get_buffer("_centre")) / self.get_buffer("_scale")
-        limit = self.get_buffer("_limit")
-        return torch.clamp(unit, -limit, limit)
+        return self.units.encode(action)
 
 
 def gaussian_kl(old: Tensor, new: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Agents that learn off-policy, from a replay of earlier tasks."""
