@@ -162,7 +162,7 @@ def test_a_policy_carries_the_state_of_the_inner_rule(monkeypatch):
     agent = build("maml", adaptation_steps=2)
     batch = collect_phases(agent)
     params = [phase.policy.params for phase in batch.phases]
-    gradients = [step.loss.gradient for step in batch.caches]
+    gradients = [step.loss.gradient for steps in batch.caches for step in steps]
     torch.testing.assert_close(params[1], params[0] - 0.5 * gradients[0])
     torch.testing.assert_close(params[2], params[1] - 0.5 * (gradients[0] + gradients[1]))
     meta_params = agent.state()["meta_params"]
