@@ -179,6 +179,7 @@ def figure(correct: dict[str, NDArray[np.float64]], title: str) -> Figure:
     panel = drawn.subplots()
     draw_steps(panel, correct, first=1)
     panel.set_xlabel("query")
+    panel.set_xticks(range(1, 1 + max(map(len, correct.values()))))
     panel.set_ylabel("accuracy")
     panel.set_ylim(0, 1.02)
     panel.set_title(title)
