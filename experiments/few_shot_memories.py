@@ -75,7 +75,8 @@ def main(options: Options) -> None:
     assert isinstance(family, FewShotClassification)
     correct = {"supervised prototypical network": supervised(family, runs[0], options)}
     for run in runs:
-        for rollout in evaluation_rollouts(run, family, REFERENCES, options.test_tasks):
+        references = REFERENCES if run is runs[0] else ()  # the same for every run
+        for rollout in evaluation_rollouts(run, family, references, options.test_tasks):
             correct[rollout.label] = rollout.rewards[family.support :]
     table = [("policy", "query accuracy", "first query")]
     for label, by_query in correct.items():

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal, kl_divergence
 
-from metarl.agents.gradient.inner_loop import InnerLoop
+from metarl.agents.gradient.inner_loop import Adaptation, InnerLoop
 from metarl.agents.gradient.inner_rules import (
     GradientDescent,
     InnerRule,
@@ -258,6 +258,16 @@ def gradient_by_autograd(function, meta_params: Tensor) -> tuple[float, Tensor]:
     value = function(at)
     (gradient,) = torch.autograd.grad(value, at)
     return float(value.detach()), gradient
+
+
+def assert_products_are_adjoint_to_the_gradient(here: Adaptation, meta_params: Tensor) -> None:
+    """Forward mode, which TRPO's Hessian products use, against reverse mode, in all phases."""
+    direction = torch.randn(len(meta_params), generator=torch.Generator().manual_seed(5)).double()
+    tangents = here.jvp(direction, range(len(here.dist_params)))
+    given = [torch.ones_like(each) for each in here.dist_params]
+    forward = sum((one * two).sum() for one, two in zip(given, tangents, strict=True))
+    reverse = here.meta_gradient(given) @ direction
+    torch.testing.assert_close(reverse, forward, rtol=1e-9, atol=1e-11)
 
 
 def derivative_by_differences(function, meta_params: Tensor, direction: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class TrustRegionConfig(GradientConfig):
         require_between("line_search_shrink", self.line_search_shrink, 0.01, 0.99)
 
     def loss_after_adaptation(self) -> OuterLoss:
-        """Minus the adapted policies' return, as a surrogate; with a supervised estimator, that."""
+        """The supervised loss with that estimator, else minus the return, as a surrogate."""
         return supervised_loss if self.estimator == "supervised" else surrogate_loss
 
     @abstractmethod

@@ -8,9 +8,9 @@ encoder.
 
 Source: Zintgraf et al. 2020, arXiv:1910.08348, eqs. 4 to 9. Unlike the paper: rewards are predicted
 with a squared error also in the gridworld (a Bernoulli likelihood there), so that one loss fits all
-tasks; bounds are sampled at `elbo_steps` steps of each trial, not taken at all; both losses are
-minimised by one optimiser on the latest trials, without a buffer of earlier ones; as everywhere in
-metarl, PPO over whole trials with GAE.
+tasks; the bound is computed at `elbo_steps` random steps of each trial, not at every step; both
+losses are minimised by one optimiser on the latest trials, without a buffer of earlier ones; as
+everywhere in metarl, PPO over whole trials with GAE.
 
 Decoders learn from the steps that the agent takes, also later in the trial, when it knows more. An
 action that it takes only where it found a reward, such as staying, predicts the reward by itself.

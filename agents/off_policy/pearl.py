@@ -44,8 +44,8 @@ from metarl.agents.off_policy import sac_losses
 from metarl.agents.off_policy.networks import PEARLNetwork, PEARLNetworkOptions
 from metarl.agents.off_policy.policy import PosteriorSamplingPolicy
 from metarl.agents.off_policy.replay import Context, TaskReplay, Transitions
-from metarl.errors import ConfigError, MetaRLError, NonFiniteError
-from metarl.learning.optimiser_state import load_learner, save_learner
+from metarl.errors import ConfigError, MetaRLError
+from metarl.learning.optimiser_state import load_learner, require_finite_gradient, save_learner
 from metarl.noise import LaneNoise
 from metarl.trajectory import Trajectory
 from metarl.validation import require_between, require_positive
@@ -226,12 +226,7 @@ class PEARL:
         norm = torch.nn.utils.get_total_norm(
             [each.grad for each in self._learned if each.grad is not None], foreach=True
         )
-        if not bool(norm.isfinite()):
-            raise NonFiniteError(
-                f"The gradient of PEARL became {float(norm)} (loss {float(loss.detach())}) in "
-                f"update {self._updates}; the agent is unchanged. Rewards or observations may be "
-                "very large, or the learning rate too high."
-            )
+        require_finite_gradient(norm, loss, learner="PEARL", updates=self._updates)
         self._optimiser.step()
         polyak_update(
             self._network.critics.parameters(),

@@ -103,9 +103,7 @@ class TaskReplay:
 
     def transitions(self, slots: Tensor, count: int, generator: Generator) -> Transitions:
         """`count` transitions of each task, drawn uniformly over all its rollouts."""
-        end = self._columns["length"][slots].cumsum(
-            1
-        )  # [M, B] transitions up to each rollout's end
+        end = self._columns["length"][slots].cumsum(1)  # [M, B] transitions up to a rollout's end
         unit = torch.rand(len(slots), count, generator=generator).to(self._device)
         total = end[:, -1:]
         place = (unit * total).long().minimum(total - 1)

@@ -3,8 +3,8 @@
 The agent's policy is rolled out. Every step is labelled with the action that the reference would
 have taken there, after the same percepts, and the policy learns to predict the labels. So it is
 corrected in the situations that its own actions lead to, not only in those of the reference. At
-first the reference may act itself in a share of the trials: random actions can lead to situations
-whose labels are hard to predict, where its own are easy.
+first the reference itself may act in a share of the trials: after random actions, labels can be
+hard to predict; after the actions of the reference they are easier.
 
 Source: Ross et al. 2011, arXiv:1011.0686 (DAgger). Unlike the paper: each iteration learns from new
 experience alone instead of all so far, and policies are mixed by trials instead of steps.
@@ -87,12 +87,12 @@ def choose_reference(known: Mapping[str, Reference], name: str | None) -> Refere
         if name in known:
             raise ConfigError(
                 f"reference={name!r} cannot be imitated: it follows a plan whatever actions were "
-                "taken, so it does not say what to do after those of another policy. Of this "
-                f"family can be imitated: {names}."
+                "taken, so it does not say what to do after those of another policy. References of "
+                f"this family that can be imitated: {names}."
             )
         raise ConfigError(
             f"The family has no reference={name!r} for trials of this length."
-            f"{suggestion(name, usable)} Of this family can be imitated: {names}."
+            f"{suggestion(name, usable)} References of this family that can be imitated: {names}."
         )
     ceilings = [one for one in usable.values() if one.role == "ceiling"]
     baselines = [one for one in usable.values() if one.role == "baseline"]
@@ -107,10 +107,10 @@ def choose_reference(known: Mapping[str, Reference], name: str | None) -> Refere
 
 @torch.no_grad()
 def replayed_actions(policy: Policy, experience: Trajectory, noise: LaneNoise) -> Tensor:
-    """What a policy would have done at each step of another policy's experience.
+    """The actions that a policy would have taken at each step of another policy's experience.
 
     Args:
-        policy: shown every percept; its actions are noted and not taken.
+        policy: is shown every percept; its actions are recorded, not taken.
         experience: of the other policy, [T, N, B, ...].
         noise: of L lanes.
 

@@ -1,4 +1,4 @@
-"""Learners as flat dictionaries of tensors: parameters, buffers and optimiser moments."""
+"""Learners as flat dictionaries of tensors, and the check of their gradients."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from metarl.errors import CheckpointError
+from metarl.errors import CheckpointError, NonFiniteError
 
 
 def save_learner(module: nn.Module, optimiser: Optimizer, updates: int) -> dict[str, Tensor]:
@@ -53,3 +53,20 @@ def load_moments(optimiser: Optimizer, state: Mapping[str, Tensor]) -> None:
             _, index, name = key.split(".", 2)
             moments.setdefault(int(index), {})[name] = value.clone()
     optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+
+
+def require_finite_gradient(norm: Tensor, loss: Tensor, *, learner: str, updates: int) -> None:
+    """Raises `NonFiniteError` where the norm of a gradient is NaN or infinite.
+
+    Args:
+        norm: of the gradient of `loss`, a scalar.
+        loss: a scalar.
+        learner: name of the algorithm, for the message.
+        updates: so far.
+    """
+    if not bool(norm.isfinite()):
+        raise NonFiniteError(
+            f"The gradient of {learner} became {float(norm)} (loss {float(loss.detach())}) in "
+            f"update {updates}; the agent is unchanged. Rewards or observations may be very large, "
+            "or the learning rate too high."
+        )

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agent import AgentContext
-from metarl.errors import ConfigError, MetaRLError, NonFiniteError
-from metarl.learning.optimiser_state import load_learner, save_learner
+from metarl.errors import ConfigError, MetaRLError
+from metarl.learning.optimiser_state import load_learner, require_finite_gradient, save_learner
 from metarl.validation import require_between, require_positive
 
 
@@ -162,11 +162,6 @@ class TrialOptimiser:
         norm = nn.utils.clip_grad_norm_(
             self._learner.parameters(), self._options.max_grad_norm, foreach=True
         )
-        if not bool(norm.isfinite()):
-            raise NonFiniteError(
-                f"The gradient of {self._name} became {float(norm)} (loss {float(loss.detach())}) "
-                f"in update {self.updates}; the agent is unchanged. Rewards or observations may "
-                "be very large, or the learning rate too high."
-            )
+        require_finite_gradient(norm, loss, learner=self._name, updates=self.updates)
         self._adam.step()
         return norm.detach()

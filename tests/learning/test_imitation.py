@@ -290,8 +290,8 @@ def test_a_reference_is_chosen_by_name():
         (
             floor_to_ceiling(),
             "gitins",
-            r"no reference='gitins' .* Did you mean 'gittins'\? Of this family can be imitated: "
-            "random, greedy, gittins, optimum, oracle",
+            r"no reference='gitins' .* Did you mean 'gittins'\? References of this family that can "
+            "be imitated: random, greedy, gittins, optimum, oracle",
         ),
         (
             floor_to_ceiling(optimum=True),

@@ -13,7 +13,11 @@ from metarl.agents.gradient.inner_rules import LearningRateSchedule, RuleInputs
 from metarl.agents.gradient.meta_lstm import LSTMRule, MetaLSTMConfig, log_and_sign
 from metarl.agents.gradient.outer_loop import surrogate_loss
 from metarl.errors import ConfigError
-from tests.adaptation_by_definition import Case, derivative_by_differences
+from tests.adaptation_by_definition import (
+    Case,
+    assert_products_are_adjoint_to_the_gradient,
+    derivative_by_differences,
+)
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
@@ -54,12 +58,7 @@ def test_adaptation_and_meta_gradient_are_those_of_plain_autograd(case):
     assert loss == pytest.approx(expected)
     torch.testing.assert_close(gradient, by_definition, **EXACT)
     assert float(gradient[case.size :].abs().min()) > 1e-9  # of every weight of both gates
-    # Hessian products that TRPO uses are adjoint to the gradient.
-    direction = torch.randn(len(meta_params), generator=torch.Generator().manual_seed(5)).double()
-    tangents = here.jvp(direction, range(case.inner_steps + 1))
-    given = [torch.ones_like(each) for each in here.dist_params]
-    forward = sum((one * two).sum() for one, two in zip(given, tangents, strict=True))
-    torch.testing.assert_close(here.meta_gradient(given) @ direction, forward, **EXACT)
+    assert_products_are_adjoint_to_the_gradient(here, meta_params)
 
 
 def test_deviations_that_are_not_learned_stay_and_are_left_out_of_the_meta_gradient():

@@ -15,7 +15,11 @@ from metarl.agents.gradient.outer_loop import MetaProblem, surrogate_loss
 from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.agents.gradient.platipus import PLATIPUSConfig, SampledHypotheses, kl_divergence
 from metarl.errors import ConfigError
-from tests.adaptation_by_definition import Case, derivative_by_differences
+from tests.adaptation_by_definition import (
+    Case,
+    assert_products_are_adjoint_to_the_gradient,
+    derivative_by_differences,
+)
 from tests.gradient_rollouts import BANDIT, WALK, adapt, build, collect_phases, start, train
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
@@ -97,12 +101,7 @@ def test_adaptation_and_meta_gradient_are_those_of_plain_autograd(case):
     learned = gradient if case.learn_constants else gradient[: case.size - 2]
     assert float(learned.abs().min()) > 1e-12  # of every meta-parameter
     assert float(gradient[-1].abs()) > 1e-6
-    # Hessian products that TRPO uses are adjoint to the gradient.
-    direction = torch.randn(len(meta_params), generator=torch.Generator().manual_seed(5)).double()
-    tangents = here.jvp(direction, range(case.inner_steps + 1))
-    given = [torch.ones_like(each) for each in here.dist_params]
-    forward = sum((one * two).sum() for one, two in zip(given, tangents, strict=True))
-    torch.testing.assert_close(here.meta_gradient(given) @ direction, forward, **EXACT)
+    assert_products_are_adjoint_to_the_gradient(here, meta_params)
 
 
 def test_the_meta_gradient_is_the_derivative_by_the_deviations_of_the_prior():
