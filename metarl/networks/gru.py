@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from metarl.networks.memory import SequenceCore
+from metarl.networks.native_recurrent import Recurrence, can_run, run, step
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward
 _tanh_backward = torch.ops.aten.tanh_backward
@@ -31,17 +32,26 @@ class GRUCore(SequenceCore):
         self.gru = nn.GRU(inputs, hidden_size)
         initialise_gates(self.gru, generator)
 
+    @property
+    def layer(self) -> nn.GRU:
+        """The weights."""
+        return self.gru
+
     def initial_state(self, lanes: int, horizon: int) -> Tensor:
         """Zeros [L, H]."""
         return next(self.gru.parameters()).new_zeros(lanes, self.gru.hidden_size)
 
     def step(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One GRU cell."""
+        if can_run(recurrence := Recurrence(self.gru), features):
+            return step(recurrence, features, state)
         hidden = torch.gru_cell(features, state, *self.gru.parameters())
         return hidden, hidden
 
     def sequence(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The fused kernel on a GPU; on a CPU `gru_sequence`, which is faster there."""
+        """By the compiled library, the fused kernel on a GPU, or else `gru_sequence`."""
+        if can_run(recurrence := Recurrence(self.gru), features):
+            return run(recurrence, features, state)
         if features.is_cuda:
             output: Tensor = self.gru(features, state.unsqueeze(0))[0]
         else:

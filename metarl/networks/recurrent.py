@@ -22,6 +22,7 @@ from metarl.networks.memory import (
     PolicyInputs,
     SequenceCore,
 )
+from metarl.networks.native_recurrent import Recurrence, can_run, run, step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,8 @@ class Embedded(MemoryCore):
         self.embedding = embedding
         self.core = core
         self._observation_only = observation_only
+        layer = core.layer if isinstance(core, GRUCore | LSTMCore) else None
+        self._recurrence = None if layer is None else Recurrence(layer, embedding)
 
     def initial_state(self, lanes: int, horizon: int) -> MemoryState:
         """That of the core."""
@@ -94,14 +97,22 @@ class Embedded(MemoryCore):
 
     def step(self, inputs: PolicyInputs, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """One step of the core."""
-        return self.core.step(self._embed(inputs), state)
+        values = self._read(inputs)
+        if self._recurrence is not None and can_run(self._recurrence, values):
+            return step(self._recurrence, values, state)
+        return self.core.step(self._embed(values), state)
 
     def sequence(self, inputs: PolicyInputs, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """All steps of the core."""
-        return self.core.sequence(self._embed(inputs), state)
+        values = self._read(inputs)
+        if self._recurrence is not None and can_run(self._recurrence, values):
+            return run(self._recurrence, values, state)
+        return self.core.sequence(self._embed(values), state)
 
-    def _embed(self, inputs: PolicyInputs) -> Tensor:
-        values = inputs.observation if self._observation_only else inputs.values
+    def _read(self, inputs: PolicyInputs) -> Tensor:
+        return inputs.observation if self._observation_only else inputs.values
+
+    def _embed(self, values: Tensor) -> Tensor:
         return torch.relu(self.embedding(values))
 
 
@@ -115,6 +126,11 @@ class LSTMCore(SequenceCore):
         bias = self.lstm.get_parameter("bias_ih_l0")
         nn.init.ones_(bias.data[hidden_size : 2 * hidden_size])
 
+    @property
+    def layer(self) -> nn.LSTM:
+        """The weights."""
+        return self.lstm
+
     def initial_state(self, lanes: int, horizon: int) -> tuple[Tensor, Tensor]:
         """Zeros: hidden and cell, [L, H] each."""
         zeros = next(self.lstm.parameters()).new_zeros(lanes, self.lstm.hidden_size)
@@ -124,13 +140,17 @@ class LSTMCore(SequenceCore):
         self, features: Tensor, state: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """One LSTM cell."""
+        if can_run(recurrence := Recurrence(self.lstm), features):
+            return step(recurrence, features, state)
         hidden, cell = torch.lstm_cell(features, state, *self.lstm.parameters())
         return hidden, (hidden, cell)
 
     def sequence(
         self, features: Tensor, state: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The fused kernel on a GPU; a loop of cells on a CPU, which is faster there."""
+        """By the compiled library, the fused kernel on a GPU, or else a loop of cells."""
+        if can_run(recurrence := Recurrence(self.lstm), features):
+            return run(recurrence, features, state)
         if features.is_cuda:
             output, (hidden, cell) = self.lstm(features, tuple(s.unsqueeze(0) for s in state))
             return output, (hidden[0], cell[0])

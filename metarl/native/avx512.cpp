@@ -1,0 +1,3 @@
+// Compiled with -mavx512f -mfma.
+
+#include "recurrent.h"
