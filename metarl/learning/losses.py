@@ -8,7 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metarl.native.library import serves
+from metarl.native.losses import surrogate
 from metarl.trajectory import episode_start
+
+
+PPO_METRICS = ("policy_loss", "value_loss", "entropy", "approximate_kl", "clip_fraction")
 
 
 def masked_mean(value: Tensor, valid: Tensor) -> Tensor:
@@ -42,6 +47,42 @@ def clipped_surrogate(
         kl = masked_mean(ratio - 1.0 - log_ratio, valid)
         outside = masked_mean(((ratio - 1.0).abs() > clip_range).to(ratio.dtype), valid)
     return ClippedLoss(-masked_mean(surrogate, valid), kl, outside)
+
+
+class PPOTerms(NamedTuple):
+    """What the loss of PPO reads of some transitions; equal shapes."""
+
+    log_prob: Tensor
+    old_log_prob: Tensor  # when the actions were taken
+    advantage: Tensor
+    value: Tensor
+    value_target: Tensor
+    entropy: Tensor
+    valid: Tensor  # float, 1 for transitions that count
+
+
+def ppo_loss(
+    terms: PPOTerms, *, clip_range: float, value_coef: float, entropy_coef: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Clipped surrogate + value_coef * squared error - entropy_coef * entropy; and its parts.
+
+    By the compiled library, where it is.
+
+    Source: Schulman et al. 2017, arXiv:1707.06347, eq. 9.
+    """
+    if serves(terms.log_prob):
+        loss, means = surrogate(
+            terms, clip_range=clip_range, value_coef=value_coef, entropy_coef=entropy_coef
+        )
+        return loss, dict(zip(PPO_METRICS, means.unbind(), strict=True))
+    policy = clipped_surrogate(
+        terms.log_prob, terms.old_log_prob, terms.advantage, terms.valid, clip_range=clip_range
+    )
+    value_loss = masked_mean((terms.value - terms.value_target).square(), terms.valid)
+    entropy = masked_mean(terms.entropy, terms.valid)
+    loss = policy.loss + value_coef * value_loss - entropy_coef * entropy
+    parts = (policy.loss, value_loss, entropy, policy.approximate_kl, policy.clip_fraction)
+    return loss, dict(zip(PPO_METRICS, (part.detach() for part in parts), strict=True))
 
 
 def clipped_gain(ratio: Tensor, advantage: Tensor, *, clip_range: float) -> Tensor:

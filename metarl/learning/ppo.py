@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from metarl.agent import AgentConfig, AgentContext
 from metarl.errors import ShapeError
 from metarl.learning.advantages import gae
-from metarl.learning.losses import clipped_surrogate, masked_mean, normalised
+from metarl.learning.losses import PPOTerms, normalised, ppo_loss
 from metarl.learning.trial_optimiser import TrialOptimiser, require_optimisation_options
 from metarl.networks.actor_critic import ActorCritic
 from metarl.trajectory import Trajectory
@@ -211,22 +211,23 @@ class PPO:
 
     def _loss(self, batch: Batch, *, entropy_coef: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Surrogate, value error, entropy and auxiliary loss of a minibatch; and metrics."""
-        config = self._config
         output = self.network(batch.inputs)
-        log_prob, entropies = self.network.head.evaluate(output.dist_params, batch.action)
-        surrogate = clipped_surrogate(
-            log_prob, batch.log_prob, batch.advantage, batch.valid, clip_range=config.clip_range
+        log_prob, entropy = self.network.head.evaluate_once(output.dist_params, batch.action)
+        terms = PPOTerms(
+            log_prob=log_prob,
+            old_log_prob=batch.log_prob,
+            advantage=batch.advantage,
+            value=output.value,
+            value_target=batch.value_target,
+            entropy=entropy,
+            valid=batch.valid,
         )
-        value_loss = masked_mean((output.value - batch.value_target).square(), batch.valid)
-        entropy = masked_mean(entropies, batch.valid)
-        loss = surrogate.loss + config.value_coef * value_loss - entropy_coef * entropy
-        metrics = {
-            "policy_loss": surrogate.loss.detach(),
-            "value_loss": value_loss.detach(),
-            "entropy": entropy.detach(),
-            "approximate_kl": surrogate.approximate_kl,
-            "clip_fraction": surrogate.clip_fraction,
-        }
+        loss, metrics = ppo_loss(
+            terms,
+            clip_range=self._config.clip_range,
+            value_coef=self._config.value_coef,
+            entropy_coef=entropy_coef,
+        )
         if self._auxiliary is not None:
             auxiliary = self._auxiliary(output.features, batch.auxiliary, batch.valid)
             if auxiliary.shape != ():

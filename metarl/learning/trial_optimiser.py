@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from metarl.agent import AgentContext
 from metarl.errors import ConfigError, MetaRLError
 from metarl.learning.optimiser_state import load_learner, require_finite_gradient, save_learner
+from metarl.native.adam import clipped_adam_step
 from metarl.validation import require_between, require_positive
 
 
@@ -159,9 +160,16 @@ class TrialOptimiser:
         """One step of Adam along the clipped gradient; returns its norm before clipping."""
         self._adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(
-            self._learner.parameters(), self._options.max_grad_norm, foreach=True
-        )
+        norm = self._step()
         require_finite_gradient(norm, loss, learner=self._name, updates=self.updates)
-        self._adam.step()
         return norm.detach()
+
+    def _step(self) -> Tensor:
+        """A step, unless the gradient is not finite; returns the norm of the gradient."""
+        limit = self._options.max_grad_norm
+        if (norm := clipped_adam_step(self._adam, limit)) is not None:
+            return norm
+        norm = nn.utils.clip_grad_norm_(self._learner.parameters(), limit, foreach=True)
+        if bool(norm.isfinite()):
+            self._adam.step()
+        return norm

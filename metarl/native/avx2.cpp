@@ -1,3 +1,3 @@
 // Compiled with -mavx2 -mfma.
 
-#include "recurrent.h"
+#include "all.h"

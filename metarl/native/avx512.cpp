@@ -1,3 +1,3 @@
 // Compiled with -mavx512f -mfma.
 
-#include "recurrent.h"
+#include "all.h"

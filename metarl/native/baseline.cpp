@@ -1,6 +1,6 @@
 // For any processor, and the question which of the faster builds this one can run.
 
-#include "recurrent.h"
+#include "all.h"
 
 extern "C" int best_build() {
 #if defined(__x86_64__) || defined(__i386__)

@@ -10,12 +10,34 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 BUILDS = ("_baseline", "_avx2", "_avx512")
 """in the order of `best_build`"""
 SWITCH = "METARL_NATIVE"
 
 _FLOATS = ctypes.c_void_p
+
+
+class Perceptron(ctypes.Structure):
+    """`Perceptron` of perceptron.h."""
+
+    _fields_ = (
+        ("rows", ctypes.c_int32),
+        ("inputs", ctypes.c_int32),
+        ("hidden", ctypes.c_int32),
+        ("outputs", ctypes.c_int32),
+        ("weight1", _FLOATS),
+        ("bias1", _FLOATS),
+        ("weight2", _FLOATS),
+        ("bias2", _FLOATS),
+        ("x", _FLOATS),
+        ("packed", _FLOATS),
+        ("tape", _FLOATS),
+    )
 
 
 class Layer(ctypes.Structure):
@@ -29,7 +51,7 @@ class Layer(ctypes.Structure):
         ("inputs", ctypes.c_int32),
         ("hidden", ctypes.c_int32),
         ("distinct", ctypes.c_int32),
-        ("unused", ctypes.c_int32),
+        ("backward", ctypes.c_int32),
         ("embedding", _FLOATS),
         ("embedding_bias", _FLOATS),
         ("weight_ih", _FLOATS),
@@ -59,6 +81,13 @@ def library() -> ctypes.CDLL | None:
     return baseline
 
 
+def require_library() -> ctypes.CDLL:
+    """The library, which is there: see `serves`."""
+    loaded = library()
+    assert loaded is not None
+    return loaded
+
+
 def load(build: str) -> ctypes.CDLL | None:
     """One build; None where it was not compiled."""
     for suffix in EXTENSION_SUFFIXES:
@@ -69,21 +98,50 @@ def load(build: str) -> ctypes.CDLL | None:
 
 
 def _with_signatures(loaded: ctypes.CDLL) -> ctypes.CDLL:
-    layer, number = ctypes.POINTER(Layer), ctypes.c_int
-    signatures: dict[str, list[type]] = {
-        "blocks": [layer],
-        "buffer_sizes": [layer, ctypes.POINTER(ctypes.c_int64)],
-        "prepare": [layer],
-        "forward": [layer, number, number, *[_FLOATS] * 2],
-        "backward": [layer, number, number, *[_FLOATS] * 6],
-        "finish": [layer, *[_FLOATS] * 7],
-        "distinct_rows": [_FLOATS, number, number, number, *[_FLOATS] * 2],
+    layer, net = ctypes.POINTER(Layer), ctypes.POINTER(Perceptron)
+    whole, real, sizes = ctypes.c_int, ctypes.c_float, ctypes.POINTER(ctypes.c_int64)
+    exact, numbers = ctypes.c_double, ctypes.POINTER(ctypes.c_double)
+    signatures: dict[str, list[Any]] = {
+        "recurrent_blocks": [layer],
+        "recurrent_sizes": [layer, sizes],
+        "recurrent_prepare": [layer],
+        "recurrent_forward": [layer, whole, whole, *[_FLOATS] * 2],
+        "recurrent_backward": [layer, whole, whole, *[_FLOATS] * 6],
+        "recurrent_finish": [layer, *[_FLOATS] * 7],
+        "distinct_rows": [_FLOATS, whole, whole, whole, *[_FLOATS] * 2],
+        "perceptron_blocks": [net],
+        "perceptron_sizes": [net, sizes],
+        "perceptron_prepare": [net],
+        "perceptron_forward": [net, whole, whole, _FLOATS],
+        "perceptron_backward": [net, whole, whole, *[_FLOATS] * 3],
+        "perceptron_finish": [net, *[_FLOATS] * 5],
+        "categorical_forward": [whole, whole, *[_FLOATS] * 5],
+        "categorical_backward": [whole, whole, *[_FLOATS] * 6],
+        "surrogate": [whole, *[_FLOATS] * 7, *[real] * 3, numbers, *[_FLOATS] * 3],
+        "gradient_norm": [whole, _FLOATS, sizes],
+        "adam_step": [whole, *[_FLOATS] * 4, sizes, *[exact] * 6],
     }
+    results = {"gradient_norm": exact} | dict.fromkeys(
+        ("recurrent_blocks", "distinct_rows", "perceptron_blocks"), whole
+    )
     for name, arguments in signatures.items():
         function = getattr(loaded, name)
         function.argtypes = arguments
-        function.restype = number if name in ("blocks", "distinct_rows") else None
+        function.restype = results.get(name)
     return loaded
+
+
+def address(value: Tensor | None) -> int | None:
+    """Of the first number of a contiguous tensor."""
+    return None if value is None else value.data_ptr()
+
+
+def serves(*values: Tensor) -> bool:
+    """Whether the library is there and computes with these tensors."""
+    return library() is not None and all(
+        value.dtype == torch.float32 and value.device.type == "cpu" and value.numel() > 0
+        for value in values
+    )
 
 
 def share_out(count: int, threads: int, work: Callable[[int, int, int], None]) -> None:

@@ -22,7 +22,7 @@ enum { GRU = 0, LSTM = 1 };
 
 // Mirrored by `Layer` in library.py.
 struct Layer {
-  int32_t cell, embedded, steps, lanes, inputs, hidden, distinct, unused;
+  int32_t cell, embedded, steps, lanes, inputs, hidden, distinct, backward;
   const float *embedding, *embedding_bias;                     // [H, F], [H]
   const float *weight_ih, *weight_hh, *bias_ih, *bias_hh;      // as in torch.nn.GRU and LSTM
   const float* x;                                              // [T, L, F], or [U, F]
@@ -129,6 +129,12 @@ inline void copy_lanes(const Sizes& s, const float* from, float* to, int lanes) 
     memcpy(to + (long)b * s.P, from + (long)b * s.H, s.H * sizeof(float));
     for (int j = s.H; j < s.P; j++) to[(long)b * s.P + j] = 0;
   }
+}
+
+// Gradients behind a ReLU: zero where its output is.
+inline void mask(float* grads, const float* outputs, long count) {
+  for (long i = 0; i < count; i += WIDTH)
+    store(grads + i, load(outputs + i) > Vector{} ? load(grads + i) : Vector{});
 }
 
 inline void relu_in_place(float* values, long count) {
@@ -329,17 +335,15 @@ struct Backward : Block {
     multiply(R, wide, s.product(), {grads, s.width(), 1}, packed.input_back, back, wide,
              Into::Assign);
     if (s.embedded)
-      embedding(R, back);
+      embedding(first, R, back);
     else
       for (int i = 0; i < R; i++)
         memcpy(grad_input + ((long)(first + i / lanes) * s.L + from + i % lanes) * s.F,
                back + (long)i * wide, s.F * sizeof(float));
   }
 
-  void embedding(int R, float* back) {
-    const float* e = embedded_of_group;
-    for (long i = 0; i < (long)R * s.P; i += WIDTH)
-      store(back + i, load(e + i) > Vector{} ? load(back + i) : Vector{});
+  void embedding(int first, int R, float* back) {
+    mask(back, embedded(first), (long)R * s.P);
     add_transposed_product(s.F, s.P, R, rows.data(), s.F, back, s.P, sums.embed, s.P);
     add_column_sums(R, s.P, back, s.P, sums.embed_bias);
   }
@@ -366,10 +370,7 @@ struct Backward : Block {
         gru_step(t, grads);
       multiply(lanes, s.P, s.product(), {grads + s.recurrent(), s.width(), 1},
                packed.recurrent_back, grad_hidden.data(), s.P, Into::Add);
-      if (t == first) {
-        embedded_of_group = embedded(first);
-        weights(first, std::min(s.T, first + group));
-      }
+      if (t == first) weights(first, std::min(s.T, first + group));
     }
     for (int b = 0; b < lanes; b++) {
       memcpy(grad_hidden0 + (long)(from + b) * s.H, grad_hidden.data() + (long)b * s.P,
@@ -379,18 +380,16 @@ struct Backward : Block {
                s.H * sizeof(float));
     }
   }
-
-  const float* embedded_of_group = nullptr;
 };
 
 }  // namespace
 
 extern "C" {
 
-int blocks(const Layer* layer) { return (layer->lanes + BLOCK - 1) / BLOCK; }
+int recurrent_blocks(const Layer* layer) { return (layer->lanes + BLOCK - 1) / BLOCK; }
 
 // Floats of the buffers `packed`, `tape` and the sums of gradients.
-void buffer_sizes(const Layer* layer, int64_t sizes[3]) {
+void recurrent_sizes(const Layer* layer, int64_t sizes[3]) {
   const Sizes s(*layer);
   sizes[0] = Packed(s, nullptr).size;
   sizes[1] = s.L * Tape::lane_size(s);
@@ -398,26 +397,19 @@ void buffer_sizes(const Layer* layer, int64_t sizes[3]) {
 }
 
 // Fills `packed` from the weights, and the table of the distinct inputs.
-void prepare(const Layer* layer) {
+void recurrent_prepare(const Layer* layer) {
   const Sizes s(*layer);
   const Packed packed(s, layer->packed);
   const int H = s.H, P = s.P, E = s.E;
-  // Element (gate slot * P + unit, input) of a weight [gates * H, width]; 0 where it is padding.
-  const auto weight = [=](const float* values, int gate, int unit, int width, int k) {
-    return unit < H ? values[((long)gate * H + unit) * width + k] : 0.0f;
-  };
-  const auto input = [&](int k, int n) {
-    return weight(layer->weight_ih, s.input_gate(n / P), n % P, E, k);
-  };
-  const auto recurrent = [&](int k, int n) {
-    return weight(layer->weight_hh, n / P, n % P, H, k);
-  };
-  pack(E, s.product(), packed.input, input);
-  pack(H, s.product(), packed.recurrent, recurrent);
-  pack(s.product(), rounded_up(E, WIDTH), packed.input_back,
-       [&](int k, int n) { return n < E ? input(n, k) : 0.0f; });
-  pack(s.product(), P, packed.recurrent_back,
-       [&](int k, int n) { return n < H ? recurrent(n, k) : 0.0f; });
+  for (int slot = 0; slot < s.gates; slot++) {
+    const float* of_inputs = layer->weight_ih + (long)s.input_gate(slot) * H * E;
+    const float* of_hidden = layer->weight_hh + (long)slot * H * H;
+    pack_transposed(of_inputs, H, E, packed.input, s.product(), slot * P, P);
+    pack_transposed(of_hidden, H, H, packed.recurrent, s.product(), slot * P, P);
+    if (!layer->backward) continue;
+    pack_rows(of_inputs, H, E, packed.input_back, s.product(), slot * P, P);
+    pack_rows(of_hidden, H, H, packed.recurrent_back, s.product(), slot * P, P);
+  }
   for (int j = 0; j < P; j++) {
     packed.embed_bias[j] = s.embedded && j < H ? layer->embedding_bias[j] : 0.0f;
     packed.inner_bias[j] = !s.lstm && j < H ? layer->bias_hh[2 * H + j] : 0.0f;
@@ -430,8 +422,7 @@ void prepare(const Layer* layer) {
     }
   }
   if (!s.embedded) return;
-  pack(s.F, P, packed.embed,
-       [&](int k, int n) { return n < H ? layer->embedding[(long)n * s.F + k] : 0.0f; });
+  pack_transposed(layer->embedding, H, s.F, packed.embed, P, 0, P);
   if (!s.U) return;
   multiply(s.U, P, s.F, {layer->x, s.F, 1}, packed.embed, packed.embedded_rows, P, Into::Assign,
            packed.embed_bias);
@@ -441,7 +432,7 @@ void prepare(const Layer* layer) {
 }
 
 // Blocks first, ..., last - 1: output [T, L, H]; last_cell [L, H] of an LSTM, or null.
-void forward(const Layer* layer, int first, int last, float* output, float* last_cell) {
+void recurrent_forward(const Layer* layer, int first, int last, float* output, float* last_cell) {
   const Sizes s(*layer);
   const Packed packed(s, layer->packed);
   for (int number = first; number < last; number++)
@@ -450,7 +441,7 @@ void forward(const Layer* layer, int first, int last, float* output, float* last
 
 // Blocks first, ..., last - 1; adds to `sums`, which starts as zeros. grad_last_cell, grad_cell0:
 // of an LSTM; grad_input [T, L, F] or null.
-void backward(const Layer* layer, int first, int last, const float* grad_output,
+void recurrent_backward(const Layer* layer, int first, int last, const float* grad_output,
               const float* grad_last_cell, float* sums, float* grad_hidden0, float* grad_cell0,
               float* grad_input) {
   const Sizes s(*layer);
@@ -461,7 +452,7 @@ void backward(const Layer* layer, int first, int last, const float* grad_output,
 }
 
 // Sums of gradients -> gradients in torch's layout.
-void finish(const Layer* layer, float* buffer, float* embedding, float* embedding_bias,
+void recurrent_finish(const Layer* layer, float* buffer, float* embedding, float* embedding_bias,
             float* weight_ih, float* weight_hh, float* bias_ih, float* bias_hh) {
   const Sizes s(*layer);
   const Packed packed(s, layer->packed);
@@ -471,8 +462,7 @@ void finish(const Layer* layer, float* buffer, float* embedding, float* embeddin
     std::vector<float> back((long)s.U * P);
     add_transposed_product(H, N, s.U, packed.embedded_rows, P, sums.table, N, sums.input, N);
     multiply(s.U, P, N, {sums.table, N, 1}, packed.input_back, back.data(), P, Into::Assign);
-    for (long i = 0; i < (long)s.U * P; i++)
-      if (!(packed.embedded_rows[i] > 0)) back[i] = 0;
+    mask(back.data(), packed.embedded_rows, (long)s.U * P);
     add_transposed_product(s.F, P, s.U, layer->x, s.F, back.data(), P, sums.embed, P);
     add_column_sums(s.U, P, back.data(), P, sums.embed_bias);
   }

@@ -123,13 +123,35 @@ inline void add_transposed_product(int rows, int columns, int inner, const float
     all_rows<1>(rows, inner, transposed, b + j, ldb, c + j, ldc, Into::Add, nullptr);
 }
 
-// The panels of a matrix [K, N] whose element (k, n) is `element(k, n)`.
-template <class Element>
-inline void pack(int inner, int columns, float* packed, Element element) {
-  for (int j = 0; j < columns;) {
-    const int width = j + PANEL <= columns ? PANEL : WIDTH;
-    for (int k = 0; k < inner; k++)
-      for (int n = 0; n < width; n++) packed[(long)j * inner + k * width + n] = element(k, j + n);
+// A packed matrix [K, N]: panels of PANEL columns, the last may be WIDTH wide, each [K, width].
+inline float* packed_column(float* packed, int inner, int columns, int n, int& width) {
+  const int panel = n / PANEL * PANEL;
+  width = panel + PANEL <= columns ? PANEL : WIDTH;
+  return packed + (long)panel * inner + (n - panel);
+}
+
+// Packs the transpose of `weight` [rows, K] as columns first, ..., first + padded - 1 of [K, N].
+inline void pack_transposed(const float* weight, int rows, int inner, float* packed, int columns,
+                            int first, int padded) {
+  for (int n = 0; n < padded; n++) {
+    int width;
+    float* column = packed_column(packed, inner, columns, first + n, width);
+    const float* row = weight + (long)n * inner;
+    for (int k = 0; k < inner; k++) column[(long)k * width] = n < rows ? row[k] : 0.0f;
+  }
+}
+
+// Packs `weight` [rows, columns] as rows first, ..., first + padded - 1 of a matrix [K, N], where
+// N is `columns` rounded up to whole vectors.
+inline void pack_rows(const float* weight, int rows, int columns, float* packed, int inner,
+                      int first, int padded) {
+  const int wide = rounded_up(columns, WIDTH);
+  for (int j = 0; j < wide;) {
+    const int width = j + PANEL <= wide ? PANEL : WIDTH;
+    for (int k = 0; k < padded; k++)
+      for (int n = 0; n < width; n++)
+        packed[(long)j * inner + (long)(first + k) * width + n] =
+            k < rows && j + n < columns ? weight[(long)k * columns + j + n] : 0.0f;
     j += width;
   }
 }

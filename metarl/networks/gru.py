@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from metarl.networks.memory import SequenceCore
-from metarl.networks.native_recurrent import Recurrence, can_run, run, step
+from metarl.native.recurrent import Recurrence, can_run, run, step
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward
 _tanh_backward = torch.ops.aten.tanh_backward

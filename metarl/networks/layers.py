@@ -6,6 +6,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from metarl.native.library import serves
+from metarl.native.perceptron import perceptron
+
 
 def linear(inputs: int, outputs: int, *, gain: float, generator: torch.Generator) -> nn.Linear:
     """A linear layer with orthogonal weights times `gain`, and zero bias."""
@@ -15,14 +18,25 @@ def linear(inputs: int, outputs: int, *, gain: float, generator: torch.Generator
     return layer
 
 
-def mlp(sizes: Sequence[int], *, last_gain: float, generator: torch.Generator) -> nn.Sequential:
+class MLP(nn.Sequential):
+    """Linear layers with ReLU between them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] -> [..., O]; with one hidden layer by the compiled library."""
+        if len(self) == 3 and serves(x, self[0].weight):
+            return perceptron(x, tuple(self.parameters()))
+        output: Tensor = super().forward(x)
+        return output
+
+
+def mlp(sizes: Sequence[int], *, last_gain: float, generator: torch.Generator) -> MLP:
     """Linear layers of the given sizes with ReLU between them; the last scaled by `last_gain`."""
     *hidden, last = pairwise(sizes)
     layers: list[nn.Module] = []
     for inputs, outputs in hidden:
         layers += [linear(inputs, outputs, gain=2**0.5, generator=generator), nn.ReLU()]
     layers.append(linear(*last, gain=last_gain, generator=generator))
-    return nn.Sequential(*layers)
+    return MLP(*layers)
 
 
 class ScaledValue(nn.Module):

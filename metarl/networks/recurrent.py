@@ -22,7 +22,7 @@ from metarl.networks.memory import (
     PolicyInputs,
     SequenceCore,
 )
-from metarl.networks.native_recurrent import Recurrence, can_run, run, step
+from metarl.native.recurrent import Recurrence, can_run, run, step
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from metarl.native.library import Layer, library, share_out
+from metarl.native.library import Layer, address, require_library, serves, share_out
 
 RecurrentState: TypeAlias = Tensor | tuple[Tensor, Tensor]
 """hidden [L, H] of a GRU; hidden and cell of an LSTM"""
@@ -40,14 +40,8 @@ class Recurrence(NamedTuple):
 
 def can_run(recurrence: Recurrence, inputs: Tensor) -> bool:
     """Whether `run` serves these inputs."""
-    return (
-        not inputs.is_cuda
-        and inputs.dtype == torch.float32
-        and recurrence.core.weight_hh_l0.dtype == torch.float32
-        and inputs.numel() > 0
-        and library() is not None
-        and not (recurrence.embedding is not None and inputs.requires_grad)
-    )
+    trains_inputs = recurrence.embedding is not None and inputs.requires_grad
+    return not trains_inputs and serves(inputs, recurrence.core.weight_hh_l0)
 
 
 def run(recurrence: Recurrence, inputs: Tensor, state: RecurrentState) -> RecurrentOutput:
@@ -63,7 +57,7 @@ def run(recurrence: Recurrence, inputs: Tensor, state: RecurrentState) -> Recurr
     if torch.is_grad_enabled():
         output, last = _Recurrence.apply(inputs, hidden, cell, *weights)  # type: ignore[no-untyped-call]
     else:
-        output, last = _Pass(inputs, hidden, cell, weights).forward()
+        output, last = _Pass(inputs, hidden, cell, weights, backward=False).forward()
     return output, output[-1] if last is None else (output[-1], last)
 
 
@@ -82,11 +76,11 @@ class _Pass:
         hidden: Tensor,
         cell: Tensor | None,
         weights: tuple[Tensor | None, ...],
+        *,
+        backward: bool,
     ) -> None:
         steps, lanes, width = inputs.shape
-        loaded = library()
-        assert loaded is not None
-        self._library = loaded
+        self._library = loaded = require_library()
         embedded = weights[0] is not None
         self.shapes = [None if weight is None else weight.shape for weight in weights]
         kept = [None if value is None else value.detach().contiguous() for value in weights]
@@ -101,19 +95,20 @@ class _Pass:
             inputs=width,
             hidden=hidden.shape[1],
             distinct=0 if row is None else len(x),
+            backward=backward,
         )
         names = ("embedding", "embedding_bias", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
         pointed = dict(zip(names, kept, strict=True))
         pointed |= {"x": x, "row": row, "hidden0": hidden, "cell0": cell}
         sizes = (ctypes.c_int64 * 3)()
-        loaded.buffer_sizes(self.layer, sizes)
+        loaded.recurrent_sizes(self.layer, sizes)
         self._sums = sizes[2]
         pointed["packed"], pointed["tape"] = hidden.new_empty(sizes[0]), hidden.new_empty(sizes[1])
         for name, value in pointed.items():
-            setattr(self.layer, name, _address(value))
+            setattr(self.layer, name, address(value))
         self._kept = pointed  # NOTE: the layer holds addresses alone
-        loaded.prepare(self.layer)
-        self._blocks = loaded.blocks(self.layer)
+        loaded.recurrent_prepare(self.layer)
+        self._blocks = loaded.recurrent_blocks(self.layer)
 
     def forward(self) -> tuple[Tensor, Tensor | None]:
         """Hidden states [T, L, H] and the last cell."""
@@ -122,7 +117,7 @@ class _Pass:
         last = None if self._kept["cell0"] is None else torch.empty_like(hidden0)
 
         def work(part: int, first: int, end: int) -> None:
-            self._library.forward(layer, first, end, _address(output), _address(last))
+            self._library.recurrent_forward(layer, first, end, address(output), address(last))
 
         share_out(self._blocks, torch.get_num_threads(), work)
         return output, last
@@ -140,16 +135,16 @@ class _Pass:
         grad_cell = None if cell0 is None else torch.empty_like(hidden0)
         shape = (layer.steps, layer.lanes, layer.inputs)
         grad_input = hidden0.new_empty(shape) if needs_input else None
-        others = [_address(value) for value in (grad_hidden, grad_cell, grad_input)]
+        others = [address(value) for value in (grad_hidden, grad_cell, grad_input)]
 
         def work(part: int, first: int, end: int) -> None:
-            of_loss = (_address(grad_output), _address(grad_last))
-            self._library.backward(layer, first, end, *of_loss, _address(sums[part]), *others)
+            of_loss = (address(grad_output), address(grad_last))
+            self._library.recurrent_backward(layer, first, end, *of_loss, address(sums[part]), *others)
 
         share_out(self._blocks, parts, work)
         total = sums[0] if parts == 1 else sums.sum(0)
         grads = [None if shape is None else hidden0.new_empty(shape) for shape in self.shapes]
-        self._library.finish(layer, _address(total), *map(_address, grads))
+        self._library.recurrent_finish(layer, address(total), *map(address, grads))
         return (grad_input, grad_hidden, grad_cell, *grads)
 
 
@@ -159,7 +154,7 @@ class _Recurrence(torch.autograd.Function):
         ctx: Any, inputs: Tensor, hidden: Tensor, cell: Tensor | None, *weights: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Hidden states and the last cell."""
-        ctx.run = _Pass(inputs, hidden, cell, weights)
+        ctx.run = _Pass(inputs, hidden, cell, weights, backward=True)
         ctx.set_materialize_grads(False)
         return ctx.run.forward()  # type: ignore[no-any-return]
 
@@ -186,10 +181,6 @@ def _distinct(loaded: ctypes.CDLL, inputs: Tensor) -> tuple[Tensor, Tensor | Non
     found = -1
     if capacity:
         found = loaded.distinct_rows(
-            _address(inputs), count, width, capacity, _address(row), _address(rows)
+            address(inputs), count, width, capacity, address(row), address(rows)
         )
     return (inputs, None) if found < 0 else (rows[:found], row)
-
-
-def _address(value: Tensor | None) -> int | None:
-    return None if value is None else value.data_ptr()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from metarl.native import library
-from metarl.networks.native_recurrent import MAX_DISTINCT, Recurrence, can_run, run, step
+from metarl.native.recurrent import MAX_DISTINCT, Recurrence, can_run, run, step
 
 pytestmark = pytest.mark.skipif(library.load("_baseline") is None, reason="was not compiled")
 
@@ -27,7 +27,7 @@ BUILDS = [
 def build(request, monkeypatch):
     """Each build that this processor can run."""
     monkeypatch.setattr(
-        "metarl.networks.native_recurrent.library", lambda: library.load(request.param)
+        "metarl.native.library.library", lambda: library.load(request.param)
     )
 
 

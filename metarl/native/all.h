@@ -1,0 +1,7 @@
+// Everything that a build holds.
+
+#pragma once
+
+#include "losses.h"
+#include "perceptron.h"
+#include "recurrent.h"
