@@ -92,13 +92,13 @@ void surrogate(int rows, const float* log_prob, const float* old_log_prob, const
     const Vector above = ratio > high ? high : ratio, cut = above < low ? low : above;
     const Vector gain = ratio * at(advantage), cut_gain = cut * at(advantage);
     const Vector error = at(value) - at(value_target), weights = at(valid);
-    const Vector moves = gain < cut_gain || ratio == cut ? gain : Vector{};
-    const Vector outside = ratio == cut ? Vector{} : all(1.0f), step = weights * share;
+    const Integers outside = ratio > high || ratio < low;  // false for NaN, which must go on
+    const Vector moves = gain < cut_gain || !outside ? gain : Vector{}, step = weights * share;
     scatter(-moves * step, grad_log_prob + first, 1, count);
     scatter(2.0f * value_coef * error * step, grad_value + first, 1, count);
     scatter(-entropy_coef * step, grad_entropy + first, 1, count);
     const Vector terms[5] = {-(cut_gain < gain ? cut_gain : gain), error * error, at(entropy),
-                             ratio - 1.0f - log_ratio, outside};
+                             ratio - 1.0f - log_ratio, outside ? all(1.0f) : Vector{}};
     for (int term = 0; term < 5; term++)
       for (int i = 0; i < count; i++) sums[term] += weights[i] * terms[term][i];
   }
