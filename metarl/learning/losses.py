@@ -12,7 +12,6 @@ from metarl.native.library import serves
 from metarl.native.losses import surrogate
 from metarl.trajectory import episode_start
 
-
 PPO_METRICS = ("policy_loss", "value_loss", "entropy", "approximate_kl", "clip_fraction")
 
 

@@ -89,12 +89,19 @@ def require_library() -> ctypes.CDLL:
 
 
 def load(build: str) -> ctypes.CDLL | None:
-    """One build; None where it was not compiled."""
+    """One build; None where it was not compiled, or its sources have changed since."""
+    folder = Path(__file__).parent
+    sources = [path.stat().st_mtime for path in (*folder.glob("*.h"), *folder.glob("*.cpp"))]
     for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name(build + suffix)
-        if path.is_file():
+        path = folder / (build + suffix)
+        if path.is_file() and path.stat().st_mtime >= max(sources, default=0.0):
             return _with_signatures(ctypes.CDLL(str(path)))
     return None
+
+
+def is_missed() -> bool:
+    """Whether the library is wanted and cannot be used."""
+    return library() is None and os.environ.get(SWITCH) != "0"
 
 
 def _with_signatures(loaded: ctypes.CDLL) -> ctypes.CDLL:

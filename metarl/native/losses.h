@@ -93,7 +93,7 @@ void surrogate(int rows, const float* log_prob, const float* old_log_prob, const
     const Vector gain = ratio * at(advantage), cut_gain = cut * at(advantage);
     const Vector error = at(value) - at(value_target), weights = at(valid);
     const Integers outside = ratio > high || ratio < low;  // false for NaN, which must go on
-    const Vector moves = gain < cut_gain || !outside ? gain : Vector{}, step = weights * share;
+    const Vector moves = cut_gain < gain && outside ? Vector{} : gain, step = weights * share;
     scatter(-moves * step, grad_log_prob + first, 1, count);
     scatter(2.0f * value_coef * error * step, grad_value + first, 1, count);
     scatter(-entropy_coef * step, grad_entropy + first, 1, count);

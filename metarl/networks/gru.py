@@ -17,8 +17,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from metarl.networks.memory import SequenceCore
 from metarl.native.recurrent import Recurrence, can_run, run, step
+from metarl.networks.memory import SequenceCore
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward
 _tanh_backward = torch.ops.aten.tanh_backward

@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from metarl.errors import ConfigError
+from metarl.native.recurrent import Recurrence, can_run, run, step
 from metarl.networks.attention import AttentionCore
 from metarl.networks.gru import GRUCore, initialise_gates
 from metarl.networks.layers import linear
@@ -22,7 +23,6 @@ from metarl.networks.memory import (
     PolicyInputs,
     SequenceCore,
 )
-from metarl.native.recurrent import Recurrence, can_run, run, step
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from rich.progress import (
     track,
 )
 
+from metarl.native.library import is_missed
 from metarl.training import process
 
 T = TypeVar("T")
@@ -53,6 +54,12 @@ class TrainingProgress:
             self._bar.console.print(
                 "torch was imported before metarl. Where other jobs share the cores, import metarl "
                 "first or set GOMP_SPINCOUNT=30000: training can be ten times faster.",
+                style="yellow",
+            )
+        if is_missed():
+            self._bar.console.print(
+                "The compiled library is missing or older than its sources: agents with memory "
+                "train at half the speed. With a C++ compiler, install metarl again.",
                 style="yellow",
             )
         return self

@@ -1,7 +1,6 @@
 """The compiled library against the definition in torch, in float64."""
 
 import copy
-import ctypes
 
 import pytest
 import torch
@@ -11,24 +10,6 @@ from torch import Tensor, nn
 
 from metarl.native import library
 from metarl.native.recurrent import MAX_DISTINCT, Recurrence, can_run, run, step
-
-pytestmark = pytest.mark.skipif(library.load("_baseline") is None, reason="was not compiled")
-
-BUILDS = [
-    build
-    for rank, build in enumerate(library.BUILDS)
-    if (baseline := library.load("_baseline")) is not None
-    and rank <= baseline.best_build()
-    and library.load(build) is not None
-]
-
-
-@pytest.fixture(params=BUILDS)
-def build(request, monkeypatch):
-    """Each build that this processor can run."""
-    monkeypatch.setattr(
-        "metarl.native.library.library", lambda: library.load(request.param)
-    )
 
 
 def recurrence(kind: type[nn.GRU | nn.LSTM], inputs: int, hidden: int, embed: bool) -> Recurrence:
@@ -102,7 +83,11 @@ def require_equal(kind, steps, lanes, inputs, hidden, embed, distinct):
     for name, got in gradients(natively, layer, x, state).items():
         scale = float(slow[name].abs().max())
         torch.testing.assert_close(
-            got.double(), slow[name], rtol=0, atol=1e-5 * max(1.0, scale), msg=lambda m, n=name: n + m
+            got.double(),
+            slow[name],
+            rtol=0,
+            atol=1e-5 * max(1.0, scale),
+            msg=lambda m, n=name: n + m,
         )
 
 
@@ -127,3 +112,80 @@ def test_outputs_and_gradients_are_those_of_torch(kind, embed, distinct, lanes, 
 )
 def test_any_shape_is_served(kind, steps, lanes, inputs, hidden, embed, distinct):
     require_equal(kind, steps, lanes, inputs, hidden, embed, distinct)
+
+
+def test_a_step_is_a_sequence_of_one(build):
+    layer = recurrence(nn.LSTM, 6, 9, True)
+    x, (hidden, cell) = examples(nn.LSTM, 4, 11, 6, 9, False)
+    whole, (last_hidden, last_cell) = run(layer, x, (hidden, cell))
+    state = (hidden, cell)
+    for t, now in enumerate(x):
+        output, state = step(layer, now, state)
+        torch.testing.assert_close(output, whole[t], rtol=0, atol=1e-6)
+    torch.testing.assert_close(state, (last_hidden, last_cell), rtol=0, atol=1e-6)
+
+
+def test_the_last_cell_has_a_gradient_of_its_own(build):
+    layer = recurrence(nn.LSTM, 3, 5, True)
+    x, state = examples(nn.LSTM, 4, 7, 3, 5, False)
+    weight = layer.core.weight_ih_l0
+    _, (_, cell) = run(layer, x, state)
+    exact = doubled(layer)
+    expected = by_torch(exact, x.double(), tuple(value.double() for value in state))[1]
+    (got,) = torch.autograd.grad(cell.sum(), weight)
+    (slow,) = torch.autograd.grad(expected.sum(), exact.core.weight_ih_l0)
+    torch.testing.assert_close(got.double(), slow, rtol=0, atol=1e-5)
+
+
+def test_parts_of_the_lanes_may_be_shared_out_among_threads(build, monkeypatch):
+    layer = recurrence(nn.GRU, 4, 12, True)
+    x, state = examples(nn.GRU, 6, 200, 4, 12, False)
+    alone = natively(layer, x, state)[0], gradients(natively, layer, x, state)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    shared = natively(layer, x, state)[0], gradients(natively, layer, x, state)
+    assert torch.equal(alone[0], shared[0])
+    for name, value in alone[1].items():
+        torch.testing.assert_close(shared[1][name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("distinct", [MAX_DISTINCT, MAX_DISTINCT + 1])
+def test_more_distinct_inputs_than_the_table_holds_are_embedded_row_by_row(distinct):
+    layer = recurrence(nn.GRU, 2, 3, True)
+    x = torch.arange(5 * MAX_DISTINCT, dtype=torch.float32).remainder(distinct)
+    x = torch.stack((x, -x), -1).view(5, MAX_DISTINCT, 2) / MAX_DISTINCT
+    state = torch.zeros(MAX_DISTINCT, 3)
+    expected = by_torch(doubled(layer), x.double(), (state.double(),))[0]
+    torch.testing.assert_close(run(layer, x, state)[0].double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["x", "state", "weight"])
+@pytest.mark.parametrize("embed", [False, True])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_nan_goes_through(build, kind, embed, where):
+    layer = recurrence(kind, 5, 8, embed)
+    x, state = examples(kind, 3, 4, 5, 8, False)
+    broken = {"x": x[1, 2], "state": state[0][2], "weight": layer.core.weight_hh_l0[3]}[where]
+    with torch.no_grad():
+        broken.fill_(torch.nan)
+    assert natively(layer, x, state)[0][-1, 2].isnan().any()
+    assert any(g.isnan().any() for g in gradients(natively, layer, x, state).values())
+
+
+def test_what_the_library_does_not_compute_is_left_to_torch():
+    layer = recurrence(nn.GRU, 5, 8, True)
+    x = torch.zeros(2, 3, 5)
+    assert can_run(layer, x)
+    assert not can_run(layer, x.double())
+    assert not can_run(layer, x[:, :0])
+    assert not can_run(layer, x.clone().requires_grad_())  # the embedding passes nothing on
+    assert can_run(Recurrence(layer.core), torch.zeros(2, 3, 8, requires_grad=True))
+
+
+def test_the_switch_turns_the_library_off(monkeypatch):
+    monkeypatch.setenv(library.SWITCH, "0")
+    library.library.cache_clear()
+    try:
+        assert library.library() is None
+        assert not can_run(recurrence(nn.GRU, 5, 8, True), torch.zeros(2, 3, 5))
+    finally:
+        library.library.cache_clear()
