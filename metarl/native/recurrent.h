@@ -22,11 +22,12 @@ enum { GRU = 0, LSTM = 1 };
 
 // Mirrored by `Layer` in library.py.
 struct Layer {
-  int32_t cell, embedded, steps, lanes, inputs, hidden, distinct, backward;
+  int32_t cell, embedded, steps, lanes, inputs, hidden, distinct, backward, all_lanes, unused;
   const float *embedding, *embedding_bias;                     // [H, F], [H]
   const float *weight_ih, *weight_hh, *bias_ih, *bias_hh;      // as in torch.nn.GRU and LSTM
-  const float* x;                                              // [T, L, F], or [U, F]
-  const int32_t* row;                                          // [T, L] rows of x, if U > 0
+  const float* x;              // [T, all lanes, F], or [U, F]
+  const int32_t* row;          // [T, all lanes] rows of x, if U > 0
+  const int64_t* lane;         // [L] among all lanes; null: all of them
   const float *hidden0, *cell0;                                // [L, H]
   float *packed, *tape;
 };
@@ -48,6 +49,7 @@ struct Sizes {
         U(layer.distinct), gates(layer.cell == LSTM ? 4 : 3),
         first_recurrent(layer.cell == LSTM ? 0 : 1), embedded(layer.embedded),
         lstm(layer.cell == LSTM) {}
+  int group_steps(int lanes) const { return std::max(1, GROUP_ROWS / lanes); }
   int width() const { return 4 * P; }         // of a row of gates
   int product() const { return gates * P; }   // columns of an input or recurrent product
   int recurrent() const { return first_recurrent * P; }  // first column of the recurrent product
@@ -182,22 +184,26 @@ struct Block {
   Tape tape;
   std::vector<float> rows;  // inputs of a group, [R, F]
 
-  Block(const Layer& layer, const Sizes& s, const Packed& packed, int number)
+  Block(const Layer& layer, const Sizes& s, const Packed& packed, int number, Tape tape)
       : layer(layer), s(s), packed(packed), from(number * BLOCK),
-        lanes(std::min(BLOCK, layer.lanes - from)), tape(s, layer.tape, from, lanes),
+        lanes(std::min(BLOCK, layer.lanes - from)), tape(tape),
         rows(s.U ? 0 : (long)group_steps() * lanes * s.F) {}
 
-  int group_steps() const { return std::max(1, GROUP_ROWS / lanes); }
+  int group_steps() const { return s.group_steps(lanes); }
+  // Where step and lane of a row of the block lie among those of all lanes.
+  long place(int row) const {
+    const int lane = from + row % lanes;
+    return (long)(row / lanes) * layer.all_lanes + (layer.lane ? layer.lane[lane] : lane);
+  }
   float* gates(int t) { return tape.gates + (long)t * lanes * s.width(); }
   float* hidden(int t) { return tape.hidden + (long)t * lanes * s.P; }
   float* cell(int t) { return tape.cell + (long)t * lanes * s.P; }
   float* embedded(int t) { return tape.embedded + (long)t * lanes * s.P; }
 
   void gather_inputs(int first, int last) {
-    const long count = (long)lanes * s.F;
-    for (int t = first; t < last; t++)
-      memcpy(rows.data() + (t - first) * count, layer.x + ((long)t * s.L + from) * s.F,
-             count * sizeof(float));
+    for (int i = first * lanes; i < last * lanes; i++)
+      memcpy(rows.data() + (long)(i - first * lanes) * s.F, layer.x + place(i) * s.F,
+             s.F * sizeof(float));
   }
 
   // The inputs' part of the gates of steps first, ..., last - 1.
@@ -205,12 +211,10 @@ struct Block {
     const int R = (last - first) * lanes;
     float* to = gates(first);
     if (s.U) {
-      for (int i = 0; i < R; i++) {
-        const int t = first + i / lanes, lane = from + i % lanes;
+      for (int i = 0; i < R; i++)
         memcpy(to + (long)i * s.width(),
-               packed.table + (long)layer.row[(long)t * s.L + lane] * s.product(),
+               packed.table + (long)layer.row[place(first * lanes + i)] * s.product(),
                s.product() * sizeof(float));
-      }
       return;
     }
     gather_inputs(first, last);
@@ -238,14 +242,25 @@ struct Block {
       gru_step(s, now, hidden(t), hidden(t + 1), lanes);
   }
 
-  void forward(float* output, float* last_cell) {
-    copy_lanes(s, layer.hidden0 + (long)from * s.H, hidden(0), lanes);
-    if (s.lstm) copy_lanes(s, layer.cell0 + (long)from * s.H, cell(0), lanes);
+  // Fills the tape. States before the first step are zeros where the layer has none.
+  void forward() {
+    start(layer.hidden0, hidden(0));
+    if (s.lstm) start(layer.cell0, cell(0));
     for (int first = 0; first < s.T; first += group_steps()) {
       const int last = std::min(s.T, first + group_steps());
       input_product(first, last);
       for (int t = first; t < last; t++) step(t);
     }
+  }
+
+  void start(const float* state, float* to) {
+    if (state)
+      copy_lanes(s, state + (long)from * s.H, to, lanes);
+    else
+      memset(to, 0, (long)lanes * s.P * sizeof(float));
+  }
+
+  void write(float* output, float* last_cell) {
     for (int t = 0; t < s.T; t++)
       for (int b = 0; b < lanes; b++)
         memcpy(output + ((long)t * s.L + from + b) * s.H, hidden(t + 1) + (long)b * s.P,
@@ -259,26 +274,16 @@ struct Block {
 
 // Backward through time of a block.
 struct Backward : Block {
-  const float *grad_output, *grad_last_cell;
+  const float* grad_last_cell;
   float* grad_input;
   Sums sums;
   std::vector<float> grad_gates, grad_hidden, grad_cell, grad_embedded;
 
-  Backward(const Layer& layer, const Sizes& s, const Packed& packed, int number,
-           const float* grad_output, const float* grad_last_cell, float* grad_input, float* buffer)
-      : Block(layer, s, packed, number), grad_output(grad_output), grad_last_cell(grad_last_cell),
-        grad_input(grad_input), sums(s, buffer),
+  Backward(const Block& block, const float* grad_last_cell, float* grad_input, float* buffer)
+      : Block(block), grad_last_cell(grad_last_cell), grad_input(grad_input), sums(s, buffer),
         grad_gates((long)group_steps() * lanes * s.width()), grad_hidden((long)lanes * s.P),
         grad_cell(s.lstm ? (long)lanes * s.P : 0),
         grad_embedded((long)group_steps() * lanes * rounded_up(s.E, WIDTH)) {}
-
-  void add_grad_output(int t) {
-    for (int b = 0; b < lanes; b++) {
-      const float* from_loss = grad_output + ((long)t * s.L + from + b) * s.H;
-      float* to = grad_hidden.data() + (long)b * s.P;
-      for (int j = 0; j < s.H; j++) to[j] += from_loss[j];
-    }
-  }
 
   void gru_step(int t, float* grads) {
     const int P = s.P;
@@ -338,8 +343,8 @@ struct Backward : Block {
       embedding(first, R, back);
     else
       for (int i = 0; i < R; i++)
-        memcpy(grad_input + ((long)(first + i / lanes) * s.L + from + i % lanes) * s.F,
-               back + (long)i * wide, s.F * sizeof(float));
+        memcpy(grad_input + place(first * lanes + i) * s.F, back + (long)i * wide,
+               s.F * sizeof(float));
   }
 
   void embedding(int first, int R, float* back) {
@@ -350,20 +355,21 @@ struct Backward : Block {
 
   void add_to_table(int first, int R) {
     for (int i = 0; i < R; i++) {
-      const int t = first + i / lanes, lane = from + i % lanes;
       const float* grads = grad_gates.data() + (long)i * s.width();
-      float* to = sums.table + (long)layer.row[(long)t * s.L + lane] * s.product();
+      float* to = sums.table + (long)layer.row[place(first * lanes + i)] * s.product();
       for (int j = 0; j < s.product(); j += WIDTH) store(to + j, load(to + j) + load(grads + j));
     }
   }
 
-  void run(float* grad_hidden0, float* grad_cell0) {
+  // add_grad_output(t, to) adds the gradient of the output of step t to `to` [B, P].
+  template <class Add>
+  void run(Add add_grad_output) {
     if (grad_last_cell) copy_lanes(s, grad_last_cell + (long)from * s.H, grad_cell.data(), lanes);
     const int group = group_steps();
     for (int t = s.T - 1; t >= 0; t--) {
       const int first = t / group * group;
       float* grads = grad_gates.data() + (long)(t - first) * lanes * s.width();
-      add_grad_output(t);
+      add_grad_output(t, grad_hidden.data());
       if (s.lstm)
         lstm_step(t, grads);
       else
@@ -372,6 +378,9 @@ struct Backward : Block {
                packed.recurrent_back, grad_hidden.data(), s.P, Into::Add);
       if (t == first) weights(first, std::min(s.T, first + group));
     }
+  }
+
+  void write(float* grad_hidden0, float* grad_cell0) {
     for (int b = 0; b < lanes; b++) {
       memcpy(grad_hidden0 + (long)(from + b) * s.H, grad_hidden.data() + (long)b * s.P,
              s.H * sizeof(float));
@@ -381,6 +390,12 @@ struct Backward : Block {
     }
   }
 };
+
+// A block whose tape is a part of the layer's.
+inline Block block_of(const Layer& layer, const Sizes& s, const Packed& packed, int number) {
+  const int from = number * BLOCK, lanes = std::min(BLOCK, layer.lanes - from);
+  return Block(layer, s, packed, number, Tape(s, layer.tape, from, lanes));
+}
 
 }  // namespace
 
@@ -435,20 +450,31 @@ void recurrent_prepare(const Layer* layer) {
 void recurrent_forward(const Layer* layer, int first, int last, float* output, float* last_cell) {
   const Sizes s(*layer);
   const Packed packed(s, layer->packed);
-  for (int number = first; number < last; number++)
-    Block(*layer, s, packed, number).forward(output, last_cell);
+  for (int number = first; number < last; number++) {
+    Block block = block_of(*layer, s, packed, number);
+    block.forward();
+    block.write(output, last_cell);
+  }
 }
 
 // Blocks first, ..., last - 1; adds to `sums`, which starts as zeros. grad_last_cell, grad_cell0:
 // of an LSTM; grad_input [T, L, F] or null.
 void recurrent_backward(const Layer* layer, int first, int last, const float* grad_output,
-              const float* grad_last_cell, float* sums, float* grad_hidden0, float* grad_cell0,
-              float* grad_input) {
+                        const float* grad_last_cell, float* sums, float* grad_hidden0,
+                        float* grad_cell0, float* grad_input) {
   const Sizes s(*layer);
   const Packed packed(s, layer->packed);
-  for (int number = first; number < last; number++)
-    Backward(*layer, s, packed, number, grad_output, grad_last_cell, grad_input, sums)
-        .run(grad_hidden0, grad_cell0);
+  for (int number = first; number < last; number++) {
+    const Block block = block_of(*layer, s, packed, number);
+    Backward backward(block, grad_last_cell, grad_input, sums);
+    backward.run([&](int t, float* to) {
+      for (int b = 0; b < block.lanes; b++) {
+        const float* from = grad_output + ((long)t * s.L + block.from + b) * s.H;
+        for (int j = 0; j < s.H; j++) to[(long)b * s.P + j] += from[j];
+      }
+    });
+    backward.write(grad_hidden0, grad_cell0);
+  }
 }
 
 // Sums of gradients -> gradients in torch's layout.

@@ -107,6 +107,7 @@ class _Pass:
             hidden=hidden.shape[1],
             distinct=0 if row is None else len(x),
             backward=backward,
+            all_lanes=inputs.shape[1],
             **dict(zip(_WEIGHTS, map(address, self._weights), strict=True)),
             x=address(x),
             row=address(row),
