@@ -226,7 +226,7 @@ class PEARL:
         norm = torch.nn.utils.get_total_norm(
             [each.grad for each in self._learned if each.grad is not None], foreach=True
         )
-        require_finite_gradient(norm, loss, learner="PEARL", updates=self._updates)
+        require_finite_gradient(norm, learner="PEARL", updates=self._updates)
         self._optimiser.step()
         polyak_update(
             self._network.critics.parameters(),

@@ -29,7 +29,11 @@ from metarl.agent import (
 )
 from metarl.errors import ConfigError, ShapeError
 from metarl.learning.losses import masked_mean
-from metarl.learning.trial_optimiser import TrialOptimiser, require_optimisation_options
+from metarl.learning.trial_optimiser import (
+    TrialOptimiser,
+    by_autograd,
+    require_optimisation_options,
+)
 from metarl.networks.actor_critic import ActorCritic
 from metarl.noise import LaneNoise, lane_keys
 from metarl.trajectory import Percept, Trajectory
@@ -227,7 +231,7 @@ class Imitation:
         learning_rate = optimiser.learning_rate
         trials, metrics = self._labelled(batch.tasks, experience)
         with optimiser.unchanged_on_error():
-            means = optimiser.update(trials, self._loss)
+            means = optimiser.update(trials.valid.shape[1], by_autograd(trials, self._loss))
         # Only now: this experience was collected and learned from with the former statistics.
         self.network.observe(experience.percepts(), experience.valid)
         return means | metrics | {"learning_rate": learning_rate, "guided_share": share}

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from metarl.native.library import serves
-from metarl.native.losses import surrogate
+from metarl.native.losses import PPO_METRICS, surrogate
 from metarl.trajectory import episode_start
-
-PPO_METRICS = ("policy_loss", "value_loss", "entropy", "approximate_kl", "clip_fraction")
 
 
 def masked_mean(value: Tensor, valid: Tensor) -> Tensor:

@@ -55,18 +55,17 @@ def load_moments(optimiser: Optimizer, state: Mapping[str, Tensor]) -> None:
     optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
 
 
-def require_finite_gradient(norm: Tensor, loss: Tensor, *, learner: str, updates: int) -> None:
+def require_finite_gradient(norm: Tensor, *, learner: str, updates: int) -> None:
     """Raises `NonFiniteError` where the norm of a gradient is NaN or infinite.
 
     Args:
-        norm: of the gradient of `loss`, a scalar.
-        loss: a scalar.
+        norm: of the gradient, a scalar.
         learner: name of the algorithm, for the message.
         updates: so far.
     """
     if not bool(norm.isfinite()):
         raise NonFiniteError(
-            f"The gradient of {learner} became {float(norm)} (loss {float(loss.detach())}) in "
-            f"update {updates}; the agent is unchanged. Rewards or observations may be very large, "
-            "or the learning rate too high."
+            f"The gradient of {learner} became {float(norm)} in update {updates}; "
+            "the agent is unchanged. Rewards or observations may be very large, or the learning "
+            "rate too high."
         )

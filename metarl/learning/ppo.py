@@ -18,7 +18,13 @@ from metarl.agent import AgentConfig, AgentContext
 from metarl.errors import ShapeError
 from metarl.learning.advantages import gae
 from metarl.learning.losses import PPOTerms, normalised, ppo_loss
-from metarl.learning.trial_optimiser import TrialOptimiser, require_optimisation_options
+from metarl.learning.trial_optimiser import (
+    Descent,
+    TrialOptimiser,
+    by_autograd,
+    require_optimisation_options,
+)
+from metarl.native.ppo import PPOGradients, PPOInputs, can_run
 from metarl.networks.actor_critic import ActorCritic
 from metarl.trajectory import Trajectory
 from metarl.validation import require_between, require_positive
@@ -141,7 +147,8 @@ class PPO:
         learning_rate = optimiser.learning_rate
         with optimiser.unchanged_on_error():
             batch, explained_variance = self._advantages_and_targets(experience)
-            means = optimiser.update(batch, partial(self._loss, entropy_coef=entropy_coef))
+            descent = self._descent(batch, entropy_coef)
+            means = optimiser.update(batch.valid.shape[1], descent)
         # Only now: this experience was collected and learned from with the former statistics.
         self.network.observe(experience.percepts(), experience.valid)
         return means | {
@@ -208,6 +215,27 @@ class PPO:
                     "rollouts with flatten(1, 2)."
                 )
         return targets
+
+    def _descent(self, batch: Batch, entropy_coef: float) -> Descent:
+        """By the compiled library where it serves network and loss, else by autograd."""
+        weights = self.network.plain_weights() if self._auxiliary is None else None
+        inputs = PPOInputs(
+            inputs=batch.inputs,
+            action=batch.action,
+            old_log_prob=batch.log_prob,
+            advantage=batch.advantage,
+            value_target=batch.value_target,
+            valid=batch.valid,
+        )
+        if weights is None or not can_run(weights, inputs):
+            return by_autograd(batch, partial(self._loss, entropy_coef=entropy_coef))
+        return PPOGradients(
+            weights,
+            inputs,
+            clip_range=self._config.clip_range,
+            value_coef=self._config.value_coef,
+            entropy_coef=entropy_coef,
+        ).minibatch
 
     def _loss(self, batch: Batch, *, entropy_coef: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Surrogate, value error, entropy and auxiliary loss of a minibatch; and metrics."""

@@ -84,6 +84,19 @@ class LaneBatch(Protocol):
 AnyBatch = TypeVar("AnyBatch", bound=LaneBatch)
 Loss = Callable[[AnyBatch], tuple[Tensor, dict[str, Tensor]]]
 """minibatch -> the loss, a scalar, and metrics without gradient"""
+Descent = Callable[[Tensor], dict[str, Tensor]]
+"""sets `grad` of all parameters for the lanes [L] of a minibatch; returns metrics"""
+
+
+def by_autograd(batch: AnyBatch, loss: Loss[AnyBatch]) -> Descent:
+    """The gradient of a loss, derived by torch."""
+
+    def descend(lanes: Tensor) -> dict[str, Tensor]:
+        value, metrics = loss(batch.take_lanes(lanes))
+        value.backward()  # type: ignore[no-untyped-call]
+        return metrics
+
+    return descend
 
 
 class TrialOptimiser:
@@ -123,8 +136,12 @@ class TrialOptimiser:
             self.load_state(before)
             raise
 
-    def update(self, batch: AnyBatch, loss: Loss[AnyBatch]) -> dict[str, float]:
+    def update(self, lanes: int, gradient: Descent) -> dict[str, float]:
         """One update: all epochs on a batch. Returns the mean of each metric over minibatches.
+
+        Args:
+            lanes: of the batch.
+            gradient: of a minibatch of them.
 
         Raises:
             NonFiniteError: a gradient is not finite; earlier minibatches have been learned from.
@@ -132,9 +149,10 @@ class TrialOptimiser:
         for group in self._adam.param_groups:
             group["lr"] = self.learning_rate
         totals: dict[str, Tensor] = {}
-        for minibatch in self._minibatches(batch):
-            value, metrics = loss(minibatch)
-            for name, metric in (metrics | {"grad_norm": self._descend(value)}).items():
+        for minibatch in self._minibatches(lanes):
+            self._adam.zero_grad()
+            metrics = gradient(minibatch)
+            for name, metric in (metrics | {"grad_norm": self._step()}).items():
                 totals[name] = totals.get(name, torch.zeros_like(metric)) + metric
         self.updates += 1
         count = self._options.num_epochs * self._options.num_minibatches
@@ -148,28 +166,21 @@ class TrialOptimiser:
         """Restores what `state` returned. Raises `CheckpointError` if it does not fit."""
         self.updates = load_learner(self._learner, self._adam, state)
 
-    def _minibatches(self, batch: AnyBatch) -> Iterator[AnyBatch]:
+    def _minibatches(self, lanes: int) -> Iterator[Tensor]:
+        """Numbers of lanes, in random order."""
         generator = self._seeds.torch("minibatches", self.updates)
-        lanes = batch.valid.shape[1]
         for _ in range(self._options.num_epochs):
             order = torch.randperm(lanes, generator=generator).to(self._device)
-            for index in order.chunk(self._options.num_minibatches):
-                yield batch.take_lanes(index)
-
-    def _descend(self, loss: Tensor) -> Tensor:
-        """One step of Adam along the clipped gradient; returns its norm before clipping."""
-        self._adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = self._step()
-        require_finite_gradient(norm, loss, learner=self._name, updates=self.updates)
-        return norm.detach()
+            yield from order.chunk(self._options.num_minibatches)
 
     def _step(self) -> Tensor:
-        """A step, unless the gradient is not finite; returns the norm of the gradient."""
+        """A step along the clipped gradient; returns the norm before clipping."""
         limit = self._options.max_grad_norm
-        if (norm := clipped_adam_step(self._adam, limit)) is not None:
-            return norm
-        norm = nn.utils.clip_grad_norm_(self._learner.parameters(), limit, foreach=True)
-        if bool(norm.isfinite()):
+        norm = clipped_adam_step(self._adam, limit)
+        taken = norm is not None
+        if norm is None:
+            norm = nn.utils.clip_grad_norm_(self._learner.parameters(), limit, foreach=True)
+        require_finite_gradient(norm, learner=self._name, updates=self.updates)
+        if not taken:
             self._adam.step()
-        return norm
+        return norm.detach()

@@ -4,4 +4,5 @@
 
 #include "losses.h"
 #include "perceptron.h"
+#include "ppo.h"
 #include "recurrent.h"

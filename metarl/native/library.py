@@ -70,6 +70,25 @@ class Layer(ctypes.Structure):
     )
 
 
+class PPOStep(ctypes.Structure):
+    """`PPOStep` of ppo.h."""
+
+    _fields_ = (
+        ("layer", Layer),
+        ("policy", Perceptron),
+        ("value", Perceptron),
+        ("action", _FLOATS),
+        ("old_log_prob", _FLOATS),
+        ("advantage", _FLOATS),
+        ("value_target", _FLOATS),
+        ("valid", _FLOATS),
+        ("weight", ctypes.c_double),
+        ("clip_range", ctypes.c_float),
+        ("value_coef", ctypes.c_float),
+        ("entropy_coef", ctypes.c_float),
+    )
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The fastest build that this processor can run; None without one, or if it is switched off."""
@@ -125,9 +144,13 @@ def _with_signatures(loaded: ctypes.CDLL) -> ctypes.CDLL:
         "perceptron_forward": [net, whole, whole, _FLOATS],
         "perceptron_backward": [net, whole, whole, *[_FLOATS] * 3],
         "perceptron_finish": [net, *[_FLOATS] * 5],
-        "categorical_forward": [whole, whole, *[_FLOATS] * 5],
-        "categorical_backward": [whole, whole, *[_FLOATS] * 6],
-        "surrogate": [whole, *[_FLOATS] * 7, *[real] * 3, numbers, *[_FLOATS] * 3],
+        "categorical_forward": [whole, whole, ctypes.c_long, *[_FLOATS] * 5],
+        "categorical_backward": [whole, whole, ctypes.c_long, *[_FLOATS] * 6],
+        "surrogate": [whole, *[_FLOATS] * 7, exact, *[real] * 3, numbers, *[_FLOATS] * 3],
+        "ppo_sizes": [ctypes.POINTER(PPOStep), sizes],
+        "ppo_prepare": [ctypes.POINTER(PPOStep)],
+        "ppo_gradients": [ctypes.POINTER(PPOStep), whole, whole, *[_FLOATS] * 3],
+        "ppo_finish": [ctypes.POINTER(PPOStep), _FLOATS, _FLOATS],
         "gradient_norm": [whole, _FLOATS, sizes],
         "adam_step": [whole, *[_FLOATS] * 4, sizes, *[exact] * 6],
     }

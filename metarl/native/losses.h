@@ -25,15 +25,17 @@ inline void scatter(Vector value, float* to, long stride, int count) {
 
 extern "C" {
 
-// log_probs [R, A], and for each row the log-probability of its action and the entropy.
-void categorical_forward(int rows, int actions, const float* logits, const int64_t* action,
-                         float* log_probs, float* log_prob, float* entropy) {
+// Logits [R, A], of which each row takes `stride` numbers, -> log_probs [R, A] likewise, and for
+// each row the log-probability of its action and the entropy.
+void categorical_forward(int rows, int actions, long stride, const float* logits,
+                         const int64_t* action, float* log_probs, float* log_prob,
+                         float* entropy) {
   std::vector<Vector> shifted(actions);
   for (int first = 0; first < rows; first += WIDTH) {
     const int count = std::min(WIDTH, rows - first);
     Vector largest{};
     for (int a = 0; a < actions; a++) {
-      const Vector logit = gather(logits + (long)first * actions + a, actions, count);
+      const Vector logit = gather(logits + first * stride + a, stride, count);
       largest = a && !(logit > largest) ? largest : logit;
       shifted[a] = logit;
     }
@@ -46,16 +48,16 @@ void categorical_forward(int rows, int actions, const float* logits, const int64
     }
     for (int i = 0; i < WIDTH; i++) logarithm[i] = std::log(total[i]);
     for (int a = 0; a < actions; a++)
-      scatter(shifted[a] - logarithm, log_probs + (long)first * actions + a, actions, count);
+      scatter(shifted[a] - logarithm, log_probs + first * stride + a, stride, count);
     scatter(logarithm - weighted / total, entropy + first, 1, count);
     for (int i = first; i < first + count; i++)
-      log_prob[i] = log_probs[(long)i * actions + action[i]];
+      log_prob[i] = log_probs[i * stride + action[i]];
   }
 }
 
 // d log p[b] / d logit[a] = [a = b] - p[a],   d entropy / d logit[a] = - p[a] (log p[a] + entropy)
-void categorical_backward(int rows, int actions, const float* log_probs, const int64_t* action,
-                          const float* entropy, const float* grad_log_prob,
+void categorical_backward(int rows, int actions, long stride, const float* log_probs,
+                          const int64_t* action, const float* entropy, const float* grad_log_prob,
                           const float* grad_entropy, float* grad_logits) {
   for (int first = 0; first < rows; first += WIDTH) {
     const int count = std::min(WIDTH, rows - first);
@@ -63,12 +65,12 @@ void categorical_backward(int rows, int actions, const float* log_probs, const i
     const Vector of_entropy = gather(grad_entropy + first, 1, count);
     const Vector total = gather(entropy + first, 1, count);
     for (int a = 0; a < actions; a++) {
-      const Vector log_p = gather(log_probs + (long)first * actions + a, actions, count);
+      const Vector log_p = gather(log_probs + first * stride + a, stride, count);
       scatter(-exponential(log_p) * (of_log_prob + of_entropy * (log_p + total)),
-              grad_logits + (long)first * actions + a, actions, count);
+              grad_logits + first * stride + a, stride, count);
     }
     for (int i = first; i < first + count; i++)
-      grad_logits[(long)i * actions + action[i]] += grad_log_prob[i];
+      grad_logits[i * stride + action[i]] += grad_log_prob[i];
   }
 }
 
@@ -76,13 +78,13 @@ void categorical_backward(int rows, int actions, const float* log_probs, const i
 //
 //   - min(r A, clamp(r, 1 - c, 1 + c) A) + value_coef (v - v_target)^2 - entropy_coef entropy
 //
-// means: policy loss, value loss, entropy, approximate KL, clip fraction.
+// where `weight` is the number of valid rows, these or more. Adds to `means`: policy loss, value
+// loss, entropy, approximate KL, clip fraction.
 void surrogate(int rows, const float* log_prob, const float* old_log_prob, const float* advantage,
                const float* value, const float* value_target, const float* entropy,
-               const float* valid, float clip_range, float value_coef, float entropy_coef,
-               double means[5], float* grad_log_prob, float* grad_value, float* grad_entropy) {
-  double weight = 0, sums[5] = {};
-  for (int i = 0; i < rows; i++) weight += valid[i];
+               const float* valid, double weight, float clip_range, float value_coef,
+               float entropy_coef, double means[5], float* grad_log_prob, float* grad_value, float* grad_entropy) {
+  double sums[5] = {};
   const float share = (float)(1.0 / weight);
   for (int first = 0; first < rows; first += WIDTH) {
     const int count = std::min(WIDTH, rows - first);
@@ -102,7 +104,7 @@ void surrogate(int rows, const float* log_prob, const float* old_log_prob, const
     for (int term = 0; term < 5; term++)
       for (int i = 0; i < count; i++) sums[term] += weights[i] * terms[term][i];
   }
-  for (int term = 0; term < 5; term++) means[term] = sums[term] / weight;
+  for (int term = 0; term < 5; term++) means[term] += sums[term] / weight;
 }
 
 // The norm of all gradients together.

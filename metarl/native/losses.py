@@ -15,6 +15,9 @@ from torch.autograd.function import once_differentiable
 
 from metarl.native.library import address, require_library
 
+PPO_METRICS = ("policy_loss", "value_loss", "entropy", "approximate_kl", "clip_fraction")
+"""parts of PPO's loss, in the order of losses.h"""
+
 
 def categorical(logits: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of actions [...] int64 under logits [..., A], and entropies [...]."""
@@ -31,7 +34,8 @@ class _Categorical(torch.autograd.Function):
         entropy = torch.empty_like(log_prob)
         tensors = (logits, action, log_probs, log_prob, entropy)
         loaded = require_library()
-        loaded.categorical_forward(action.numel(), logits.shape[-1], *map(address, tensors))
+        actions = logits.shape[-1]
+        loaded.categorical_forward(action.numel(), actions, actions, *map(address, tensors))
         ctx.save_for_backward(log_probs, action, entropy)
         return log_prob, entropy
 
@@ -43,8 +47,9 @@ class _Categorical(torch.autograd.Function):
         grad = torch.empty_like(log_probs)
         grads = (grad_log_prob.contiguous(), grad_entropy.contiguous())
         tensors = (log_probs, action, entropy, *grads, grad)
+        actions = log_probs.shape[-1]
         require_library().categorical_backward(
-            action.numel(), log_probs.shape[-1], *map(address, tensors)
+            action.numel(), actions, actions, *map(address, tensors)
         )
         return grad, None
 
@@ -72,10 +77,10 @@ class _Surrogate(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """The loss and its parts."""
         kept = [term.contiguous() for term in terms]
-        means = torch.empty(5, dtype=torch.float64)
+        means = torch.zeros(5, dtype=torch.float64)
         grads = [torch.empty_like(kept[0]) for _ in range(3)]
         pointer = ctypes.cast(means.data_ptr(), ctypes.POINTER(ctypes.c_double))
-        coefficients = (clip_range, value_coef, entropy_coef)
+        coefficients = (float(terms[-1].sum()), clip_range, value_coef, entropy_coef)
         require_library().surrogate(
             kept[0].numel(), *map(address, kept), *coefficients, pointer, *map(address, grads)
         )

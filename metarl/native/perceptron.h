@@ -64,6 +64,28 @@ inline void copy_rows(const float* from, int rows, int width, float* to, int pad
   }
 }
 
+// Rows of x [rows, I] -> hidden [rows, P] and outputs [rows, Q].
+inline void perceptron_rows(const PerceptronParts& p, int rows, const float* x, long ldx,
+                            float* hidden, float* outputs) {
+  multiply(rows, p.P, p.I, {x, ldx, 1}, p.first, hidden, p.P, Into::Assign, p.bias1);
+  relu_in_place(hidden, (long)rows * p.P);
+  multiply(rows, p.Q, p.P, {hidden, p.P, 1}, p.second, outputs, p.Q, Into::Assign, p.bias2);
+}
+
+// Gradients of outputs [rows, Q] -> `sums`, and = or += those of x [rows, I rounded up].
+inline void perceptron_rows_backward(const PerceptronParts& p, int rows, const float* x, long ldx,
+                                     const float* hidden, const float* of_outputs,
+                                     const PerceptronSums& sums, float* of_hidden, float* of_x,
+                                     long ldgx, Into into) {
+  add_transposed_product(p.P, p.Q, rows, hidden, p.P, of_outputs, p.Q, sums.second, p.Q);
+  add_column_sums(rows, p.Q, of_outputs, p.Q, sums.bias2);
+  multiply(rows, p.P, p.O, {of_outputs, p.Q, 1}, p.second_back, of_hidden, p.P, Into::Assign);
+  mask(of_hidden, hidden, (long)rows * p.P);
+  add_transposed_product(p.I, p.P, rows, x, ldx, of_hidden, p.P, sums.first, p.P);
+  add_column_sums(rows, p.P, of_hidden, p.P, sums.bias1);
+  multiply(rows, rounded_up(p.I, WIDTH), p.P, {of_hidden, p.P, 1}, p.first_back, of_x, ldgx, into);
+}
+
 }  // namespace
 
 extern "C" {
@@ -99,12 +121,8 @@ void perceptron_forward(const Perceptron* net, int first, int last, float* y) {
   std::vector<float> outputs((long)PERCEPTRON_ROWS * p.Q);
   for (int block = first; block < last; block++) {
     const int from = block * PERCEPTRON_ROWS, rows = std::min(PERCEPTRON_ROWS, p.R - from);
-    float* hidden = net->tape + (long)from * p.P;
-    multiply(rows, p.P, p.I, {net->x + (long)from * p.I, p.I, 1}, p.first, hidden, p.P,
-             Into::Assign, p.bias1);
-    relu_in_place(hidden, (long)rows * p.P);
-    multiply(rows, p.Q, p.P, {hidden, p.P, 1}, p.second, outputs.data(), p.Q, Into::Assign,
-             p.bias2);
+    perceptron_rows(p, rows, net->x + (long)from * p.I, p.I, net->tape + (long)from * p.P,
+                    outputs.data());
     for (int i = 0; i < rows; i++)
       memcpy(y + (long)(from + i) * p.O, outputs.data() + (long)i * p.Q, p.O * sizeof(float));
   }
@@ -120,18 +138,10 @@ void perceptron_backward(const Perceptron* net, int first, int last, const float
   std::vector<float> of_x((long)PERCEPTRON_ROWS * wide);
   for (int block = first; block < last; block++) {
     const int from = block * PERCEPTRON_ROWS, rows = std::min(PERCEPTRON_ROWS, p.R - from);
-    const float* hidden = net->tape + (long)from * p.P;
     copy_rows(grad_y + (long)from * p.O, rows, p.O, of_y.data(), p.Q);
-    add_transposed_product(p.P, p.Q, rows, hidden, p.P, of_y.data(), p.Q, sums.second, p.Q);
-    add_column_sums(rows, p.Q, of_y.data(), p.Q, sums.bias2);
-    multiply(rows, p.P, p.O, {of_y.data(), p.Q, 1}, p.second_back, of_hidden.data(), p.P,
-             Into::Assign);
-    mask(of_hidden.data(), hidden, (long)rows * p.P);
-    add_transposed_product(p.I, p.P, rows, net->x + (long)from * p.I, p.I, of_hidden.data(), p.P,
-                           sums.first, p.P);
-    add_column_sums(rows, p.P, of_hidden.data(), p.P, sums.bias1);
-    multiply(rows, wide, p.P, {of_hidden.data(), p.P, 1}, p.first_back, of_x.data(), wide,
-             Into::Assign);
+    perceptron_rows_backward(p, rows, net->x + (long)from * p.I, p.I,
+                             net->tape + (long)from * p.P, of_y.data(), sums, of_hidden.data(),
+                             of_x.data(), wide, Into::Assign);
     for (int i = 0; i < rows; i++)
       memcpy(grad_x + (long)(from + i) * p.I, of_x.data() + (long)i * wide, p.I * sizeof(float));
   }

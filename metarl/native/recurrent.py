@@ -97,7 +97,7 @@ class _Pass:
         self._hidden = hidden.detach().contiguous()
         self._cell = None if cell is None else cell.detach().contiguous()
         embedded = weights[0] is not None
-        x, row = _distinct(loaded, inputs) if embedded else (inputs.detach().contiguous(), None)
+        x, row = distinct(loaded, inputs) if embedded else (inputs.detach().contiguous(), None)
         self.layer = Layer(
             cell=_GRU if cell is None else _LSTM,
             embedded=embedded,
@@ -108,12 +108,12 @@ class _Pass:
             distinct=0 if row is None else len(x),
             backward=backward,
             all_lanes=inputs.shape[1],
-            **dict(zip(_WEIGHTS, map(address, self._weights), strict=True)),
             x=address(x),
             row=address(row),
             hidden0=address(self._hidden),
             cell0=address(self._cell),
         )
+        layer_weights(self.layer, self._weights)
         sizes = (ctypes.c_int64 * 3)()
         loaded.recurrent_sizes(self.layer, sizes)
         packed, tape = hidden.new_empty(sizes[0]), hidden.new_empty(sizes[1])
@@ -186,7 +186,13 @@ class _Recurrence(torch.autograd.Function):
         return grads
 
 
-def _distinct(loaded: ctypes.CDLL, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+def layer_weights(layer: Layer, weights: Sequence[Tensor | None]) -> None:
+    """Points a layer at its weights, which must be contiguous."""
+    for name, weight in zip(_WEIGHTS, weights, strict=True):
+        setattr(layer, name, address(weight))
+
+
+def distinct(loaded: ctypes.CDLL, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
     """The distinct rows [U, F] and the row of each input [T, L]; else the inputs and None."""
     inputs = inputs.contiguous()
     count, width = inputs.shape[0] * inputs.shape[1], inputs.shape[2]

@@ -11,8 +11,14 @@ import torch
 from gymnasium import Space
 from torch import Generator, Tensor, nn
 
-from metarl.networks.action_heads import ActionHead, action_head, append_constants
-from metarl.networks.layers import RunningScale, ScaledValue, mlp
+from metarl.native.ppo import ActorCriticWeights
+from metarl.networks.action_heads import (
+    ActionHead,
+    CategoricalHead,
+    action_head,
+    append_constants,
+)
+from metarl.networks.layers import MLP, RunningScale, ScaledValue, mlp
 from metarl.networks.memory import (
     InputSizes,
     MemoryCore,
@@ -22,6 +28,7 @@ from metarl.networks.memory import (
     encode_percept,
 )
 from metarl.networks.memory_check import require_memory_contract
+from metarl.networks.recurrent import Embedded
 from metarl.trajectory import Percept
 from metarl.validation import vector_size
 
@@ -123,6 +130,24 @@ class ActorCritic(nn.Module):
         """Values of whole trials [T, L, F], in units of the rewards, [T, L]."""
         trunk = self.trunk if self.value_trunk is None else self.value_trunk
         return self.value.unscaled(self._value(trunk, inputs))
+
+    def plain_weights(self) -> ActorCriticWeights | None:
+        """All weights, if the network is no more than an embedded GRU or LSTM and two perceptrons.
+
+        Its actions are discrete then.
+        """
+        heads = (self.policy, self.value.layers)
+        if (
+            type(self.trunk) is not Embedded
+            or self.trunk.recurrence is None
+            or self.trunk.observation_only
+            or self.value_trunk is not None
+            or not isinstance(self.head, CategoricalHead)
+            or not all(isinstance(head, MLP) and len(head) == 3 for head in heads)
+        ):
+            return None
+        policy, value = (tuple(head.parameters()) for head in heads)
+        return ActorCriticWeights(self.trunk.recurrence, policy, value)
 
     def initial_state(self, lanes: int, horizon: int) -> MemoryState:
         """State of the policy's memory at the start of a trial."""

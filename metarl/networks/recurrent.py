@@ -87,9 +87,9 @@ class Embedded(MemoryCore):
         super().__init__()
         self.embedding = embedding
         self.core = core
-        self._observation_only = observation_only
+        self.observation_only = observation_only
         layer = core.layer if isinstance(core, GRUCore | LSTMCore) else None
-        self._recurrence = None if layer is None else Recurrence(layer, embedding)
+        self.recurrence = None if layer is None else Recurrence(layer, embedding)
 
     def initial_state(self, lanes: int, horizon: int) -> MemoryState:
         """That of the core."""
@@ -98,19 +98,19 @@ class Embedded(MemoryCore):
     def step(self, inputs: PolicyInputs, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """One step of the core."""
         values = self._read(inputs)
-        if self._recurrence is not None and can_run(self._recurrence, values):
-            return step(self._recurrence, values, state)
+        if self.recurrence is not None and can_run(self.recurrence, values):
+            return step(self.recurrence, values, state)
         return self.core.step(self._embed(values), state)
 
     def sequence(self, inputs: PolicyInputs, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """All steps of the core."""
         values = self._read(inputs)
-        if self._recurrence is not None and can_run(self._recurrence, values):
-            return run(self._recurrence, values, state)
+        if self.recurrence is not None and can_run(self.recurrence, values):
+            return run(self.recurrence, values, state)
         return self.core.sequence(self._embed(values), state)
 
     def _read(self, inputs: PolicyInputs) -> Tensor:
-        return inputs.observation if self._observation_only else inputs.values
+        return inputs.observation if self.observation_only else inputs.values
 
     def _embed(self, values: Tensor) -> Tensor:
         return torch.relu(self.embedding(values))

@@ -161,7 +161,7 @@ def test_a_gradient_that_is_not_finite_is_an_error_and_leaves_the_learner_unchan
     before = ppo.state()
     log_prob = trajectory.log_prob.clone()
     log_prob[0, 3] = torch.nan  # one lane: other minibatches have been learned from already
-    with pytest.raises(NonFiniteError, match=r"gradient of PPO became nan .* in update 0"):
+    with pytest.raises(NonFiniteError, match=r"gradient of PPO became nan in update 0"):
         ppo.update(dataclasses.replace(trajectory, log_prob=log_prob))
     assert_same(before, ppo.state())
 
@@ -210,8 +210,8 @@ def test_an_auxiliary_loss_adds_its_gradient_to_that_of_the_trunk():
         assert (name in added) == (not torch.equal(after[name], gradient)), name
 
 
-# The norm for clipping is a sum over all parameters, whose rounding depends on their number.
-@pytest.mark.parametrize(("max_grad_norm", "tolerance"), [(1e6, 0.0), (1.0, 1e-6)])
+# A loss with an auxiliary part is derived by autograd, one without by the compiled library.
+@pytest.mark.parametrize(("max_grad_norm", "tolerance"), [(1e6, 1e-4), (1.0, 1e-4)])
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_an_auxiliary_loss_of_weight_zero_changes_no_parameter_of_the_network(
     weight, max_grad_norm, tolerance

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from metarl.agent import AgentContext
 from metarl.errors import ConfigError, MetaRLError
-from metarl.learning.trial_optimiser import TrialOptimiser, require_optimisation_options
+from metarl.learning.trial_optimiser import (
+    Loss,
+    TrialOptimiser,
+    by_autograd,
+    require_optimisation_options,
+)
 from metarl.seeding import Seeds
 
 
@@ -47,6 +52,10 @@ def build(**options: object) -> tuple[TrialOptimiser, nn.Linear]:
     return TrialOptimiser("the test", layer, Options(**options), context), layer
 
 
+def take_steps(optimiser: TrialOptimiser, loss: Loss[Lanes]) -> dict[str, float]:
+    return optimiser.update(8, by_autograd(EIGHT, loss))
+
+
 def test_each_epoch_takes_every_lane_once_in_an_order_of_its_own():
     optimiser, layer = build()
     seen: list[list[float]] = []
@@ -55,14 +64,14 @@ def test_each_epoch_takes_every_lane_once_in_an_order_of_its_own():
         seen.append(batch.valid[0].tolist())
         return layer.weight.sum(), {"mean": batch.valid.mean()}
 
-    metrics = optimiser.update(EIGHT, loss)
+    metrics = take_steps(optimiser, loss)
     assert [len(lanes) for lanes in seen] == [2] * 8
     epochs = [*chain(*seen[:4])], [*chain(*seen[4:])]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(8))
     assert epochs[0] != epochs[1]
     assert metrics == {"mean": pytest.approx(3.5), "grad_norm": 1.0}
     first = list(seen)
-    optimiser.update(EIGHT, loss)
+    take_steps(optimiser, loss)
     assert seen[8:] != first
 
 
@@ -72,7 +81,7 @@ def test_steps_are_those_of_adam_at_the_scheduled_rate_along_the_clipped_gradien
     for update in range(6):
         rate = 0.02 + 0.08 * max(0.0, 1 - update / 4)
         assert optimiser.learning_rate == pytest.approx(rate)
-        optimiser.update(EIGHT, lambda _: (3.0 * layer.weight.sum(), {}))
+        take_steps(optimiser, lambda _: (3.0 * layer.weight.sum(), {}))
         gradient, time = 0.5, time + 1
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
@@ -83,7 +92,7 @@ def test_steps_are_those_of_adam_at_the_scheduled_rate_along_the_clipped_gradien
 
 def test_an_error_of_the_library_leaves_the_learner_unchanged():
     optimiser, layer = build()
-    optimiser.update(EIGHT, lambda _: (layer.weight.sum(), {}))
+    take_steps(optimiser, lambda _: (layer.weight.sum(), {}))
     before, calls = optimiser.state(), []
 
     def failing(batch: Lanes) -> tuple[Tensor, dict[str, Tensor]]:
@@ -93,7 +102,7 @@ def test_an_error_of_the_library_leaves_the_learner_unchanged():
         return layer.weight.sum(), {}
 
     with pytest.raises(MetaRLError, match="the third minibatch"), optimiser.unchanged_on_error():
-        optimiser.update(EIGHT, failing)
+        take_steps(optimiser, failing)
     assert optimiser.updates == 1
     after = optimiser.state()
     assert before.keys() == after.keys()
