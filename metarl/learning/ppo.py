@@ -19,11 +19,11 @@ from metarl.errors import ShapeError
 from metarl.learning.advantages import gae
 from metarl.learning.losses import PPOTerms, normalised, ppo_loss
 from metarl.learning.trial_optimiser import (
-    Descent,
     TrialOptimiser,
     by_autograd,
     require_optimisation_options,
 )
+from metarl.native.library import alone
 from metarl.native.ppo import PPOGradients, PPOInputs, can_run
 from metarl.networks.actor_critic import ActorCritic
 from metarl.trajectory import Trajectory
@@ -147,8 +147,7 @@ class PPO:
         learning_rate = optimiser.learning_rate
         with optimiser.unchanged_on_error():
             batch, explained_variance = self._advantages_and_targets(experience)
-            descent = self._descent(batch, entropy_coef)
-            means = optimiser.update(batch.valid.shape[1], descent)
+            means = self._learn(batch, entropy_coef)
         # Only now: this experience was collected and learned from with the former statistics.
         self.network.observe(experience.percepts(), experience.valid)
         return means | {
@@ -216,8 +215,9 @@ class PPO:
                 )
         return targets
 
-    def _descent(self, batch: Batch, entropy_coef: float) -> Descent:
+    def _learn(self, batch: Batch, entropy_coef: float) -> dict[str, float]:
         """By the compiled library where it serves network and loss, else by autograd."""
+        lanes = batch.valid.shape[1]
         weights = self.network.plain_weights() if self._auxiliary is None else None
         inputs = PPOInputs(
             inputs=batch.inputs,
@@ -228,14 +228,17 @@ class PPO:
             valid=batch.valid,
         )
         if weights is None or not can_run(weights, inputs):
-            return by_autograd(batch, partial(self._loss, entropy_coef=entropy_coef))
-        return PPOGradients(
+            loss = partial(self._loss, entropy_coef=entropy_coef)
+            return self._optimiser.update(lanes, by_autograd(batch, loss))
+        gradients = PPOGradients(
             weights,
             inputs,
             clip_range=self._config.clip_range,
             value_coef=self._config.value_coef,
             entropy_coef=entropy_coef,
-        ).minibatch
+        )
+        with alone():
+            return self._optimiser.update(lanes, gradients.minibatch)
 
     def _loss(self, batch: Batch, *, entropy_coef: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Surrogate, value error, entropy and auxiliary loss of a minibatch; and metrics."""

@@ -5,8 +5,9 @@ Set `METARL_NATIVE=0` in the environment to compute everything in torch.
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -177,9 +178,34 @@ def serves(*values: Tensor) -> bool:
     )
 
 
-def share_out(count: int, threads: int, work: Callable[[int, int, int], None]) -> None:
-    """Calls work(part, first, last) for nearly equal parts of range(count), a thread for each."""
-    parts = min(count, threads)
+_own_threads: list[int] = []
+
+
+def threads() -> int:
+    """Threads that the library may use: torch's, or those that `alone` took over."""
+    return _own_threads[-1] if _own_threads else torch.get_num_threads()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it, torch's threads are the library's, and torch itself uses one.
+
+    Waiting threads of torch spin, which costs the library more than they bring to torch.
+    """
+    _own_threads.append(torch.get_num_threads())
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(_own_threads.pop())
+
+
+def share_out(count: int, parts: int, work: Callable[[int, int, int], None]) -> None:
+    """Calls work(part, first, last) for nearly equal parts of range(count), a thread for each.
+
+    There are no more parts than numbers.
+    """
+    parts = min(count, parts)
     bounds = [part * count // parts for part in range(parts + 1)]
     jobs = [(part, bounds[part], bounds[part + 1]) for part in range(parts)]
     others = [_pool().submit(work, *job) for job in jobs[1:]]

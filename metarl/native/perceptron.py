@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metarl.native.library import Perceptron, address, require_library, share_out
+from metarl.native.library import Perceptron, address, require_library, share_out, threads
 
 
 def perceptron(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
@@ -55,13 +55,13 @@ class _Pass:
         def work(part: int, first: int, end: int) -> None:
             self._library.perceptron_forward(self.net, first, end, address(output))
 
-        share_out(self._blocks, torch.get_num_threads(), work)
+        share_out(self._blocks, threads(), work)
         return output
 
     def backward(self, grad_output: Tensor) -> tuple[Tensor, ...]:
         """Gradients of x and the weights."""
         kept, grad_output = self._kept, grad_output.contiguous()
-        parts = min(self._blocks, torch.get_num_threads())
+        parts = min(self._blocks, threads())
         sums = grad_output.new_zeros(parts, self._sums)
         grad_x = torch.empty_like(kept["x"])
 

@@ -22,6 +22,7 @@ from metarl.native.library import (
     require_library,
     serves,
     share_out,
+    threads,
 )
 from metarl.native.losses import PPO_METRICS
 from metarl.native.recurrent import Recurrence, distinct, layer_weights
@@ -119,7 +120,7 @@ class PPOGradients:
             part.packed = address(buffer)
         loaded.ppo_prepare(step)
         blocks = loaded.recurrent_blocks(step.layer)
-        parts = min(blocks, torch.get_num_threads())
+        parts = min(blocks, threads())
         sums = self._valid_of_lane.new_zeros(parts, sizes[3])
         tapes = self._valid_of_lane.new_empty(parts, sizes[4])
         means = torch.zeros(parts, len(PPO_METRICS), dtype=torch.float64)

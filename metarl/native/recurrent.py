@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from metarl.native.library import Layer, address, require_library, serves, share_out
+from metarl.native.library import Layer, address, require_library, serves, share_out, threads
 
 MAX_DISTINCT = 1024
 """more distinct inputs are embedded row by row"""
@@ -132,7 +132,7 @@ class _Pass:
         def work(part: int, first: int, end: int) -> None:
             self._library.recurrent_forward(layer, first, end, address(output), address(last))
 
-        share_out(self._blocks, torch.get_num_threads(), work)
+        share_out(self._blocks, threads(), work)
         return output, last
 
     def backward(
@@ -144,7 +144,7 @@ class _Pass:
             grad_output = hidden.new_zeros(layer.steps, layer.lanes, layer.hidden)
         grad_output = grad_output.contiguous()
         grad_last = None if grad_last is None else grad_last.contiguous()
-        parts = min(self._blocks, torch.get_num_threads())
+        parts = min(self._blocks, threads())
         sums = hidden.new_zeros(parts, self._sums)
         grad_hidden = torch.empty_like(hidden)
         grad_cell = None if self._cell is None else torch.empty_like(hidden)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from metarl.native import library
 
@@ -64,3 +65,16 @@ def test_an_error_in_another_thread_is_raised():
 
     with pytest.raises(ValueError, match="of another thread"):
         library.share_out(2, 2, work)
+
+
+def test_torch_gives_its_threads_to_the_library_and_gets_them_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert library.threads() == 3
+        with pytest.raises(ZeroDivisionError), library.alone():
+            assert (library.threads(), torch.get_num_threads()) == (3, 1)
+            1 / 0  # noqa: B018
+        assert (library.threads(), torch.get_num_threads()) == (3, 3)
+    finally:
+        torch.set_num_threads(before)
