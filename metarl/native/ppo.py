@@ -73,7 +73,7 @@ class PPOGradients:
         value_coef: float,
         entropy_coef: float,
     ) -> None:
-        """Reads the weights anew for each minibatch."""
+        """Each minibatch reads the weights as they are then."""
         self._library = loaded = require_library()
         self._weights = weights
         kept = PPOInputs(*(value.contiguous() for value in inputs))

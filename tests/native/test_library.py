@@ -72,9 +72,8 @@ def test_torch_gives_its_threads_to_the_library_and_gets_them_back():
     torch.set_num_threads(3)
     try:
         assert library.threads() == 3
-        with pytest.raises(ZeroDivisionError), library.alone():
+        with library.alone():
             assert (library.threads(), torch.get_num_threads()) == (3, 1)
-            1 / 0  # noqa: B018
         assert (library.threads(), torch.get_num_threads()) == (3, 3)
     finally:
         torch.set_num_threads(before)

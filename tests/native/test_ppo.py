@@ -87,7 +87,7 @@ def test_gradients_are_those_of_autograd(build, memory, steps, lanes, hidden, di
     )
 
 
-def test_a_second_minibatch_reads_the_weights_anew(build):
+def test_a_second_minibatch_reads_the_weights_as_they_are_then(build):
     network, given = actor_critic("gru"), experience(5, 8, distinct=False)
     gradients = PPOGradients(network.plain_weights(), given, **OPTIONS)
     lane = torch.arange(8)
