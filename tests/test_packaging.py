@@ -1,6 +1,7 @@
 """Tests of the wheel, which holds the whole library, and of a clone that is not installed."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -32,21 +34,30 @@ def run_python(code: str, *arguments: str, cwd: Path, **environment: str) -> str
     return result.stdout
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built from a copy, so that the checkout stays clean."""
+def build_wheel(tmp_path_factory, **environment: str) -> Path:
+    """A wheel from a copy, so that the checkout stays clean."""
     source = tmp_path_factory.mktemp("source")
     for folder in [*PACKAGES, "tests", "experiments"]:
         shutil.copytree(
-            ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__")
+            ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", "*.so")
         )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     target = tmp_path_factory.mktemp("wheel")
     build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
-    run_python(build, str(target), cwd=source)
+    run_python(build, str(target), cwd=source, **environment)
     (path,) = target.glob("metarl_suite-*.whl")
     return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return build_wheel(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def wheel_without_compiler(tmp_path_factory):
+    return build_wheel(tmp_path_factory, CC="false", CXX="false")
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +76,39 @@ def test_wheel_holds_every_source_and_nothing_else(wheel):
         for path in (ROOT / folder).rglob("*.py*")
         if path.suffix in (".py", ".pyi")
     }
+    packed = contents(wheel)
+    compiled = {name for name in packed if name.endswith((".so", ".pyd"))}
+    assert packed - compiled == expected | {"metarl/py.typed"}
+    assert all(name.startswith("metarl/native/_") for name in compiled)
+
+
+def contents(wheel: Path) -> set[str]:
+    """Files of a wheel, without its metadata."""
     with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert packed == expected | {"metarl/py.typed"}
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
+def test_wheel_holds_the_compiled_library(wheel):
+    suffix = EXTENSION_SUFFIXES[0]
+    names = ["baseline"]
+    if platform.machine() == "x86_64":
+        names += ["avx2", "avx512"]
+    assert {f"metarl/native/_{name}{suffix}" for name in names} <= contents(wheel)
+
+
+def test_without_a_compiler_the_wheel_works_in_torch(wheel_without_compiler, tmp_path):
+    assert not any(name.endswith((".so", ".pyd")) for name in contents(wheel_without_compiler))
+    with zipfile.ZipFile(wheel_without_compiler) as archive:
+        archive.extractall(tmp_path / "site")
+    code = """
+import metarl
+from metarl.native import library
+assert library.is_missed()
+small = dict(num_tasks=4, iterations=1, progress=False, out="run")
+metarl.train("rl2", "metarl/TMaze-v0", **small)
+"""
+    run_python(code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
 
 
 def test_wheel_has_entry_points_of_the_command_and_the_plugins(wheel):
