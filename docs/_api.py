@@ -39,7 +39,7 @@ SECTIONS = {
 }
 """section titles by module, in the order of the page; other modules follow"""
 ADDITIONAL = {
-    "metarl.training.loop": ["RunOptions"],
+    "metarl.training.options": ["RunOptions"],
     "metarl.training.run_folder": ["RunConfig", "Progress"],
     "metarl.evaluation.agents": ["EvaluationOptions"],
     "metarl.plots.plot": ["PlotOptions"],

@@ -19,5 +19,6 @@ _registry.connect_bridges(
     env="metarl.bridges.task_env:TaskEnv",
     vector_env="metarl.bridges.task_env:TaskVectorEnv",
     family="metarl.bridges.gym_family:env_family",
+    options="metarl.bridges.env_options:env_options",
 )
 _plugins.load_plugins(_clone.plugins(__path__))

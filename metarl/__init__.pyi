@@ -48,10 +48,10 @@ from .rollout import RolloutStorage as RolloutStorage
 from .rollout import collect as collect
 from .rollout import rollout_phases as rollout_phases
 from .seeding import Seeds as Seeds
+from .split import Split as Split
 from .tasks.batched_env import BatchedEnv as BatchedEnv
 from .tasks.batched_env import Transition as Transition
 from .tasks.family import RenderFrame as RenderFrame
-from .tasks.family import Split as Split
 from .tasks.family import TaskDistribution as TaskDistribution
 from .tasks.family import TaskFamily as TaskFamily
 from .training.loop import train as train

@@ -22,6 +22,7 @@ from metarl.cli.terminal import (
     INTERRUPTED,
     SUCCESS,
     USAGE,
+    asks_for_help,
     parse,
     print_error,
     print_text,
@@ -33,7 +34,8 @@ from metarl.validation import suggestion
 if TYPE_CHECKING:
     from metarl.training.run_folder import Run
 
-# NOTE: each command imports the modules that it needs when it runs, so that --help is fast.
+# NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
+# and help read the options of families and agents without importing them: that would load torch.
 
 MAX_SPACE_LENGTH = 200
 """characters that `metarl list` shows of a space"""
@@ -43,7 +45,7 @@ usage: metarl COMMAND ...
 
 Trains and evaluates agents that adapt to a new task, on families of tasks.
 
-  metarl list                             list the task families and agents
+  metarl list [TASK ...]                  list the task families and agents, or spaces of TASK
   metarl check TASK [--options]           check that adaptation can be measured in a task
   metarl train AGENT TASK [--options]     meta-train an agent; creates a run folder
   metarl evaluate RUN [--options]         evaluate it in test tasks; writes adaptation.csv
@@ -106,48 +108,58 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    """Lists the installed task families, agents and memories, with options."""
+    """Lists the installed task families, agents and memories, with options.
+
+    Families that are named are shown with their spaces. These depend on the options, so the
+    families are made, which loads torch.
+    """
+
+    tasks: tyro.conf.Positional[tuple[str, ...]] = ()
+    """ids of families to show; by default all families, agents and memories"""
 
 
 def _list(arguments: Sequence[str]) -> int:
-    parse(ListOptions, arguments, "list")
-    _print_task_families(detailed=True)
+    named = parse(ListOptions, arguments, "list").tasks
+    if named:
+        for task_id in named:
+            print_text("\n    ".join([task_id, *_description(task_id), *_spaces(task_id)]))
+        return SUCCESS
+    _print_task_families(with_options=True)
     _print_agents()
     _print_memories()
     return SUCCESS
 
 
-def _print_task_families(*, detailed: bool) -> None:
+def _print_task_families(*, with_options: bool) -> None:
     print_text("Task families:")
     for task_id in registry.task_ids():
         try:
-            lines = _description(task_id, detailed=detailed)
+            lines = _description(task_id)
         except Exception as error:  # one broken package must not hide the others
             reason = str(error) if isinstance(error, MetaRLError) else repr(error)
-            lines = [f"cannot be made: {reason}"]
-        print_text("\n    ".join([f"  {task_id}", *lines]))
+            lines = [f"cannot be imported: {reason}"]
+        print_text("\n    ".join([f"  {task_id}", *(lines if with_options else lines[:1])]))
 
 
-def _description(task_id: str, *, detailed: bool) -> list[str]:
-    """The first line of a family's docstring, its spaces and its options."""
-    cls, registered = registry.family_class(task_id)
-    lines = [_first_line(cls)]
-    if detailed:
-        family = registry.build_family(cls, registered)
-        values = dataclasses.asdict(family)  # type: ignore[call-overload]
-        options = [f"--task.{name.replace('_', '-')} {v}" for name, v in values.items()]
-        for name in ("observation", "action", "task"):
-            space = textwrap.shorten(str(getattr(family, f"{name}_space")), MAX_SPACE_LENGTH)
-            lines.append(f"{name:12} {space}")
-        lines.append(f"options      {'  '.join(options) or 'none'}")
-    return lines
+def _description(task_id: str) -> list[str]:
+    """The first line of a family's docstring, and its options."""
+    cls, registered = registry.declared_family(task_id)
+    values = dataclasses.asdict(registry.build_family(cls, registered))
+    options = [f"--task.{name.replace('_', '-')} {value}" for name, value in values.items()]
+    return [_first_line(cls), f"options      {'  '.join(options) or 'none'}"]
+
+
+def _spaces(task_id: str) -> list[str]:
+    family = registry.make_family(task_id)
+    spaces = {name: getattr(family, f"{name}_space") for name in ("observation", "action", "task")}
+    return [f"{n:12} {textwrap.shorten(str(s), MAX_SPACE_LENGTH)}" for n, s in spaces.items()]
 
 
 def _print_agents() -> None:
     print_text("Agents:")
     for name in registry.agent_names():
         try:
-            print_text(f"  {name}\n    {_first_line(registry.agent_config(name))}")
+            print_text(f"  {name}\n    {_first_line(registry.declared_agent(name))}")
         except Exception as error:  # as above
             print_text(f"  {name}\n    cannot be imported: {error!r}")
 
@@ -156,7 +168,7 @@ def _print_memories() -> None:
     print_text("Memories of agents that adapt in memory (--memory):")
     for name in registry.memory_names():
         try:
-            options = registry.memory_options(name)
+            options = registry.declared_memory(name)
         except Exception as error:  # as above
             print_text(f"  {name}\n    cannot be imported: {error!r}")
             continue
@@ -174,7 +186,11 @@ def _train(arguments: Sequence[str]) -> int:
         return _train_without_task(names, arguments)
     agent, task = names
     preset, rest = _take_preset(agent, task, arguments[2:])
-    options = parse(_train_options(agent, task, preset), rest, f"train {agent} {task}")
+    options = parse(
+        _train_options(agent, task, preset, declared=asks_for_help(rest)),
+        rest,
+        f"train {agent} {task}",
+    )
     return _run_training(agent, task, options, arguments)
 
 
@@ -192,8 +208,8 @@ def _take_preset(
 
 
 def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
-    config = registry.agent_config(names[0]) if names else None
-    if not {"-h", "--help"} & set(arguments):
+    config = registry.declared_agent(names[0]) if names else None
+    if not asks_for_help(arguments):
         known = registry.task_ids() if names else registry.agent_names()
         raise ConfigError(
             f"{'TASK' if names else 'AGENT'} is missing: metarl train "
@@ -201,7 +217,7 @@ def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
             f"{', '.join(known)}."
         )
     print(_TRAIN_USAGE)
-    _print_task_families(detailed=False)
+    _print_task_families(with_options=False)
     if config is None:
         _print_agents()
         return SUCCESS
@@ -210,12 +226,21 @@ def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
     return SUCCESS
 
 
-def _train_options(agent: str, task: str, preset: registry.Preset | None) -> type[Any]:
-    """A dataclass with the fields `agent`, `run` and `task`, whose own fields are the options."""
-    from metarl.training.loop import RunOptions
+def _train_options(
+    agent: str, task: str, preset: registry.Preset | None, *, declared: bool
+) -> type[Any]:
+    """A dataclass with the fields `agent`, `run` and `task`, whose own fields are the options.
 
-    config = registry.agent_config(agent)
-    cls, registered = registry.family_class(task)
+    Args:
+        agent: its name.
+        task: id of the family.
+        preset: overrides defaults.
+        declared: read the options without importing agent and family: enough for a help text.
+    """
+    from metarl.training.options import RunOptions
+
+    config: type[Any] = (registry.declared_agent if declared else registry.agent_config)(agent)
+    cls, registered = (registry.declared_family if declared else registry.family_class)(task)
     agent_names, run_names = ({f.name for f in dataclasses.fields(c)} for c in (config, RunOptions))
     if both := sorted(agent_names & run_names):
         raise ConfigError(

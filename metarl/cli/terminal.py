@@ -19,6 +19,11 @@ def parse(options: Callable[..., Options], arguments: Sequence[str], command: st
     return tyro.cli(options, args=list(arguments), prog=f"metarl {command}")
 
 
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether the options of a command are to be explained."""
+    return not {"-h", "--help"}.isdisjoint(arguments)
+
+
 def print_text(text: str) -> None:
     """Prints plain text without line breaks, so that paths and commands can be copied."""
     Console(highlight=False, soft_wrap=True).print(Text(text))

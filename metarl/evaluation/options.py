@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metarl.errors import ConfigError
-from metarl.tasks.family import Split
+from metarl.split import Split
 from metarl.validation import require_positive
 
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,6 +21,7 @@ from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
+from metarl.training.options import RunOptions
 from metarl.training.progress import TrainingProgress
 from metarl.training.run_folder import (
     Progress,
@@ -30,33 +31,7 @@ from metarl.training.run_folder import (
     load_run,
     require_same,
 )
-from metarl.validation import as_device, require_known, require_positive
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Where and how to run. Equal seeds on the same device and threads give equal runs."""
-
-    seed: int = 0
-    """root of all randomness of the run"""
-    out: Path | None = None
-    """the run folder; by default runs/AGENT-TASK-seedSEED"""
-    resume: bool = False
-    """go on with the run folder if it exists, exactly as if it had never stopped"""
-    device: str = "cpu"
-    """torch device, such as cpu or cuda"""
-    threads: int | None = None
-    """CPU threads for torch; by default torch's own choice"""
-    workers: int | None = None
-    """processes that step ordinary Gymnasium environments; by default this one does"""
-    checkpoint_seconds: float = 60.0
-    """wall time between checkpoints; there is always one at the end"""
-    progress: bool = True
-    """show a progress bar; without a terminal, a line every minute"""
-
-    def __post_init__(self) -> None:
-        require_positive("threads", self.threads)
-        require_positive("checkpoint_seconds", self.checkpoint_seconds)
+from metarl.validation import as_device, require_known
 
 
 def train(

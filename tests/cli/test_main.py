@@ -136,8 +136,18 @@ def test_failure_is_one_line_on_stderr(capsys, arguments, message):
 def test_list_describes_tasks_and_agents(capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0
-    for text in (BANDIT, "--task.pulls 10", "Discrete(5)", "rl2", "RL^2: adapts in the memory"):
+    for text in (BANDIT, "--task.pulls 10", "rl2", "RL^2: adapts in the memory"):
         assert text in out
+    assert "--memory-options heads 4" in out
+
+
+def test_list_shows_the_spaces_of_families_that_are_named(capsys):
+    code, out, _ = run(capsys, "list", BANDIT, "metarl/GoalBandit-v0")
+    assert code == 0
+    assert out.startswith(f"{BANDIT}\n    Each arm pays 1 with")
+    assert out.count("    action       Discrete(5)\n") == 2
+    assert "    task         Box(0.0, 1.0, (5,), float32)\n" in out
+    assert "rl2" not in out
 
 
 def test_a_broken_family_does_not_hide_the_others(capsys):
@@ -147,7 +157,7 @@ def test_a_broken_family_does_not_hide_the_others(capsys):
     finally:
         del gymnasium.registry["lab/Broken-v0"]
     assert code == 0
-    assert "lab/Broken-v0\n    cannot be made: ModuleNotFoundError" in out
+    assert "lab/Broken-v0\n    cannot be imported: ModuleNotFoundError" in out
     assert "--task.pulls 10" in out
 
 
@@ -319,12 +329,30 @@ def test_every_option_is_explained_in_the_help(capsys, options):
         assert [part for part in parts if re.search(rf"{option},? .*[a-z]+ [a-z]+", part)]
 
 
-@pytest.mark.parametrize("command", ["evaluate", "compare", "plot", "record"])
-def test_help_is_printed_without_loading_the_engine_or_matplotlib(command):
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "--version",
+        "list",
+        "check --help",
+        "check metarl/KrazyWorld-v0 --help",
+        "train --help",
+        "train rl2 --help",
+        "train maml metarl/PointNavigation-v0 --help",
+        f"train rl2 {BANDIT} --preset pulls-100 --help",
+        "train rl2 metarl/AntDir-v0 --help",
+        "evaluate --help",
+        "compare --help",
+        "plot --help",
+        "record --help",
+    ],
+)
+def test_lists_and_help_load_no_torch_and_no_matplotlib(command):
     code = (
         "import sys; from metarl.cli.main import main\n"
-        f"assert main([{command!r}, '--help']) == 0\n"
-        "heavy = {'matplotlib', 'PIL', 'scipy', 'tensorboard', 'metarl.rollout'}\n"
+        f"assert main({command.split()!r}) == 0\n"
+        "heavy = {'torch', 'matplotlib', 'scipy', 'stable_baselines3', 'tensorboard', 'PIL'}\n"
         "heavy |= {'metarl.training.run_folder', 'metarl.plots.plot', 'metarl.video.record'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

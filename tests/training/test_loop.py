@@ -14,7 +14,8 @@ from metarl.agent import MetaBatch
 from metarl.agents.memory.trainer import RecurrentAgent
 from metarl.errors import ConfigError, NonFiniteError, RunFolderError, UnknownNameError
 from metarl.results.learning_curves import read_metrics
-from metarl.training.loop import RunOptions, train
+from metarl.training.loop import train
+from metarl.training.options import RunOptions
 from metarl.training.run_folder import Progress, Run, load_run
 from tests.simple_families import Countdown
 
