@@ -58,6 +58,7 @@ from .training.loop import train as train
 from .training.process import keep_freed_memory as keep_freed_memory
 from .training.run_folder import Run as Run
 from .training.run_folder import load_run as load_run
+from .training.seeds import train_seeds as train_seeds
 from .trajectory import Percept as Percept
 from .trajectory import Trajectory as Trajectory
 from .video.record import record as record

@@ -1,6 +1,7 @@
 """The command `metarl`.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
+Exit codes: 0 success, 1 failure, 2 wrong usage; after a signal 130 (Ctrl-C), 143 (SIGTERM), 129
+(SIGHUP).
 """
 
 import argparse
@@ -10,7 +11,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -26,13 +27,10 @@ from metarl.cli.terminal import (
     parse,
     print_error,
     print_text,
-    shell_command,
 )
+from metarl.cli.training import SEEDS_HELP, run_training
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
 from metarl.validation import suggestion
-
-if TYPE_CHECKING:
-    from metarl.training.run_folder import Run
 
 # NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
 # and help read the options of families and agents without importing them: that would load torch.
@@ -47,7 +45,7 @@ Trains and evaluates agents that adapt to a new task, on families of tasks.
 
   metarl list [TASK ...]                  list the task families and agents, or spaces of TASK
   metarl check TASK [--options]           check that adaptation can be measured in a task
-  metarl train AGENT TASK [--options]     meta-train an agent; creates a run folder
+  metarl train AGENT TASK [--options]     meta-train an agent; creates a run folder, or one per seed
   metarl evaluate RUN [--options]         evaluate it in test tasks; writes adaptation.csv
   metarl compare RUN [RUN ...]            compare agents and seeds in a table; can write CSV
   metarl plot RUN [RUN ...] [--options]   plot adaptation curves and more; writes PNG and SVG
@@ -191,7 +189,7 @@ def _train(arguments: Sequence[str]) -> int:
         rest,
         f"train {agent} {task}",
     )
-    return _run_training(agent, task, options, arguments)
+    return run_training(agent, task, options, arguments)
 
 
 def _take_preset(
@@ -229,7 +227,7 @@ def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
 def _train_options(
     agent: str, task: str, preset: registry.Preset | None, *, declared: bool
 ) -> type[Any]:
-    """A dataclass with the fields `agent`, `run` and `task`, whose own fields are the options.
+    """A dataclass with the fields `agent`, `run`, `task` and `seeds`: the options.
 
     Args:
         agent: its name.
@@ -255,6 +253,7 @@ def _train_options(
         "task": (cls, registry.build_family(cls, options)),
     }
     fields = [(name, kind, dataclasses.field(default=v)) for name, (kind, v) in parts.items()]
+    fields.append(("seeds", tuple[int, ...], dataclasses.field(default=(), metadata=SEEDS_HELP)))
     made = dataclasses.make_dataclass("TrainOptions", fields, frozen=True, kw_only=True)
     made.__doc__ = f"Meta-trains {agent} on the training tasks of {task}."
     if known := registry.presets(agent, task):
@@ -262,48 +261,6 @@ def _train_options(
         made.__doc__ += "\n\nPresets, whose values other options override:\n\n"
         made.__doc__ += "\n\n".join(lines)
     return made
-
-
-def _run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) -> int:
-    from metarl.training.loop import train
-    from metarl.training.run_folder import Run, RunConfig
-
-    chosen = dataclasses.asdict(options)
-    config = RunConfig(
-        agent=agent,
-        agent_options=chosen["agent"],
-        task=task,
-        task_options=chosen["task"],
-        seed=options.run.seed,
-    )
-    # The folder is chosen here, so that it is known if the run is interrupted.
-    folder = options.run.out or config.default_path
-    run_options = dataclasses.replace(options.run, out=folder)
-    try:
-        run = train(agent, task, task_options=chosen["task"], config=options.agent, run=run_options)
-    except KeyboardInterrupt:
-        if not Run(path=folder, config=config).checkpoint.exists():
-            raise
-        others = (word for word in arguments if word != "--resume")
-        command = shell_command("train", *others, "--resume")
-        print_error(f"Interrupted. The run is saved in {folder}; continue it with\n  {command}")
-        return INTERRUPTED
-    print_text(_training_summary(run))
-    return SUCCESS
-
-
-def _training_summary(run: "Run") -> str:
-    from metarl.results.learning_curves import read_metrics
-
-    *_, last = read_metrics(run.path / "metrics.csv")
-    return (
-        f"Trained {run.config.agent} on {run.config.task}: {last['iteration']} iterations, "
-        f"{int(last['env_steps']):,} steps, {float(last['seconds']):.0f} s; return in training "
-        f"{float(last['first_episode_return']):.3f} in the first episode of a task, "
-        f"{float(last['last_episode_return']):.3f} in the last.\n"
-        f"The run is in {run.path}. Evaluate it in test tasks:\n"
-        f"  {shell_command('evaluate', run.path)}"
-    )
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {

@@ -36,6 +36,11 @@ def print_error(problem: object) -> None:
     )
 
 
+def has_option(arguments: Sequence[str], name: str) -> bool:
+    """Whether an option is among the arguments, as `name VALUE` or `name=VALUE`."""
+    return any(word.partition("=")[0] == name for word in arguments)
+
+
 def shell_command(*arguments: object) -> str:
     """A command of metarl as typed in a shell, quoted where needed."""
     return shlex.join(["metarl", *map(str, arguments)])

@@ -18,8 +18,9 @@ class RunOptions:
     """go on with the run folder if it exists, exactly as if it had never stopped"""
     device: str = "cpu"
     """torch device, such as cpu or cuda"""
-    threads: int | None = None
-    """CPU threads for torch; by default torch's own choice"""
+    threads: int = 1
+    """CPU threads for torch; more help large networks and batches on an idle machine, by a third
+    or less, and slow training down many times where other jobs use the cores"""
     workers: int | None = None
     """processes that step ordinary Gymnasium environments; by default this one does"""
     checkpoint_seconds: float = 60.0
