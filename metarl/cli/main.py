@@ -225,7 +225,7 @@ def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
 
 
 def _train_options(
-    agent: str, task: str, preset: registry.Preset | None, *, declared: bool
+    agent: str, task: str, preset: registry.Preset | None, *, declared: bool = False
 ) -> type[Any]:
     """A dataclass with the fields `agent`, `run`, `task` and `seeds`: the options.
 

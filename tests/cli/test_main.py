@@ -11,12 +11,14 @@ import pytest
 
 import metarl.evaluation.agents
 import metarl.training.loop
+import metarl.training.seeds
 from metarl.cli import main as cli
 from metarl.cli import results
-from metarl.errors import NonFiniteError, RunFolderError
+from metarl.errors import NonFiniteError, RunFolderError, SeedsError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.plots.options import PlotOptions
 from metarl.results.adaptation_curves import write_curves
+from metarl.training.interruption import StoppedBySignal as Stop
 from metarl.training.run_folder import RunConfig, create_run
 from metarl.video.options import VideoOptions
 from tests.results.test_adaptation_curves import make_curve
@@ -280,6 +282,71 @@ def test_ctrl_c_before_the_first_checkpoint_reports_that_nothing_was_saved(capsy
     monkeypatch.setattr(metarl.training.loop, "train", train)
     code, _, err = run(capsys, "train", "rl2", BANDIT)
     assert (code, err) == (130, "metarl: Interrupted; nothing new was saved.\n")
+
+
+@pytest.fixture
+def trained_seeds(monkeypatch):
+    """Replaces the training of several seeds: records the jobs, writes run folders, may raise."""
+    calls: dict[str, Any] = {"jobs": [], "error": None}
+
+    def train_jobs(jobs):
+        calls["jobs"] = jobs
+        for job in jobs:
+            folder = create_run(job.path, job.description)
+            (folder.path / "metrics.csv").write_text(
+                "iteration,env_steps,seconds,first_episode_return,last_episode_return\n"
+                "20,20480,3.0,0.5,0.75\n"
+            )
+            folder.checkpoint.touch()
+        if calls["error"]:
+            raise calls["error"]
+
+    monkeypatch.setattr(metarl.training.seeds, "train_jobs", train_jobs)
+    return calls
+
+
+SEEDS = ("train", "rl2", BANDIT, "--num-tasks", "16", "--seeds", "2", "0")
+
+
+def test_several_seeds_are_trained_with_the_options_of_one(capsys, trained_seeds):
+    code, out, _ = run(capsys, *SEEDS, "--threads", "2")
+    assert code == 0
+    for job, seed in zip(trained_seeds["jobs"], (2, 0), strict=True):
+        assert (job.config.num_tasks, job.options.threads, job.options.seed) == (16, 2, seed)
+        assert str(job.path) == f"runs/rl2-BernoulliBandit-v0-seed{seed}"
+        assert f"Trained rl2 on {BANDIT}, seed {seed}: 20 iterations" in out
+        assert f"\n  metarl evaluate {job.path}\n" in out
+    run(capsys, *SEEDS, "--out", "a")
+    assert [str(job.path) for job in trained_seeds["jobs"]] == ["a/seed2", "a/seed0"]
+
+
+def test_one_seed_and_several_are_a_contradiction(capsys, trained_seeds):
+    for seed in (["--seed", "3"], ["--seed=0"]):
+        code, _, err = run(capsys, *SEEDS, *seed)
+        assert code == 2
+        assert "Got --seed and --seeds." in err
+    assert not trained_seeds["jobs"]
+
+
+def test_a_failed_seed_is_an_error_after_the_summary_of_the_others(capsys, trained_seeds):
+    trained = [Path("runs/rl2-BernoulliBandit-v0-seed0")]
+    trained_seeds["error"] = SeedsError("1 of 2 seeds failed.\nSeed 2: NaN", trained=trained)
+    code, out, err = run(capsys, *SEEDS)
+    assert code == 1
+    assert "seed 0: 20 iterations" in out
+    assert "seed 2" not in out
+    assert "Seed 2: NaN" in err
+
+
+@pytest.mark.parametrize(("stop", "exit_code"), [(KeyboardInterrupt(), 130), (Stop(143), 143)])
+def test_the_command_that_continues_several_seeds_is_printed(
+    capsys, trained_seeds, stop, exit_code
+):
+    trained_seeds["error"] = stop
+    code, _, err = run(capsys, *SEEDS, "--out", "a", "--resume")
+    assert code == exit_code
+    assert "2 of 2 runs are saved in a/seed2, a/seed0; continue with" in err
+    assert f"  metarl {' '.join(SEEDS)} --out a --resume\n" in err
 
 
 def test_evaluate_prints_the_table_and_the_next_command(capsys, monkeypatch):
