@@ -13,9 +13,11 @@ from sphinx.environment import BuildEnvironment
 
 SECTIONS = {
     "metarl.tasks.family": "Task families",
+    "metarl.split": "Splits of tasks",
     "metarl.agent": "Agents and policies",
     "metarl.registry": "Registry",
     "metarl.training.loop": "Training",
+    "metarl.training.seeds": "Training with several seeds",
     "metarl.training.run_folder": "Run folders",
     "metarl.results.learning_curves": "Learning curves",
     "metarl.evaluation.agents": "Evaluation",
@@ -39,7 +41,7 @@ SECTIONS = {
 }
 """section titles by module, in the order of the page; other modules follow"""
 ADDITIONAL = {
-    "metarl.training.options": ["RunOptions"],
+    "metarl.training.loop": ["RunOptions"],
     "metarl.training.run_folder": ["RunConfig", "Progress"],
     "metarl.evaluation.agents": ["EvaluationOptions"],
     "metarl.plots.plot": ["PlotOptions"],

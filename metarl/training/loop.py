@@ -62,7 +62,7 @@ def train(
             is training in it.
         NonFiniteError: the environment or the learner produced NaN; the last checkpoint stays.
         KeyboardInterrupt: Ctrl-C, after the current iteration was finished and saved.
-        StoppedBySignal: SIGTERM or SIGHUP, likewise; a `SystemExit` with code 143 or 129.
+        SystemExit: SIGTERM or SIGHUP, likewise, with code 143 or 129.
     """
     job = training_job(
         agent, task, task_options=task_options, preset=preset, config=config, run=run, **options

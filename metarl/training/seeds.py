@@ -72,7 +72,7 @@ def train_seeds(
             are complete.
         KeyboardInterrupt: Ctrl-C, after all runs have finished their iterations and saved them. A
             second one ends them at once.
-        StoppedBySignal: SIGTERM or SIGHUP, likewise.
+        SystemExit: SIGTERM or SIGHUP, likewise, with code 143 or 129.
     """
     if "seed" in options or (run is not None and run.seed != RunOptions().seed):
         raise ConfigError("Got `seed` and `seeds`. One seed is trained by `train`; omit `seed`.")
