@@ -94,7 +94,9 @@ def train_jobs(jobs: Sequence[TrainingJob]) -> list[Run]:
         ended = children.run(stop)
     if sum(end == _TRAINED for end in ended.values()) < len(jobs):
         stop.raise_if_set()
-    errors = {jobs[at].options.seed: end.error for at, end in ended.items() if end.error}
+    errors = {
+        jobs[at].options.seed: end.error for at, end in ended.items() if end.error is not None
+    }
     if errors:
         trained = [job.path for at, job in enumerate(jobs) if ended[at] == _TRAINED]
         raise SeedsError(_failure_message(errors, len(trained)), trained=trained)
@@ -255,7 +257,7 @@ def _train_child(connection: Connection, job: TrainingJob) -> None:
     except StoppedBySignal as stop:
         end = _Ended(f"its process was asked to end ({stop.code}).", stopped=True)
     except MetaRLError as error:
-        end = _Ended(str(error))
+        end = _Ended(str(error) or repr(error))
     except Exception as error:
         end = _Ended(f"{error!r}\n{traceback.format_exc()}")
     with suppress(OSError):  # the parent has gone
