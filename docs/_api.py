@@ -13,9 +13,11 @@ from sphinx.environment import BuildEnvironment
 
 SECTIONS = {
     "metarl.tasks.family": "Task families",
+    "metarl.split": "Splits of tasks",
     "metarl.agent": "Agents and policies",
     "metarl.registry": "Registry",
     "metarl.training.loop": "Training",
+    "metarl.training.seeds": "Training with several seeds",
     "metarl.training.run_folder": "Run folders",
     "metarl.results.learning_curves": "Learning curves",
     "metarl.evaluation.agents": "Evaluation",

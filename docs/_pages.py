@@ -21,7 +21,7 @@ from sphinx.application import Sphinx
 import metarl
 from metarl.errors import MetaRLError
 from metarl.registry import family_class
-from metarl.training.loop import RunOptions
+from metarl.training.options import RunOptions
 
 GENERATED = Path("docs/generated")
 """relative to the root of the repository; ignored by git"""
@@ -109,7 +109,7 @@ def page_of_missing(task_id: str, reason: str) -> str:
         f"# {task_id}",
         _docstring(family_class(task_id)[0]),
         committed_frame(task_id),
-        "`metarl list` shows spaces and options if the family can be made. Here it failed:",
+        f"`metarl list {task_id}` shows its spaces if it can be made. Here it failed:",
         f"```text\n{reason}\n```",
         *_presets_of_family(task_id),
     ]

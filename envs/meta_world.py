@@ -16,7 +16,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
-from metarl.tasks.family import Split
+from metarl.split import Split
 from metarl.validation import suggestion
 
 BENCHMARKS = ("ML1", "ML10", "ML25", "ML45")

@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import torch
 import tyro
+
+import metarl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,8 @@ class Options:
     """environments stepped together"""
     repeats: int = 15
     """timed repetitions; the median is printed, with the quartiles"""
-    threads: int | None = None
-    """CPU threads; by default torch's own choice"""
+    threads: int = 1
+    """CPU threads"""
     device: str = "cpu"
     """torch device"""
     workers: int | None = None
@@ -45,8 +46,7 @@ class Options:
 def main(options: Options) -> None:
     """Prints one table."""
     metarl.keep_freed_memory()  # as `metarl.train` does
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
     family = metarl.make_family(options.task)
     print(
         f"{options.agent} on {options.task}, torch {torch.__version__}, {options.device}, ", end=""

@@ -15,9 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import torch
 import tyro
+
+import metarl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,8 @@ class Options:
     """trajectories (of 20) that estimate the curvature of the trust region; by default all"""
     repeats: int = 9
     """timed iterations; the median is printed, with the quartiles"""
-    threads: int | None = None
-    """CPU threads; by default torch's own choice"""
+    threads: int = 1
+    """CPU threads"""
     device: str = "cpu"
     """torch device"""
 

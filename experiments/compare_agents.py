@@ -98,8 +98,8 @@ class Options:
     """episodes of experience per gradient step; by default those of the comparison"""
     runs: Path = Path("runs/reproduce")
     """parent of the run folders"""
-    threads: int | None = None
-    """CPU threads; by default torch's own choice"""
+    threads: int = 1
+    """CPU threads"""
     out: Path | None = None
     """path of the table (.md) and the figure (.png, .svg); by default in `experiments/results/`"""
 

@@ -47,8 +47,8 @@ class Options:
     """root of all randomness"""
     test_tasks: int = 5000
     """unseen tasks of each image set"""
-    threads: int | None = None
-    """CPU threads; by default torch's own choice"""
+    threads: int = 1
+    """CPU threads"""
     out: Path | None = None
     """run folder; by default runs/rl2-FewShotClassification-v0-seedSEED"""
     results: Path | None = None

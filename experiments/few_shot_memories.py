@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import numpy as np
 import torch
 import tyro
@@ -34,6 +33,7 @@ from reporting import (
 )
 from torch import Tensor, nn
 
+import metarl
 from metarl.envs.few_shot.classification import FewShotClassification
 
 TASK = "metarl/FewShotClassification-v0"
@@ -60,8 +60,8 @@ class Options:
     """root of all randomness"""
     test_tasks: int = 5000
     """unseen tasks"""
-    threads: int | None = None
-    """CPU threads; by default torch's own choice"""
+    threads: int = 1
+    """CPU threads"""
     out: Path = Path("runs/few-shot-memories")
     """parent of the run folders"""
     results: Path | None = None

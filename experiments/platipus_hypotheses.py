@@ -43,8 +43,8 @@ class Options:
     """root of all randomness"""
     test_tasks: int = 200
     """unseen tasks that the final agent is evaluated on"""
-    threads: int | None = None
-    """CPU threads; by default torch's own choice"""
+    threads: int = 1
+    """CPU threads"""
     out: Path | None = None
     """run folder; by default runs/platipus-SparsePointNavigation-v0-seedSEED"""
     results: Path | None = None

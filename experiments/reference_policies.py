@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
 from reporting import NORMAL_95, half_interval, version
 
+import metarl
 from metarl.envs.bandits.bayes_optimum import bayes_optimal_value
 from metarl.envs.bandits.multi_armed import BernoulliBandit
 
@@ -116,16 +116,15 @@ class Options:
     """names such as bandit-5x10; by default all sizes"""
     out: Path = Path(__file__).parent / "results"
     """folder of the two files"""
-    threads: int | None = None
-    """CPU threads; by default torch's own choice"""
+    threads: int = 1
+    """CPU threads"""
 
 
 def main(options: Options) -> None:
     """Measures one size after the other and writes both files after each."""
     if unknown := set(options.only) - set(SIZES):
         raise SystemExit(f"Unknown: {', '.join(sorted(unknown))}. Known: {', '.join(SIZES)}.")
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     rows = kept_rows(options)
     optima = [solve(*optimum) for optimum in OPTIMA]

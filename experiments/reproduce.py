@@ -179,8 +179,8 @@ class Options:
     """training seeds of each; by default those of the reproduction"""
     out: Path = Path("runs/reproduce")
     """parent of the run folders"""
-    threads: int | None = None
-    """CPU threads; by default torch's own choice"""
+    threads: int = 1
+    """CPU threads"""
     list: bool = False
     """only list the reproductions"""
 

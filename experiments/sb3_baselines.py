@@ -19,11 +19,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import torch
 import tyro
 from gymnasium import spaces
 from stable_baselines3 import PPO
+
+import metarl
 
 
 @dataclass(frozen=True, kw_only=True)

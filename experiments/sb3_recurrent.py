@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import torch
 import tyro
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
+
+import metarl
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,8 +52,8 @@ class Options:
     """root of all randomness"""
     test_tasks: int = 2000
     """unseen waves"""
-    threads: int | None = None
-    """CPU threads; by default torch's own choice"""
+    threads: int = 1
+    """CPU threads"""
     out: Path = Path("runs/sinusoid")
     """parent of the run folders"""
     results: Path | None = None

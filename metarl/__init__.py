@@ -2,13 +2,9 @@
 
 import lazy_loader as _lazy_loader
 
-from metarl.training import process as _process
-
-_process.limit_openmp_spinning()  # must come before the first import of torch
-
-from metarl import clone as _clone  # noqa: E402
-from metarl import plugins as _plugins  # noqa: E402
-from metarl import registry as _registry  # noqa: E402
+from metarl import clone as _clone
+from metarl import plugins as _plugins
+from metarl import registry as _registry
 
 __version__ = _clone.version()
 
@@ -19,5 +15,6 @@ _registry.connect_bridges(
     env="metarl.bridges.task_env:TaskEnv",
     vector_env="metarl.bridges.task_env:TaskVectorEnv",
     family="metarl.bridges.gym_family:env_family",
+    options="metarl.bridges.env_options:env_options",
 )
 _plugins.load_plugins(_clone.plugins(__path__))

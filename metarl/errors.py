@@ -1,5 +1,8 @@
 """The errors that metarl raises; each message states the problem, its reason and the remedy."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 
 class MetaRLError(Exception):
     """Base class of all errors of metarl."""
@@ -27,6 +30,15 @@ class UnknownNameError(MetaRLError, LookupError):
 
 class NonFiniteError(MetaRLError, FloatingPointError):
     """An env, a loss or a gradient is NaN or infinite."""
+
+
+class SeedsError(MetaRLError):
+    """The training of some of several seeds has failed; the message names them."""
+
+    def __init__(self, message: str, *, trained: Sequence[Path] = ()) -> None:
+        super().__init__(message)
+        self.trained = trained
+        """folders of the runs that were trained to the end"""
 
 
 class RunFolderError(MetaRLError, OSError):

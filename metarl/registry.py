@@ -1,26 +1,30 @@
 """Names of task families, agents and presets.
 
 Task families are registered with Gymnasium, agents, memories and presets here. The module of an
-object is imported when the object is first built.
+object is imported when the object is first built. Its options can be read before (`declared_agent`
+and the like), without torch.
 """
 
 import dataclasses
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium
 
 from metarl import plugins
-from metarl.agent import AgentConfig
+from metarl.declarations import declared_class
 from metarl.errors import ConfigError, UnknownNameError
-from metarl.networks.memory import MemoryOptions
 from metarl.plugins import load_object
-from metarl.tasks.family import TaskDistribution, TaskFamily
 from metarl.validation import require_known, suggestion
 
-Family = TypeVar("Family", bound=TaskDistribution)
+if TYPE_CHECKING:
+    from metarl.agent import AgentConfig
+    from metarl.networks.memory import MemoryOptions
+    from metarl.tasks.family import TaskDistribution, TaskFamily
+
+Family = TypeVar("Family", bound="TaskDistribution")
 
 FAMILY_KEY = "family"
 """keyword in a Gymnasium spec that holds 'module:Class' of the task family"""
@@ -50,7 +54,7 @@ _memories: dict[str, str] = {}
 _presets: dict[tuple[str, str], dict[str, Preset]] = {}
 
 
-def connect_bridges(*, env: str, vector_env: str, family: str) -> None:
+def connect_bridges(*, env: str, vector_env: str, family: str, options: str) -> None:
     """Sets the conversions between task families and Gymnasium, each as `'module:name'`.
 
     Bridges import the registry, so the registry refers to them by name and loads them when needed.
@@ -59,11 +63,12 @@ def connect_bridges(*, env: str, vector_env: str, family: str) -> None:
         env: makes a `gymnasium.Env` from a family and its options.
         vector_env: makes a `gymnasium.vector.VectorEnv` from the same.
         family: makes a family class from the id of an ordinary environment.
+        options: makes a dataclass with the fields of that class, without torch.
     """
-    _bridges.update({"env": env, "vector env": vector_env, "family": family})
+    _bridges.update({"env": env, "vector env": vector_env, "family": family, "options": options})
 
 
-def register_family(task_id: str, family: str | type[TaskFamily], **options: Any) -> None:
+def register_family(task_id: str, family: "str | type[TaskFamily]", **options: Any) -> None:
     """Registers a task family with Gymnasium under `task_id`.
 
     `gymnasium.make`, `gymnasium.make_vec`, `metarl.make_family` and the command line then accept
@@ -92,7 +97,7 @@ def register_family(task_id: str, family: str | type[TaskFamily], **options: Any
     )
 
 
-def _import_path(family: type[TaskFamily]) -> str:
+def _import_path(family: "type[TaskFamily]") -> str:
     """`'module:Class'`, by which any process can import the class."""
     if "." in family.__qualname__:
         raise ConfigError(
@@ -135,7 +140,7 @@ def memory_names() -> list[str]:
     return list(_memories)
 
 
-def memory_options(name: str) -> type[MemoryOptions]:
+def memory_options(name: str) -> "type[MemoryOptions]":
     """The options class of a memory.
 
     Raises:
@@ -149,7 +154,15 @@ def memory_options(name: str) -> type[MemoryOptions]:
     return options
 
 
-def make_memory_options(name: str, given: Mapping[str, Any]) -> MemoryOptions:
+def declared_memory(name: str) -> type[Any]:
+    """A dataclass with docstring and fields of the options of a memory; loads no torch.
+
+    See `metarl.declarations`.
+    """
+    return declared_class(_memories[name])
+
+
+def make_memory_options(name: str, given: Mapping[str, Any]) -> "MemoryOptions":
     """The options of a memory, with some set.
 
     Raises:
@@ -225,22 +238,37 @@ def agent_names() -> list[str]:
     return sorted(_agents)
 
 
-def agent_config(name: str) -> type[AgentConfig]:
+def agent_config(name: str) -> "type[AgentConfig]":
     """The configuration class of an agent.
 
     Raises:
         UnknownNameError: no agent has this name; the message suggests the nearest.
     """
+    config: type[AgentConfig] = load_object(_config_path(name))
+    return config
+
+
+def declared_agent(name: str) -> type[Any]:
+    """A dataclass with docstring and fields of the configuration of an agent; loads no torch.
+
+    See `metarl.declarations`.
+
+    Raises:
+        UnknownNameError: no agent has this name; the message suggests the nearest.
+    """
+    return declared_class(_config_path(name))
+
+
+def _config_path(name: str) -> str:
     if name not in _agents:
         raise UnknownNameError(
             f"No agent is called {name!r}.{suggestion(name, _agents)} Known agents: "
             f"{', '.join(agent_names())}."
         )
-    config: type[AgentConfig] = load_object(_agents[name])
-    return config
+    return _agents[name]
 
 
-def family_class(task_id: str) -> tuple[type[TaskDistribution], dict[str, Any]]:
+def family_class(task_id: str) -> "tuple[type[TaskDistribution], dict[str, Any]]":
     """The family's class, and the options that are set by its id.
 
     An ordinary environment becomes a family: see `metarl.bridges.gym_family`.
@@ -251,6 +279,29 @@ def family_class(task_id: str) -> tuple[type[TaskDistribution], dict[str, Any]]:
     Raises:
         UnknownNameError: the id is not registered; the message suggests the nearest.
     """
+    family: type[TaskDistribution]
+    options = _registered_arguments(task_id)
+    if FAMILY_KEY not in options:
+        family = load_object(_bridges["family"])(task_id)
+        return family, {}
+    family = load_object(options.pop(FAMILY_KEY))
+    return family, options
+
+
+def declared_family(task_id: str) -> tuple[type[Any], dict[str, Any]]:
+    """A dataclass with docstring and fields of a family, and the options that are set by its id.
+
+    Torch is not loaded, except by an ordinary environment that needs it: see `metarl.declarations`.
+    Arguments and errors are those of `family_class`.
+    """
+    options = _registered_arguments(task_id)
+    if FAMILY_KEY not in options:
+        return load_object(_bridges["options"])(task_id), {}
+    return declared_class(options.pop(FAMILY_KEY)), options
+
+
+def _registered_arguments(task_id: str) -> dict[str, Any]:
+    """The constructor arguments in the Gymnasium spec of an id, after importing its module."""
     module, separator, name = task_id.rpartition(":")
     if separator:
         try:
@@ -266,16 +317,10 @@ def family_class(task_id: str) -> tuple[type[TaskDistribution], dict[str, Any]]:
             "your own write 'your_module:namespace/Name-v0', so that the module that registers it "
             "is imported first."
         )
-    options = dict(gymnasium.registry[name].kwargs)
-    family: type[TaskDistribution]
-    if FAMILY_KEY not in options:
-        family = load_object(_bridges["family"])(task_id)
-        return family, {}
-    family = load_object(options.pop(FAMILY_KEY))
-    return family, options
+    return dict(gymnasium.registry[name].kwargs)
 
 
-def make_family(task_id: str, **options: Any) -> TaskDistribution:
+def make_family(task_id: str, **options: Any) -> "TaskDistribution":
     """Builds a registered task family.
 
     Args:
@@ -291,8 +336,8 @@ def make_family(task_id: str, **options: Any) -> TaskDistribution:
 
 
 def resolve_family(
-    task: str | TaskDistribution, options: Mapping[str, Any] | None = None
-) -> TaskDistribution:
+    task: "str | TaskDistribution", options: Mapping[str, Any] | None = None
+) -> "TaskDistribution":
     """The family itself, or the one that `make_family` builds from an id and its options.
 
     Args:
@@ -321,7 +366,7 @@ def build_family(family: str | type[Family], options: dict[str, Any]) -> Family:
     return cls(**options)
 
 
-def name_of(family: TaskDistribution) -> tuple[str, dict[str, Any]]:
+def name_of(family: "TaskDistribution") -> tuple[str, dict[str, Any]]:
     """The id and all options from which `make_family` builds an equal family.
 
     The id includes the module of a class outside the plugins, so that any process can import it.

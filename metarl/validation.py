@@ -3,20 +3,24 @@
 import difflib
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from gymnasium import Space, spaces
 
 from metarl.errors import ConfigError
 
+if TYPE_CHECKING:
+    import torch
 
-def as_device(name: str) -> torch.device:
+
+def as_device(name: str) -> "torch.device":
     """The torch device of this name.
 
     Raises:
         ConfigError: torch has no such device, or it is not available.
     """
+    import torch  # NOTE: not at the top, because options are checked without torch, too
+
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -19,7 +19,7 @@ def test_an_import_is_light_and_registers_all_ids():
     code = (
         "import metarl, gymnasium, sys;"
         "assert 'metarl/BernoulliBandit-v0' in gymnasium.registry;"
-        "heavy = {'matplotlib', 'tensorboard', 'scipy', 'stable_baselines3', 'metarl.rollout'};"
+        "heavy = {'torch', 'matplotlib', 'tensorboard', 'scipy', 'stable_baselines3'};"
         "heavy |= {'metarl.envs.bandits.multi_armed'};"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

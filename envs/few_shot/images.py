@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metarl.envs.few_shot.glyphs import draw_glyphs
 from metarl.errors import ConfigError
-from metarl.tasks.family import Split
+from metarl.split import Split
 from metarl.validation import suggestion
 
 CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
-from metarl.tasks.family import Split
+from metarl.split import Split
 
 Vector = NDArray[np.float64]
 

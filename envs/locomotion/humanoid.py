@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl.envs.locomotion.base import Locomotion, Vector, random_direction
-from metarl.tasks.family import Split
+from metarl.split import Split
 
 
 class HumanoidDir(Locomotion):

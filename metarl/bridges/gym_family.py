@@ -12,22 +12,20 @@ Axes: `L` lanes, `N` tasks, `D` observation, `F` numbers of a flattened task.
 
 import dataclasses
 import functools
-import inspect
-import typing
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import docstring_parser
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import EnvSpec
 from torch import Generator, Tensor
 
 from metarl.bridges.env_block import SUCCESS_KEYS, LaneSpaces, flat_space, plain_action_space
+from metarl.bridges.env_options import env_options, env_spec
 from metarl.bridges.gym_env import GymBatchedEnv
 from metarl.bridges.gym_pool import LanePool
 from metarl.errors import ConfigError, TaskContractError
@@ -42,8 +40,6 @@ MAX_LANES = 250
 """most lanes of an evaluation batch; changes no number"""
 RGB_ARRAY = "rgb_array"
 """Gymnasium's render mode for frames as arrays"""
-OPTION_TYPES = (bool, int, float, str)
-"""types of the constructor arguments that become options"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +63,7 @@ class EnvFamily(TaskDistribution):
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if vars(self).get("_rendered"):
             options["render_mode"] = RGB_ARRAY
-        return _EnvMaker(_spec(self.task_id), options)
+        return _EnvMaker(env_spec(self.task_id), options)
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -258,52 +254,12 @@ def env_family(task_id: str) -> type[EnvFamily]:
     Args:
         task_id: id for `gymnasium.make`; a module named in it must have been imported.
     """
-    spec = _spec(task_id)
-    entry_point = spec.entry_point
-    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    if creator is None:
-        raise ConfigError(
-            f"{task_id} has no entry_point for single environments, only a vector_entry_point; "
-            "metarl steps single environments."
-        )
+    options = env_options(task_id)
     cls: type[EnvFamily] = dataclasses.make_dataclass(
-        getattr(creator, "__name__", "Env"),
-        _options(creator, spec),
-        bases=(EnvFamily,),
-        frozen=True,
-        kw_only=True,
+        options.__name__, (), bases=(options, EnvFamily), frozen=True, kw_only=True
     )
-    cls.task_id, cls.__module__ = task_id, creator.__module__
-    cls.__doc__ = inspect.getdoc(creator) or f"{task_id}, a Gymnasium environment."
+    cls.task_id, cls.__module__, cls.__doc__ = task_id, options.__module__, options.__doc__
     return cls
-
-
-def _spec(task_id: str) -> EnvSpec:
-    return gymnasium.spec(task_id.rpartition(":")[2])
-
-
-def _options(creator: Any, spec: EnvSpec) -> list[tuple[str, Any, Any]]:
-    """Name, type and field of the constructor arguments whose defaults are plain values.
-
-    The `help` of a field is the description of the argument in the docstring.
-    """
-    function = creator.__init__ if inspect.isclass(creator) else creator
-    try:
-        hints = typing.get_type_hints(function)
-    except Exception:  # names that are imported for type checkers only
-        hints = {}
-    doc = docstring_parser.parse(f"{inspect.getdoc(function) or inspect.getdoc(creator)}")
-    texts = {one.arg_name: " ".join((one.description or "").split()) for one in doc.params}
-    found = []
-    for name, parameter in inspect.signature(creator).parameters.items():
-        default = spec.kwargs.get(name, parameter.default)
-        named = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        if name == "render_mode" or not named or not isinstance(default, OPTION_TYPES):
-            continue
-        kind = hints.get(name)
-        field = dataclasses.field(default=default, metadata={"help": texts.get(name, "")})
-        found.append((name, kind if kind in OPTION_TYPES else type(default), field))
-    return found
 
 
 def _attribute(env: gymnasium.Env[Any, Any], name: str) -> Any:

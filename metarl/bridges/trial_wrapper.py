@@ -20,7 +20,7 @@ from metarl.errors import ConfigError
 from metarl.networks.action_heads import action_head
 from metarl.networks.actor_critic import percept_features
 from metarl.seeding import Seeds
-from metarl.tasks.family import Split
+from metarl.split import Split
 from metarl.trajectory import Percept
 from metarl.validation import require_positive
 

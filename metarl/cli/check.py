@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metarl import registry
-from metarl.cli.terminal import FAILURE, SUCCESS, parse, print_text
+from metarl.cli.terminal import FAILURE, SUCCESS, asks_for_help, parse, print_text
 from metarl.errors import ConfigError
 
 # NOTE: the checks are imported when they run, so that --help is fast.
@@ -32,14 +32,15 @@ class CheckOptions:
 def check(words: Sequence[str]) -> int:
     """Runs the command; exit code 0 if no check fails."""
     if not words or words[0].startswith("-"):
-        if not {"-h", "--help"} & set(words):
+        if not asks_for_help(words):
             raise ConfigError(
                 "TASK is missing: metarl check TASK [--options], with TASK first. Known: "
                 f"{', '.join(registry.task_ids())}."
             )
         print(_USAGE, end="")
         return SUCCESS
-    options = parse(_options(words[0]), words[1:], f"check {words[0]}")
+    lookup = registry.declared_family if asks_for_help(words) else registry.family_class
+    options = parse(_options(*lookup(words[0])), words[1:], f"check {words[0]}")
     from metarl.testing import run_checks
 
     report = run_checks(
@@ -52,9 +53,8 @@ def check(words: Sequence[str]) -> int:
     return FAILURE if report.failed else SUCCESS
 
 
-def _options(task: str) -> type[Any]:
+def _options(cls: type[Any], registered: dict[str, Any]) -> type[Any]:
     """`CheckOptions` with an additional field `task`: the family's options."""
-    cls, registered = registry.family_class(task)
     default = dataclasses.field(default=registry.build_family(cls, registered))
     made = dataclasses.make_dataclass(
         "CheckOptions", [("task", cls, default)], bases=(CheckOptions,), frozen=True, kw_only=True

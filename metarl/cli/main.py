@@ -1,6 +1,7 @@
 """The command `metarl`.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
+Exit codes: 0 success, 1 failure, 2 wrong usage; after a signal 130 (Ctrl-C), 143 (SIGTERM), 129
+(SIGHUP).
 """
 
 import argparse
@@ -10,7 +11,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -22,18 +23,17 @@ from metarl.cli.terminal import (
     INTERRUPTED,
     SUCCESS,
     USAGE,
+    asks_for_help,
     parse,
     print_error,
     print_text,
-    shell_command,
 )
+from metarl.cli.training import SEEDS_HELP, run_training
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
 from metarl.validation import suggestion
 
-if TYPE_CHECKING:
-    from metarl.training.run_folder import Run
-
-# NOTE: each command imports the modules that it needs when it runs, so that --help is fast.
+# NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
+# and help read the options of families and agents without importing them: that would load torch.
 
 MAX_SPACE_LENGTH = 200
 """characters that `metarl list` shows of a space"""
@@ -43,9 +43,9 @@ usage: metarl COMMAND ...
 
 Trains and evaluates agents that adapt to a new task, on families of tasks.
 
-  metarl list                             list the task families and agents
+  metarl list [TASK ...]                  list the task families and agents, or spaces of TASK
   metarl check TASK [--options]           check that adaptation can be measured in a task
-  metarl train AGENT TASK [--options]     meta-train an agent; creates a run folder
+  metarl train AGENT TASK [--options]     meta-train an agent; creates a run folder, or one per seed
   metarl evaluate RUN [--options]         evaluate it in test tasks; writes adaptation.csv
   metarl compare RUN [RUN ...]            compare agents and seeds in a table; can write CSV
   metarl plot RUN [RUN ...] [--options]   plot adaptation curves and more; writes PNG and SVG
@@ -106,48 +106,58 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    """Lists the installed task families, agents and memories, with options."""
+    """Lists the installed task families, agents and memories, with options.
+
+    Families that are named are shown with their spaces. These depend on the options, so the
+    families are made, which loads torch.
+    """
+
+    tasks: tyro.conf.Positional[tuple[str, ...]] = ()
+    """ids of families to show; by default all families, agents and memories"""
 
 
 def _list(arguments: Sequence[str]) -> int:
-    parse(ListOptions, arguments, "list")
-    _print_task_families(detailed=True)
+    named = parse(ListOptions, arguments, "list").tasks
+    if named:
+        for task_id in named:
+            print_text("\n    ".join([task_id, *_description(task_id), *_spaces(task_id)]))
+        return SUCCESS
+    _print_task_families(with_options=True)
     _print_agents()
     _print_memories()
     return SUCCESS
 
 
-def _print_task_families(*, detailed: bool) -> None:
+def _print_task_families(*, with_options: bool) -> None:
     print_text("Task families:")
     for task_id in registry.task_ids():
         try:
-            lines = _description(task_id, detailed=detailed)
+            lines = _description(task_id)
         except Exception as error:  # one broken package must not hide the others
             reason = str(error) if isinstance(error, MetaRLError) else repr(error)
-            lines = [f"cannot be made: {reason}"]
-        print_text("\n    ".join([f"  {task_id}", *lines]))
+            lines = [f"cannot be imported: {reason}"]
+        print_text("\n    ".join([f"  {task_id}", *(lines if with_options else lines[:1])]))
 
 
-def _description(task_id: str, *, detailed: bool) -> list[str]:
-    """The first line of a family's docstring, its spaces and its options."""
-    cls, registered = registry.family_class(task_id)
-    lines = [_first_line(cls)]
-    if detailed:
-        family = registry.build_family(cls, registered)
-        values = dataclasses.asdict(family)  # type: ignore[call-overload]
-        options = [f"--task.{name.replace('_', '-')} {v}" for name, v in values.items()]
-        for name in ("observation", "action", "task"):
-            space = textwrap.shorten(str(getattr(family, f"{name}_space")), MAX_SPACE_LENGTH)
-            lines.append(f"{name:12} {space}")
-        lines.append(f"options      {'  '.join(options) or 'none'}")
-    return lines
+def _description(task_id: str) -> list[str]:
+    """The first line of a family's docstring, and its options."""
+    cls, registered = registry.declared_family(task_id)
+    values = dataclasses.asdict(registry.build_family(cls, registered))
+    options = [f"--task.{name.replace('_', '-')} {value}" for name, value in values.items()]
+    return [_first_line(cls), f"options      {'  '.join(options) or 'none'}"]
+
+
+def _spaces(task_id: str) -> list[str]:
+    family = registry.make_family(task_id)
+    spaces = {name: getattr(family, f"{name}_space") for name in ("observation", "action", "task")}
+    return [f"{n:12} {textwrap.shorten(str(s), MAX_SPACE_LENGTH)}" for n, s in spaces.items()]
 
 
 def _print_agents() -> None:
     print_text("Agents:")
     for name in registry.agent_names():
         try:
-            print_text(f"  {name}\n    {_first_line(registry.agent_config(name))}")
+            print_text(f"  {name}\n    {_first_line(registry.declared_agent(name))}")
         except Exception as error:  # as above
             print_text(f"  {name}\n    cannot be imported: {error!r}")
 
@@ -156,7 +166,7 @@ def _print_memories() -> None:
     print_text("Memories of agents that adapt in memory (--memory):")
     for name in registry.memory_names():
         try:
-            options = registry.memory_options(name)
+            options = registry.declared_memory(name)
         except Exception as error:  # as above
             print_text(f"  {name}\n    cannot be imported: {error!r}")
             continue
@@ -174,8 +184,12 @@ def _train(arguments: Sequence[str]) -> int:
         return _train_without_task(names, arguments)
     agent, task = names
     preset, rest = _take_preset(agent, task, arguments[2:])
-    options = parse(_train_options(agent, task, preset), rest, f"train {agent} {task}")
-    return _run_training(agent, task, options, arguments)
+    options = parse(
+        _train_options(agent, task, preset, declared=asks_for_help(rest)),
+        rest,
+        f"train {agent} {task}",
+    )
+    return run_training(agent, task, options, arguments)
 
 
 def _take_preset(
@@ -192,8 +206,8 @@ def _take_preset(
 
 
 def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
-    config = registry.agent_config(names[0]) if names else None
-    if not {"-h", "--help"} & set(arguments):
+    config = registry.declared_agent(names[0]) if names else None
+    if not asks_for_help(arguments):
         known = registry.task_ids() if names else registry.agent_names()
         raise ConfigError(
             f"{'TASK' if names else 'AGENT'} is missing: metarl train "
@@ -201,7 +215,7 @@ def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
             f"{', '.join(known)}."
         )
     print(_TRAIN_USAGE)
-    _print_task_families(detailed=False)
+    _print_task_families(with_options=False)
     if config is None:
         _print_agents()
         return SUCCESS
@@ -210,12 +224,21 @@ def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
     return SUCCESS
 
 
-def _train_options(agent: str, task: str, preset: registry.Preset | None) -> type[Any]:
-    """A dataclass with the fields `agent`, `run` and `task`, whose own fields are the options."""
-    from metarl.training.loop import RunOptions
+def _train_options(
+    agent: str, task: str, preset: registry.Preset | None, *, declared: bool = False
+) -> type[Any]:
+    """A dataclass with the fields `agent`, `run`, `task` and `seeds`: the options.
 
-    config = registry.agent_config(agent)
-    cls, registered = registry.family_class(task)
+    Args:
+        agent: its name.
+        task: id of the family.
+        preset: overrides defaults.
+        declared: read the options without importing agent and family: enough for a help text.
+    """
+    from metarl.training.options import RunOptions
+
+    config: type[Any] = (registry.declared_agent if declared else registry.agent_config)(agent)
+    cls, registered = (registry.declared_family if declared else registry.family_class)(task)
     agent_names, run_names = ({f.name for f in dataclasses.fields(c)} for c in (config, RunOptions))
     if both := sorted(agent_names & run_names):
         raise ConfigError(
@@ -230,6 +253,7 @@ def _train_options(agent: str, task: str, preset: registry.Preset | None) -> typ
         "task": (cls, registry.build_family(cls, options)),
     }
     fields = [(name, kind, dataclasses.field(default=v)) for name, (kind, v) in parts.items()]
+    fields.append(("seeds", tuple[int, ...], dataclasses.field(default=(), metadata=SEEDS_HELP)))
     made = dataclasses.make_dataclass("TrainOptions", fields, frozen=True, kw_only=True)
     made.__doc__ = f"Meta-trains {agent} on the training tasks of {task}."
     if known := registry.presets(agent, task):
@@ -237,48 +261,6 @@ def _train_options(agent: str, task: str, preset: registry.Preset | None) -> typ
         made.__doc__ += "\n\nPresets, whose values other options override:\n\n"
         made.__doc__ += "\n\n".join(lines)
     return made
-
-
-def _run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) -> int:
-    from metarl.training.loop import train
-    from metarl.training.run_folder import Run, RunConfig
-
-    chosen = dataclasses.asdict(options)
-    config = RunConfig(
-        agent=agent,
-        agent_options=chosen["agent"],
-        task=task,
-        task_options=chosen["task"],
-        seed=options.run.seed,
-    )
-    # The folder is chosen here, so that it is known if the run is interrupted.
-    folder = options.run.out or config.default_path
-    run_options = dataclasses.replace(options.run, out=folder)
-    try:
-        run = train(agent, task, task_options=chosen["task"], config=options.agent, run=run_options)
-    except KeyboardInterrupt:
-        if not Run(path=folder, config=config).checkpoint.exists():
-            raise
-        others = (word for word in arguments if word != "--resume")
-        command = shell_command("train", *others, "--resume")
-        print_error(f"Interrupted. The run is saved in {folder}; continue it with\n  {command}")
-        return INTERRUPTED
-    print_text(_training_summary(run))
-    return SUCCESS
-
-
-def _training_summary(run: "Run") -> str:
-    from metarl.results.learning_curves import read_metrics
-
-    *_, last = read_metrics(run.path / "metrics.csv")
-    return (
-        f"Trained {run.config.agent} on {run.config.task}: {last['iteration']} iterations, "
-        f"{int(last['env_steps']):,} steps, {float(last['seconds']):.0f} s; return in training "
-        f"{float(last['first_episode_return']):.3f} in the first episode of a task, "
-        f"{float(last['last_episode_return']):.3f} in the last.\n"
-        f"The run is in {run.path}. Evaluate it in test tasks:\n"
-        f"  {shell_command('evaluate', run.path)}"
-    )
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {

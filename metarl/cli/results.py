@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metarl.cli.terminal import SUCCESS, parse, print_text, shell_command
+from metarl.cli.terminal import SUCCESS, has_option, parse, print_text, shell_command
 from metarl.errors import ConfigError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.plots.options import PlotOptions, reference_names
@@ -197,8 +197,7 @@ def _plot(arguments: Sequence[str]) -> int:
     command = parse(PlotCommand, arguments, "plot")
     options = command.figure
     if command.paths:
-        has_kind = any(word.partition("=")[0] == "--kind" for word in arguments)
-        if has_kind and options.kind != "paths":
+        if has_option(arguments, "--kind") and options.kind != "paths":
             raise ConfigError(
                 f"Got --kind {options.kind} and --paths, which is short for --kind paths, but one "
                 "figure has one kind. Omit one of them."

@@ -19,6 +19,11 @@ def parse(options: Callable[..., Options], arguments: Sequence[str], command: st
     return tyro.cli(options, args=list(arguments), prog=f"metarl {command}")
 
 
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether the options of a command are to be explained."""
+    return not {"-h", "--help"}.isdisjoint(arguments)
+
+
 def print_text(text: str) -> None:
     """Prints plain text without line breaks, so that paths and commands can be copied."""
     Console(highlight=False, soft_wrap=True).print(Text(text))
@@ -29,6 +34,11 @@ def print_error(problem: object) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(
         Text.assemble(("metarl: ", "bold red"), (str(problem), "red"))
     )
+
+
+def has_option(arguments: Sequence[str], name: str) -> bool:
+    """Whether an option is among the arguments, as `name VALUE` or `name=VALUE`."""
+    return any(word.partition("=")[0] == name for word in arguments)
 
 
 def shell_command(*arguments: object) -> str:

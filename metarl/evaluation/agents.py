@@ -76,6 +76,7 @@ def evaluate(
         seed=options.seed,
         split=options.split,
         device=options.device,
+        threads=options.threads,
         workers=options.workers,
     )
     references = select_references(family, schedule, options.references)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metarl.errors import ConfigError
-from metarl.tasks.family import Split
+from metarl.split import Split
 from metarl.validation import require_positive
 
 
@@ -28,6 +28,8 @@ class EvaluationOptions:
     seeds of one agent"""
     device: str = "cpu"
     """torch device, such as cpu or cuda"""
+    threads: int = 1
+    """CPU threads for torch, as in training"""
     workers: int | None = None
     """processes that step ordinary Gymnasium environments; by default this process does"""
     progress: bool = False
@@ -36,6 +38,7 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         require_positive("num_tasks", self.num_tasks)
         require_positive("episodes", self.episodes)
+        require_positive("threads", self.threads)
         if self.split not in ("train", "test"):
             raise ConfigError(f"split={self.split!r} must be 'train' or 'test'.")
         if isinstance(self.references, bool):  # short for "default" and "none"

@@ -84,6 +84,7 @@ def evaluate_policy(
         seed=options.seed,
         split=options.split,
         device=options.device,
+        threads=options.threads,
         workers=options.workers,
     )
     points = np.concatenate([before + np.arange(1, episodes + 1) for before in builders])

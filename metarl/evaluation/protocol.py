@@ -25,6 +25,7 @@ from metarl.results.step_log import MAX_COMPONENTS, StepLog
 from metarl.rollout import RolloutSpec, RolloutStorage, collect, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import Split, TaskDistribution, draw_tasks
+from metarl.training.process import torch_threads
 from metarl.trajectory import Trajectory, episode_start
 
 TASKS_PER_BATCH = 2500
@@ -100,6 +101,7 @@ class EvaluationProtocol:
     seed: int
     split: Split
     device: str
+    threads: int = 1
     workers: int | None = None
 
     def measure_agent(
@@ -206,7 +208,8 @@ class EvaluationProtocol:
         parts: list[dict[str, NDArray[np.float64]]] = []
         log: dict[str, Any] = {}
         for start in range(0, self.num_tasks, tasks_per_batch):
-            phases = roll_out(tasks[start : start + tasks_per_batch], seeds, start)
+            with torch_threads(self.threads):
+                phases = roll_out(tasks[start : start + tasks_per_batch], seeds, start)
             parts.append(self._numbers(phases, episodes, points))
             log = log or self._logged_steps(phases, episodes, points, tasks)
         numbers: dict[str, Any] = {

@@ -5,7 +5,7 @@ Axes: `L` lanes (the environments stepped together), then features.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from metarl.agent import Reference as Reference
 from metarl.agent import ShownTargets
 from metarl.errors import ConfigError, TaskError
 from metarl.noise import LaneNoise
+from metarl.split import Split as Split
 from metarl.tasks.batched_env import BatchedEnv, State
 from metarl.tasks.tensor_env import TensorEnv
-
-Split: TypeAlias = Literal["train", "test"]
-"""learners see `train` tasks only; adaptation is measured on `test` tasks"""
 
 
 class RenderFrame(NamedTuple):

@@ -1,16 +1,10 @@
 """The meta-training loop: trains an agent on a task family and writes a run folder."""
 
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-import torch
 
 from metarl.agent import Agent, AgentConfig, MetaBatch
 from metarl.errors import MetaRLError
@@ -21,42 +15,19 @@ from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
-from metarl.training.progress import TrainingProgress
+from metarl.training.interruption import stop_between_iterations
+from metarl.training.options import RunOptions
+from metarl.training.progress import ProgressDisplay, TrainingProgress
 from metarl.training.run_folder import (
     Progress,
     Run,
     RunConfig,
     create_run,
     load_run,
+    require_absent,
     require_same,
 )
-from metarl.validation import as_device, require_known, require_positive
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Where and how to run. Equal seeds on the same device and threads give equal runs."""
-
-    seed: int = 0
-    """root of all randomness of the run"""
-    out: Path | None = None
-    """the run folder; by default runs/AGENT-TASK-seedSEED"""
-    resume: bool = False
-    """go on with the run folder if it exists, exactly as if it had never stopped"""
-    device: str = "cpu"
-    """torch device, such as cpu or cuda"""
-    threads: int | None = None
-    """CPU threads for torch; by default torch's own choice"""
-    workers: int | None = None
-    """processes that step ordinary Gymnasium environments; by default this one does"""
-    checkpoint_seconds: float = 60.0
-    """wall time between checkpoints; there is always one at the end"""
-    progress: bool = True
-    """show a progress bar; without a terminal, a line every minute"""
-
-    def __post_init__(self) -> None:
-        require_positive("threads", self.threads)
-        require_positive("checkpoint_seconds", self.checkpoint_seconds)
+from metarl.validation import as_device, require_known
 
 
 def train(
@@ -91,7 +62,88 @@ def train(
             is training in it.
         NonFiniteError: the environment or the learner produced NaN; the last checkpoint stays.
         KeyboardInterrupt: Ctrl-C, after the current iteration was finished and saved.
+        SystemExit: SIGTERM or SIGHUP, likewise, with code 143 or 129.
     """
+    job = training_job(
+        agent, task, task_options=task_options, preset=preset, config=config, run=run, **options
+    )
+    title, iterations = job.path.name, job.config.iterations
+    return run_job(job, TrainingProgress([title], iterations, enabled=job.options.progress))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """All settings of one training; another process can carry it out."""
+
+    agent: str
+    config: AgentConfig
+    task: str
+    """id of the family"""
+    task_options: Mapping[str, Any]
+    """all options of the family"""
+    options: RunOptions
+
+    @property
+    def description(self) -> RunConfig:
+        """What defines the run."""
+        return RunConfig(
+            agent=self.agent,
+            agent_options=asdict(self.config),
+            task=self.task,
+            task_options=self.task_options,
+            seed=self.options.seed,
+        )
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return Path(self.options.out or self.description.default_path)
+
+    def require_folder(self) -> None:
+        """Raises `RunFolderError` unless the folder can be created, or is to be resumed."""
+        if self.existing_run() is None:
+            require_absent(self.path)
+
+    def existing_run(self) -> Run | None:
+        """The folder that is resumed, if there is one.
+
+        Raises:
+            RunFolderError: its settings are others.
+        """
+        if not (self.options.resume and self.path.exists()):
+            return None
+        folder = load_run(self.path)
+        require_same(folder, self.description)
+        return folder
+
+    def make_family(self) -> TaskDistribution:
+        """The family that the agent is trained on."""
+        return make_family(self.task, **self.task_options)
+
+    def new_agent(self, family: TaskDistribution) -> Agent:
+        """An untrained agent.
+
+        Raises:
+            ConfigError: the options of agent, family and device do not fit each other.
+        """
+        as_device(self.options.device)
+        context = self.description.context(family, self.options.device, training=True)
+        agent = self.config.build(context)
+        _require_room_for_a_trial(agent, self.config, family, self.options.device)
+        return agent
+
+
+def training_job(
+    agent: str,
+    task: str | TaskDistribution,
+    *,
+    task_options: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    config: AgentConfig | None = None,
+    run: RunOptions | None = None,
+    **options: Any,
+) -> TrainingJob:
+    """The job that `train` carries out; arguments and errors are those of `train`."""
     if not isinstance(task, str):
         task, task_options = name_of(resolve_family(task, task_options))
     if preset is not None:
@@ -100,28 +152,30 @@ def train(
         task_options = {**found.task_options, **(task_options or {})}
     config, run = _settings(agent, config, run, options)
     family = make_family(task, **(task_options or {}))
-    description = RunConfig(
+    return TrainingJob(
         agent=agent,
-        agent_options=asdict(config),
+        config=config,
         task=task,
         task_options=asdict(family),  # type: ignore[call-overload]
-        seed=run.seed,
+        options=run,
     )
+
+
+def run_job(job: TrainingJob, display: ProgressDisplay) -> Run:
+    """Trains, and shows every iteration on `display`.
+
+    A display that raises an error ends the training after the iteration, which is saved.
+    """
     process.keep_freed_memory()
-    if run.threads is not None:
-        torch.set_num_threads(run.threads)
-    path = Path(run.out or description.default_path)
-    as_device(run.device)
-    folder = load_run(path) if run.resume and path.exists() else None
-    if folder is not None:
-        require_same(folder, description)
-    # Built before the folder is made: an option that does not fit leaves no empty folder behind.
-    learner = config.build(description.context(family, run.device, training=True))
-    _require_room_for_a_trial(learner, config, family, run.device)
-    folder = folder or create_run(path, description)
-    with folder.locked():
-        start = folder.load(learner) if folder.checkpoint.exists() else Progress()
-        _Training(family, config, learner, folder, run).run(start)
+    with process.torch_threads(job.options.threads):
+        family = job.make_family()
+        folder = job.existing_run()
+        # Built before the folder is made: an option that does not fit leaves no empty folder.
+        agent = job.new_agent(family)
+        folder = folder or create_run(job.path, job.description)
+        with folder.locked():
+            start = folder.load(agent) if folder.checkpoint.exists() else Progress()
+            _Training(family, job.config, agent, folder, job.options, display).run(start)
     return folder
 
 
@@ -144,12 +198,14 @@ class _Training:
         agent: Agent,
         run: Run,
         options: RunOptions,
+        display: ProgressDisplay,
     ) -> None:
         self._family = family
         self._config = config
         self._agent = agent
         self._run = run
         self._options = options
+        self._display = display
         self._seeds = Seeds(options.seed).child("training")
         self._storage = RolloutStorage()
         self._learning = False  # while True, the agent may be half-way through an update
@@ -164,19 +220,16 @@ class _Training:
 
         metrics = MetricsFile(self._run.path / "metrics.csv", keep=progress.iteration)
         events = SummaryWriter(str(self._run.path), purge_step=progress.iteration + 1)
-        bar = TrainingProgress(
-            self._run.path.name, self._config.iterations, enabled=self._options.progress
-        )
         saved = time.monotonic()
-        bar.show_iteration(progress.iteration)
+        self._display.show_iteration(progress.iteration)
         try:
-            with bar, _interrupt_between_iterations() as interrupted:
-                while progress.iteration < self._config.iterations and not interrupted.is_set():
+            with self._display, stop_between_iterations() as stop:
+                while progress.iteration < self._config.iterations and not stop:
                     progress, row = self._iteration(progress)
                     metrics.write(row)
                     for name, value in row.items():
                         events.add_scalar(name, value, progress.iteration)
-                    bar.show(row)
+                    self._display.show(row)
                     if time.monotonic() - saved >= self._options.checkpoint_seconds:
                         self._run.save(self._agent, progress)
                         saved = time.monotonic()
@@ -185,8 +238,8 @@ class _Training:
                 self._run.save(self._agent, progress)
             metrics.close()
             events.close()
-        if interrupted.is_set() and progress.iteration < self._config.iterations:
-            raise KeyboardInterrupt
+        if progress.iteration < self._config.iterations:
+            stop.raise_if_set()
 
     def _iteration(self, progress: Progress) -> tuple[Progress, dict[str, float]]:
         started = time.perf_counter()
@@ -261,22 +314,3 @@ def _settings(
     elif of_agent:
         config = replace(config, **of_agent)
     return config, replace(run or RunOptions(), **of_run)
-
-
-@contextmanager
-def _interrupt_between_iterations() -> Iterator[threading.Event]:
-    """Within it the first Ctrl-C only sets the event; a second one interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def handle(signal_number: int, frame: FrameType | None) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, previous)
-
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)

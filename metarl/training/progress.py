@@ -1,10 +1,9 @@
 """Progress bars on the terminal, and log lines where there is no terminal."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,25 +16,41 @@ from rich.progress import (
 )
 
 from metarl.native.library import is_missed
-from metarl.training import process
 
 T = TypeVar("T")
 LOG_SECONDS = 60.0
 """seconds between two log lines"""
 
 
+class ProgressDisplay(Protocol):
+    """Shows how far a training is; it is opened as a context."""
+
+    def __enter__(self) -> Any:
+        """Opens the display."""
+
+    def __exit__(self, *error: Any) -> None:
+        """Closes it."""
+
+    def show_iteration(self, iteration: int) -> None:
+        """Shows the iteration from which a run continues."""
+
+    def show(self, row: Mapping[str, float]) -> None:
+        """Shows a row of metrics."""
+
+
 class TrainingProgress:
     """Shows iteration, first- and last-episode return, steps per second and time left.
 
-    Without a terminal (as in a cluster's log) it prints a line every minute, and a last one.
+    Without a terminal (as in a cluster's log) it prints a line every minute, and a last one. It can
+    show several runs, each in a line.
     """
 
-    def __init__(self, title: str, iterations: int, *, enabled: bool) -> None:
+    def __init__(self, titles: Sequence[str], iterations: int, *, enabled: bool) -> None:
         console = Console(stderr=True)
-        self._title = title
+        self._titles = titles
         self._iterations = iterations
         self._logs = enabled and not (console.is_terminal or console.is_jupyter)
-        self._logged = time.monotonic()
+        self._logged = [time.monotonic()] * len(titles)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=12),
@@ -46,16 +61,10 @@ class TrainingProgress:
             console=console,
             disable=not enabled or self._logs,
         )
-        self._task = self._bar.add_task(title, total=iterations, numbers="")
+        self._tasks = [self._bar.add_task(t, total=iterations, numbers="") for t in titles]
 
     def __enter__(self) -> Self:
         self._bar.start()
-        if process.openmp_spins_unlimited():
-            self._bar.console.print(
-                "torch was imported before metarl. Where other jobs share the cores, import metarl "
-                "first or set GOMP_SPINCOUNT=30000: training can be ten times faster.",
-                style="yellow",
-            )
         if is_missed():
             self._bar.console.print(
                 "The compiled library is missing or older than its sources: agents with memory "
@@ -64,31 +73,36 @@ class TrainingProgress:
             )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._bar.stop()
 
-    def show_iteration(self, iteration: int) -> None:
-        """Sets the bar to the iteration from which a run continues."""
-        self._bar.update(self._task, completed=iteration)
+    def show_iteration(self, iteration: int, *, run: int = 0) -> None:
+        """Sets the bar of a run to the iteration from which it continues."""
+        # Speed and time left are those from here on, not from the start of the display.
+        self._bar.reset(self._tasks[run], completed=iteration)
 
-    def show(self, row: Mapping[str, float]) -> None:
-        """Updates the bar with a row of metrics."""
+    def show(self, row: Mapping[str, float], *, run: int = 0) -> None:
+        """Updates the bar of a run with a row of metrics."""
         numbers = (
             f"episode return {row['first_episode_return']:.3g} first, "
             f"{row['last_episode_return']:.3g} last; "
             f"{row['steps_per_second'] / 1000:,.0f}k steps/s"
         )
-        self._bar.update(self._task, completed=row["iteration"], numbers=numbers)
+        self._bar.update(self._tasks[run], completed=row["iteration"], numbers=numbers)
         last = row["iteration"] == self._iterations
-        if self._logs and (last or time.monotonic() - self._logged >= LOG_SECONDS):
-            self._logged = time.monotonic()
-            line = f"{self._title} {row['iteration']:.0f}/{self._iterations} {numbers}"
-            self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        if self._logs and (last or time.monotonic() - self._logged[run] >= LOG_SECONDS):
+            self._logged[run] = time.monotonic()
+            self._log(f"{self._titles[run]} {row['iteration']:.0f}/{self._iterations} {numbers}")
+
+    def show_end(self, reason: str, *, run: int) -> None:
+        """Shows why a run has ended before its last iteration."""
+        self._bar.update(self._tasks[run], numbers=reason)
+        self._bar.stop_task(self._tasks[run])
+        if self._logs:
+            self._log(f"{self._titles[run]} {reason}")
+
+    def _log(self, line: str) -> None:
+        self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def tracked(items: Iterable[T], title: str, *, enabled: bool) -> Iterable[T]:

@@ -36,6 +36,8 @@ from metarl.results.run_config import FORMAT, FORMATS, read_config, with_current
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution
 
+CHECKPOINT_FILE = "checkpoint.safetensors"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -120,7 +122,7 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """The file with the latest state of the agent."""
-        return self.path / "checkpoint.safetensors"
+        return self.path / CHECKPOINT_FILE
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -181,16 +183,21 @@ def create_run(path: Path, config: RunConfig) -> Run:
     Raises:
         RunFolderError: the folder exists; nothing is overwritten silently.
     """
-    if path.exists():
-        raise RunFolderError(
-            f"The run folder {path} exists and would be overwritten. Continue it with --resume, "
-            "choose another with --out, or remove it."
-        )
+    require_absent(path)
     with as_folder_error(path):
         path.mkdir(parents=True)
     content = {**asdict(config), "versions": _versions(), "git": _git_state()}
     write_json(path / "config.json", content)
     return Run(path=path, config=config)
+
+
+def require_absent(path: Path) -> None:
+    """Raises `RunFolderError` where a run folder would be overwritten."""
+    if path.exists():
+        raise RunFolderError(
+            f"The run folder {path} exists and would be overwritten. Continue it with --resume, "
+            "choose another with --out, or remove it."
+        )
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:

@@ -17,6 +17,7 @@ from metarl.seeding import Seeds
 from metarl.tasks.batched_env import BatchedEnv, Transition
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.tasks.rendering import RenderableEnv, as_renderable, require_rendering
+from metarl.training.process import torch_threads
 from metarl.training.progress import progress_counter
 from metarl.training.run_folder import Run, load_run
 from metarl.validation import as_device
@@ -120,7 +121,8 @@ def record(
     )
     most = (agent.evaluation_steps + 1) * trial.episodes * (family.episode_steps + 1)
     title = f"recording {run.path.name}"
-    with progress_counter(title, 2 * most, enabled=options.progress) as tick:
+    counter = progress_counter(title, 2 * most, enabled=options.progress)
+    with torch_threads(1), counter as tick:
         video = Video(options.size, tick)
         trial.roll_out(agent, video)
         write_video(video, path, options.fps)

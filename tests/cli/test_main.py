@@ -11,12 +11,14 @@ import pytest
 
 import metarl.evaluation.agents
 import metarl.training.loop
+import metarl.training.seeds
 from metarl.cli import main as cli
 from metarl.cli import results
-from metarl.errors import NonFiniteError, RunFolderError
+from metarl.errors import NonFiniteError, RunFolderError, SeedsError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.plots.options import PlotOptions
 from metarl.results.adaptation_curves import write_curves
+from metarl.training.interruption import StoppedBySignal as Stop
 from metarl.training.run_folder import RunConfig, create_run
 from metarl.video.options import VideoOptions
 from tests.results.test_adaptation_curves import make_curve
@@ -136,8 +138,18 @@ def test_failure_is_one_line_on_stderr(capsys, arguments, message):
 def test_list_describes_tasks_and_agents(capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0
-    for text in (BANDIT, "--task.pulls 10", "Discrete(5)", "rl2", "RL^2: adapts in the memory"):
+    for text in (BANDIT, "--task.pulls 10", "rl2", "RL^2: adapts in the memory"):
         assert text in out
+    assert "--memory-options heads 4" in out
+
+
+def test_list_shows_the_spaces_of_families_that_are_named(capsys):
+    code, out, _ = run(capsys, "list", BANDIT, "metarl/GoalBandit-v0")
+    assert code == 0
+    assert out.startswith(f"{BANDIT}\n    Each arm pays 1 with")
+    assert out.count("    action       Discrete(5)\n") == 2
+    assert "    task         Box(0.0, 1.0, (5,), float32)\n" in out
+    assert "rl2" not in out
 
 
 def test_a_broken_family_does_not_hide_the_others(capsys):
@@ -147,7 +159,7 @@ def test_a_broken_family_does_not_hide_the_others(capsys):
     finally:
         del gymnasium.registry["lab/Broken-v0"]
     assert code == 0
-    assert "lab/Broken-v0\n    cannot be made: ModuleNotFoundError" in out
+    assert "lab/Broken-v0\n    cannot be imported: ModuleNotFoundError" in out
     assert "--task.pulls 10" in out
 
 
@@ -272,6 +284,71 @@ def test_ctrl_c_before_the_first_checkpoint_reports_that_nothing_was_saved(capsy
     assert (code, err) == (130, "metarl: Interrupted; nothing new was saved.\n")
 
 
+@pytest.fixture
+def trained_seeds(monkeypatch):
+    """Replaces the training of several seeds: records the jobs, writes run folders, may raise."""
+    calls: dict[str, Any] = {"jobs": [], "error": None}
+
+    def train_jobs(jobs):
+        calls["jobs"] = jobs
+        for job in jobs:
+            folder = create_run(job.path, job.description)
+            (folder.path / "metrics.csv").write_text(
+                "iteration,env_steps,seconds,first_episode_return,last_episode_return\n"
+                "20,20480,3.0,0.5,0.75\n"
+            )
+            folder.checkpoint.touch()
+        if calls["error"]:
+            raise calls["error"]
+
+    monkeypatch.setattr(metarl.training.seeds, "train_jobs", train_jobs)
+    return calls
+
+
+SEEDS = ("train", "rl2", BANDIT, "--num-tasks", "16", "--seeds", "2", "0")
+
+
+def test_several_seeds_are_trained_with_the_options_of_one(capsys, trained_seeds):
+    code, out, _ = run(capsys, *SEEDS, "--threads", "2")
+    assert code == 0
+    for job, seed in zip(trained_seeds["jobs"], (2, 0), strict=True):
+        assert (job.config.num_tasks, job.options.threads, job.options.seed) == (16, 2, seed)
+        assert str(job.path) == f"runs/rl2-BernoulliBandit-v0-seed{seed}"
+        assert f"Trained rl2 on {BANDIT}, seed {seed}: 20 iterations" in out
+        assert f"\n  metarl evaluate {job.path}\n" in out
+    run(capsys, *SEEDS, "--out", "a")
+    assert [str(job.path) for job in trained_seeds["jobs"]] == ["a/seed2", "a/seed0"]
+
+
+def test_one_seed_and_several_are_a_contradiction(capsys, trained_seeds):
+    for seed in (["--seed", "3"], ["--seed=0"]):
+        code, _, err = run(capsys, *SEEDS, *seed)
+        assert code == 2
+        assert "Got --seed and --seeds." in err
+    assert not trained_seeds["jobs"]
+
+
+def test_a_failed_seed_is_an_error_after_the_summary_of_the_others(capsys, trained_seeds):
+    trained = [Path("runs/rl2-BernoulliBandit-v0-seed0")]
+    trained_seeds["error"] = SeedsError("1 of 2 seeds failed.\nSeed 2: NaN", trained=trained)
+    code, out, err = run(capsys, *SEEDS)
+    assert code == 1
+    assert "seed 0: 20 iterations" in out
+    assert "seed 2" not in out
+    assert "Seed 2: NaN" in err
+
+
+@pytest.mark.parametrize(("stop", "exit_code"), [(KeyboardInterrupt(), 130), (Stop(143), 143)])
+def test_the_command_that_continues_several_seeds_is_printed(
+    capsys, trained_seeds, stop, exit_code
+):
+    trained_seeds["error"] = stop
+    code, _, err = run(capsys, *SEEDS, "--out", "a", "--resume")
+    assert code == exit_code
+    assert "2 of 2 runs are saved in a/seed2, a/seed0; continue with" in err
+    assert f"  metarl {' '.join(SEEDS)} --out a --resume\n" in err
+
+
 def test_evaluate_prints_the_table_and_the_next_command(capsys, monkeypatch):
     calls = []
     ceiling = make_curve(agent="best_arm", label="best arm", role="ceiling", run="")
@@ -319,12 +396,30 @@ def test_every_option_is_explained_in_the_help(capsys, options):
         assert [part for part in parts if re.search(rf"{option},? .*[a-z]+ [a-z]+", part)]
 
 
-@pytest.mark.parametrize("command", ["evaluate", "compare", "plot", "record"])
-def test_help_is_printed_without_loading_the_engine_or_matplotlib(command):
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "--version",
+        "list",
+        "check --help",
+        "check metarl/KrazyWorld-v0 --help",
+        "train --help",
+        "train rl2 --help",
+        "train maml metarl/PointNavigation-v0 --help",
+        f"train rl2 {BANDIT} --preset pulls-100 --help",
+        "train rl2 metarl/AntDir-v0 --help",
+        "evaluate --help",
+        "compare --help",
+        "plot --help",
+        "record --help",
+    ],
+)
+def test_lists_and_help_load_no_torch_and_no_matplotlib(command):
     code = (
         "import sys; from metarl.cli.main import main\n"
-        f"assert main([{command!r}, '--help']) == 0\n"
-        "heavy = {'matplotlib', 'PIL', 'scipy', 'tensorboard', 'metarl.rollout'}\n"
+        f"assert main({command.split()!r}) == 0\n"
+        "heavy = {'torch', 'matplotlib', 'scipy', 'stable_baselines3', 'tensorboard', 'PIL'}\n"
         "heavy |= {'metarl.training.run_folder', 'metarl.plots.plot', 'metarl.video.record'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

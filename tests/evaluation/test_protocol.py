@@ -16,6 +16,7 @@ from metarl.evaluation.protocol import (
 from metarl.rollout import collect
 from metarl.seeding import Seeds
 from metarl.tasks.family import draw_tasks
+from metarl.training.process import torch_threads
 from tests.simple_families import Countdown, Recorder
 
 MEMORY = Schedule(steps=0, rollouts_per_task=4, episodes=2)
@@ -37,6 +38,21 @@ def measure_agent(agent=None, schedule=GRADIENT, **options):
 
 def measure_policy(build, schedule=GRADIENT, **options):
     return protocol_of(**options).measure_policy(build, schedule.points, COLUMNS)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_are_those_of_the_protocol_while_it_measures(threads):
+    found = []
+
+    def build(tasks):
+        found.append(torch.get_num_threads())
+        return Always(0)
+
+    measuring = replace(protocol_of(), threads=threads)
+    with torch_threads(3):
+        measuring.measure_policy(build, GRADIENT.points, COLUMNS)
+        assert torch.get_num_threads() == 3
+    assert found == [threads]
 
 
 class Adapting:

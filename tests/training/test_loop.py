@@ -14,7 +14,9 @@ from metarl.agent import MetaBatch
 from metarl.agents.memory.trainer import RecurrentAgent
 from metarl.errors import ConfigError, NonFiniteError, RunFolderError, UnknownNameError
 from metarl.results.learning_curves import read_metrics
-from metarl.training.loop import RunOptions, train
+from metarl.training.loop import train
+from metarl.training.options import RunOptions
+from metarl.training.process import torch_threads
 from metarl.training.run_folder import Progress, Run, load_run
 from tests.simple_families import Countdown
 
@@ -189,6 +191,21 @@ def test_the_handler_of_ctrl_c_is_restored_after_training(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(("options", "threads"), [({}, 1), ({"threads": 2}, 2)])
+def test_training_uses_one_thread_unless_told_otherwise(tmp_path, monkeypatch, options, threads):
+    original, found = RecurrentAgent.update, []
+
+    def update(agent, batch):
+        found.append(torch.get_num_threads())
+        return original(agent, batch)
+
+    monkeypatch.setattr(RecurrentAgent, "update", update)
+    with torch_threads(3):
+        train("rl2", TASK, iterations=1, out=tmp_path / "run", **SMALL, **options)
+        assert torch.get_num_threads() == 3
+    assert found == [threads]
 
 
 def test_training_works_in_a_thread(tmp_path):

@@ -11,7 +11,7 @@ import metarl
 from metarl.errors import CheckpointError
 from metarl.results.learning_curves import read_learning
 from metarl.results.run_config import read_config
-from metarl.training.loop import RunOptions
+from metarl.training.options import RunOptions
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format_1"
 RENAMED = {

@@ -16,7 +16,7 @@ def _no_terminal(monkeypatch):
 
 def show_three_iterations(iterations, *, enabled=True):
     """Shows three iterations of a run of `iterations`."""
-    with TrainingProgress("seed0", iterations, enabled=enabled) as bar:
+    with TrainingProgress(["seed0"], iterations, enabled=enabled) as bar:
         for iteration in (1.0, 2.0, 3.0):
             bar.show({**ROW, "iteration": iteration})
 
@@ -45,9 +45,9 @@ def test_a_terminal_shows_a_bar_and_no_log(monkeypatch, capsys):
 
 def test_a_notebook_shows_a_bar(monkeypatch):
     # In a notebook rich does not print to stderr, so the bar itself is checked.
-    assert TrainingProgress("seed0", 3, enabled=True)._bar.disable
+    assert TrainingProgress(["seed0"], 3, enabled=True)._bar.disable
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    assert not TrainingProgress("seed0", 3, enabled=True)._bar.disable
+    assert not TrainingProgress(["seed0"], 3, enabled=True)._bar.disable
 
 
 def test_progress_can_be_switched_off(capsys):

@@ -1,0 +1,126 @@
+"""The training of `metarl train`: one run, or one for each of several seeds."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metarl.cli.terminal import (
+    INTERRUPTED,
+    SUCCESS,
+    has_option,
+    print_error,
+    print_text,
+    shell_command,
+)
+from metarl.errors import ConfigError, SeedsError
+
+if TYPE_CHECKING:
+    from metarl.training.run_folder import Run
+
+# NOTE: functions import the modules that they need when they run, so that --help is fast.
+
+SEEDS_HELP = {
+    "help": "train several seeds side by side, such as 0 1 2, each in a process of its own, as "
+    "many at once as there are CPU cores for their threads; --out is the parent of their folders"
+}
+"""metadata of the field `seeds`"""
+
+
+def run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) -> int:
+    """Trains, and prints a summary; returns the exit code.
+
+    Args:
+        agent: its name.
+        task: id of the family.
+        options: with the fields `agent`, `run`, `task` and `seeds`.
+        arguments: the command line after `metarl train`.
+    """
+    if options.seeds:
+        return _train_seeds(agent, task, options, arguments)
+    from metarl.training.interruption import StoppedBySignal
+    from metarl.training.loop import train
+    from metarl.training.run_folder import RunConfig
+
+    chosen = dataclasses.asdict(options)
+    config = RunConfig(
+        agent=agent,
+        agent_options=chosen["agent"],
+        task=task,
+        task_options=chosen["task"],
+        seed=options.run.seed,
+    )
+    # The folder is chosen here, so that it is known if the run is interrupted.
+    folder = options.run.out or config.default_path
+    run_options = dataclasses.replace(options.run, out=folder)
+    try:
+        run = train(agent, task, task_options=chosen["task"], config=options.agent, run=run_options)
+    except (KeyboardInterrupt, StoppedBySignal) as stop:
+        return _report_interruption([folder], arguments, stop)
+    print_text(_training_summary(run))
+    _print_evaluation([run.path])
+    return SUCCESS
+
+
+def _train_seeds(agent: str, task: str, options: Any, arguments: Sequence[str]) -> int:
+    if has_option(arguments, "--seed"):
+        raise ConfigError(
+            "Got --seed and --seeds. Give --seed for one run, or --seeds for one run of each."
+        )
+    from metarl.training.interruption import StoppedBySignal
+    from metarl.training.loop import training_job
+    from metarl.training.run_folder import load_run
+    from metarl.training.seeds import seed_jobs, train_jobs
+
+    chosen = dataclasses.asdict(options.task)
+    job = training_job(agent, task, task_options=chosen, config=options.agent, run=options.run)
+    jobs = seed_jobs(job, options.seeds)
+    folders = [job.path for job in jobs]
+    try:
+        train_jobs(jobs)
+    except (KeyboardInterrupt, StoppedBySignal) as stop:
+        return _report_interruption(folders, arguments, stop)
+    except SeedsError as error:
+        for folder in error.trained:
+            print_text(_training_summary(load_run(folder)))
+        raise
+    for folder in folders:
+        print_text(_training_summary(load_run(folder)))
+    _print_evaluation(folders)
+    return SUCCESS
+
+
+def _report_interruption(
+    folders: Sequence[Path], arguments: Sequence[str], stop: BaseException
+) -> int:
+    """Prints how to go on, and returns the exit code; raises `stop` where nothing was saved."""
+    from metarl.training.run_folder import CHECKPOINT_FILE
+
+    saved = [folder for folder in folders if (folder / CHECKPOINT_FILE).exists()]
+    if not saved:
+        raise stop
+    others = (word for word in arguments if word != "--resume")
+    command = shell_command("train", *others, "--resume")
+    runs = "The run is" if len(folders) == 1 else f"{len(saved)} of {len(folders)} runs are"
+    where = ", ".join(map(str, saved))
+    print_error(f"Interrupted. {runs} saved in {where}; continue with\n  {command}")
+    return stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else INTERRUPTED
+
+
+def _training_summary(run: "Run") -> str:
+    from metarl.results.learning_curves import read_metrics
+
+    *_, last = read_metrics(run.path / "metrics.csv")
+    return (
+        f"Trained {run.config.agent} on {run.config.task}, seed {run.config.seed}: "
+        f"{last['iteration']} iterations, "
+        f"{int(last['env_steps']):,} steps, {float(last['seconds']):.0f} s; return in training "
+        f"{float(last['first_episode_return']):.3f} in the first episode of a task, "
+        f"{float(last['last_episode_return']):.3f} in the last.\n"
+        f"The run is in {run.path}."
+    )
+
+
+def _print_evaluation(folders: Sequence[Path]) -> None:
+    commands = "".join(f"\n  {shell_command('evaluate', folder)}" for folder in folders)
+    print_text(f"Evaluate {'it' if len(folders) == 1 else 'them'} in test tasks:{commands}")
