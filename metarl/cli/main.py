@@ -1,9 +1,11 @@
 """The command `metarl`.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
+Exit codes: 0 success, 1 failure, 2 wrong usage; after a signal 130 (Ctrl-C), 143 (SIGTERM), 129
+(SIGHUP).
 """
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -240,6 +242,7 @@ def _train_options(agent: str, task: str, preset: registry.Preset | None) -> typ
 
 
 def _run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) -> int:
+    from metarl.training.interruption import StoppedBySignal
     from metarl.training.loop import train
     from metarl.training.run_folder import Run, RunConfig
 
@@ -256,13 +259,14 @@ def _run_training(agent: str, task: str, options: Any, arguments: Sequence[str])
     run_options = dataclasses.replace(options.run, out=folder)
     try:
         run = train(agent, task, task_options=chosen["task"], config=options.agent, run=run_options)
-    except KeyboardInterrupt:
-        if not Run(path=folder, config=config).checkpoint.exists():
+    except (KeyboardInterrupt, StoppedBySignal) as stop:
+        if not Run(path=folder, config=config).is_started:
             raise
         others = (word for word in arguments if word != "--resume")
         command = shell_command("train", *others, "--resume")
-        print_error(f"Interrupted. The run is saved in {folder}; continue it with\n  {command}")
-        return INTERRUPTED
+        with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
+            print_error(f"Interrupted. The run is saved in {folder}; continue it with\n  {command}")
+        return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else stop.code
     print_text(_training_summary(run))
     return SUCCESS
 

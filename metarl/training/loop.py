@@ -1,35 +1,27 @@
 """The meta-training loop: trains an agent on a task family and writes a run folder."""
 
-import signal
-import threading
+import operator
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 
 from metarl.agent import Agent, AgentConfig, MetaBatch
-from metarl.errors import MetaRLError
+from metarl.errors import ConfigError, MetaRLError, RunFolderError
 from metarl.noise import LaneNoise
 from metarl.registry import agent_config, find_preset, make_family, name_of, resolve_family
-from metarl.results.learning_curves import MetricsFile
 from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
+from metarl.training.interruption import StopRequest, stop_between_iterations
 from metarl.training.progress import TrainingProgress
-from metarl.training.run_folder import (
-    Progress,
-    Run,
-    RunConfig,
-    create_run,
-    load_run,
-    require_same,
-)
+from metarl.training.record import TrainingRecord
+from metarl.training.run_folder import KEPT_CHECKPOINTS, Progress, Run, RunConfig, open_run
+from metarl.training.torch_defaults import torch_defaults
 from metarl.validation import as_device, require_known, require_positive
 
 
@@ -50,15 +42,23 @@ class RunOptions:
     workers: int | None = None
     """processes that step ordinary Gymnasium environments; by default this one does"""
     checkpoint_seconds: float = 60.0
-    """wall time between checkpoints; there is always one at the end"""
+    """wall time between checkpoints; the first is after one iteration, the last at the end"""
+    checkpoints: int = KEPT_CHECKPOINTS
+    """number of checkpoints that are kept; --resume falls back to an older one if one is broken"""
     progress: bool = True
     """show a progress bar; without a terminal, a line every minute"""
 
     def __post_init__(self) -> None:
         require_positive("threads", self.threads)
         require_positive("checkpoint_seconds", self.checkpoint_seconds)
+        require_positive("checkpoints", self.checkpoints)
+        try:
+            object.__setattr__(self, "seed", operator.index(self.seed))  # NumPy's, too
+        except TypeError:
+            raise ConfigError(f"seed={self.seed!r} must be a whole number.") from None
 
 
+@torch_defaults()
 def train(
     agent: str,
     task: str | TaskDistribution,
@@ -91,6 +91,7 @@ def train(
             is training in it.
         NonFiniteError: the environment or the learner produced NaN; the last checkpoint stays.
         KeyboardInterrupt: Ctrl-C, after the current iteration was finished and saved.
+        StoppedBySignal: SIGTERM or SIGHUP, likewise; a `SystemExit` with code 143 or 129.
     """
     if not isinstance(task, str):
         task, task_options = name_of(resolve_family(task, task_options))
@@ -112,15 +113,17 @@ def train(
         torch.set_num_threads(run.threads)
     path = Path(run.out or description.default_path)
     as_device(run.device)
-    folder = load_run(path) if run.resume and path.exists() else None
-    if folder is not None:
-        require_same(folder, description)
+    folder = open_run(path, description, resume=run.resume)
     # Built before the folder is made: an option that does not fit leaves no empty folder behind.
     learner = config.build(description.context(family, run.device, training=True))
     _require_room_for_a_trial(learner, config, family, run.device)
-    folder = folder or create_run(path, description)
     with folder.locked():
-        start = folder.load(learner) if folder.checkpoint.exists() else Progress()
+        folder = open_run(path, description, resume=run.resume)  # until now it could change
+        if folder.is_started:
+            start = folder.load_newest_sound(learner)
+        else:
+            folder.start()
+            start = Progress()
         _Training(family, config, learner, folder, run).run(start)
     return folder
 
@@ -152,7 +155,7 @@ class _Training:
         self._options = options
         self._seeds = Seeds(options.seed).child("training")
         self._storage = RolloutStorage()
-        self._learning = False  # while True, the agent may be half-way through an update
+        self._is_ahead = False  # True while the agent may have learned what is not recorded
 
     def run(self, progress: Progress) -> None:
         """Trains from `progress` to the last iteration.
@@ -160,45 +163,55 @@ class _Training:
         Whatever fails in an environment or a learner, all completed iterations are kept. An update
         interrupted half-way (second Ctrl-C) falls back to the last checkpoint.
         """
-        from torch.utils.tensorboard import SummaryWriter  # NOTE: takes seconds to import
+        with stop_between_iterations() as stop:
+            self._train(progress, stop)
+        stop.raise_if_set()
 
-        metrics = MetricsFile(self._run.path / "metrics.csv", keep=progress.iteration)
-        events = SummaryWriter(str(self._run.path), purge_step=progress.iteration + 1)
-        bar = TrainingProgress(
-            self._run.path.name, self._config.iterations, enabled=self._options.progress
-        )
-        saved = time.monotonic()
+    def _train(self, progress: Progress, stop: StopRequest) -> None:
+        saved, saved_at = progress, time.monotonic()
+        path, iterations = self._run.path, self._config.iterations
+        bar = TrainingProgress(path.name, iterations, enabled=self._options.progress)
         bar.show_iteration(progress.iteration)
-        try:
-            with bar, _interrupt_between_iterations() as interrupted:
-                while progress.iteration < self._config.iterations and not interrupted.is_set():
-                    progress, row = self._iteration(progress)
-                    metrics.write(row)
-                    for name, value in row.items():
-                        events.add_scalar(name, value, progress.iteration)
+        with TrainingRecord(path, keep=progress.iteration) as record, bar:
+            try:
+                while progress.iteration < iterations and not stop:
+                    after, row = self._iteration(progress)
+                    record.write(row)
+                    progress, self._is_ahead = after, False
                     bar.show(row)
-                    if time.monotonic() - saved >= self._options.checkpoint_seconds:
-                        self._run.save(self._agent, progress)
-                        saved = time.monotonic()
-        finally:
-            if not self._learning:
-                self._run.save(self._agent, progress)
-            metrics.close()
-            events.close()
-        if interrupted.is_set() and progress.iteration < self._config.iterations:
-            raise KeyboardInterrupt
+                    elapsed = time.monotonic() - saved_at
+                    if progress.iteration == 1 or elapsed >= self._options.checkpoint_seconds:
+                        self._save(progress, record)
+                        saved, saved_at = progress, time.monotonic()
+            except BaseException as error:
+                if progress != saved and not self._is_ahead:
+                    self._save_after(error, progress, record)
+                raise
+            if progress != saved:
+                self._save(progress, record)
+
+    def _save(self, progress: Progress, record: TrainingRecord) -> None:
+        record.sync()  # the rows of a checkpoint are on the disk before it is
+        self._run.save(self._agent, progress, keep=self._options.checkpoints)
+
+    def _save_after(self, error: BaseException, progress: Progress, record: TrainingRecord) -> None:
+        """Saves what was completed before an error, which stays the one that is reported."""
+        try:
+            self._save(progress, record)
+        except RunFolderError as second:
+            if not isinstance(error, RunFolderError):
+                error.add_note(f"metarl: the last iterations could not be saved: {second}")
 
     def _iteration(self, progress: Progress) -> tuple[Progress, dict[str, float]]:
         started = time.perf_counter()
         batch = self._collect_phases(progress.iteration)
         collected = time.perf_counter()
-        self._learning = True
+        self._is_ahead = True
         try:
             learned = self._agent.update(batch)
         except MetaRLError:  # by contract the agent is unchanged
-            self._learning = False
+            self._is_ahead = False
             raise
-        self._learning = False
         ended = time.perf_counter()
 
         phases = batch.trajectories
@@ -261,22 +274,3 @@ def _settings(
     elif of_agent:
         config = replace(config, **of_agent)
     return config, replace(run or RunOptions(), **of_run)
-
-
-@contextmanager
-def _interrupt_between_iterations() -> Iterator[threading.Event]:
-    """Within it the first Ctrl-C only sets the event; a second one interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def handle(signal_number: int, frame: FrameType | None) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, previous)
-
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)

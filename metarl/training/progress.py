@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -22,12 +22,14 @@ from metarl.training import process
 T = TypeVar("T")
 LOG_SECONDS = 60.0
 """seconds between two log lines"""
+_CLOSED = (OSError, SystemExit)  # rich raises SystemExit where a pipe is broken
 
 
 class TrainingProgress:
     """Shows iteration, first- and last-episode return, steps per second and time left.
 
     Without a terminal (as in a cluster's log) it prints a line every minute, and a last one.
+    A terminal that was closed, or a pipe that nothing reads, ends no training.
     """
 
     def __init__(self, title: str, iterations: int, *, enabled: bool) -> None:
@@ -70,7 +72,8 @@ class TrainingProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        with suppress(*_CLOSED):
+            self._bar.stop()
 
     def show_iteration(self, iteration: int) -> None:
         """Sets the bar to the iteration from which a run continues."""
@@ -83,11 +86,15 @@ class TrainingProgress:
             f"{row['last_episode_return']:.3g} last; "
             f"{row['steps_per_second'] / 1000:,.0f}k steps/s"
         )
-        self._bar.update(self._task, completed=row["iteration"], numbers=numbers)
-        last = row["iteration"] == self._iterations
+        with suppress(*_CLOSED):
+            self._print(row["iteration"], numbers)
+
+    def _print(self, iteration: float, numbers: str) -> None:
+        self._bar.update(self._task, completed=iteration, numbers=numbers)
+        last = iteration == self._iterations
         if self._logs and (last or time.monotonic() - self._logged >= LOG_SECONDS):
             self._logged = time.monotonic()
-            line = f"{self._title} {row['iteration']:.0f}/{self._iterations} {numbers}"
+            line = f"{self._title} {iteration:.0f}/{self._iterations} {numbers}"
             self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
