@@ -29,6 +29,10 @@ class NonFiniteError(MetaRLError, FloatingPointError):
     """An env, a loss or a gradient is NaN or infinite."""
 
 
+class WorkerError(MetaRLError, RuntimeError):
+    """A process that steps environments has died, does not answer, or has raised an exception."""
+
+
 class RunFolderError(MetaRLError, OSError):
     """A run folder is missing, incomplete, or would be overwritten."""
 

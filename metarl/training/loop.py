@@ -41,6 +41,8 @@ class RunOptions:
     """CPU threads for torch; by default torch's own choice"""
     workers: int | None = None
     """processes that step ordinary Gymnasium environments; by default this one does"""
+    worker_timeout: float | None = None
+    """seconds after which a worker that does not answer counts as hung; by default ten minutes"""
     checkpoint_seconds: float = 60.0
     """wall time between checkpoints; the first is after one iteration, the last at the end"""
     checkpoints: int = KEPT_CHECKPOINTS
@@ -52,6 +54,7 @@ class RunOptions:
         require_positive("threads", self.threads)
         require_positive("checkpoint_seconds", self.checkpoint_seconds)
         require_positive("checkpoints", self.checkpoints)
+        require_positive("worker_timeout", self.worker_timeout)
         try:
             object.__setattr__(self, "seed", operator.index(self.seed))  # NumPy's, too
         except TypeError:
@@ -241,6 +244,7 @@ class _Training:
             episodes=self.episodes,
             rollouts_per_task=self._config.rollouts_per_task,
             workers=self._options.workers,
+            worker_timeout=self._options.worker_timeout,
             keep_next_obs=self._config.reads_next_obs,
         )
         return rollout_phases(
