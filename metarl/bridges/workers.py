@@ -79,7 +79,7 @@ class Workers:
         except (EOFError, ConnectionError) as error:
             for index, process in enumerate(self.processes):
                 process.join(_LOOK_SECONDS)  # its pipe is closed before it has ended
-                if not process.is_alive():
+                if process.exitcode is not None:
                     raise _death(index, process.exitcode) from error
             raise  # of an environment
 
@@ -90,8 +90,8 @@ class Workers:
             left = max(0.0, end - time.monotonic())
             for pipe in connection.wait(list(waiting), min(left, _LOOK_SECONDS)):
                 del waiting[pipe]
-            for process in waiting.values() if left < self._timeout - _LOOK_SECONDS / 2 else ():
-                if not process.is_alive():
+            for process in waiting.values():
+                if process.exitcode is not None:
                     raise _death(self.processes.index(process), process.exitcode)
             if waiting and not left:
                 index = self.processes.index(next(iter(waiting.values())))

@@ -5,12 +5,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
 from metarl.agent import Agent, AgentConfig, MetaBatch
-from metarl.errors import ConfigError, MetaRLError, RunFolderError
+from metarl.errors import ConfigError, MetaRLError, NonFiniteError, RunFolderError
 from metarl.noise import LaneNoise
 from metarl.registry import agent_config, find_preset, make_family, name_of, resolve_family
 from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
@@ -20,9 +20,12 @@ from metarl.training import process
 from metarl.training.interruption import StopRequest, stop_between_iterations
 from metarl.training.progress import TrainingProgress
 from metarl.training.record import TrainingRecord
+from metarl.training.rollback import Rollback, with_halved_rate
 from metarl.training.run_folder import KEPT_CHECKPOINTS, Progress, Run, RunConfig, open_run
 from metarl.training.torch_defaults import torch_defaults
 from metarl.validation import as_device, require_known, require_positive
+
+OnNaN = Literal["stop", "rollback"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,11 @@ class RunOptions:
     """wall time between checkpoints; the first is after one iteration, the last at the end"""
     checkpoints: int = KEPT_CHECKPOINTS
     """number of checkpoints that are kept; --resume falls back to an older one if one is broken"""
+    on_nan: OnNaN = "stop"
+    """what to do where a loss, a gradient or an environment gives NaN: `stop`, keeping what was
+    completed, or `rollback`, which goes back at most ten iterations and halves the learning rate"""
+    max_rollbacks: int = 3
+    """rollbacks of the whole run, after which training stops"""
     progress: bool = True
     """show a progress bar; without a terminal, a line every minute"""
 
@@ -54,6 +62,11 @@ class RunOptions:
         require_positive("threads", self.threads)
         require_positive("checkpoint_seconds", self.checkpoint_seconds)
         require_positive("checkpoints", self.checkpoints)
+        require_positive("max_rollbacks", self.max_rollbacks)
+        if self.on_nan not in get_args(OnNaN):
+            raise ConfigError(
+                f"on_nan={self.on_nan!r} must be {' or '.join(map(repr, get_args(OnNaN)))}."
+            )
         require_positive("worker_timeout", self.worker_timeout)
         try:
             object.__setattr__(self, "seed", operator.index(self.seed))  # NumPy's, too
@@ -118,16 +131,27 @@ def train(
     as_device(run.device)
     folder = open_run(path, description, resume=run.resume)
     # Built before the folder is made: an option that does not fit leaves no empty folder behind.
-    learner = config.build(description.context(family, run.device, training=True))
+    context = description.context(family, run.device, training=True)
+    if run.on_nan == "rollback":
+        with_halved_rate(config, 0)  # an agent without one is refused here
+
+    def build(rollbacks: int) -> Agent:
+        return (with_halved_rate(config, rollbacks) if rollbacks else config).build(context)
+
+    learner = build(0)
     _require_room_for_a_trial(learner, config, family, run.device)
     with folder.locked():
         folder = open_run(path, description, resume=run.resume)  # until now it could change
         if folder.is_started:
             start = folder.load_newest_sound(learner)
+            if start.rollbacks:
+                state, learner = learner.state(), build(start.rollbacks)
+                learner.load_state(state)
         else:
             folder.start()
             start = Progress()
-        _Training(family, config, learner, folder, run).run(start)
+        rollback = Rollback(folder, run.max_rollbacks, build) if run.on_nan != "stop" else None
+        _Training(family, config, learner, folder, run, rollback).run(start)
     return folder
 
 
@@ -150,12 +174,15 @@ class _Training:
         agent: Agent,
         run: Run,
         options: RunOptions,
+        rollback: Rollback | None,
     ) -> None:
         self._family = family
         self._config = config
         self._agent = agent
         self._run = run
         self._options = options
+        self._rollback = rollback
+        self._progress = Progress()
         self._seeds = Seeds(options.seed).child("training")
         self._storage = RolloutStorage()
         self._is_ahead = False  # True while the agent may have learned what is not recorded
@@ -166,41 +193,51 @@ class _Training:
         Whatever fails in an environment or a learner, all completed iterations are kept. An update
         interrupted half-way (second Ctrl-C) falls back to the last checkpoint.
         """
+        self._progress = progress
         with stop_between_iterations() as stop:
-            self._train(progress, stop)
+            while True:
+                try:
+                    self._train(stop)
+                    break
+                except NonFiniteError as error:
+                    if self._rollback is None:
+                        raise
+                    self._agent, self._progress = self._rollback.go_back(error, self._progress)
         stop.raise_if_set()
 
-    def _train(self, progress: Progress, stop: StopRequest) -> None:
-        saved, saved_at = progress, time.monotonic()
+    def _train(self, stop: StopRequest) -> None:
+        saved, saved_at = self._progress, time.monotonic()
         path, iterations = self._run.path, self._config.iterations
         bar = TrainingProgress(path.name, iterations, enabled=self._options.progress)
-        bar.show_iteration(progress.iteration)
-        with TrainingRecord(path, keep=progress.iteration) as record, bar:
+        bar.show_iteration(saved.iteration)
+        with TrainingRecord(path, keep=saved.iteration) as record, bar:
             try:
-                while progress.iteration < iterations and not stop:
-                    after, row = self._iteration(progress)
+                while self._progress.iteration < iterations and not stop:
+                    after, row = self._iteration(self._progress)
                     record.write(row)
-                    progress, self._is_ahead = after, False
+                    self._progress, self._is_ahead = after, False
                     bar.show(row)
+                    if self._rollback is not None:
+                        self._rollback.keep(self._agent, after)
                     elapsed = time.monotonic() - saved_at
-                    if progress.iteration == 1 or elapsed >= self._options.checkpoint_seconds:
-                        self._save(progress, record)
-                        saved, saved_at = progress, time.monotonic()
+                    if after.iteration == 1 or elapsed >= self._options.checkpoint_seconds:
+                        self._save(record)
+                        saved, saved_at = after, time.monotonic()
             except BaseException as error:
-                if progress != saved and not self._is_ahead:
-                    self._save_after(error, progress, record)
+                if self._progress != saved and not self._is_ahead:
+                    self._save_after(error, record)
                 raise
-            if progress != saved:
-                self._save(progress, record)
+            if self._progress != saved:
+                self._save(record)
 
-    def _save(self, progress: Progress, record: TrainingRecord) -> None:
+    def _save(self, record: TrainingRecord) -> None:
         record.sync()  # the rows of a checkpoint are on the disk before it is
-        self._run.save(self._agent, progress, keep=self._options.checkpoints)
+        self._run.save(self._agent, self._progress, keep=self._options.checkpoints)
 
-    def _save_after(self, error: BaseException, progress: Progress, record: TrainingRecord) -> None:
+    def _save_after(self, error: BaseException, record: TrainingRecord) -> None:
         """Saves what was completed before an error, which stays the one that is reported."""
         try:
-            self._save(progress, record)
+            self._save(record)
         except RunFolderError as second:
             if not isinstance(error, RunFolderError):
                 error.add_note(f"metarl: the last iterations could not be saved: {second}")
@@ -219,7 +256,8 @@ class _Training:
 
         phases = batch.trajectories
         steps = sum(phase.steps for phase in phases)
-        after = Progress(
+        after = replace(
+            progress,
             iteration=progress.iteration + 1,
             env_steps=progress.env_steps + steps,
             seconds=progress.seconds + ended - started,
@@ -235,6 +273,8 @@ class _Training:
             "steps_per_second": steps / (ended - started),
             "rollout_steps_per_second": steps / (collected - started),
         }
+        if self._rollback is not None:
+            row["rollbacks"] = after.rollbacks
         return after, row | dict(learned)
 
     def _collect_phases(self, iteration: int) -> MetaBatch:

@@ -5,6 +5,7 @@ metrics.csv              one row per meta-iteration
 events.out.tfevents.*    the same for TensorBoard
 checkpoint.safetensors   the latest state of the agent, with the progress of the run
 checkpoint.1.safetensors, ...   the ones before, newest first
+rollback.safetensors     a state to go back to, with --on-nan rollback
 adaptation.csv           written by an evaluation
 training.lock            empty; locked while a process trains in this folder
 """
@@ -43,6 +44,8 @@ from metarl.training.provenance import git_state, versions
 
 KEPT_CHECKPOINTS = 3
 """number of checkpoints that a run keeps by default"""
+GOOD_STATE_FILE = "rollback.safetensors"
+"""name inside a run folder, if NaN is answered by a rollback"""
 log = logging.getLogger("metarl")
 
 
@@ -114,6 +117,8 @@ class Progress:
     """environment steps of training"""
     seconds: float = 0.0
     """wall time of training"""
+    rollbacks: int = 0
+    """how often the learning rate was halved, see `RunOptions.on_nan`"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,12 +177,26 @@ class Run:
 
     def save(self, agent: Agent, progress: Progress, *, keep: int = KEPT_CHECKPOINTS) -> None:
         """Writes the checkpoint atomically, and keeps the `keep - 1` before it."""
-        content = Checkpoint(
-            state=agent.state(), config=asdict(self.config), progress=asdict(progress)
-        ).to_bytes()
+        content = self._content(agent, progress)
         with as_folder_error(self.checkpoint), atomic_write(self.checkpoint) as draft:
             draft.write_bytes(content)
             move_older(self.checkpoint, keep)
+
+    def save_good_state(self, agent: Agent, progress: Progress) -> None:
+        """Writes the state to which a training goes back where a number becomes NaN."""
+        path = self.path / GOOD_STATE_FILE
+        with as_folder_error(path), atomic_write(path) as draft:
+            draft.write_bytes(self._content(agent, progress))
+
+    def load_good_state(self, agent: Agent) -> Progress | None:
+        """Loads that state; None if there is none. Raises `CheckpointError` as `load` does."""
+        path = self.path / GOOD_STATE_FILE
+        return self._load(path, agent) if path.is_file() else None
+
+    def _content(self, agent: Agent, progress: Progress) -> bytes:
+        return Checkpoint(
+            state=agent.state(), config=asdict(self.config), progress=asdict(progress)
+        ).to_bytes()
 
     def load(self, agent: Agent) -> Progress:
         """Loads the latest checkpoint into `agent` and returns its progress.

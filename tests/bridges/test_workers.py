@@ -49,7 +49,7 @@ def wait_for_end(numbers):
         (
             "killed",
             0,
-            r"Worker 0 ended with exit code -9 \(killed by SIGKILL, as .* memory is short",
+            r"Worker 0 ended with exit code -9 .* SIGKILL, as .* memory is short",
         ),
         ("killed", 3, r"Worker 1 ended with exit code -9"),
         ("os._exit", 3, r"Worker 1 ended with exit code 7 \(its environment, or a library"),
