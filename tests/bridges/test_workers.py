@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -214,3 +215,20 @@ def test_the_timeout_is_an_option_of_training(tmp_path):
             train("rl2", "glass/Failing-v1", iterations=3, out=tmp_path / "run", **options)
     finally:
         del gymnasium.registry["glass/Failing-v1"]
+
+
+def report_handler(queue):
+    """In another process: steps environments itself, and tells whether Ctrl-C still acts there."""
+    pool = open_pool("none", workers=0)
+    pool.reset([0, 1, 0, 1], [0, 0, 0, 0])
+    pool.close()
+    queue.put(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+
+
+def test_only_a_worker_ignores_ctrl_c_and_not_every_process_that_has_a_parent():
+    spawn = multiprocessing.get_context("spawn")
+    queue = spawn.Queue()
+    process = spawn.Process(target=report_handler, args=(queue,))
+    process.start()
+    assert queue.get(timeout=60)
+    process.join()
