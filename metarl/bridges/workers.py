@@ -30,7 +30,7 @@ WORKER_TIMEOUT = 600.0
 _LOOK_SECONDS = 1.0
 """seconds between two looks at processes that have not answered"""
 _CLOSE_SECONDS = 10.0
-"""seconds that environments are given to close"""
+"""seconds that environments are given to close, and processes to end"""
 
 
 class Workers:
@@ -77,11 +77,15 @@ class Workers:
             self._wait()
             return getattr(self._vector, receive)()[0]
         except (EOFError, ConnectionError) as error:
+            if None in self._vector.parent_pipes:  # where a worker has sent an exception
+                raise  # it is of an environment
+            # A process closes its pipe, then its sentinel, and has an exit code a little later.
+            ended = connection.wait([p.sentinel for p in self.processes], _CLOSE_SECONDS)
             for index, process in enumerate(self.processes):
-                process.join(_LOOK_SECONDS)  # its pipe is closed before it has ended
-                if process.exitcode is not None:
+                if process.sentinel in ended:
+                    process.join(_CLOSE_SECONDS)
                     raise _death(index, process.exitcode) from error
-            raise  # of an environment
+            raise
 
     def _wait(self) -> None:
         waiting: dict[Any, Any] = dict(zip(self._vector.parent_pipes, self.processes, strict=True))
