@@ -41,6 +41,10 @@ class SeedsError(MetaRLError):
         """folders of the runs that were trained to the end"""
 
 
+class WorkerError(MetaRLError, RuntimeError):
+    """A process that steps environments has died, does not answer, or has raised an exception."""
+
+
 class RunFolderError(MetaRLError, OSError):
     """A run folder is missing, incomplete, or would be overwritten."""
 

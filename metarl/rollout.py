@@ -56,6 +56,8 @@ class RolloutSpec:
     """B, parallel rollouts of each task"""
     workers: int | None = None
     """processes that step ordinary Gymnasium environments; by default this one does"""
+    worker_timeout: float | None = None
+    """seconds after which a worker that does not answer counts as hung; by default ten minutes"""
     keep_next_obs: bool = False
     """trajectories hold the observation after each step, the last of an episode included"""
     wrap_env: Callable[[BatchedEnv, int], BatchedEnv] | None = None
@@ -114,6 +116,7 @@ def rollout_phases(
             seeds=seeds.child("phase", step),
             first_task=first_task,
             workers=spec.workers,
+            worker_timeout=spec.worker_timeout,
             keep_next_obs=spec.keep_next_obs,
             wrap_env=_of_phase(spec.wrap_env, step),
             storage=storage,
@@ -143,6 +146,7 @@ def collect(
     seeds: Seeds,
     first_task: int = 0,
     workers: int | None = None,
+    worker_timeout: float | None = None,
     keep_next_obs: bool = False,
     wrap_env: Callable[[BatchedEnv], BatchedEnv] | None = None,
     storage: RolloutStorage | None = None,
@@ -166,6 +170,7 @@ def collect(
         seeds: environments draw from `"world"`, the policy from `"policy"`.
         first_task: number of tasks[0] in a larger set that is rolled out in several batches.
         workers: processes that step ordinary Gymnasium environments; by default this one does.
+        worker_timeout: seconds after which one that does not answer counts as hung; by default 600.
             They change no number.
         keep_next_obs: the trajectory holds the observation after each step.
         wrap_env: puts a transparent wrapper, such as a camera, between the engine and the env.
@@ -191,7 +196,8 @@ def collect(
         keys = lane_keys(seeds.word(purpose), len(tasks), rollouts_per_task, first_task)
         return LaneNoise(keys.to(tasks.device), horizon=horizon)
 
-    env = family.open_env(tasks.repeat_interleave(rollouts_per_task, 0), noise("world"), workers)
+    lanes = tasks.repeat_interleave(rollouts_per_task, 0)
+    env = family.open_env(lanes, noise("world"), workers, worker_timeout)
     env = wrap_env(env) if wrap_env else env
     log = _Log(storage or RolloutStorage(), slot, horizon, keep_next_obs)
     fixed = family.episode_steps if family.fixed_length else None

@@ -5,8 +5,8 @@ Nothing here imports torch: workers use NumPy only.
 Axes: `l` lanes of one block, `W` blocks, then features (`D` observation, `A` action).
 """
 
-import multiprocessing
-import signal
+import functools
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,6 +26,19 @@ SUCCESS_KEYS = ("success", "is_success")
 """keys of an info that mark a solved task"""
 AFTER_STEP, AFTER_RESET = "step", "reset"
 """the two frames that are kept: after the latest step, and after the latest reset"""
+
+
+def close_env(env: gymnasium.Env[Any, Any]) -> None:
+    """Closes an environment; if that raises, it is a warning in the log, because work is done."""
+    try:
+        env.close()
+    except Exception as error:
+        _warn_once(f"close() of {type(env.unwrapped).__name__} raised {error!r}; it is ignored.")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:  # not for every lane
+    logging.getLogger("metarl").warning(message)
 
 
 class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -188,8 +201,11 @@ class EnvBlock(gymnasium.Env[Any, Any]):
         return first.frames[when]
 
     def close(self) -> None:
-        """Closes the environments."""
+        """Closes the environments; one that raises is reported."""
         if self._lanes is not None:
+            for env in self._lanes.envs:
+                close_env(env)
+            self._lanes.envs = []
             self._lanes.close()
 
     def _lane(self, *, keep_frames: bool) -> Lane:
@@ -197,9 +213,6 @@ class EnvBlock(gymnasium.Env[Any, Any]):
 
     def _vector_env(self) -> SyncVectorEnv:
         if self._lanes is None:
-            if multiprocessing.parent_process() is not None:
-                # The trainer handles Ctrl-C: it needs its workers to complete the iteration.
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
             self._lanes = SyncVectorEnv(
                 [partial(self._lane, keep_frames=lane == 0) for lane in range(self._count)],
                 copy=True,

@@ -24,10 +24,17 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from torch import Generator, Tensor
 
-from metarl.bridges.env_block import SUCCESS_KEYS, LaneSpaces, flat_space, plain_action_space
+from metarl.bridges.env_block import (
+    SUCCESS_KEYS,
+    LaneSpaces,
+    close_env,
+    flat_space,
+    plain_action_space,
+)
 from metarl.bridges.env_options import env_options, env_spec
 from metarl.bridges.gym_env import GymBatchedEnv
 from metarl.bridges.gym_pool import LanePool
+from metarl.bridges.workers import WORKER_TIMEOUT
 from metarl.errors import ConfigError, TaskContractError
 from metarl.networks.policies import UniformPolicy
 from metarl.noise import LaneNoise
@@ -137,7 +144,7 @@ class EnvFamily(TaskDistribution):
         (task,) = self.env_tasks(self.sample_tasks(1, Generator().manual_seed(0)))
         env.reset(seed=0, options={"task": task})
         *_, info = env.step(env.action_space.sample())
-        env.close()
+        close_env(env)
         return any(key in info for key in SUCCESS_KEYS)
 
     @property
@@ -191,7 +198,13 @@ class EnvFamily(TaskDistribution):
             for row in tasks.cpu().numpy()
         ]
 
-    def open_env(self, tasks: Tensor, noise: LaneNoise, workers: int | None = None) -> BatchedEnv:
+    def open_env(
+        self,
+        tasks: Tensor,
+        noise: LaneNoise,
+        workers: int | None = None,
+        worker_timeout: float | None = None,
+    ) -> BatchedEnv:
         """A batched env of Gymnasium environments, which the next one of the same size reuses.
 
         A family has one at a time: opening another makes the earlier ones unusable.
@@ -203,9 +216,11 @@ class EnvFamily(TaskDistribution):
         if workers < 0:
             raise ConfigError(f"workers={workers} must be 0 (step in this process) or more.")
         pool: LanePool | None = vars(self).get("_pool")
-        if pool is None or pool.closed or (pool.lanes, pool.workers) != (len(tasks), workers):
+        timeout = worker_timeout or WORKER_TIMEOUT
+        wanted = (len(tasks), workers, timeout)
+        if pool is None or pool.closed or (pool.lanes, pool.workers, pool.timeout) != wanted:
             self.close()
-            pool = LanePool(self.make_env, self._lane_spaces, len(tasks), workers)
+            pool = LanePool(self.make_env, self._lane_spaces, *wanted)
             # Only a cache: transitions depend on tasks and seeds alone.
             vars(self).update(_pool=pool, _end_pool=weakref.finalize(self, pool.close))
         return GymBatchedEnv(pool, self.env_tasks(tasks), noise)

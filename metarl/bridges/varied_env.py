@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from metarl.bridges.env_block import close_env
 from metarl.errors import ConfigError
 from metarl.validation import suggestion
 
@@ -136,7 +137,7 @@ class VariedEnv(gymnasium.Env[Any, Any]):
 
     def _set_task(self, task: dict[str, float]) -> None:
         if self._arguments and task != self._task:
-            self._env.close()
+            close_env(self._env)
             self._env = self._make({name: task[name] for name in self._arguments})
         for name in self._attributes:
             owner, _, last = name.rpartition(".")

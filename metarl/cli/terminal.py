@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""exit codes; 130 after Ctrl-C"""
+"""exit codes; 130 after Ctrl-C, and 128 + its number after another signal"""
 
 Options = TypeVar("Options")
 

@@ -1,5 +1,6 @@
 """The training of `metarl train`: one run, or one for each of several seeds."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,16 +95,17 @@ def _report_interruption(
     folders: Sequence[Path], arguments: Sequence[str], stop: BaseException
 ) -> int:
     """Prints how to go on, and returns the exit code; raises `stop` where nothing was saved."""
-    from metarl.training.run_folder import CHECKPOINT_FILE
+    from metarl.training.checkpoint import checkpoint_paths
 
-    saved = [folder for folder in folders if (folder / CHECKPOINT_FILE).exists()]
+    saved = [folder for folder in folders if checkpoint_paths(folder)]
     if not saved:
         raise stop
     others = (word for word in arguments if word != "--resume")
     command = shell_command("train", *others, "--resume")
     runs = "The run is" if len(folders) == 1 else f"{len(saved)} of {len(folders)} runs are"
     where = ", ".join(map(str, saved))
-    print_error(f"Interrupted. {runs} saved in {where}; continue with\n  {command}")
+    with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
+        print_error(f"Interrupted. {runs} saved in {where}; continue with\n  {command}")
     return stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else INTERRUPTED
 
 

@@ -14,9 +14,11 @@ from metarl.results.step_log import STEPS_FILE, write_step_logs
 from metarl.tasks.family import Reference, TaskDistribution
 from metarl.training.progress import tracked
 from metarl.training.run_folder import Run, load_run
+from metarl.training.torch_defaults import torch_defaults
 from metarl.validation import as_device, require_known, suggestion
 
 
+@torch_defaults()
 def evaluate(
     run: Run | str | os.PathLike[str],
     *,

@@ -27,11 +27,13 @@ from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, describe_fa
 from metarl.results.step_log import STEPS_FILE, write_step_logs
 from metarl.tasks.family import TaskDistribution
 from metarl.training.progress import tracked
+from metarl.training.torch_defaults import torch_defaults
 from metarl.validation import as_device
 
 DEFAULTS = EvaluationOptions(references=("none",))
 
 
+@torch_defaults()
 def evaluate_policy(
     policy: PolicyBuilder | Mapping[int, PolicyBuilder],
     task: str | TaskDistribution,

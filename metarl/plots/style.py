@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from metarl.errors import RunFolderError
+from metarl.results.files import as_folder_error, atomic_write
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """of agents: Okabe and Ito 2008, distinguishable by colour-blind readers"""
@@ -107,12 +107,8 @@ def save(figure: Figure, stem: str, ending: str) -> Path:
         RunFolderError: the file cannot be written.
     """
     path = Path(f"{stem}.{ending}")
-    try:
+    with as_folder_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata=METADATA[ending])
-    except OSError as error:
-        raise RunFolderError(
-            f"The figure cannot be written to {path}: {error.strerror}. Choose another path with "
-            "`out`."
-        ) from error
+        with atomic_write(path) as draft:
+            figure.savefig(draft, metadata=METADATA[ending])
     return path

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError
-from metarl.results.files import atomic_write
+from metarl.results.files import as_folder_error, atomic_write
 
 INTEGER_COLUMNS = frozenset(("task", "rollout", "phase", "episode", "step", "iteration"))
 
@@ -42,13 +42,14 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
     Raises:
         RunFolderError: the folder is missing or not writable.
     """
-    try:
-        with atomic_write(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(rows)
-    except OSError as error:
-        raise RunFolderError(f"The rows cannot be written to {path}: {error.strerror}.") from error
+    with (
+        as_folder_error(path),
+        atomic_write(path) as draft,
+        draft.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 @contextmanager

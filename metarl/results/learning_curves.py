@@ -4,7 +4,9 @@ Axes: `I` meta-iterations.
 """
 
 import csv
-from collections.abc import Mapping
+import io
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from numpy.typing import NDArray
 from metarl.errors import RunFolderError, UnknownNameError
 from metarl.results.adaptation_curves import ADAPTATION_FILE, describe_family
 from metarl.results.csv_files import TableKind, open_table, to_numbers
-from metarl.results.files import as_folder_error
+from metarl.results.files import AppendedFile, as_folder_error
 from metarl.results.run_config import current_metric_name, read_config
+
+log = logging.getLogger("metarl")
 
 METRICS_FILE = "metrics.csv"
 """name inside a run folder; written by training"""
@@ -28,30 +32,44 @@ _KIND = TableKind("the metrics of a training", ("iteration", *X_COLUMNS), "train
 
 
 class MetricsFile:
-    """Writer of `metrics.csv`: one row per meta-iteration, flushed at once."""
+    """Writer of `metrics.csv`: one row per meta-iteration, on its way to the disk at once.
+
+    The file is only appended to. Where a training continues, the rows after its checkpoint are cut
+    off at the end of the file; those before are not touched.
+    """
 
     def __init__(self, path: Path, *, keep: int) -> None:
-        """Opens the file, keeping the rows of the first `keep` iterations of an earlier session."""
-        rows = read_metrics(path) if path.exists() else []
-        kept = [row for row in rows if float(row["iteration"]) <= keep]
+        """Opens the file, keeping the rows of the first `keep` iterations of an earlier session.
+
+        Raises:
+            RunFolderError: the file cannot be read or written.
+        """
         with as_folder_error(path):
-            self._file = path.open("w", newline="")
-        self._writer: csv.DictWriter[str] | None = None
-        for row in kept:
-            self.write(row)
+            self._columns, end, last = _kept_rows(path, keep) if path.exists() else ([], 0, 0)
+        self._file = AppendedFile(path)
+        self._file.cut(end)
+        if last != keep:
+            log.warning(
+                "%s ends at iteration %d, but the training continues after iteration %d.",
+                *(path, last, keep),
+            )
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends one row; the first row sets the columns."""
-        if self._writer is None:
-            self._writer = csv.DictWriter(self._file, list(row), lineterminator="\n")
-            self._writer.writeheader()
-        self._writer.writerow(
-            {
-                key: f"{value:.6g}" if isinstance(value, float) else value
-                for key, value in row.items()
-            }
-        )
-        self._file.flush()
+        """Appends one row. The first row of the file sets the columns; others are left out.
+
+        Raises:
+            RunFolderError: the disk is full, or the file cannot be written.
+        """
+        if not self._columns:
+            self._columns = list(row)
+            self._file.write(_csv_line(self._columns))
+        cells = [row.get(name, "") for name in self._columns]
+        texts = [f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells]
+        self._file.write(_csv_line(texts))
+
+    def sync(self) -> None:
+        """Waits until the rows have reached the disk."""
+        self._file.sync()
 
     def close(self) -> None:
         """Closes the file."""
@@ -63,6 +81,41 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [{current_metric_name(name): cell for name, cell in row.items()} for row in rows]
+
+
+def _csv_line(cells: Sequence[object]) -> bytes:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue().encode()
+
+
+def _kept_rows(path: Path, keep: int) -> tuple[list[str], int, int]:
+    """Columns of the file, the byte where its first `keep` iterations end, and the last of these.
+
+    A row that cannot be read is kept; a last line without an end is not.
+    """
+    with path.open("rb") as file:
+        line = file.readline()
+        if not line.endswith(b"\n"):
+            return [], 0, 0
+        (header,) = csv.reader([line.decode(errors="replace")])
+        columns = [current_metric_name(name) for name in header]
+        if "iteration" not in columns:
+            raise RunFolderError(
+                f"{path} names no column 'iteration' in its first line, so rows cannot be added. "
+                "Move it away: training then begins a new one."
+            )
+        place, end, last = columns.index("iteration"), len(line), 0
+        for line in file:
+            cells = line.split(b",")
+            try:
+                iteration = int(float(cells[place]))
+            except (IndexError, ValueError, OverflowError):
+                iteration = 0
+            if iteration > keep or not line.endswith(b"\n"):
+                break
+            end, last = end + len(line), iteration or last
+    return columns, end, last
 
 
 @dataclass(frozen=True, kw_only=True)

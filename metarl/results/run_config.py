@@ -7,9 +7,9 @@ from typing import Any
 
 from metarl.errors import RunFolderError
 
-FORMAT = "metarl-run-2"
-"""current format of run folders and checkpoints"""
-FORMATS = ("metarl-run-1", FORMAT)
+FORMAT = "metarl-run-3"
+"""current format of run folders and checkpoints; since 3 a checkpoint has a checksum"""
+FORMATS = ("metarl-run-1", "metarl-run-2", FORMAT)
 """readable formats"""
 
 FIELDS = ("agent", "agent_options", "task", "task_options", "seed")
@@ -56,14 +56,22 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RunFolderError(f"{path} is not a run's config.json: {error}.") from error
     if run_format not in FORMATS:
         raise RunFolderError(
-            f"{path} has format {run_format!r}; this version reads "
-            f"{' and '.join(map(repr, FORMATS))}."
+            f"{path} has format {run_format!r}"
+            f"{', of a newer version of metarl' * is_newer(run_format)}; this version reads "
+            f"{', '.join(map(repr, FORMATS))}.{' Update metarl-suite.' * is_newer(run_format)}"
         )
     if missing:
         raise RunFolderError(
             f"{path} lacks {', '.join(missing)}; a run's config.json holds {', '.join(FIELDS)}."
         )
     return with_current_names({name: config[name] for name in (*FIELDS, "format")})
+
+
+def is_newer(run_format: object) -> bool:
+    """Whether a format is one of a later version."""
+    name, _, number = str(run_format).rpartition("-")
+    current_name, _, current = FORMAT.rpartition("-")
+    return name == current_name and number.isdecimal() and int(number) > int(current)
 
 
 def with_current_names(config: Mapping[str, Any]) -> dict[str, Any]:

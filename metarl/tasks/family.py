@@ -110,13 +110,20 @@ class TaskDistribution(ABC):
         return None
 
     @abstractmethod
-    def open_env(self, tasks: Tensor, noise: LaneNoise, workers: int | None = None) -> BatchedEnv:
+    def open_env(
+        self,
+        tasks: Tensor,
+        noise: LaneNoise,
+        workers: int | None = None,
+        worker_timeout: float | None = None,
+    ) -> BatchedEnv:
         """A batched environment with one lane for each of `tasks` [L, ...], on their device.
 
         Args:
             tasks: parameters of the task of each lane.
             noise: source of all randomness, of L lanes.
             workers: processes that step the lanes, for kinds of environments that support them.
+            worker_timeout: seconds after which one that does not answer counts as hung.
         """
 
     def expected_rewards(self, task: Tensor) -> Tensor | None:
@@ -174,7 +181,13 @@ class TaskFamily(TaskDistribution):
         """Whether each lane has solved its task on arriving in `state`, [L] bool."""
         raise NotImplementedError(f"{type(self).__name__} does not define success.")
 
-    def open_env(self, tasks: Tensor, noise: LaneNoise, workers: int | None = None) -> BatchedEnv:
+    def open_env(
+        self,
+        tasks: Tensor,
+        noise: LaneNoise,
+        workers: int | None = None,
+        worker_timeout: float | None = None,
+    ) -> BatchedEnv:
         """A `TensorEnv`, in this process.
 
         Raises:

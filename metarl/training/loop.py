@@ -3,33 +3,29 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from metarl.agent import Agent, AgentConfig, MetaBatch
-from metarl.errors import MetaRLError
+from metarl.errors import MetaRLError, NonFiniteError, RunFolderError
 from metarl.noise import LaneNoise
 from metarl.registry import agent_config, find_preset, make_family, name_of, resolve_family
-from metarl.results.learning_curves import MetricsFile
 from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
-from metarl.training.interruption import stop_between_iterations
+from metarl.training.interruption import StopRequest, stop_between_iterations
 from metarl.training.options import RunOptions
 from metarl.training.progress import ProgressDisplay, TrainingProgress
-from metarl.training.run_folder import (
-    Progress,
-    Run,
-    RunConfig,
-    create_run,
-    load_run,
-    require_absent,
-    require_same,
-)
+from metarl.training.record import TrainingRecord
+from metarl.training.rollback import Rollback, with_halved_rate
+from metarl.training.run_folder import Progress, Run, RunConfig, open_run
+from metarl.training.torch_defaults import torch_defaults
 from metarl.validation import as_device, require_known
 
 
+@torch_defaults()
 def train(
     agent: str,
     task: str | TaskDistribution,
@@ -62,7 +58,7 @@ def train(
             is training in it.
         NonFiniteError: the environment or the learner produced NaN; the last checkpoint stays.
         KeyboardInterrupt: Ctrl-C, after the current iteration was finished and saved.
-        SystemExit: SIGTERM or SIGHUP, likewise, with code 143 or 129.
+        StoppedBySignal: SIGTERM or SIGHUP, likewise; a `SystemExit` with code 143 or 129.
     """
     job = training_job(
         agent, task, task_options=task_options, preset=preset, config=config, run=run, **options
@@ -99,36 +95,29 @@ class TrainingJob:
         """The run folder."""
         return Path(self.options.out or self.description.default_path)
 
-    def require_folder(self) -> None:
-        """Raises `RunFolderError` unless the folder can be created, or is to be resumed."""
-        if self.existing_run() is None:
-            require_absent(self.path)
-
-    def existing_run(self) -> Run | None:
-        """The folder that is resumed, if there is one.
+    def open_folder(self) -> Run:
+        """The run that this job starts or continues; writes nothing.
 
         Raises:
-            RunFolderError: its settings are others.
+            RunFolderError: the folder holds a run that is not to be resumed, or has other settings,
+                or other files.
         """
-        if not (self.options.resume and self.path.exists()):
-            return None
-        folder = load_run(self.path)
-        require_same(folder, self.description)
-        return folder
+        return open_run(self.path, self.description, resume=self.options.resume)
 
     def make_family(self) -> TaskDistribution:
         """The family that the agent is trained on."""
         return make_family(self.task, **self.task_options)
 
-    def new_agent(self, family: TaskDistribution) -> Agent:
-        """An untrained agent.
+    def new_agent(self, family: TaskDistribution, rollbacks: int = 0) -> Agent:
+        """An untrained agent, whose learning rate was halved `rollbacks` times.
 
         Raises:
             ConfigError: the options of agent, family and device do not fit each other.
         """
         as_device(self.options.device)
         context = self.description.context(family, self.options.device, training=True)
-        agent = self.config.build(context)
+        config = with_halved_rate(self.config, rollbacks) if rollbacks else self.config
+        agent = config.build(context)
         _require_room_for_a_trial(agent, self.config, family, self.options.device)
         return agent
 
@@ -167,15 +156,27 @@ def run_job(job: TrainingJob, display: ProgressDisplay) -> Run:
     A display that raises an error ends the training after the iteration, which is saved.
     """
     process.keep_freed_memory()
-    with process.torch_threads(job.options.threads):
-        family = job.make_family()
-        folder = job.existing_run()
+    config, options = job.config, job.options
+    with process.torch_threads(options.threads), torch_defaults():
+        family, folder = job.make_family(), job.open_folder()
+        if options.on_nan == "rollback":
+            with_halved_rate(config, 0)  # an agent without one is refused here
         # Built before the folder is made: an option that does not fit leaves no empty folder.
-        agent = job.new_agent(family)
-        folder = folder or create_run(job.path, job.description)
+        learner = job.new_agent(family)
         with folder.locked():
-            start = folder.load(agent) if folder.checkpoint.exists() else Progress()
-            _Training(family, job.config, agent, folder, job.options, display).run(start)
+            folder = job.open_folder()  # until now it could change
+            if folder.is_started:
+                start = folder.load_newest_sound(learner)
+                if start.rollbacks:
+                    state, learner = learner.state(), job.new_agent(family, start.rollbacks)
+                    learner.load_state(state)
+            else:
+                folder.start()
+                start = Progress()
+            rollback = None
+            if options.on_nan != "stop":
+                rollback = Rollback(folder, options.max_rollbacks, partial(job.new_agent, family))
+            _Training(family, job, learner, folder, rollback, display).run(start)
     return folder
 
 
@@ -194,21 +195,22 @@ class _Training:
     def __init__(
         self,
         family: TaskDistribution,
-        config: AgentConfig,
+        job: TrainingJob,
         agent: Agent,
         run: Run,
-        options: RunOptions,
+        rollback: Rollback | None,
         display: ProgressDisplay,
     ) -> None:
         self._family = family
-        self._config = config
+        self._config, self._options = job.config, job.options
         self._agent = agent
         self._run = run
-        self._options = options
+        self._rollback = rollback
         self._display = display
-        self._seeds = Seeds(options.seed).child("training")
+        self._progress = Progress()
+        self._seeds = Seeds(job.options.seed).child("training")
         self._storage = RolloutStorage()
-        self._learning = False  # while True, the agent may be half-way through an update
+        self._is_ahead = False  # True while the agent may have learned what is not recorded
 
     def run(self, progress: Progress) -> None:
         """Trains from `progress` to the last iteration.
@@ -216,47 +218,71 @@ class _Training:
         Whatever fails in an environment or a learner, all completed iterations are kept. An update
         interrupted half-way (second Ctrl-C) falls back to the last checkpoint.
         """
-        from torch.utils.tensorboard import SummaryWriter  # NOTE: takes seconds to import
-
-        metrics = MetricsFile(self._run.path / "metrics.csv", keep=progress.iteration)
-        events = SummaryWriter(str(self._run.path), purge_step=progress.iteration + 1)
-        saved = time.monotonic()
-        self._display.show_iteration(progress.iteration)
-        try:
-            with self._display, stop_between_iterations() as stop:
-                while progress.iteration < self._config.iterations and not stop:
-                    progress, row = self._iteration(progress)
-                    metrics.write(row)
-                    for name, value in row.items():
-                        events.add_scalar(name, value, progress.iteration)
-                    self._display.show(row)
-                    if time.monotonic() - saved >= self._options.checkpoint_seconds:
-                        self._run.save(self._agent, progress)
-                        saved = time.monotonic()
-        finally:
-            if not self._learning:
-                self._run.save(self._agent, progress)
-            metrics.close()
-            events.close()
-        if progress.iteration < self._config.iterations:
+        self._progress = progress
+        with self._display, stop_between_iterations() as stop:
+            while True:
+                try:
+                    self._train(stop)
+                    break
+                except NonFiniteError as error:
+                    if self._rollback is None:
+                        raise
+                    self._agent, self._progress = self._rollback.go_back(error, self._progress)
+        if self._progress.iteration < self._config.iterations:
             stop.raise_if_set()
+
+    def _train(self, stop: StopRequest) -> None:
+        saved, saved_at = self._progress, time.monotonic()
+        path, iterations = self._run.path, self._config.iterations
+        self._display.show_iteration(saved.iteration)
+        with TrainingRecord(path, keep=saved.iteration) as record:
+            try:
+                while self._progress.iteration < iterations and not stop:
+                    after, row = self._iteration(self._progress)
+                    record.write(row)
+                    self._progress, self._is_ahead = after, False
+                    self._display.show(row)
+                    if self._rollback is not None:
+                        self._rollback.keep(self._agent, after)
+                    elapsed = time.monotonic() - saved_at
+                    if after.iteration == 1 or elapsed >= self._options.checkpoint_seconds:
+                        self._save(record)
+                        saved, saved_at = after, time.monotonic()
+            except BaseException as error:
+                if self._progress != saved and not self._is_ahead:
+                    self._save_after(error, record)
+                raise
+            if self._progress != saved:
+                self._save(record)
+
+    def _save(self, record: TrainingRecord) -> None:
+        record.sync()  # the rows of a checkpoint are on the disk before it is
+        self._run.save(self._agent, self._progress, keep=self._options.checkpoints)
+
+    def _save_after(self, error: BaseException, record: TrainingRecord) -> None:
+        """Saves what was completed before an error, which stays the one that is reported."""
+        try:
+            self._save(record)
+        except RunFolderError as second:
+            if not isinstance(error, RunFolderError):
+                error.add_note(f"metarl: the last iterations could not be saved: {second}")
 
     def _iteration(self, progress: Progress) -> tuple[Progress, dict[str, float]]:
         started = time.perf_counter()
         batch = self._collect_phases(progress.iteration)
         collected = time.perf_counter()
-        self._learning = True
+        self._is_ahead = True
         try:
             learned = self._agent.update(batch)
         except MetaRLError:  # by contract the agent is unchanged
-            self._learning = False
+            self._is_ahead = False
             raise
-        self._learning = False
         ended = time.perf_counter()
 
         phases = batch.trajectories
         steps = sum(phase.steps for phase in phases)
-        after = Progress(
+        after = replace(
+            progress,
             iteration=progress.iteration + 1,
             env_steps=progress.env_steps + steps,
             seconds=progress.seconds + ended - started,
@@ -272,6 +298,8 @@ class _Training:
             "steps_per_second": steps / (ended - started),
             "rollout_steps_per_second": steps / (collected - started),
         }
+        if self._rollback is not None:
+            row["rollbacks"] = after.rollbacks
         return after, row | dict(learned)
 
     def _collect_phases(self, iteration: int) -> MetaBatch:
@@ -281,6 +309,7 @@ class _Training:
             episodes=self.episodes,
             rollouts_per_task=self._config.rollouts_per_task,
             workers=self._options.workers,
+            worker_timeout=self._options.worker_timeout,
             keep_next_obs=self._config.reads_next_obs,
         )
         return rollout_phases(

@@ -1,9 +1,14 @@
 """The options of a run; importing them loads no engine."""
 
+import operator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
+from metarl.errors import ConfigError
 from metarl.validation import require_positive
+
+OnNaN = Literal["stop", "rollback"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +24,35 @@ class RunOptions:
     device: str = "cpu"
     """torch device, such as cpu or cuda"""
     threads: int = 1
-    """CPU threads for torch; more help large networks and batches on an idle machine, by a third
-    or less, and slow training down many times where other jobs use the cores"""
+    """CPU threads for torch and the compiled library; more can help large networks and batches on
+    an idle machine, and slow training down many times where other jobs use the cores"""
     workers: int | None = None
     """processes that step ordinary Gymnasium environments; by default this one does"""
+    worker_timeout: float | None = None
+    """seconds after which a worker that does not answer counts as hung; by default ten minutes"""
     checkpoint_seconds: float = 60.0
-    """wall time between checkpoints; there is always one at the end"""
+    """wall time between checkpoints; the first is after one iteration, the last at the end"""
+    checkpoints: int = 3
+    """number of checkpoints that are kept; --resume falls back to an older one if one is broken"""
+    on_nan: OnNaN = "stop"
+    """what to do where a loss, a gradient or an environment gives NaN: `stop`, keeping what was
+    completed, or `rollback`, which goes back at most ten iterations and halves the learning rate"""
+    max_rollbacks: int = 3
+    """rollbacks of the whole run, after which training stops"""
     progress: bool = True
     """show a progress bar; without a terminal, a line every minute"""
 
     def __post_init__(self) -> None:
         require_positive("threads", self.threads)
         require_positive("checkpoint_seconds", self.checkpoint_seconds)
+        require_positive("checkpoints", self.checkpoints)
+        require_positive("max_rollbacks", self.max_rollbacks)
+        if self.on_nan not in get_args(OnNaN):
+            raise ConfigError(
+                f"on_nan={self.on_nan!r} must be {' or '.join(map(repr, get_args(OnNaN)))}."
+            )
+        require_positive("worker_timeout", self.worker_timeout)
+        try:
+            object.__setattr__(self, "seed", operator.index(self.seed))  # NumPy's, too
+        except TypeError:
+            raise ConfigError(f"seed={self.seed!r} must be a whole number.") from None

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, Self, TypeVar
 
 from rich.console import Console
@@ -20,6 +20,7 @@ from metarl.native.library import is_missed
 T = TypeVar("T")
 LOG_SECONDS = 60.0
 """seconds between two log lines"""
+_CLOSED = (OSError, SystemExit)  # rich raises SystemExit where a pipe is broken
 
 
 class ProgressDisplay(Protocol):
@@ -43,6 +44,7 @@ class TrainingProgress:
 
     Without a terminal (as in a cluster's log) it prints a line every minute, and a last one. It can
     show several runs, each in a line.
+    A terminal that was closed, or a pipe that nothing reads, ends no training.
     """
 
     def __init__(self, titles: Sequence[str], iterations: int, *, enabled: bool) -> None:
@@ -74,7 +76,8 @@ class TrainingProgress:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._bar.stop()
+        with suppress(*_CLOSED):
+            self._bar.stop()
 
     def show_iteration(self, iteration: int, *, run: int = 0) -> None:
         """Sets the bar of a run to the iteration from which it continues."""
@@ -88,18 +91,23 @@ class TrainingProgress:
             f"{row['last_episode_return']:.3g} last; "
             f"{row['steps_per_second'] / 1000:,.0f}k steps/s"
         )
-        self._bar.update(self._tasks[run], completed=row["iteration"], numbers=numbers)
-        last = row["iteration"] == self._iterations
+        with suppress(*_CLOSED):
+            self._print(row["iteration"], numbers, run)
+
+    def _print(self, iteration: float, numbers: str, run: int) -> None:
+        self._bar.update(self._tasks[run], completed=iteration, numbers=numbers)
+        last = iteration == self._iterations
         if self._logs and (last or time.monotonic() - self._logged[run] >= LOG_SECONDS):
             self._logged[run] = time.monotonic()
-            self._log(f"{self._titles[run]} {row['iteration']:.0f}/{self._iterations} {numbers}")
+            self._log(f"{self._titles[run]} {iteration:.0f}/{self._iterations} {numbers}")
 
     def show_end(self, reason: str, *, run: int) -> None:
         """Shows why a run has ended before its last iteration."""
-        self._bar.update(self._tasks[run], numbers=reason)
-        self._bar.stop_task(self._tasks[run])
-        if self._logs:
-            self._log(f"{self._titles[run]} {reason}")
+        with suppress(*_CLOSED):
+            self._bar.update(self._tasks[run], numbers=reason)
+            self._bar.stop_task(self._tasks[run])
+            if self._logs:
+                self._log(f"{self._titles[run]} {reason}")
 
     def _log(self, line: str) -> None:
         self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)

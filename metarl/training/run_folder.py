@@ -4,39 +4,49 @@ config.json              every setting, seed, versions, git state
 metrics.csv              one row per meta-iteration
 events.out.tfevents.*    the same for TensorBoard
 checkpoint.safetensors   the latest state of the agent, with the progress of the run
+checkpoint.1.safetensors, ...   the ones before, newest first
+rollback.safetensors     a state to go back to, with --on-nan rollback
 adaptation.csv           written by an evaluation
 training.lock            empty; locked while a process trains in this folder
 """
 
 import json
+import logging
 import os
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from metarl import __version__
 from metarl.agent import Agent, AgentConfig, AgentContext
 from metarl.errors import CheckpointError, MetaRLError, RunFolderError
 from metarl.registry import agent_config, make_family
 from metarl.results.adaptation_curves import describe_family
-from metarl.results.files import as_folder_error, atomic_write, write_json
-from metarl.results.run_config import FORMAT, FORMATS, read_config, with_current_names
+from metarl.results.files import as_folder_error, atomic_write, json_text, write_text
+from metarl.results.run_config import FORMAT, read_config, with_current_names
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution
+from metarl.training.checkpoint import (
+    CHECKPOINT_FILE,
+    BrokenCheckpointError,
+    Checkpoint,
+    checkpoint_paths,
+    move_older,
+    read_checkpoint,
+)
+from metarl.training.leftovers import LOCK_FILE, files_of_a_training, foreign_files
+from metarl.training.provenance import git_state, versions
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
+KEPT_CHECKPOINTS = 3
+"""number of checkpoints that a run keeps by default"""
+GOOD_STATE_FILE = "rollback.safetensors"
+"""name inside a run folder, if NaN is answered by a rollback"""
+log = logging.getLogger("metarl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +117,8 @@ class Progress:
     """environment steps of training"""
     seconds: float = 0.0
     """wall time of training"""
+    rollbacks: int = 0
+    """how often the learning rate was halved, see `RunOptions.on_nan`"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,15 +136,21 @@ class Run:
         """The file with the latest state of the agent."""
         return self.path / CHECKPOINT_FILE
 
+    @property
+    def is_started(self) -> bool:
+        """Whether an iteration was finished and saved."""
+        return bool(checkpoint_paths(self.path))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """A context in which no other process can train in this folder.
+        """A context in which no other process can train in this folder; makes it if needed.
 
         Raises:
-            RunFolderError: another process is training in it.
+            RunFolderError: another process is training in it, or it cannot be written.
         """
-        lock = FileLock(self.path / "training.lock", timeout=0)
+        lock = FileLock(self.path / LOCK_FILE, timeout=0)
         with as_folder_error(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
             try:
                 acquired = lock.acquire()
             except Timeout as error:
@@ -148,56 +166,138 @@ class Run:
         """A new agent with this run's settings, untrained."""
         return self.config.make_agent_config().build(self.config.context(family, device))
 
-    def save(self, agent: Agent, progress: Progress) -> None:
-        """Writes the checkpoint atomically."""
-        metadata = {
-            "format": FORMAT,
-            "config": json.dumps(asdict(self.config), sort_keys=True),
-            "progress": json.dumps(asdict(progress)),
-        }
-        state = {name: value.cpu() for name, value in agent.state().items()}
+    def start(self) -> None:
+        """Writes `config.json`, and removes what a training without a finished iteration left."""
+        path = self.path / "config.json"
+        content = {**asdict(self.config), "versions": versions(), "git": git_state()}
+        with as_folder_error(path):
+            for name in files_of_a_training(self.path) - {LOCK_FILE, path.name}:
+                (self.path / name).unlink(missing_ok=True)
+        write_text(path, json_text(path, content))
+
+    def save(self, agent: Agent, progress: Progress, *, keep: int = KEPT_CHECKPOINTS) -> None:
+        """Writes the checkpoint atomically, and keeps the `keep - 1` before it."""
+        content = self._content(agent, progress)
         with as_folder_error(self.checkpoint), atomic_write(self.checkpoint) as draft:
-            save_file(state, draft, metadata)
+            draft.write_bytes(content)
+            move_older(self.checkpoint, keep)
+
+    def save_good_state(self, agent: Agent, progress: Progress) -> None:
+        """Writes the state to which a training goes back where a number becomes NaN."""
+        path = self.path / GOOD_STATE_FILE
+        with as_folder_error(path), atomic_write(path) as draft:
+            draft.write_bytes(self._content(agent, progress))
+
+    def load_good_state(self, agent: Agent) -> Progress | None:
+        """Loads that state; None if there is none. Raises `CheckpointError` as `load` does."""
+        path = self.path / GOOD_STATE_FILE
+        return self._load(path, agent) if path.is_file() else None
+
+    def _content(self, agent: Agent, progress: Progress) -> bytes:
+        return Checkpoint(
+            state=agent.state(), config=asdict(self.config), progress=asdict(progress)
+        ).to_bytes()
 
     def load(self, agent: Agent) -> Progress:
-        """Loads the checkpoint into `agent` and returns its progress.
+        """Loads the latest checkpoint into `agent` and returns its progress.
 
         Raises:
-            CheckpointError: missing, truncated, of another program, or of a run with other
-                settings.
+            CheckpointError: missing, truncated, altered, of another program, of a newer version, or
+                of a run with other settings.
         """
-        state, metadata = _read_checkpoint(self.checkpoint)
-        saved = RunConfig(**with_current_names(json.loads(metadata["config"])))
+        newest, *_ = checkpoint_paths(self.path) or [self.checkpoint]
+        return self._load(newest, agent)
+
+    def load_newest_sound(self, agent: Agent) -> Progress:
+        """Like `load`, but skips broken checkpoints, and logs a warning for each.
+
+        Raises:
+            CheckpointError: as `load`, or all checkpoints are broken.
+        """
+        paths = checkpoint_paths(self.path)
+        for path in paths:
+            try:
+                progress = self._load(path, agent)
+            except BrokenCheckpointError as error:
+                log.warning("%s It is skipped.", error)
+                continue
+            if path != paths[0]:
+                log.warning("Training continues from %s, iteration %d.", path, progress.iteration)
+            return progress
+        raise CheckpointError(
+            f"None of the checkpoints of {self.path} can be read: "
+            f"{', '.join(path.name for path in paths)}. Restore one of them from a copy, or remove "
+            "them to train again from the start."
+        )
+
+    def _load(self, path: Path, agent: Agent) -> Progress:
+        if not path.is_file():
+            raise CheckpointError(
+                f"There is no checkpoint at {path}: the run is not trained yet. Train it first."
+            )
+        found = read_checkpoint(path)
+        try:
+            saved = RunConfig(**with_current_names(found.config))
+            progress = Progress(**found.progress)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise BrokenCheckpointError(
+                f"The checkpoint {path} lacks settings or progress ({error}); it was edited."
+            ) from error
         if difference := _difference(saved, self.config):
             raise CheckpointError(
-                f"The checkpoint {self.checkpoint} was written by a run with {difference}. A "
+                f"The checkpoint {path} was written by a run with {difference}. A "
                 "checkpoint can only be loaded into a run with the settings that wrote it."
             )
-        agent.load_state(state)
-        return Progress(**json.loads(metadata["progress"]))
+        agent.load_state(found.state)
+        return progress
+
+
+def open_run(path: Path, config: RunConfig, *, resume: bool) -> Run:
+    """The run that a training in `path` starts or continues; writes nothing.
+
+    A folder without a checkpoint holds no finished iteration. It counts as empty if nothing but a
+    training has written into it.
+
+    Args:
+        path: of the run folder, which may not exist.
+        config: of the run to start or to continue.
+        resume: continue a run with a finished iteration, instead of refusing it.
+
+    Raises:
+        RunFolderError: the folder holds a run that is not to be resumed or has other settings, or
+            other files; or JSON cannot hold the settings.
+    """
+    run = Run(path=path, config=config)
+    json_text(path / "config.json", asdict(config))
+    if not path.exists():
+        return run
+    if not path.is_dir() or (not run.is_started and foreign_files(path)):
+        found = f" with {', '.join(foreign_files(path)[:3])}" if path.is_dir() else ""
+        raise RunFolderError(
+            f"{path} exists{found}, and is no run folder. Choose another path with --out."
+        )
+    if not run.is_started:
+        return run
+    if not resume:
+        raise RunFolderError(
+            f"The run folder {path} exists and would be overwritten. Continue it with --resume, "
+            "choose another with --out, or remove it."
+        )
+    run = load_run(path)
+    require_same(run, config)
+    return run
 
 
 def create_run(path: Path, config: RunConfig) -> Run:
     """Creates a run folder with its `config.json`.
 
     Raises:
-        RunFolderError: the folder exists; nothing is overwritten silently.
+        RunFolderError: it holds a run or other files already; nothing is overwritten silently.
     """
-    require_absent(path)
-    with as_folder_error(path):
-        path.mkdir(parents=True)
-    content = {**asdict(config), "versions": _versions(), "git": _git_state()}
-    write_json(path / "config.json", content)
-    return Run(path=path, config=config)
-
-
-def require_absent(path: Path) -> None:
-    """Raises `RunFolderError` where a run folder would be overwritten."""
-    if path.exists():
-        raise RunFolderError(
-            f"The run folder {path} exists and would be overwritten. Continue it with --resume, "
-            "choose another with --out, or remove it."
-        )
+    run = open_run(path, config, resume=False)
+    with run.locked():
+        run.start()
+    return run
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:
@@ -213,47 +313,6 @@ def load_run(path: str | os.PathLike[str]) -> Run:
             "`metarl train`."
         )
     return Run(path=folder, config=RunConfig(**read_config(folder)))
-
-
-def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise CheckpointError(
-            f"There is no checkpoint at {path}: the run is not trained yet. Train it first."
-        )
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = dict(file.metadata() or {})
-        state = load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"The checkpoint {path} cannot be read ({error}): it is truncated or not a "
-            "safetensors file. Restore it from a copy, or train again."
-        ) from error
-    if metadata.get("format") not in FORMATS or not {"config", "progress"} <= metadata.keys():
-        raise CheckpointError(
-            f"{path} is a safetensors file, but not a checkpoint of a metarl run (format "
-            f"{metadata.get('format')!r}, expected {FORMAT!r})."
-        )
-    return state, metadata
-
-
-def _versions() -> dict[str, str]:
-    ours = {"python": platform.python_version(), "metarl-suite": __version__}
-    return ours | {name: version(name) for name in ("torch", "gymnasium", "numpy")}
-
-
-def _git_state() -> dict[str, Any] | None:
-    """Commit of the current folder, and whether it has uncommitted changes."""
-    try:
-        commit, status = (
-            subprocess.run(
-                ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
-            ).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {"commit": commit, "uncommitted_changes": bool(status)}
 
 
 def require_same(run: Run, config: RunConfig) -> None:

@@ -28,11 +28,13 @@ from metarl.training.loop import TrainingJob, run_job, training_job
 from metarl.training.options import RunOptions
 from metarl.training.progress import TrainingProgress
 from metarl.training.run_folder import Run, load_run
+from metarl.training.torch_defaults import torch_defaults
 
 POLL_SECONDS = 0.2
 """longest time in which the parent does not notice a signal"""
 
 
+@torch_defaults()
 def train_seeds(
     agent: str,
     task: str | TaskDistribution,
@@ -85,7 +87,7 @@ def train_seeds(
 def train_jobs(jobs: Sequence[TrainingJob]) -> list[Run]:
     """Carries out jobs that differ in their seeds alone; errors are those of `train_seeds`."""
     for job in jobs:
-        job.require_folder()
+        job.open_folder()
     first = jobs[0]
     first.new_agent(first.make_family())  # reports what would fail for every seed
     titles = [f"seed {job.options.seed}" for job in jobs]

@@ -20,6 +20,7 @@ from metarl.tasks.rendering import RenderableEnv, as_renderable, require_renderi
 from metarl.training.process import torch_threads
 from metarl.training.progress import progress_counter
 from metarl.training.run_folder import Run, load_run
+from metarl.training.torch_defaults import torch_defaults
 from metarl.validation import as_device
 from metarl.video.options import VideoOptions
 from metarl.video.writer import Caption, Video, require_ending, write_video
@@ -70,6 +71,7 @@ class RecordedEnv:
         self._video.add(self._env.frame(), caption)
 
 
+@torch_defaults()
 def record(
     run: Run | str | os.PathLike[str],
     *,

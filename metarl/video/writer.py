@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from metarl.errors import ConfigError, RunFolderError
-from metarl.results.files import atomic_write
+from metarl.errors import ConfigError
+from metarl.results.files import as_folder_error, atomic_write
 
 Frame: TypeAlias = NDArray[np.uint8]
 
@@ -88,15 +88,10 @@ def write_video(video: Video, path: Path, fps: float) -> None:
         RunFolderError: the file cannot be written.
     """
     write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
-    try:
+    with as_folder_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as draft:
             write(video, draft, fps)
-    except OSError as error:
-        raise RunFolderError(
-            f"The video cannot be written to {path}: {error.strerror or error}. Choose another "
-            "path with `out`."
-        ) from error
 
 
 def _write_gif(video: Video, path: Path, fps: float) -> None:

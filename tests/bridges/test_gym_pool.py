@@ -210,8 +210,7 @@ def test_an_exception_in_an_environment_is_raised_and_closes_the_pool(pool):
 
 def test_values_are_split_over_blocks_and_spare_lanes_repeat_the_last():
     pool = LanePool(StepCounter, SPACES, 5, workers=0)
-    pool._vector = type("Three", (), {"env_fns": [0, 0, 0], "closed": True})()
-    pool._block_lanes = 2
+    pool._blocks, pool._block_lanes = 3, 2
     assert pool._split([1, 2, 3, 4, 5]) == [[1, 2], [3, 4], [5, 5]]
     merged = pool._merged({"reward": np.arange(6).reshape(3, 2)})
     assert merged["reward"].tolist() == [0, 1, 2, 3, 4]
@@ -235,7 +234,7 @@ def test_workers_give_the_transitions_and_failures_of_this_process():
     local = LanePool(StepCounter, SPACES, 3, workers=0)
     remote = LanePool(StepCounter, SPACES, 3, workers=2)  # two lanes each: one of them is spare
     try:
-        assert len(remote._vector.env_fns) * remote._block_lanes == 4
+        assert remote._blocks * remote._block_lanes == 4
         for _ in range(2):  # workers are kept for the next trial
             assert rollout(remote, tasks, seeds, 5) == rollout(local, tasks, seeds, 5)
         with pytest.raises(ArithmeticError, match="task 3 broke"):
@@ -258,7 +257,7 @@ def test_workers_that_cannot_start_raise_an_error_with_a_remedy(monkeypatch, err
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("metarl.bridges.gym_pool.AsyncVectorEnv", fail)
+    monkeypatch.setattr("metarl.bridges.workers.AsyncVectorEnv", fail)
     with pytest.raises(
         ConfigError, match=words + r"[\s\S]*entry_point='your_module:Class'[\s\S]*__main__"
     ):

@@ -140,7 +140,7 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path):
 
 
 def test_the_error_names_a_missing_folder(tmp_path):
-    with pytest.raises(RunFolderError, match=r"nowhere.a\.csv: No such file"):
+    with pytest.raises(RunFolderError, match=r"nowhere.a\.csv cannot be written \(No such file"):
         write_curves(tmp_path / "nowhere" / "a.csv", [make_curve()])
 
 

@@ -80,15 +80,17 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path):
 
 
 class Interrupting:
-    """Sends Ctrl-C in the middle of the n-th update of a recurrent agent."""
+    """Sends a signal in the middle of the n-th update of a recurrent agent."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, at: int, number: int = signal.SIGINT
+    ) -> None:
         original, count = RecurrentAgent.update, [0]
 
         def update(agent: RecurrentAgent, batch: MetaBatch) -> object:
             count[0] += 1
             if count[0] == at:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
             return original(agent, batch)
 
         monkeypatch.setattr(RecurrentAgent, "update", update)

@@ -10,10 +10,13 @@ import pytest
 import metarl
 from metarl.errors import CheckpointError
 from metarl.results.learning_curves import read_learning
-from metarl.results.run_config import read_config
+from metarl.results.run_config import FORMATS, read_config
 from metarl.training.options import RunOptions
 
-FORMAT_1 = Path(__file__).parents[1] / "data" / "format_1"
+DATA = Path(__file__).parents[1] / "data"
+"""runs of earlier formats and of the current one, interrupted after two of three iterations"""
+FORMAT_1 = DATA / "format_1"
+RUNS = sorted(path.relative_to(DATA).as_posix() for path in DATA.glob("format_*/*"))
 RENAMED = {
     "rl2": {
         "rollouts_per_task": 2,
@@ -64,8 +67,11 @@ def test_options_of_an_old_run_have_their_current_names(old_run):
     assert set(after) <= {field.name for field in dataclasses.fields(config)}
 
 
-def test_an_old_run_can_be_continued_evaluated_and_plotted(old_run):
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_of_any_format_can_be_continued_evaluated_and_plotted(name, tmp_path):
+    old_run = shutil.copytree(DATA / name, tmp_path / "run")
     run = metarl.load_run(old_run)
+    assert run.load(run.make_agent(run.config.make_family())).iteration == 2
     options = dict(run.config.make_agent_config().__dict__)
     metarl.train(
         run.config.agent,
@@ -77,6 +83,11 @@ def test_an_old_run_can_be_continued_evaluated_and_plotted(old_run):
     assert curve.returns.shape[1] == 3
     for metric in ("grad_norm", "trial_return"):
         assert len(read_learning(old_run, metric).values) == 3  # two of them are from before
+
+
+def test_there_is_a_run_of_every_readable_format():
+    formats = {json.loads((DATA / name / "config.json").read_text())["format"] for name in RUNS}
+    assert formats == set(FORMATS)
 
 
 def test_an_old_checkpoint_of_other_settings_is_refused_with_current_names(old_run):

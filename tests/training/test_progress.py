@@ -1,5 +1,8 @@
 """Tests of progress output, with a terminal and without."""
 
+import io
+import sys
+
 import pytest
 
 from metarl.training import progress
@@ -53,3 +56,18 @@ def test_a_notebook_shows_a_bar(monkeypatch):
 def test_progress_can_be_switched_off(capsys):
     show_three_iterations(3, enabled=False)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), SystemExit(1)])
+@pytest.mark.parametrize("terminal", ["0", "1"])
+def test_a_terminal_that_was_closed_ends_no_training(monkeypatch, terminal, error):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise error
+
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    if terminal == "1":
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    with TrainingProgress("seed0", 3, enabled=True) as bar:
+        monkeypatch.setattr(sys, "stderr", Closed())
+        bar.show({**ROW, "iteration": 3.0})

@@ -39,7 +39,7 @@ def test_a_run_is_read_back_unchanged(run):
 
 def test_an_existing_folder_is_never_overwritten(run):
     with pytest.raises(RunFolderError, match=r"exists and would be overwritten.*--resume"):
-        create_run(run.path, config())
+        create_run(saved(run).path, config())
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -1,0 +1,63 @@
+"""A disk that gets full: one clear error, old files whole, and an exact continuation."""
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from metarl.errors import RunFolderError
+from metarl.plots import style
+from metarl.training.loop import train
+from metarl.training.run_folder import load_run
+from tests.file_limits import file_size_limit
+from tests.training.test_loop import SMALL, TASK, Interrupting, assert_equal_runs, state_of
+
+OPTIONS = {"iterations": 60, "checkpoint_seconds": 1e6, **SMALL}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return train("rl2", TASK, out=tmp_path_factory.mktemp("whole") / "run", **OPTIONS)
+
+
+def test_training_on_a_full_disk_is_one_error_and_is_continued_exactly(tmp_path, whole):
+    (events,) = whole.path.glob("events*")
+    checkpoint, events = whole.checkpoint.stat().st_size, events.stat().st_size
+    assert checkpoint < events
+    failed_in = []
+    for size in (10, checkpoint - 10, events - 10):
+        path = tmp_path / str(size)
+        with (
+            file_size_limit(size),
+            pytest.raises(RunFolderError, match=r"cannot be written .* free some space") as raised,
+        ):
+            train("rl2", TASK, out=path, **OPTIONS)
+        failed_in.append(str(raised.value).split(" cannot be written")[0].rpartition("/")[2][:7])
+        assert not [file for file in path.iterdir() if "partial" in file.name]
+        assert_equal_runs(train("rl2", TASK, out=path, resume=True, **OPTIONS), whole)
+    assert failed_in == ["config.", "checkpo", "events."]
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path, monkeypatch, whole):
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        Interrupting(patch, at=4)
+        with pytest.raises(KeyboardInterrupt):
+            train("rl2", TASK, out=path, **OPTIONS)
+    before = state_of(load_run(path))
+    with file_size_limit(whole.checkpoint.stat().st_size - 10), pytest.raises(RunFolderError):
+        train("rl2", TASK, out=path, resume=True, **OPTIONS)
+    after = state_of(load_run(path))
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert_equal_runs(train("rl2", TASK, out=path, resume=True, **OPTIONS), whole)
+
+
+def test_a_picture_that_does_not_fit_leaves_the_one_before(tmp_path):
+    figure = Figure()
+    stem = str(tmp_path / "picture")
+    for ending in style.METADATA:
+        path = style.save(figure, stem, ending)
+        content = path.read_bytes()
+        with file_size_limit(500), pytest.raises(RunFolderError, match="free some space"):
+            style.save(figure, stem, ending)
+        assert path.read_bytes() == content
+    assert len(list(tmp_path.iterdir())) == len(style.METADATA)
