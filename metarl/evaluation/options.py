@@ -29,7 +29,7 @@ class EvaluationOptions:
     device: str = "cpu"
     """torch device, such as cpu or cuda"""
     threads: int = 1
-    """CPU threads for torch, as in training"""
+    """CPU threads, as in training"""
     workers: int | None = None
     """processes that step ordinary Gymnasium environments; by default this process does"""
     progress: bool = False

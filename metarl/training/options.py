@@ -19,8 +19,8 @@ class RunOptions:
     device: str = "cpu"
     """torch device, such as cpu or cuda"""
     threads: int = 1
-    """CPU threads for torch; more help large networks and batches on an idle machine, by a third
-    or less, and slow training down many times where other jobs use the cores"""
+    """CPU threads for torch and the compiled library; more can help large networks and batches on
+    an idle machine, and slow training down many times where other jobs use the cores"""
     workers: int | None = None
     """processes that step ordinary Gymnasium environments; by default this one does"""
     checkpoint_seconds: float = 60.0
