@@ -228,8 +228,7 @@ class _Training:
                     if self._rollback is None:
                         raise
                     self._agent, self._progress = self._rollback.go_back(error, self._progress)
-        if self._progress.iteration < self._config.iterations:
-            stop.raise_if_set()
+        stop.raise_if_set()
 
     def _train(self, stop: StopRequest) -> None:
         saved, saved_at = self._progress, time.monotonic()

@@ -102,7 +102,7 @@ def test_the_command_saves_and_ends_with_the_code_of_the_signal(tmp_path, name):
     process.send_signal(getattr(signal, name))
     _, err = process.communicate(timeout=60)
     assert process.returncode == CODES[name]
-    assert "Interrupted. The run is saved in run; continue it with\n  metarl train rl2" in err
+    assert "Interrupted. The run is saved in run; continue with\n  metarl train rl2" in err
     run = load_run(tmp_path / "run")
     rows = metarl.read_metrics(run.path / "metrics.csv")
     assert run.load(run.make_agent(run.config.make_family())).iteration == len(rows)
