@@ -15,6 +15,7 @@ an idle machine.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -41,9 +42,12 @@ JOBS: Mapping[str, Job] = {
 }
 HERE = Path(__file__).parent
 FIND_MISSING = """
-import sys
-from importlib.util import find_spec
-print(*(name for name in sys.argv[1:] if find_spec(name) is None))
+import importlib, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        print(error.name)
 """
 
 
@@ -75,6 +79,8 @@ class Options:
         for name, least in (("rounds", 1), ("seconds", 0), ("busy", 0), ("copies", 1)):
             if getattr(self, name) < least:
                 raise SystemExit(f"--{name} {getattr(self, name)} is too small; {least} or more.")
+        if shutil.which(self.peer_python) is None:
+            raise SystemExit(f"--peer-python {self.peer_python} is not a program; name a Python.")
         known = {"only": [*JOBS], "workers": [worker.name for worker in all_workers(Path())]}
         for name, allowed in known.items():
             if unknown := set(getattr(self, name)) - set(allowed):
@@ -108,7 +114,7 @@ class Worker:
     """the others are compared with it"""
 
     def missing(self) -> list[str]:
-        """Those of `needs` that its interpreter does not find."""
+        """Packages that its interpreter does not find when it imports `needs`."""
         command = [str(self.python), "-c", FIND_MISSING, *self.needs]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 

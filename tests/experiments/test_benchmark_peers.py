@@ -2,11 +2,12 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import speed_report
 import turns
-from benchmark_peers import JOBS, Options, conditions, main
+from benchmark_peers import JOBS, Options, Worker, conditions, main
 from speed_report import ALONE, Measurement, Report, Spread
 
 TWO_JOBS = {"train": [10.0, 20.0, 60.0], "rollout": [200.0, 100.0, 300.0]}
@@ -112,12 +113,21 @@ def test_a_worker_that_ends_is_an_error():
     [
         ({"only": ("train-1-1-1",)}, "--only does not know train-1-1-1; it knows train-64-64-10"),
         ({"workers": ("jax", "tf")}, "--workers does not know tf; it knows metarl-1"),
+        ({"peer_python": Path("no/python")}, "--peer-python no/python is not a program"),
         ({"rounds": 0}, "--rounds 0 is too small; 1 or more"),
     ],
 )
 def test_options_are_checked(options, message):
     with pytest.raises(SystemExit, match=message):
         Options(**options)
+
+
+def test_missing_packages_are_named_also_where_a_package_needs_them(tmp_path, monkeypatch):
+    (tmp_path / "half_installed.py").write_text("import not_there_either\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    needs = ("json", "not_there", "half_installed")
+    worker = Worker(name="x", label="X", script="x.py", needs=needs)
+    assert worker.missing() == ["not_there", "not_there_either"]
 
 
 def test_conditions_are_those_asked_for():
