@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import tyro
@@ -54,17 +55,39 @@ def main(options: Options) -> None:
     print(f"{torch.get_num_threads()} threads; steps/s, median (quartiles)")
     print(f"{'lanes':>8} {'env':>30} {'rollout':>30} {'train':>30}")
     for lanes in options.lanes:
-        rates = [measure(run, options.repeats) for run in workloads(family, options, lanes)]
+        config = metarl.agent_config(options.agent)(num_tasks=lanes)
+        runs = workloads(family, config, device=options.device, workers=options.workers)
+        rates = [measure(run, options.repeats) for run in runs]
         print(f"{lanes:8d}", *(f"{rate:>30}" for rate in rates), flush=True)
 
 
-def workloads(
-    family: metarl.TaskDistribution, options: Options, lanes: int
-) -> list[Callable[[], int]]:
+class Workloads(NamedTuple):
     """Functions that each take environment steps and return their number."""
-    device = torch.device(options.device)
-    seeds = metarl.Seeds(0)
-    config = metarl.agent_config(options.agent)(num_tasks=lanes)
+
+    env: Callable[[], int]
+    """the family under random actions"""
+    rollout: Callable[[], int]
+    """the family with the agent's policy"""
+    train: Callable[[], int]
+    """a rollout and an update"""
+
+
+def workloads(
+    family: metarl.TaskDistribution,
+    config: metarl.AgentConfig,
+    *,
+    device: str | torch.device = "cpu",
+    workers: int | None = None,
+) -> Workloads:
+    """Those of a new agent, with as many lanes as its meta-batch has tasks.
+
+    Args:
+        family: the tasks.
+        config: of the agent.
+        device: of environment and agent.
+        workers: processes that step ordinary Gymnasium environments; None: this one does.
+    """
+    device, lanes, seeds = torch.device(device), config.num_tasks, metarl.Seeds(0)
     agent = config.build(
         metarl.AgentContext(
             observation_space=family.observation_space,
@@ -84,7 +107,7 @@ def workloads(
             policy,
             episodes=family.trial_episodes,
             seeds=seeds,
-            workers=options.workers,
+            workers=workers,
             storage=storage,
         )
 
@@ -93,7 +116,7 @@ def workloads(
 
     spec = metarl.RolloutSpec(
         episodes=family.trial_episodes,
-        workers=options.workers,
+        workers=workers,
         keep_next_obs=config.reads_next_obs,
     )
 
@@ -110,7 +133,11 @@ def workloads(
         agent.update(batch)
         return sum(trajectory.steps for trajectory in batch.trajectories)
 
-    return [lambda: roll_out(random).steps, lambda: roll_out(start()).steps, train]
+    return Workloads(
+        env=lambda: roll_out(random).steps,
+        rollout=lambda: roll_out(start()).steps,
+        train=train,
+    )
 
 
 def measure(workload: Callable[[], int], repeats: int) -> str:

@@ -21,6 +21,7 @@ from .bridges.trial_wrapper import TrialWrapper as TrialWrapper
 from .bridges.varied_env import register_varied_env as register_varied_env
 from .evaluation.agents import evaluate as evaluate
 from .evaluation.policies import evaluate_policy as evaluate_policy
+from .native.library import compiled_library as compiled_library
 from .noise import LaneNoise as LaneNoise
 from .plots.plot import plot as plot
 from .registry import Preset as Preset

@@ -122,6 +122,16 @@ def load(build: str) -> ctypes.CDLL | None:
     return None
 
 
+def compiled_library() -> str | None:
+    """The build of the compiled library in use: "avx512", "avx2" or "baseline".
+
+    None where torch computes everything: without a compiler at installation, or with
+    `METARL_NATIVE=0` in the environment.
+    """
+    loaded = library()
+    return None if loaded is None else Path(loaded._name).name.partition(".")[0].removeprefix("_")
+
+
 def is_missed() -> bool:
     """Whether the library is wanted and cannot be used."""
     return library() is None and os.environ.get(SWITCH) != "0"

@@ -1,7 +1,7 @@
 """TensorBoard's event files, written at once and in this thread.
 
 TensorBoard's own writer works in a thread: what goes wrong there, such as a full disk, is raised
-later or printed only. Importing the one in torch takes seconds.
+later or printed only.
 """
 
 import os

@@ -48,6 +48,16 @@ def test_a_slower_build_takes_the_place_of_a_missing_one(folder, monkeypatch):
         library.library.cache_clear()
 
 
+@pytest.mark.parametrize(("switch", "expected"), [("1", "baseline"), ("0", None)])
+def test_the_build_in_use_is_named(switch, expected, folder, monkeypatch):
+    library.library.cache_clear()
+    monkeypatch.setenv(library.SWITCH, switch)
+    try:
+        assert library.compiled_library() == expected
+    finally:
+        library.library.cache_clear()
+
+
 @pytest.mark.parametrize(("count", "threads"), [(1, 3), (7, 2), (8, 8), (5, 9)])
 def test_every_part_of_a_range_is_visited_once(count, threads):
     visited: list[tuple[int, int, int]] = []
