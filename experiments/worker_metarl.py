@@ -8,10 +8,11 @@ With `METARL_NATIVE=0` in the environment everything is computed in torch.
 import sys
 from collections.abc import Callable
 
-import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 import torch
 from benchmark import workloads
 from turns import Job, serve
+
+import metarl
 
 
 def workload(job: Job) -> Callable[[], int]:

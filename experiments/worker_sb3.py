@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 
-import metarl  # isort: skip  (before torch: it bounds how long idle threads spin)
 from sb3_contrib import RecurrentPPO
 from turns import Job, serve
 
