@@ -12,6 +12,8 @@ from importlib.metadata import version
 from sb3_contrib import RecurrentPPO
 from turns import Job, serve
 
+import metarl
+
 
 def workload(job: Job) -> Callable[[], int]:
     """A function that takes environment steps and returns their number."""
