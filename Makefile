@@ -39,7 +39,8 @@ clean: ## remove the virtual environment, caches and builds; keep runs/
 	rm -rf $(VENV) build dist docs/generated *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find metarl envs agents docs experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Repeated only when the dependencies or the compiled sources change. Twice quiet: errors are shown, warnings are not.
+# Repeated only when the dependencies or the compiled sources change. Twice quiet: errors are shown,
+# warnings are not.
 $(READY): pyproject.toml constraints.txt $(wildcard metarl/native/*.h metarl/native/*.cpp)
 	@command -v $(PYTHON) > /dev/null || { \
 	  echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name one:" \

@@ -88,6 +88,13 @@ def contents(wheel: Path) -> set[str]:
         return {name for name in archive.namelist() if ".dist-info/" not in name}
 
 
+def test_every_build_depends_on_every_header():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    headers = sorted(f"metarl/native/{path.name}" for path in (ROOT / "metarl/native").glob("*.h"))
+    for build in project["tool"]["setuptools"]["ext-modules"]:
+        assert build["depends"] == headers, build["name"]  # else a source distribution lacks one
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
 def test_wheel_holds_the_compiled_library(wheel):
     suffix = EXTENSION_SUFFIXES[0]

@@ -29,7 +29,7 @@ AFTER_STEP, AFTER_RESET = "step", "reset"
 
 
 def close_env(env: gymnasium.Env[Any, Any]) -> None:
-    """Closes an environment; if that raises, it is a warning in the log, because work is done."""
+    """Closes an environment; if that raises, it is a warning: results are there already."""
     try:
         env.close()
     except Exception as error:

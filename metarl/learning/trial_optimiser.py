@@ -84,19 +84,19 @@ class LaneBatch(Protocol):
 AnyBatch = TypeVar("AnyBatch", bound=LaneBatch)
 Loss = Callable[[AnyBatch], tuple[Tensor, dict[str, Tensor]]]
 """minibatch -> the loss, a scalar, and metrics without gradient"""
-Descent = Callable[[Tensor], dict[str, Tensor]]
+Gradient = Callable[[Tensor], dict[str, Tensor]]
 """sets `grad` of all parameters for the lanes [L] of a minibatch; returns metrics"""
 
 
-def by_autograd(batch: AnyBatch, loss: Loss[AnyBatch]) -> Descent:
+def by_autograd(batch: AnyBatch, loss: Loss[AnyBatch]) -> Gradient:
     """The gradient of a loss, derived by torch."""
 
-    def descend(lanes: Tensor) -> dict[str, Tensor]:
+    def gradient(lanes: Tensor) -> dict[str, Tensor]:
         value, metrics = loss(batch.take_lanes(lanes))
         value.backward()  # type: ignore[no-untyped-call]
         return metrics
 
-    return descend
+    return gradient
 
 
 class TrialOptimiser:
@@ -136,7 +136,7 @@ class TrialOptimiser:
             self.load_state(before)
             raise
 
-    def update(self, lanes: int, gradient: Descent) -> dict[str, float]:
+    def update(self, lanes: int, gradient: Gradient) -> dict[str, float]:
         """One update: all epochs on a batch. Returns the mean of each metric over minibatches.
 
         Args:

@@ -1,6 +1,6 @@
-"""The compiled library: recurrent layers over whole sequences, and how it is found.
+"""The compiled library: recurrent layers, perceptrons, the loss of PPO and steps of Adam.
 
-`recurrent.h` is its only code, built for several instruction sets; `library` loads the fastest one
-that the processor can run. Without a compiler at installation there is none, and the same is
-computed in torch.
+The headers are built for several instruction sets; `library` loads the fastest build that the
+processor can run, and the other modules call it, each that of its name. Without a compiler at
+installation there is none, and the same is computed in torch.
 """

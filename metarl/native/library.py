@@ -42,7 +42,7 @@ class Perceptron(ctypes.Structure):
 
 
 class Layer(ctypes.Structure):
-    """`Layer` of recurrent.h; pointers are addresses of contiguous float32 tensors."""
+    """`Layer` of recurrent_layout.h; pointers are addresses of contiguous float32 tensors."""
 
     _fields_ = (
         ("cell", ctypes.c_int32),
@@ -54,7 +54,6 @@ class Layer(ctypes.Structure):
         ("distinct", ctypes.c_int32),
         ("backward", ctypes.c_int32),
         ("all_lanes", ctypes.c_int32),
-        ("unused", ctypes.c_int32),
         ("embedding", _FLOATS),
         ("embedding_bias", _FLOATS),
         ("weight_ih", _FLOATS),

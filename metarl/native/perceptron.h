@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "recurrent.h"
+#include "vectors.h"
 
 extern "C" {
 

@@ -165,4 +165,25 @@ inline void add_column_sums(int rows, int columns, const float* a, long lda, flo
   }
 }
 
+// Gradients behind a ReLU: zero where its output is.
+inline void mask(float* grads, const float* outputs, long count) {
+  for (long i = 0; i < count; i += WIDTH)
+    store(grads + i, load(outputs + i) > Vector{} ? load(grads + i) : Vector{});
+}
+
+inline void relu_in_place(float* values, long count) {
+  for (long i = 0; i < count; i += WIDTH) store(values + i, relu(load(values + i)));
+}
+
+// Parts of one buffer, given out in order; with no buffer it only counts.
+struct Parts {
+  float* base;
+  long used = 0;
+  float* take(long count) {
+    float* part = base ? base + used : nullptr;
+    used += (count + 15) / 16 * 16;
+    return part;
+  }
+};
+
 }  // namespace

@@ -175,7 +175,7 @@ def run_job(job: TrainingJob, display: ProgressDisplay) -> Run:
                 start = Progress()
             rollback = None
             if options.on_nan != "stop":
-                rollback = Rollback(folder, options.max_rollbacks, partial(job.new_agent, family))
+                rollback = Rollback(folder, options, partial(job.new_agent, family))
             _Training(family, job, learner, folder, rollback, display).run(start)
     return folder
 

@@ -9,6 +9,8 @@ from metarl.errors import ConfigError
 from metarl.validation import require_positive
 
 OnNaN = Literal["stop", "rollback"]
+KEPT_CHECKPOINTS = 3
+"""number of checkpoints that a run keeps by default"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class RunOptions:
     """seconds after which a worker that does not answer counts as hung; by default ten minutes"""
     checkpoint_seconds: float = 60.0
     """wall time between checkpoints; the first is after one iteration, the last at the end"""
-    checkpoints: int = 3
+    checkpoints: int = KEPT_CHECKPOINTS
     """number of checkpoints that are kept; --resume falls back to an older one if one is broken"""
     on_nan: OnNaN = "stop"
     """what to do where a loss, a gradient or an environment gives NaN: `stop`, keeping what was

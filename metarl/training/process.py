@@ -1,8 +1,9 @@
 """Process settings for many small tensor operations on a CPU.
 
-* One thread for torch. A second one gained at most a third where it was measured, with RL^2 on 2048
-  lanes of an idle machine with two cores. Where another job uses the cores, threads wait for each
-  other after every operation, and training was ten times slower.
+* One thread. On an idle machine with two cores a second one gained nothing for RL^2 on 512 lanes
+  and trials of 10 steps, and half on trials of 100 steps (`experiments/results/speed.md`). Where
+  another job uses the cores, threads wait for each other after every operation, and training was
+  ten times slower.
 * glibc returns freed tensors to the system at once, and the page faults of the next ones take a
   tenth of an update. Keeping freed memory for reuse avoids them.
 """

@@ -20,6 +20,10 @@ from metarl.native.library import is_missed
 T = TypeVar("T")
 LOG_SECONDS = 60.0
 """seconds between two log lines"""
+MISSED = (
+    "The compiled library is missing or older than its sources: agents with memory train at a "
+    "third to half of the speed. With a C++ compiler, install metarl again."
+)
 _CLOSED = (OSError, SystemExit)  # rich raises SystemExit where a pipe is broken
 
 
@@ -43,14 +47,15 @@ class TrainingProgress:
     """Shows iteration, first- and last-episode return, steps per second and time left.
 
     Without a terminal (as in a cluster's log) it prints a line every minute, and a last one. It can
-    show several runs, each in a line.
-    A terminal that was closed, or a pipe that nothing reads, ends no training.
+    show several runs, each in a line. A terminal that was closed, or a pipe that nothing reads,
+    ends no training.
     """
 
     def __init__(self, titles: Sequence[str], iterations: int, *, enabled: bool) -> None:
         console = Console(stderr=True)
         self._titles = titles
         self._iterations = iterations
+        self._enabled = enabled
         self._logs = enabled and not (console.is_terminal or console.is_jupyter)
         self._logged = [time.monotonic()] * len(titles)
         self._bar = Progress(
@@ -67,12 +72,9 @@ class TrainingProgress:
 
     def __enter__(self) -> Self:
         self._bar.start()
-        if is_missed():
-            self._bar.console.print(
-                "The compiled library is missing or older than its sources: agents with memory "
-                "train at half the speed. With a C++ compiler, install metarl again.",
-                style="yellow",
-            )
+        if self._enabled and is_missed():
+            with suppress(*_CLOSED):
+                self._bar.console.print(MISSED, style="yellow")
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from metarl.agent import Agent, AgentConfig
 from metarl.errors import ConfigError, NonFiniteError
+from metarl.training.options import RunOptions
 from metarl.training.run_folder import Progress, Run, log
 
 ROLLBACK_ITERATIONS = 10
@@ -38,15 +39,15 @@ def with_halved_rate(config: Config, times: int) -> Config:
 class Rollback:
     """The state of the last good iteration of a run, in its folder."""
 
-    def __init__(self, run: Run, most: int, build: Callable[[int], Agent]) -> None:
+    def __init__(self, run: Run, options: RunOptions, build: Callable[[int], Agent]) -> None:
         """Holds what is needed to go back.
 
         Args:
             run: in whose folder the state is kept.
-            most: number of rollbacks of the whole run, after which an error ends the training.
+            options: of the run: the most rollbacks, and the checkpoints to keep.
             build: makes an untrained agent, given how often its learning rate was halved.
         """
-        self._run, self._most, self._build = run, most, build
+        self._run, self._options, self._build = run, options, build
 
     def keep(self, agent: Agent, progress: Progress) -> None:
         """Keeps the state, if it belongs to one of the fixed iterations."""
@@ -63,7 +64,7 @@ class Rollback:
                 a later time.
         """
         count = progress.rollbacks + 1
-        if count > self._most:
+        if count > self._options.max_rollbacks:
             raise error
         agent = self._build(count)
         kept = self._run.load_good_state(agent) or Progress()
@@ -72,8 +73,8 @@ class Rollback:
         log.warning(
             "%s Rollback %d of %d: training goes back to iteration %d, with the learning rate "
             "halved.",
-            *(error, count, self._most, kept.iteration),
+            *(error, count, self._options.max_rollbacks, kept.iteration),
         )
         progress = replace(progress, iteration=kept.iteration, rollbacks=count)
-        self._run.save(agent, progress)
+        self._run.save(agent, progress, keep=self._options.checkpoints)
         return agent, progress

@@ -40,10 +40,9 @@ from metarl.training.checkpoint import (
     read_checkpoint,
 )
 from metarl.training.leftovers import LOCK_FILE, files_of_a_training, foreign_files
+from metarl.training.options import KEPT_CHECKPOINTS
 from metarl.training.provenance import git_state, versions
 
-KEPT_CHECKPOINTS = 3
-"""number of checkpoints that a run keeps by default"""
 GOOD_STATE_FILE = "rollback.safetensors"
 """name inside a run folder, if NaN is answered by a rollback"""
 log = logging.getLogger("metarl")

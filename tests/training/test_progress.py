@@ -17,6 +17,20 @@ def _no_terminal(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _compiled(monkeypatch):
+    """As where the compiled library is there, whether or not there is a compiler here."""
+    monkeypatch.setattr(progress, "is_missed", lambda: False)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_missing_compiled_library_is_said_where_progress_is_shown(monkeypatch, capsys, enabled):
+    monkeypatch.setattr(progress, "is_missed", lambda: True)
+    show_three_iterations(10, enabled=enabled)
+    printed = " ".join(capsys.readouterr().err.split())
+    assert (progress.MISSED in printed) == enabled
+
+
 def show_three_iterations(iterations, *, enabled=True):
     """Shows three iterations of a run of `iterations`."""
     with TrainingProgress(["seed0"], iterations, enabled=enabled) as bar:

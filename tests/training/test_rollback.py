@@ -8,8 +8,10 @@ import torch
 from metarl.agents.memory.trainer import RecurrentAgent
 from metarl.errors import ConfigError, NonFiniteError
 from metarl.results.learning_curves import read_metrics
+from metarl.training.checkpoint import checkpoint_paths
 from metarl.training.loop import train
 from metarl.training.options import RunOptions
+from metarl.training.rollback import Rollback
 from metarl.training.run_folder import load_run
 from tests.training.test_loop import SMALL, TASK, Interrupting, assert_equal_runs
 
@@ -86,6 +88,17 @@ def test_after_the_last_rollback_training_stops(tmp_path, breaks_at, caplog):
     run = load_run(tmp_path / "run")
     progress = run.load(run.make_agent(run.config.make_family()))
     assert (progress.iteration, progress.rollbacks) == (4, 2)
+
+
+@pytest.mark.parametrize("checkpoints", [1, 2])
+def test_a_rollback_keeps_as_many_checkpoints_as_the_options_say(tmp_path, checkpoints):
+    options = {**OPTIONS, "checkpoints": checkpoints, "checkpoint_seconds": 1e-9}
+    run = train("rl2", TASK, iterations=4, out=tmp_path / "run", **options)
+    family = run.config.make_family()
+    progress = run.load(run.make_agent(family))
+    rollback = Rollback(run, RunOptions(checkpoints=checkpoints), lambda _: run.make_agent(family))
+    rollback.go_back(NonFiniteError("nan"), progress)
+    assert len(checkpoint_paths(run.path)) == checkpoints
 
 
 def test_by_default_training_stops(tmp_path, breaks_at, caplog):
