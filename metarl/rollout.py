@@ -220,6 +220,7 @@ class _Log:
         self._keep_next_obs = keep_next_obs
         self._storage, self._slot = storage, slot
         self._columns: dict[str, Tensor] = {}
+        self._rows: dict[str, tuple[Tensor, ...]] = {}
 
     def write(self, step: int, next_obs: Tensor, **values: Tensor) -> None:
         if self._keep_next_obs:
@@ -229,8 +230,9 @@ class _Log:
                 name: self._storage.column(self._slot, name, self.horizon, value)
                 for name, value in values.items()
             }
+            self._rows = {name: column.unbind() for name, column in self._columns.items()}
         for name, value in values.items():
-            self._columns[name][step] = value
+            self._rows[name][step].copy_(value)
 
     def trajectory(self, steps: int, num_tasks: int, rollouts_per_task: int) -> Trajectory:
         columns = {name: column[:steps] for name, column in self._columns.items()}
@@ -299,7 +301,10 @@ def _roll_out(
             some_ended, all_trials_ended = bool(ended.any()), not bool(active.any())
         if step + 1 == log.horizon or all_trials_ended:
             break
-        obs = env.reset(ended) if some_ended else last.next_obs
+        if some_ended:
+            obs = env.reset(None if fixed_length is not None else ended)
+        else:
+            obs = last.next_obs
         first, first_of_trial = ended, no
     return step + 1
 

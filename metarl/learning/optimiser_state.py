@@ -1,5 +1,6 @@
 """Learners as flat dictionaries of tensors, and the check of their gradients."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -55,7 +56,7 @@ def load_moments(optimiser: Optimizer, state: Mapping[str, Tensor]) -> None:
     optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
 
 
-def require_finite_gradient(norm: Tensor, *, learner: str, updates: int) -> None:
+def require_finite_gradient(norm: Tensor | float, *, learner: str, updates: int) -> None:
     """Raises `NonFiniteError` where the norm of a gradient is NaN or infinite.
 
     Args:
@@ -63,7 +64,7 @@ def require_finite_gradient(norm: Tensor, *, learner: str, updates: int) -> None
         learner: name of the algorithm, for the message.
         updates: so far.
     """
-    if not bool(norm.isfinite()):
+    if not math.isfinite(norm):
         raise NonFiniteError(
             f"The gradient of {learner} became {float(norm)} in update {updates}; "
             "the agent is unchanged. Rewards or observations may be very large, or the learning "

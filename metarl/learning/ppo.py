@@ -26,7 +26,7 @@ from metarl.learning.trial_optimiser import (
 from metarl.native.library import alone
 from metarl.native.ppo import PPOGradients, PPOInputs, can_run
 from metarl.networks.actor_critic import ActorCritic
-from metarl.trajectory import Trajectory
+from metarl.trajectory import Percept, Trajectory
 from metarl.validation import require_between, require_positive
 
 
@@ -145,11 +145,12 @@ class PPO:
         config, optimiser = self._config, self._optimiser
         entropy_coef = optimiser.scheduled(config.entropy_coef, config.final_entropy_coef)
         learning_rate = optimiser.learning_rate
+        percepts = experience.percepts()
         with optimiser.unchanged_on_error():
-            batch, explained_variance = self._advantages_and_targets(experience)
+            batch, explained_variance = self._advantages_and_targets(experience, percepts)
             means = self._learn(batch, entropy_coef)
         # Only now: this experience was collected and learned from with the former statistics.
-        self.network.observe(experience.percepts(), experience.valid)
+        self.network.observe(percepts, experience.valid)
         return means | {
             "explained_variance": float(explained_variance),
             "learning_rate": learning_rate,
@@ -165,9 +166,11 @@ class PPO:
         self._optimiser.load_state(state)
 
     @torch.no_grad()
-    def _advantages_and_targets(self, experience: Trajectory) -> tuple[Batch, Tensor]:
+    def _advantages_and_targets(
+        self, experience: Trajectory, percepts: Percept
+    ) -> tuple[Batch, Tensor]:
         """Advantages and value targets over whole trials; also the explained variance."""
-        inputs = self.network.encode(experience.percepts()).flatten(1, 2)
+        inputs = self.network.encode(percepts).flatten(1, 2)
         valid = experience.valid.flatten(1, 2)
         value = self.network.values(inputs)
         # Values go on across the episodes of a trial, so that of the next step is the next value,

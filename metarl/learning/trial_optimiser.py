@@ -7,6 +7,7 @@ Axes: `T` steps, `L` lanes = tasks x rollouts per task.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol, Self, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from metarl.agent import AgentContext
 from metarl.errors import ConfigError, MetaRLError
 from metarl.learning.optimiser_state import load_learner, require_finite_gradient, save_learner
-from metarl.native.adam import clipped_adam_step
+from metarl.native.adam import ClippedAdam, clipped_adam
 from metarl.validation import require_between, require_positive
 
 
@@ -82,16 +83,18 @@ class LaneBatch(Protocol):
 
 
 AnyBatch = TypeVar("AnyBatch", bound=LaneBatch)
-Loss = Callable[[AnyBatch], tuple[Tensor, dict[str, Tensor]]]
-"""minibatch -> the loss, a scalar, and metrics without gradient"""
-Gradient = Callable[[Tensor], dict[str, Tensor]]
+Metrics = Mapping[str, Tensor | float]
+"""means over a minibatch, by name; no gradient"""
+Loss = Callable[[AnyBatch], tuple[Tensor, Metrics]]
+"""minibatch -> the loss, a scalar, and metrics"""
+Gradient = Callable[[Tensor], Metrics]
 """sets `grad` of all parameters for the lanes [L] of a minibatch; returns metrics"""
 
 
 def by_autograd(batch: AnyBatch, loss: Loss[AnyBatch]) -> Gradient:
     """The gradient of a loss, derived by torch."""
 
-    def gradient(lanes: Tensor) -> dict[str, Tensor]:
+    def gradient(lanes: Tensor) -> Metrics:
         value, metrics = loss(batch.take_lanes(lanes))
         value.backward()  # type: ignore[no-untyped-call]
         return metrics
@@ -111,10 +114,10 @@ class TrialOptimiser:
         self._options = options
         self._seeds = context.seeds
         self._device = context.device
+        self._params = list(learner.parameters())
         self.updates = 0
-        self._adam = torch.optim.Adam(
-            learner.parameters(), lr=options.learning_rate, eps=1e-5, fused=True
-        )
+        self._compiled: ClippedAdam | None = None
+        self._adam = torch.optim.Adam(self._params, lr=options.learning_rate, eps=1e-5, fused=True)
 
     @property
     def learning_rate(self) -> float:
@@ -148,12 +151,14 @@ class TrialOptimiser:
         """
         for group in self._adam.param_groups:
             group["lr"] = self.learning_rate
-        totals: dict[str, Tensor] = {}
+        self._compiled = None  # parameters and moments may have moved
+        totals: dict[str, Tensor | float] = {}
         for minibatch in self._minibatches(lanes):
-            self._adam.zero_grad()
+            for param in self._params:
+                param.grad = None
             metrics = gradient(minibatch)
-            for name, metric in (metrics | {"grad_norm": self._step()}).items():
-                totals[name] = totals.get(name, torch.zeros_like(metric)) + metric
+            for name, metric in (*metrics.items(), ("grad_norm", self._step())):
+                totals[name] = totals.get(name, 0.0) + metric
         self.updates += 1
         count = self._options.num_epochs * self._options.num_minibatches
         return {name: float(total) / count for name, total in totals.items()}
@@ -173,14 +178,16 @@ class TrialOptimiser:
             order = torch.randperm(lanes, generator=generator).to(self._device)
             yield from order.chunk(self._options.num_minibatches)
 
-    def _step(self) -> Tensor:
+    def _step(self) -> Tensor | float:
         """A step along the clipped gradient; returns the norm before clipping."""
         limit = self._options.max_grad_norm
-        norm = clipped_adam_step(self._adam, limit)
-        taken = norm is not None
-        if norm is None:
-            norm = nn.utils.clip_grad_norm_(self._learner.parameters(), limit, foreach=True)
-        require_finite_gradient(norm, learner=self._name, updates=self.updates)
-        if not taken:
-            self._adam.step()
-        return norm.detach()
+        require_finite = partial(require_finite_gradient, learner=self._name, updates=self.updates)
+        self._compiled = self._compiled or clipped_adam(self._adam)
+        taken = None if self._compiled is None else self._compiled.step(limit)
+        if taken is not None:
+            require_finite(taken)
+            return taken
+        norm = nn.utils.clip_grad_norm_(self._params, limit, foreach=True).detach()
+        require_finite(norm)
+        self._adam.step()
+        return norm

@@ -12,46 +12,76 @@ from torch import Tensor
 
 from metarl.native.library import library
 
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
-def clipped_adam_step(adam: torch.optim.Adam, max_grad_norm: float) -> Tensor | None:
-    """One step along the clipped gradient; returns the gradient's norm before clipping.
+
+class ClippedAdam:
+    """Steps for as long as parameters and moments stay where they are, as during one update.
 
     Moments stay where torch keeps them, so checkpoints hold them as ever.
+    """
 
-    Args:
-        adam: without weight decay and AMSGrad.
-        max_grad_norm: the gradient is scaled down to this norm. Where its norm is not finite,
-            nothing is changed.
+    def __init__(self, adam: torch.optim.Adam, loaded: ctypes.CDLL, params: list[Tensor]) -> None:
+        """For the parameters that have moments; see `clipped_adam`."""
+        self._adam, self._library, self._params = adam, loaded, params
+        states = [adam.state[param] for param in params]
+        self._kept = [[state[name] for state in states] for name in _MOMENTS]
+        self._sizes = (ctypes.c_int64 * len(params))(*(param.numel() for param in params))
+        self._pointers = [self._addresses(column) for column in (params, *self._kept)]
+        self._others = [param for param in _all_params(adam) if param not in adam.state]
 
-    Returns:
-        None if torch has to take the step: without the library, and for the first step.
+    def step(self, max_grad_norm: float) -> float | None:
+        """One step along the clipped gradient; returns the gradient's norm before clipping.
+
+        Args:
+            max_grad_norm: the gradient is scaled down to this norm. Where its norm is not finite,
+                nothing is changed.
+
+        Returns:
+            None if torch has to take the step: other parameters have a gradient now, or one is of
+            another type.
+        """
+        grads = [param.grad for param in self._params if param.grad is not None]
+        if len(grads) < len(self._params) or not all(map(_fits, grads)):
+            return None
+        if any(param.grad is not None for param in self._others):
+            return None
+        (group,) = self._adam.param_groups
+        params, means, squares, steps = self._pointers
+        gradient = self._addresses(grads)
+        norm: float = self._library.gradient_norm(len(grads), gradient, self._sizes)
+        if math.isfinite(norm):
+            scale = min(1.0, max_grad_norm / (norm + 1e-6))
+            columns = (params, gradient, means, squares, steps)
+            options = (group["lr"], *group["betas"], group["eps"])
+            self._library.adam_step(len(grads), *columns, self._sizes, scale, *options)
+            torch.autograd.graph.increment_version(self._params)
+        return norm
+
+    @staticmethod
+    def _addresses(column: list[Tensor]) -> "ctypes.Array[ctypes.c_void_p]":
+        return (ctypes.c_void_p * len(column))(*(value.data_ptr() for value in column))
+
+
+def clipped_adam(adam: torch.optim.Adam) -> ClippedAdam | None:
+    """Steps of an optimiser without weight decay and AMSGrad.
+
+    None if torch has to take them: without the library, for types that it does not serve, and
+    before the first step.
     """
     loaded = library()
+    params = [param for param in _all_params(adam) if param in adam.state]
+    if loaded is None or not params:
+        return None
+    columns = [params, *([adam.state[p][name] for p in params] for name in _MOMENTS)]
+    if not all(_fits(value) for column in columns for value in column):
+        return None
+    return ClippedAdam(adam, loaded, params)
+
+
+def _all_params(adam: torch.optim.Adam) -> list[Tensor]:
     (group,) = adam.param_groups
-    params = [param for param in group["params"] if param.grad is not None]
-    states = [adam.state.get(param) for param in params]
-    if loaded is None or not params or not all(states):
-        return None
-    moments = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")]  # type: ignore[index]
-    steps = [state["step"] for state in states]  # type: ignore[index]
-    columns = (params, [param.grad for param in params], *moments)
-    if not all(map(_fits, (value for column in columns for value in column))):
-        return None
-    if len(counts := {float(step) for step in steps}) > 1:
-        return None
-    number = len(params)
-    sizes = (ctypes.c_int64 * number)(*(param.numel() for param in params))
-    pointers = [
-        (ctypes.c_void_p * number)(*(value.data_ptr() for value in column)) for column in columns
-    ]
-    norm = loaded.gradient_norm(number, pointers[1], sizes)
-    if math.isfinite(norm):
-        scale = min(1.0, max_grad_norm / (norm + 1e-6))
-        options = (group["lr"], *group["betas"], group["eps"], counts.pop() + 1.0)
-        loaded.adam_step(number, *pointers, sizes, scale, *options)
-        torch._foreach_add_(steps, 1.0)
-        torch.autograd.graph.increment_version(params)
-    return torch.tensor(norm, dtype=torch.float32)
+    return list(group["params"])
 
 
 def _fits(value: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "acting.h"
 #include "losses.h"
 #include "perceptron.h"
 #include "ppo.h"

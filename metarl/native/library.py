@@ -89,6 +89,26 @@ class PPOStep(ctypes.Structure):
     )
 
 
+class ActingStep(ctypes.Structure):
+    """`ActingStep` of acting.h."""
+
+    _fields_ = (
+        ("layer", Layer),
+        ("policy", Perceptron),
+        ("observation", ctypes.c_int32),
+        ("actions", ctypes.c_int32),
+        ("obs", _FLOATS),
+        ("previous_action", _FLOATS),
+        ("previous_reward", _FLOATS),
+        ("flags", _FLOATS * 4),
+        ("uniform", _FLOATS),
+        ("hidden", _FLOATS),
+        ("cell", _FLOATS),
+        ("action", _FLOATS),
+        ("log_prob", _FLOATS),
+    )
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The fastest build that this processor can run; None without one, or if it is switched off."""
@@ -157,12 +177,15 @@ def _with_signatures(loaded: ctypes.CDLL) -> ctypes.CDLL:
         "categorical_forward": [whole, whole, ctypes.c_long, *[_FLOATS] * 5],
         "categorical_backward": [whole, whole, ctypes.c_long, *[_FLOATS] * 6],
         "surrogate": [whole, *[_FLOATS] * 7, exact, *[real] * 3, numbers, *[_FLOATS] * 3],
+        "acting_sizes": [ctypes.POINTER(ActingStep), sizes],
+        "acting_prepare": [ctypes.POINTER(ActingStep)],
+        "act": [ctypes.POINTER(ActingStep), whole, whole],
         "ppo_sizes": [ctypes.POINTER(PPOStep), sizes],
         "ppo_prepare": [ctypes.POINTER(PPOStep)],
         "ppo_gradients": [ctypes.POINTER(PPOStep), whole, whole, *[_FLOATS] * 3],
         "ppo_finish": [ctypes.POINTER(PPOStep), _FLOATS, _FLOATS],
         "gradient_norm": [whole, _FLOATS, sizes],
-        "adam_step": [whole, *[_FLOATS] * 4, sizes, *[exact] * 6],
+        "adam_step": [whole, *[_FLOATS] * 5, sizes, *[exact] * 5],
     }
     results = {"gradient_norm": exact} | dict.fromkeys(
         ("recurrent_blocks", "distinct_rows", "perceptron_blocks"), whole
@@ -215,6 +238,9 @@ def share_out(count: int, parts: int, work: Callable[[int, int, int], None]) -> 
     There are no more parts than numbers.
     """
     parts = min(count, parts)
+    if parts <= 1:
+        work(0, 0, count)
+        return
     bounds = [part * count // parts for part in range(parts + 1)]
     jobs = [(part, bounds[part], bounds[part + 1]) for part in range(parts)]
     others = [_pool().submit(work, *job) for job in jobs[1:]]

@@ -120,20 +120,23 @@ double gradient_norm(int count, const float* const* grads, const int64_t* sizes)
   return std::sqrt(total);
 }
 
-// One step of Adam (Kingma and Ba 2015, algorithm 1) along the gradients times `scale`.
+// One step of Adam (Kingma and Ba 2015, algorithm 1) along the gradients times `scale`. `steps`
+// counts those of each parameter.
 void adam_step(int count, float* const* params, const float* const* grads, float* const* means,
-               float* const* squares, const int64_t* sizes, double scale, double learning_rate,
-               double beta1, double beta2, double epsilon, double step) {
-  const float rate = (float)(learning_rate / (1.0 - std::pow(beta1, step)));
-  const float correction = (float)(1.0 / std::sqrt(1.0 - std::pow(beta2, step)));
+               float* const* squares, float* const* steps, const int64_t* sizes, double scale,
+               double learning_rate, double beta1, double beta2, double epsilon) {
   const float keep1 = (float)(1.0 - beta1), b2 = (float)beta2, keep2 = (float)(1.0 - beta2);
-  for (int p = 0; p < count; p++)
+  for (int p = 0; p < count; p++) {
+    const double step = ++*steps[p];
+    const float rate = (float)(learning_rate / (1.0 - std::pow(beta1, step)));
+    const float correction = (float)(1.0 / std::sqrt(1.0 - std::pow(beta2, step)));
     for (int64_t i = 0; i < sizes[p]; i++) {
       const float grad = grads[p][i] * (float)scale;
       means[p][i] += keep1 * (grad - means[p][i]);
       squares[p][i] = b2 * squares[p][i] + keep2 * grad * grad;
       params[p][i] -= rate * means[p][i] / (std::sqrt(squares[p][i]) * correction + (float)epsilon);
     }
+  }
 }
 
 }  // extern "C"

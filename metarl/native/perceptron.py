@@ -7,6 +7,7 @@ Axes: `R` rows, `I` inputs, `O` outputs.
 """
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from metarl.native.library import Perceptron, address, require_library, share_out, threads
+
+_WEIGHTS = ("weight1", "bias1", "weight2", "bias2")
 
 
 def perceptron(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
@@ -26,31 +29,42 @@ def perceptron(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
     return output.view(*x.shape[:-1], -1)
 
 
+def perceptron_sizes(inputs: int, weights: Sequence[Tensor]) -> Perceptron:
+    """A perceptron of the shape of these weights."""
+    return Perceptron(inputs=inputs, hidden=len(weights[1]), outputs=len(weights[3]))
+
+
+def perceptron_weights(net: Perceptron, weights: Sequence[Tensor]) -> None:
+    """Points a perceptron at its weights, which must be contiguous."""
+    for name, weight in zip(_WEIGHTS, weights, strict=True):
+        setattr(net, name, address(weight))
+
+
 class _Pass:
     """One pass over some rows, with what its backward pass needs."""
 
     def __init__(self, x: Tensor, weights: tuple[Tensor, ...]) -> None:
         self._library = loaded = require_library()
-        names = ("weight1", "bias1", "weight2", "bias2")
-        kept = {
-            name: value.detach().contiguous() for name, value in zip(names, weights, strict=True)
-        }
-        kept["x"] = x.detach().contiguous()
-        (hidden, inputs), outputs = kept["weight1"].shape, len(kept["bias2"])
-        self.net = Perceptron(rows=len(x), inputs=inputs, hidden=hidden, outputs=outputs)
+        self._weights = tuple(weight.detach().contiguous() for weight in weights)
+        self.net = perceptron_sizes(x.shape[1], weights)
+        self.net.rows = len(x)
+        perceptron_weights(self.net, self._weights)
         sizes = (ctypes.c_int64 * 3)()
         loaded.perceptron_sizes(self.net, sizes)
-        kept["packed"], kept["tape"] = x.new_empty(sizes[0]), x.new_empty(sizes[1])
         self._sums = sizes[2]
-        for name, value in kept.items():
-            setattr(self.net, name, address(value))
-        self._kept = kept  # NOTE: the net holds addresses alone
+        self._x, packed, tape = (
+            x.detach().contiguous(),
+            x.new_empty(sizes[0]),
+            x.new_empty(sizes[1]),
+        )
+        self.net.x, self.net.packed, self.net.tape = map(address, (self._x, packed, tape))
+        self._kept = packed, tape  # NOTE: the net holds addresses alone
         loaded.perceptron_prepare(self.net)
         self._blocks = loaded.perceptron_blocks(self.net)
 
     def forward(self) -> Tensor:
         """[R, O]."""
-        output = self._kept["x"].new_empty(self.net.rows, self.net.outputs)
+        output = self._x.new_empty(self.net.rows, self.net.outputs)
 
         def work(part: int, first: int, end: int) -> None:
             self._library.perceptron_forward(self.net, first, end, address(output))
@@ -60,10 +74,10 @@ class _Pass:
 
     def backward(self, grad_output: Tensor) -> tuple[Tensor, ...]:
         """Gradients of x and the weights."""
-        kept, grad_output = self._kept, grad_output.contiguous()
+        grad_output = grad_output.contiguous()
         parts = min(self._blocks, threads())
         sums = grad_output.new_zeros(parts, self._sums)
-        grad_x = torch.empty_like(kept["x"])
+        grad_x = torch.empty_like(self._x)
 
         def work(part: int, first: int, end: int) -> None:
             others = (address(grad_output), address(sums[part]), address(grad_x))
@@ -71,8 +85,7 @@ class _Pass:
 
         share_out(self._blocks, parts, work)
         total = sums[0] if parts == 1 else sums.sum(0)
-        names = ("weight1", "bias1", "weight2", "bias2")
-        grads = [torch.empty_like(kept[name]) for name in names]
+        grads = [torch.empty_like(weight) for weight in self._weights]
         self._library.perceptron_finish(self.net, address(total), *map(address, grads))
         return (grad_x, *grads)
 

@@ -18,7 +18,7 @@ struct PPOStep {
   Perceptron policy, value;
   const int64_t* action;                                          // [T, all lanes]
   const float *old_log_prob, *advantage, *value_target, *valid;   // [T, all lanes]
-  double weight;                                                  // valid rows of the minibatch
+  double weight;  // valid rows of the minibatch, set by ppo_prepare
   float clip_range, value_coef, entropy_coef;
 };
 }
@@ -107,7 +107,12 @@ void ppo_sizes(const PPOStep* step, int64_t sizes[5]) {
   sizes[4] = std::min(BLOCK, s.L) * (Tape::lane_size(s) + (long)s.T * s.P);
 }
 
-void ppo_prepare(const PPOStep* step) {
+void ppo_prepare(PPOStep* step) {
+  const Layer& layer = step->layer;
+  step->weight = 0;
+  for (int t = 0; t < layer.steps; t++)
+    for (int l = 0; l < layer.lanes; l++)
+      step->weight += step->valid[(long)t * layer.all_lanes + layer.lane[l]];
   recurrent_prepare(&step->layer);
   perceptron_prepare(&step->policy);
   perceptron_prepare(&step->value);

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from metarl.native.library import (
     Layer,
-    Perceptron,
     PPOStep,
     address,
     require_library,
@@ -25,6 +24,7 @@ from metarl.native.library import (
     threads,
 )
 from metarl.native.losses import PPO_METRICS
+from metarl.native.perceptron import perceptron_sizes, perceptron_weights
 from metarl.native.recurrent import Recurrence, distinct, layer_weights
 
 
@@ -73,12 +73,11 @@ class PPOGradients:
         value_coef: float,
         entropy_coef: float,
     ) -> None:
-        """Each minibatch reads the weights as they are then."""
+        """Each minibatch reads the weights as they are then; they stay where they are."""
         self._library = loaded = require_library()
         self._weights = weights
         kept = PPOInputs(*(value.contiguous() for value in inputs))
         x, row = distinct(loaded, kept.inputs)
-        self._valid_of_lane = kept.valid.sum(0)
         self._inputs, self._kept = kept, [x, row]  # NOTE: the step holds addresses alone
         steps, lanes, width = kept.inputs.shape
         hidden = weights.recurrence.core.hidden_size
@@ -95,56 +94,52 @@ class PPOGradients:
                 x=address(x),
                 row=address(row),
             ),
-            policy=Perceptron(
-                inputs=hidden, hidden=len(weights.policy[1]), outputs=len(weights.policy[3])
-            ),
-            value=Perceptron(inputs=hidden, hidden=len(weights.value[1]), outputs=1),
+            policy=perceptron_sizes(hidden, weights.policy),
+            value=perceptron_sizes(hidden, weights.value),
             **{name: address(value) for name, value in kept._asdict().items() if name != "inputs"},
             clip_range=clip_range,
             value_coef=value_coef,
             entropy_coef=entropy_coef,
         )
+        layer_weights(self._step.layer, weights.recurrence.weights)
+        perceptron_weights(self._step.policy, weights.policy)
+        perceptron_weights(self._step.value, weights.value)
         self._grads = [torch.empty_like(weight) for weight in weights.all]
         self._addresses = (ctypes.c_void_p * len(self._grads))(*map(address, self._grads))
+        self._lanes = 0
 
-    def minibatch(self, lane: Tensor) -> dict[str, Tensor]:
+    def minibatch(self, lane: Tensor) -> dict[str, float]:
         """Sets `grad` of all weights for the lanes [L] int64; returns the parts of the loss."""
         step, loaded = self._step, self._library
-        step.layer.lanes, step.layer.lane = len(lane), address(lane)
-        step.weight = float(self._valid_of_lane[lane].sum())
-        self._point_at_weights()
-        sizes = (ctypes.c_int64 * 5)()
-        loaded.ppo_sizes(step, sizes)
-        packed = [self._valid_of_lane.new_empty(size) for size in sizes[:3]]
-        for part, buffer in zip((step.layer, step.policy, step.value), packed, strict=True):
-            part.packed = address(buffer)
+        if len(lane) != self._lanes:
+            self._allocate(len(lane))
+        step.layer.lane = address(lane)
         loaded.ppo_prepare(step)
-        blocks = loaded.recurrent_blocks(step.layer)
-        parts = min(blocks, threads())
-        sums = self._valid_of_lane.new_zeros(parts, sizes[3])
-        tapes = self._valid_of_lane.new_empty(parts, sizes[4])
-        means = torch.zeros(parts, len(PPO_METRICS), dtype=torch.float64)
+        self._sums.zero_()
+        self._means.zero_()
 
         def work(part: int, first: int, end: int) -> None:
-            buffers = (tapes[part], sums[part], means[part])
-            loaded.ppo_gradients(step, first, end, *map(address, buffers))
+            loaded.ppo_gradients(step, first, end, *self._buffers[part])
 
-        share_out(blocks, parts, work)
-        total = sums[0] if parts == 1 else sums.sum(0)
+        parts = len(self._buffers)
+        share_out(self._blocks, parts, work)
+        total = self._sums[0] if parts == 1 else self._sums.sum(0)
         loaded.ppo_finish(step, address(total), self._addresses)
         for weight, grad in zip(self._weights.all, self._grads, strict=True):
             weight.grad = grad
-        return dict(zip(PPO_METRICS, means.sum(0).unbind(), strict=True))
+        return dict(zip(PPO_METRICS, self._means.sum(0).tolist(), strict=True))
 
-    def _point_at_weights(self) -> None:
-        layer_weights(self._step.layer, self._weights.recurrence.weights)
-        for net, weights in (
-            (self._step.policy, self._weights.policy),
-            (self._step.value, self._weights.value),
-        ):
-            for name, weight in zip(("weight1", "bias1", "weight2", "bias2"), weights, strict=True):
-                setattr(net, name, address(weight))
-
-
-def _perceptron(inputs: int, weights: Sequence[Tensor]) -> Perceptron:
-    return Perceptron(inputs=inputs, hidden=len(weights[1]), outputs=len(weights[3]))
+    def _allocate(self, lanes: int) -> None:
+        """Buffers for minibatches of this size."""
+        step, loaded = self._step, self._library
+        self._lanes = step.layer.lanes = lanes
+        sizes = (ctypes.c_int64 * 5)()
+        loaded.ppo_sizes(step, sizes)
+        self._packed = [torch.empty(size) for size in sizes[:3]]
+        step.layer.packed, step.policy.packed, step.value.packed = map(address, self._packed)
+        self._blocks = loaded.recurrent_blocks(step.layer)
+        parts = min(self._blocks, threads())
+        self._sums, self._tapes = torch.empty(parts, sizes[3]), torch.empty(parts, sizes[4])
+        self._means = torch.empty(parts, len(PPO_METRICS), dtype=torch.float64)
+        buffers = zip(self._tapes, self._sums, self._means, strict=True)
+        self._buffers = [tuple(map(address, part)) for part in buffers]

@@ -123,10 +123,9 @@ struct Block {
       gru_step(s, now, hidden(t), hidden(t + 1), lanes);
   }
 
-  // Fills the tape. States before the first step are zeros where the layer has none.
+  // Fills the tape.
   void forward() {
-    start(layer.hidden0, hidden(0));
-    if (s.lstm) start(layer.cell0, cell(0));
+    start();
     for (int first = 0; first < s.T; first += group_steps()) {
       const int last = std::min(s.T, first + group_steps());
       input_product(first, last);
@@ -134,7 +133,13 @@ struct Block {
     }
   }
 
-  void start(const float* state, float* to) {
+  // States before the first step; zeros where the layer has none.
+  void start() {
+    copy_state(layer.hidden0, hidden(0));
+    if (s.lstm) copy_state(layer.cell0, cell(0));
+  }
+
+  void copy_state(const float* state, float* to) {
     if (state)
       copy_lanes(s, state + (long)from * s.H, to, lanes);
     else

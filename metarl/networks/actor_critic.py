@@ -11,6 +11,8 @@ import torch
 from gymnasium import Space
 from torch import Generator, Tensor, nn
 
+from metarl.native.acting import Acting
+from metarl.native.library import serves
 from metarl.native.ppo import ActorCriticWeights
 from metarl.networks.action_heads import (
     ActionHead,
@@ -152,6 +154,18 @@ class ActorCritic(nn.Module):
     def initial_state(self, lanes: int, horizon: int) -> MemoryState:
         """State of the policy's memory at the start of a trial."""
         return self.trunk.initial_state(lanes, horizon)
+
+    def acting(self, lanes: int) -> Acting | None:
+        """The policy's steps by the compiled library, with the weights of this moment.
+
+        None where it does not serve the network, or gradients are wanted.
+        """
+        weights = self.plain_weights()
+        if weights is None or self.scale is not None or torch.is_grad_enabled():
+            return None
+        if not lanes or not serves(*weights.all):
+            return None
+        return Acting(weights, lanes=lanes, observation=self.sizes.observation)
 
     def step(self, inputs: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """One step of the policy: inputs [L, F] -> dist_params [L, R] and the next state."""

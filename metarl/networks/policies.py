@@ -5,6 +5,7 @@ Axes: `N` tasks, `B` rollouts of each, `L` = N x B lanes, then features (`A` act
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from gymnasium import spaces
@@ -12,11 +13,20 @@ from torch import Tensor
 
 from metarl.agent import Memory, PolicyOutput
 from metarl.errors import ConfigError
+from metarl.native.acting import Acting, ActingInputs
 from metarl.networks.action_heads import ActionHead
 from metarl.networks.actor_critic import ActorCritic
+from metarl.networks.memory import MemoryState
 from metarl.networks.stacked_mlp import StackedMLP
 from metarl.noise import LaneNoise
 from metarl.trajectory import Percept
+
+
+class _CompiledMemory(NamedTuple):
+    """The state of a memory, and the packed weights of the network that acts with it."""
+
+    acting: Acting
+    state: MemoryState
 
 
 @dataclass(frozen=True)
@@ -26,11 +36,29 @@ class RecurrentPolicy:
     network: ActorCritic
 
     def initial_memory(self, lanes: int, horizon: int) -> Memory:
-        """The initial state of the network's memory in every lane."""
-        return self.network.initial_state(lanes, horizon)
+        """The initial state of the network's memory in every lane.
+
+        Where the compiled library acts, it does so with the weights of this moment.
+        """
+        state = self.network.initial_state(lanes, horizon)
+        acting = self.network.acting(lanes)
+        return state if acting is None else _CompiledMemory(acting, state)
 
     def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
         """One step of the network."""
+        if isinstance(memory, _CompiledMemory):
+            inputs = ActingInputs(
+                percept.obs.to(torch.float32),
+                percept.previous_action,
+                percept.previous_reward,
+                percept.previous_terminated,
+                percept.previous_truncated,
+                percept.first_of_episode,
+                percept.first_of_trial,
+                noise.uniform(),
+            )
+            action, log_prob, state = memory.acting.act(inputs, memory.state)
+            return PolicyOutput(action, log_prob, _CompiledMemory(memory.acting, state))
         dist_params, memory = self.network.step(self.network.encode(percept), memory)
         action, log_prob = self.network.head.sample(dist_params, noise)
         return PolicyOutput(action, log_prob, memory)

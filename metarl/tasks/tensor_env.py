@@ -35,7 +35,8 @@ class TensorEnv:
         self._never = torch.zeros(len(tasks), dtype=torch.bool, device=tasks.device)
         self._state: State = None
         # Properties that are costly to compute at every step.
-        self._obs_shape = family.observation_space.shape
+        self._lane_shape = tasks.shape[:1]
+        self._obs_shape = (*self._lane_shape, *family.observation_space.shape)
         self._episode_steps = family.episode_steps
 
     @property
@@ -65,8 +66,8 @@ class TensorEnv:
             self.tasks, self._state, action, self._noise.at(self._time)
         )
         self._time += 1
-        self._require("reward", reward, (), torch.float32)
-        self._require("terminated", terminated, (), torch.bool)
+        self._require("reward", reward, self._lane_shape, torch.float32)
+        self._require("terminated", terminated, self._lane_shape, torch.bool)
         self._elapsed = self._elapsed + 1
         truncated = (self._elapsed >= self._episode_steps) & ~terminated
         success = (
@@ -82,9 +83,8 @@ class TensorEnv:
         return obs
 
     def _require(
-        self, name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype
+        self, name: str, value: Tensor, expected: tuple[int, ...], dtype: torch.dtype
     ) -> None:
-        expected = (len(self.tasks), *shape)
         if value.shape != expected or value.dtype != dtype:
             raise TaskContractError(
                 f"{type(self._family).__name__} gave a {name} of shape {list(value.shape)} and "

@@ -93,7 +93,7 @@ def test_the_return_continues_across_episodes_and_ends_with_the_trial():
     family = Countdown(limit=3)
     ppo = build(family, gamma=0.5, gae_lambda=1.0)
     trajectory = trials(family, ppo)
-    batch, _ = ppo._advantages_and_targets(trajectory)
+    batch, _ = ppo._advantages_and_targets(trajectory, trajectory.percepts())
     target = ppo.network.value.unscaled(batch.value_target)
     for lane in range(LANES):
         expected, tail = [], 0.0

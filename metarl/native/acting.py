@@ -1,0 +1,89 @@
+"""Steps of a recurrent policy for discrete actions, each one call of the compiled library.
+
+The definition is `RecurrentPolicy.act` in torch; results differ by rounding. The weights are packed
+once and stay as they are for all steps, as while a rollout is collected.
+
+Axes: `L` lanes, `D` observation, `H` hidden.
+"""
+
+import ctypes
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.native.library import ActingStep, Layer, address, require_library, share_out, threads
+from metarl.native.perceptron import perceptron_sizes, perceptron_weights
+from metarl.native.ppo import ActorCriticWeights
+from metarl.native.recurrent import State, layer_weights
+
+BLOCKS_OF_A_THREAD = 16
+"""fewer blocks of 64 lanes are not worth a thread of their own"""
+
+
+class ActingInputs(NamedTuple):
+    """A percept, and the numbers that decide the actions."""
+
+    obs: Tensor  # [L, D]
+    previous_action: Tensor  # [L] int64
+    previous_reward: Tensor  # [L]
+    previous_terminated: Tensor  # [L] bool, as the next three
+    previous_truncated: Tensor
+    first_of_episode: Tensor
+    first_of_trial: Tensor
+    uniform: Tensor  # [L] in [0, 1)
+
+
+class Acting:
+    """Acts in L lanes, with the weights that the network has when this is made."""
+
+    def __init__(self, weights: ActorCriticWeights, *, lanes: int, observation: int) -> None:
+        """Packs the weights; `observation` is D."""
+        self._library = loaded = require_library()
+        core, actions = weights.recurrence.core, len(weights.policy[3])
+        assert weights.recurrence.embedding is not None
+        self._hidden, self._is_lstm = core.hidden_size, isinstance(core, torch.nn.LSTM)
+        self._step = step = ActingStep(
+            layer=Layer(
+                cell=int(self._is_lstm),
+                embedded=True,
+                steps=1,
+                lanes=lanes,
+                all_lanes=lanes,
+                inputs=weights.recurrence.embedding.in_features,
+                hidden=self._hidden,
+            ),
+            policy=perceptron_sizes(self._hidden, weights.policy),
+            observation=observation,
+            actions=actions,
+        )
+        layer_weights(step.layer, weights.recurrence.weights)
+        perceptron_weights(step.policy, weights.policy)
+        sizes = (ctypes.c_int64 * 2)()
+        loaded.acting_sizes(step, sizes)
+        self._packed = [torch.empty(size) for size in sizes]  # NOTE: the step holds addresses alone
+        step.layer.packed, step.policy.packed = map(address, self._packed)
+        loaded.acting_prepare(step)
+        self._blocks = loaded.recurrent_blocks(step.layer)
+
+    def act(self, inputs: ActingInputs, state: State) -> tuple[Tensor, Tensor, State]:
+        """Actions [L] int64, their log-probabilities [L], and the next state of the memory."""
+        step, kept = self._step, [value.contiguous() for value in inputs]
+        step.obs, step.previous_action, step.previous_reward, *flags, step.uniform = map(
+            address, kept
+        )
+        step.flags[:] = flags
+        before = [part.contiguous() for part in ((state,) if isinstance(state, Tensor) else state)]
+        after = [torch.empty_like(part) for part in before]
+        action, log_prob = torch.empty_like(kept[1]), torch.empty_like(kept[2])
+        step.layer.hidden0, step.hidden = address(before[0]), address(after[0])
+        if self._is_lstm:
+            step.layer.cell0, step.cell = address(before[1]), address(after[1])
+        step.action, step.log_prob = address(action), address(log_prob)
+
+        def work(part: int, first: int, end: int) -> None:
+            self._library.act(step, first, end)
+
+        parts = min(threads(), max(1, self._blocks // BLOCKS_OF_A_THREAD))
+        share_out(self._blocks, parts, work)
+        return action, log_prob, after[0] if isinstance(state, Tensor) else (after[0], after[1])

@@ -1,0 +1,157 @@
+"""Acting steps by the compiled library, against the policy in torch."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.native.acting import Acting, ActingInputs
+from metarl.networks.policies import RecurrentPolicy
+from metarl.noise import LaneNoise
+from metarl.seeding import Seeds
+from metarl.trajectory import Percept
+from tests.native.test_ppo import OBSERVATION, actor_critic
+
+NUM_ACTIONS = 4
+
+
+def percept(lanes: int, *, distinct: bool) -> Percept:
+    generator = torch.Generator().manual_seed(lanes)
+    rows = torch.randint(min(3, lanes) if distinct else lanes, (lanes,), generator=generator)
+
+    def flag() -> Tensor:
+        return (torch.rand(lanes, generator=generator) < 0.5)[rows]
+
+    return Percept(
+        obs=torch.randn(lanes, *OBSERVATION.shape, generator=generator)[rows],
+        previous_action=torch.randint(NUM_ACTIONS, (lanes,), generator=generator)[rows],
+        previous_reward=torch.randn(lanes, generator=generator)[rows],
+        previous_terminated=flag(),
+        previous_truncated=flag(),
+        first_of_episode=flag(),
+        first_of_trial=flag(),
+    )
+
+
+def inputs_of(seen: Percept, uniform: Tensor) -> ActingInputs:
+    return ActingInputs(*vars(seen).values(), uniform)
+
+
+def random_state(memory: str, lanes: int, hidden: int) -> Tensor | tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    parts = [torch.randn(lanes, hidden, generator=generator).tanh() for _ in range(2)]
+    return parts[0] if memory == "gru" else tuple(parts)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("distinct", [False, True])
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+@pytest.mark.parametrize(("lanes", "hidden"), [(1, 5), (9, 12), (150, 33), (64, 64)])
+def test_a_step_is_that_of_the_policy_in_torch(build, memory, lanes, hidden, distinct):
+    network = actor_critic(memory, hidden_size=hidden)
+    seen, state = percept(lanes, distinct=distinct), random_state(memory, lanes, hidden)
+    uniform = torch.rand(lanes, generator=torch.Generator().manual_seed(2))
+    acting = Acting(network.plain_weights(), lanes=lanes, observation=OBSERVATION.shape[0])
+    action, log_prob, after = acting.act(inputs_of(seen, uniform), state)
+    exact = actor_critic(memory, hidden_size=hidden).double()
+    inputs = exact.encode(seen).double()
+    state = state.double() if memory == "gru" else tuple(part.double() for part in state)
+    dist_params, expected = exact.step(inputs, state)
+    probs = dist_params.softmax(-1)
+    upper = probs.cumsum(-1).gather(1, action[:, None])[:, 0]
+    lower = upper - probs.gather(1, action[:, None])[:, 0]
+    slack = 1e-5  # at a boundary either action is right
+    assert bool(((lower - slack <= uniform) & (uniform <= upper + slack)).all())
+    got = probs.log().gather(1, action[:, None])[:, 0]
+    torch.testing.assert_close(log_prob.double(), got, rtol=0, atol=2e-5)
+    pairs = [(after, expected)] if memory == "gru" else zip(after, expected, strict=True)
+    for one, two in pairs:
+        torch.testing.assert_close(one.double(), two, rtol=0, atol=1e-5)
+
+
+def roll_out(policy: RecurrentPolicy, lanes: int, steps: int) -> list[Tensor]:
+    noise = LaneNoise.of(Seeds(3), "policy", lanes, horizon=steps)
+    memory, actions = policy.initial_memory(lanes, steps), []
+    seen = percept(lanes, distinct=True)
+    for step in range(steps):
+        action, _, memory = policy.act(seen, memory, noise.at(step))
+        actions.append(action)
+        seen = replace(seen, previous_action=action, first_of_trial=torch.zeros(lanes).bool())
+    return actions
+
+
+@torch.no_grad()
+def test_the_policy_takes_the_same_actions_as_in_torch(build, monkeypatch):
+    network = actor_critic("gru")
+    compiled = roll_out(RecurrentPolicy(network), 200, 12)
+    monkeypatch.setattr("metarl.networks.actor_critic.ActorCritic.acting", lambda *_: None)
+    in_torch = roll_out(RecurrentPolicy(network), 200, 12)
+    differ = sum(int((one != two).sum()) for one, two in zip(compiled, in_torch, strict=True))
+    assert differ <= 2  # a uniform number next to a boundary, one in 10^5
+    assert int(torch.stack(compiled).unique().numel()) == NUM_ACTIONS
+
+
+@torch.no_grad()
+def test_weights_are_those_of_the_start_of_the_trial(build):
+    network = actor_critic("gru")
+    memory = RecurrentPolicy(network).initial_memory(8, 5)
+    expected = roll_out(RecurrentPolicy(network), 8, 5)
+    for parameter in network.parameters():
+        parameter.normal_()
+    noise = LaneNoise.of(Seeds(3), "policy", 8, horizon=5)
+    action = RecurrentPolicy(network).act(percept(8, distinct=True), memory, noise.at(0)).action
+    assert torch.equal(action, expected[0])
+
+
+@torch.no_grad()
+def test_more_lanes_and_threads_change_nothing(build, monkeypatch):
+    network, lanes = actor_critic("lstm", hidden_size=20), 1500
+    seen, state = percept(lanes, distinct=False), random_state("lstm", lanes, 20)
+    uniform = torch.rand(lanes)
+    weights, size = network.plain_weights(), OBSERVATION.shape[0]
+    whole = Acting(weights, lanes=lanes, observation=size).act(inputs_of(seen, uniform), state)
+    monkeypatch.setattr("metarl.native.acting.BLOCKS_OF_A_THREAD", 2)
+    monkeypatch.setattr("metarl.native.acting.threads", lambda: 3)
+    shared = Acting(weights, lanes=lanes, observation=size).act(inputs_of(seen, uniform), state)
+    few = Percept(**{name: value[5:12] for name, value in vars(seen).items()})
+    part = Acting(weights, lanes=7, observation=size).act(
+        inputs_of(few, uniform[5:12]), tuple(value[5:12] for value in state)
+    )
+    for number in range(2):
+        assert torch.equal(shared[number], whole[number])
+        assert torch.equal(part[number], whole[number][5:12])
+    for one, two, three in zip(shared[2], whole[2], part[2], strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(three, two[5:12])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("field", ["obs", "previous_reward"])
+def test_nan_reaches_the_log_probability_and_the_action_is_one(build, field):
+    network, seen = actor_critic("gru"), percept(6, distinct=False)
+    getattr(seen, field)[2] = torch.nan
+    acting = Acting(network.plain_weights(), lanes=6, observation=3)
+    action, log_prob, _ = acting.act(inputs_of(seen, torch.rand(6)), network.initial_state(6, 1))
+    assert bool(log_prob[2].isnan())
+    assert int(log_prob.isfinite().sum()) == 5
+    assert 0 <= int(action[2]) < NUM_ACTIONS
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("wrong", [-1, NUM_ACTIONS, 2**40])
+def test_an_action_that_does_not_exist_gives_nan(build, wrong):
+    network, seen = actor_critic("gru"), percept(3, distinct=False)
+    seen.previous_action[1] = wrong
+    acting = Acting(network.plain_weights(), lanes=3, observation=3)
+    _, log_prob, _ = acting.act(inputs_of(seen, torch.rand(3)), network.initial_state(3, 1))
+    assert log_prob.isnan().tolist() == [False, True, False]
+
+
+def test_other_networks_and_gradients_act_in_torch():
+    with torch.no_grad():
+        assert actor_critic("gru").acting(3) is not None
+        assert actor_critic("attention").acting(3) is None
+        assert actor_critic("gru", normalise_inputs=True).acting(3) is None
+        assert actor_critic("gru").double().acting(3) is None
+    assert actor_critic("gru").acting(3) is None
