@@ -1,10 +1,14 @@
 """Meta-reinforcement learning: task distributions, RL^2 and gradient agents on one engine."""
 
-import lazy_loader as _lazy_loader
+from metarl import import_path as _import_path
 
-from metarl import clone as _clone
-from metarl import plugins as _plugins
-from metarl import registry as _registry
+_import_path.drop_current_folder()  # must come before every other import
+
+import lazy_loader as _lazy_loader  # noqa: E402
+
+from metarl import clone as _clone  # noqa: E402
+from metarl import plugins as _plugins  # noqa: E402
+from metarl import registry as _registry  # noqa: E402
 
 __version__ = _clone.version()
 

@@ -6,7 +6,6 @@ and the like), without torch.
 """
 
 import dataclasses
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +15,8 @@ import gymnasium
 from metarl import plugins
 from metarl.declarations import declared_class
 from metarl.errors import ConfigError, UnknownNameError
+from metarl.modules import import_module_of, split_module
+from metarl.options import option_names, plain_options, require_storable, typed_options
 from metarl.plugins import load_object
 from metarl.validation import require_known, suggestion
 
@@ -28,6 +29,13 @@ Family = TypeVar("Family", bound="TaskDistribution")
 
 FAMILY_KEY = "family"
 """keyword in a Gymnasium spec that holds 'module:Class' of the task family"""
+RESERVED = frozenset(
+    (
+        *(FAMILY_KEY, "render_mode", "id", "max_episode_steps", "disable_env_checker"),
+        *("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "autoreset_mode"),
+    )
+)
+"""names that options of a task family cannot have, because `gymnasium.make` takes them"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +76,7 @@ def connect_bridges(*, env: str, vector_env: str, family: str, options: str) -> 
     _bridges.update({"env": env, "vector env": vector_env, "family": family, "options": options})
 
 
-def register_family(task_id: str, family: "str | type[TaskFamily]", **options: Any) -> None:
+def register_family(task_id: str, family: "str | type[TaskFamily]", /, **options: Any) -> None:
     """Registers a task family with Gymnasium under `task_id`.
 
     `gymnasium.make`, `gymnasium.make_vec`, `metarl.make_family` and the command line then accept
@@ -80,13 +88,16 @@ def register_family(task_id: str, family: "str | type[TaskFamily]", **options: A
         options: fields of the family that differ from its defaults under this id.
 
     Raises:
-        ConfigError: the id is taken, or the class is not defined at the top level of its module.
+        ConfigError: the id is taken, the class is not defined at the top level of its module, or
+            the default of an option cannot be stored in a run folder.
     """
     if task_id in gymnasium.registry:
         raise ConfigError(
             f"The id {task_id!r} is already registered with Gymnasium; choose another name or "
             "raise its version number."
         )
+    if not isinstance(family, str):
+        require_options(family)
     gymnasium.register(
         task_id,
         entry_point=_bridges["env"],
@@ -95,6 +106,21 @@ def register_family(task_id: str, family: "str | type[TaskFamily]", **options: A
         # A family counts its own steps, so the limit can follow its options.
         max_episode_steps=None,
     )
+
+
+def require_options(family: "type[TaskFamily]") -> None:
+    """Raises `ConfigError` unless the options of a family can be set, stored and read again."""
+    if not dataclasses.is_dataclass(family):
+        raise ConfigError(
+            f"{family.__name__} is not a dataclass, so it has no options to store: write "
+            "@dataclass(frozen=True, kw_only=True) above the class."
+        )
+    if taken := sorted(RESERVED & set(option_names(family))):
+        raise ConfigError(
+            f"{family.__name__} has the option {', '.join(taken)}, a name that gymnasium.make "
+            f"takes itself; rename it. Reserved are {', '.join(sorted(RESERVED))}."
+        )
+    require_storable(family)
 
 
 def _import_path(family: "type[TaskFamily]") -> str:
@@ -199,7 +225,7 @@ def register_preset(preset: Preset) -> None:
 
 def presets(agent: str, task_id: str) -> Mapping[str, Preset]:
     """The presets of an agent on a family, by name."""
-    return _presets.get((agent, task_id), {})
+    return _presets.get((split_module(agent)[1], split_module(task_id)[1]), {})
 
 
 def find_preset(agent: str, task_id: str, name: str) -> Preset:
@@ -241,6 +267,9 @@ def agent_names() -> list[str]:
 def agent_config(name: str) -> "type[AgentConfig]":
     """The configuration class of an agent.
 
+    Args:
+        name: its registered name, or `module:name` to import `module` first.
+
     Raises:
         UnknownNameError: no agent has this name; the message suggests the nearest.
     """
@@ -260,10 +289,12 @@ def declared_agent(name: str) -> type[Any]:
 
 
 def _config_path(name: str) -> str:
+    name = import_module_of(name, "agent")
     if name not in _agents:
         raise UnknownNameError(
             f"No agent is called {name!r}.{suggestion(name, _agents)} Known agents: "
-            f"{', '.join(agent_names())}."
+            f"{', '.join(agent_names())}. For an agent of your own write 'your_module:name', so "
+            "that the module that registers it is imported first."
         )
     return _agents[name]
 
@@ -302,15 +333,7 @@ def declared_family(task_id: str) -> tuple[type[Any], dict[str, Any]]:
 
 def _registered_arguments(task_id: str) -> dict[str, Any]:
     """The constructor arguments in the Gymnasium spec of an id, after importing its module."""
-    module, separator, name = task_id.rpartition(":")
-    if separator:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise UnknownNameError(
-                f"The module {module!r} of the task {task_id!r} cannot be imported: {error}. "
-                "Install it, or start metarl in the folder that contains it."
-            ) from error
+    name = import_module_of(task_id, "task")
     if name not in gymnasium.registry:
         raise UnknownNameError(
             f"No task environment is called {name!r}.{suggestion(name, task_ids())} For a task of "
@@ -320,7 +343,7 @@ def _registered_arguments(task_id: str) -> dict[str, Any]:
     return dict(gymnasium.registry[name].kwargs)
 
 
-def make_family(task_id: str, **options: Any) -> "TaskDistribution":
+def make_family(task_id: str, /, **options: Any) -> "TaskDistribution":
     """Builds a registered task family.
 
     Args:
@@ -361,9 +384,8 @@ def resolve_family(
 def build_family(family: str | type[Family], options: dict[str, Any]) -> Family:
     """Builds a family from its class (or `'module:Class'`) and its options."""
     cls: type[Family] = load_object(family) if isinstance(family, str) else family
-    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    require_known(cls.__name__, options, known)
-    return cls(**options)
+    require_known(cls.__name__, options, option_names(cls))
+    return cls(**typed_options(cls, options))
 
 
 def name_of(family: "TaskDistribution") -> tuple[str, dict[str, Any]]:
@@ -374,7 +396,7 @@ def name_of(family: "TaskDistribution") -> tuple[str, dict[str, Any]]:
     Raises:
         UnknownNameError: its class is not registered, so a run folder could not refer to it.
     """
-    options = dataclasses.asdict(family)  # type: ignore[call-overload]
+    options = plain_options(family)
     if isinstance(env_id := getattr(family, "task_id", None), str):
         return env_id, options
     path = f"{type(family).__module__}:{type(family).__qualname__}"

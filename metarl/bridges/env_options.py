@@ -1,18 +1,20 @@
 """The constructor arguments of a registered Gymnasium environment as options; loads no torch."""
 
 import dataclasses
+import enum
 import inspect
 import typing
 from typing import Any
 
 import docstring_parser
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from metarl.errors import ConfigError
 
 OPTION_TYPES = (bool, int, float, str)
-"""types of the constructor arguments that become options"""
+"""plain types of the constructor arguments that become options; Enums and tuples do, too"""
 
 
 def env_options(task_id: str) -> type[Any]:
@@ -60,10 +62,26 @@ def _options(creator: Any, spec: EnvSpec) -> list[tuple[str, Any, Any]]:
     found = []
     for name, parameter in inspect.signature(creator).parameters.items():
         default = spec.kwargs.get(name, parameter.default)
+        default = default.item() if isinstance(default, np.generic) else default
         named = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        if name == "render_mode" or not named or not isinstance(default, OPTION_TYPES):
+        if name == "render_mode" or not named or not _is_option(default):
             continue
         kind = hints.get(name)
         field = dataclasses.field(default=default, metadata={"help": texts.get(name, "")})
-        found.append((name, kind if kind in OPTION_TYPES else type(default), field))
+        found.append((name, kind if kind in OPTION_TYPES else _kind(default), field))
     return found
+
+
+def _is_option(default: Any) -> bool:
+    """Whether an argument with this default is an option: a plain value, or a tuple of these."""
+    if type(default) is tuple:
+        return bool(default) and all(map(_is_option, default))
+    return type(default) in OPTION_TYPES or isinstance(default, enum.Enum)
+
+
+def _kind(default: Any) -> Any:
+    """The type of a default; that of a tuple names the types of its elements."""
+    if type(default) is not tuple:
+        return type(default)
+    kinds = tuple(map(_kind, default))
+    return tuple[kinds[0], ...] if len(set(kinds)) == 1 else tuple[kinds]  # type: ignore[valid-type]

@@ -38,6 +38,7 @@ from metarl.bridges.workers import WORKER_TIMEOUT
 from metarl.errors import ConfigError, TaskContractError
 from metarl.networks.policies import UniformPolicy
 from metarl.noise import LaneNoise
+from metarl.options import NAME, option_name, plain_options
 from metarl.tasks.batched_env import BatchedEnv
 from metarl.tasks.family import Reference, Split, TaskDistribution
 
@@ -53,10 +54,11 @@ RGB_ARRAY = "rgb_array"
 class EnvFamily(TaskDistribution):
     """A registered Gymnasium environment; `env_family` makes the class for an id.
 
-    Its fields are the constructor arguments of the environment whose defaults are plain values.
+    Its fields are the constructor arguments of the environment whose defaults are plain values,
+    under names that no attribute of this class has.
     """
 
-    task_id: ClassVar[str]
+    task_id: ClassVar[str] = ""
     """id for `gymnasium.make`, with the module that registers it if the user named one"""
 
     @functools.cached_property
@@ -67,7 +69,9 @@ class EnvFamily(TaskDistribution):
     @property
     def make_env(self) -> "_EnvMaker":
         """A function that makes a new environment with these options."""
-        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        options = {
+            option_name(field): getattr(self, field.name) for field in dataclasses.fields(self)
+        }
         if vars(self).get("_rendered"):
             options["render_mode"] = RGB_ARRAY
         return _EnvMaker(env_spec(self.task_id), options)
@@ -114,10 +118,14 @@ class EnvFamily(TaskDistribution):
 
     @property
     def episode_steps(self) -> int:
-        """`max_episode_steps` of the id, else `episode_steps` of the environment."""
+        """`max_episode_steps` of the id, else `episode_steps` of the environment.
+
+        Without both, a constructor argument `max_episode_steps` counts as the limit.
+        """
         spec = self._prototype.spec
         limit = spec.max_episode_steps if spec else None
         limit = limit or _attribute(self._prototype, "episode_steps")
+        limit = limit or plain_options(self).get("max_episode_steps")
         if limit is None:
             raise TaskContractError(
                 f"{self.task_id} has no time limit, but every trial must end: write "
@@ -259,7 +267,9 @@ class _EnvMaker:
         self._spec, self._options = spec, dict(options)
 
     def __call__(self) -> gymnasium.Env[Any, Any]:
-        return gymnasium.make(self._spec, disable_env_checker=True, **self._options)
+        # In the spec, not as keywords: some names are arguments of `gymnasium.make` as well.
+        spec = dataclasses.replace(self._spec, kwargs={**self._spec.kwargs, **self._options})
+        return gymnasium.make(spec, disable_env_checker=True)
 
 
 @functools.cache
@@ -270,11 +280,22 @@ def env_family(task_id: str) -> type[EnvFamily]:
         task_id: id for `gymnasium.make`; a module named in it must have been imported.
     """
     options = env_options(task_id)
+    fields = [_own_field(field) for field in dataclasses.fields(options)]
     cls: type[EnvFamily] = dataclasses.make_dataclass(
-        options.__name__, (), bases=(options, EnvFamily), frozen=True, kw_only=True
+        options.__name__, fields, bases=(EnvFamily,), frozen=True, kw_only=True
     )
     cls.task_id, cls.__module__, cls.__doc__ = task_id, options.__module__, options.__doc__
     return cls
+
+
+def _own_field(field: "dataclasses.Field[Any]") -> tuple[str, Any, Any]:
+    """Name, type and field of an option; the name is changed if `EnvFamily` has it."""
+    name, metadata = field.name, dict(field.metadata)
+    while hasattr(EnvFamily, name) or name.startswith("_"):
+        name = f"option_{name.strip('_')}"
+    if name != field.name:
+        metadata[NAME] = field.name
+    return name, field.type, dataclasses.field(default=field.default, metadata=metadata)
 
 
 def _attribute(env: gymnasium.Env[Any, Any], name: str) -> Any:

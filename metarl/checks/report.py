@@ -1,6 +1,7 @@
 """Runs all checks on a task environment and reports the findings."""
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,7 @@ def check_task(
     workers: int = 2,
     seed: int = 0,
     actions: ActionFunction | None = None,
+    task_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Report:
     """Runs all checks and raises an error if one fails; for tests of your own environments.
@@ -65,7 +67,8 @@ def check_task(
             rollout, which continues over episode ends and is cut after the time limit, or after 24
             steps if that is longer. Checks collect rollouts with these actions in addition to the
             built-in random ones. `rng` is a seeded `numpy.random.Generator`.
-        options: options of the task, if `task` is an id.
+        task_options: options of the task, if `task` is an id, whatever their names.
+        options: the same as keywords.
 
     Returns:
         The report, in which no check failed.
@@ -76,7 +79,13 @@ def check_task(
         ConfigError: an option does not exist or is out of range, or `actions` raised an error or
             returned what is not in the action space.
     """
-    report = run_checks(task, workers=workers, seed=seed, actions=actions, **options)
+    report = run_checks(
+        task,
+        workers=workers,
+        seed=seed,
+        actions=actions,
+        task_options={**(task_options or {}), **options},
+    )
     if report.failed:
         failed = Report(task=report.task, findings=report.failed)
         raise FailedChecksError(str(failed))
@@ -89,6 +98,7 @@ def run_checks(
     workers: int = 2,
     seed: int = 0,
     actions: ActionFunction | None = None,
+    task_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Report:
     """The findings of all checks, failed ones included; for the arguments see `check_task`.
@@ -100,7 +110,7 @@ def run_checks(
     """
     if workers < 0:
         raise ConfigError(f"workers={workers} must be 0 (test none) or more.")
-    family = resolve_family(task, options)
+    family = resolve_family(task, {**(task_options or {}), **options})
     name = task if isinstance(task, str) else getattr(task, "task_id", type(task).__name__)
     if not isinstance(family, EnvFamily | TaskFamily):
         raise ConfigError(

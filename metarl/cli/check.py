@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from metarl import registry
+from metarl.cli.modules import find_named
+from metarl.cli.task_form import task_form
 from metarl.cli.terminal import FAILURE, SUCCESS, asks_for_help, parse, print_text
 from metarl.errors import ConfigError
+from metarl.options import plain_options
 
 # NOTE: the checks are imported when they run, so that --help is fast.
 
@@ -39,6 +42,7 @@ def check(words: Sequence[str]) -> int:
             )
         print(_USAGE, end="")
         return SUCCESS
+    find_named(words[0])
     lookup = registry.declared_family if asks_for_help(words) else registry.family_class
     options = parse(_options(*lookup(words[0])), words[1:], f"check {words[0]}")
     from metarl.testing import run_checks
@@ -47,7 +51,7 @@ def check(words: Sequence[str]) -> int:
         words[0],
         workers=options.workers,
         seed=options.seed,
-        **dataclasses.asdict(options.task),
+        task_options=plain_options(options.task),
     )
     print_text(str(report))
     return FAILURE if report.failed else SUCCESS
@@ -55,9 +59,14 @@ def check(words: Sequence[str]) -> int:
 
 def _options(cls: type[Any], registered: dict[str, Any]) -> type[Any]:
     """`CheckOptions` with an additional field `task`: the family's options."""
-    default = dataclasses.field(default=registry.build_family(cls, registered))
+    form = task_form(registry.build_family(cls, registered))
+    default = dataclasses.field(default=form)
     made = dataclasses.make_dataclass(
-        "CheckOptions", [("task", cls, default)], bases=(CheckOptions,), frozen=True, kw_only=True
+        "CheckOptions",
+        [("task", type(form), default)],
+        bases=(CheckOptions,),
+        frozen=True,
+        kw_only=True,
     )
     made.__doc__ = CheckOptions.__doc__
     return made

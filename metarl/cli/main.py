@@ -7,7 +7,6 @@ Exit codes: 0 success, 1 failure, 2 wrong usage; after a signal 130 (Ctrl-C), 14
 import argparse
 import dataclasses
 import itertools
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,9 @@ import tyro
 
 from metarl import __version__, registry
 from metarl.cli.check import check
+from metarl.cli.modules import find_named
 from metarl.cli.results import RESULTS
+from metarl.cli.task_form import task_form
 from metarl.cli.terminal import (
     FAILURE,
     INTERRUPTED,
@@ -30,6 +31,7 @@ from metarl.cli.terminal import (
 )
 from metarl.cli.training import SEEDS_HELP, run_training
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
+from metarl.options import plain_options
 from metarl.validation import suggestion
 
 # NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
@@ -60,8 +62,8 @@ usage: metarl train AGENT TASK [--options]
 Meta-trains AGENT on the training tasks of TASK and writes a run folder. Options of the agent and
 of the run are written --name VALUE, those of the task family --task.name VALUE; `metarl train AGENT
 TASK --help` explains all of them with their defaults. For a family of your own write
-your_module:namespace/Name-v0: your_module is imported first, from the current folder if it is not
-installed.
+your_module:namespace/Name-v0, for an agent of your own your_module:name: your_module is imported
+first, from the current folder if it is not installed.
 """
 
 
@@ -72,10 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after `metarl`; by default those of this process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # A console script does not search the current folder for modules. It is added last, so that a
-    # file in it hides no installed package.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     try:
         return _run_command(arguments)
     except SystemExit as stop:  # from the option parser, which has printed its message
@@ -142,7 +140,7 @@ def _print_task_families(*, with_options: bool) -> None:
 def _description(task_id: str) -> list[str]:
     """The first line of a family's docstring, and its options."""
     cls, registered = registry.declared_family(task_id)
-    values = dataclasses.asdict(registry.build_family(cls, registered))
+    values = plain_options(registry.build_family(cls, registered))
     options = [f"--task.{name.replace('_', '-')} {value}" for name, value in values.items()]
     return [_first_line(cls), f"options      {'  '.join(options) or 'none'}"]
 
@@ -183,6 +181,7 @@ def _train(arguments: Sequence[str]) -> int:
     if len(names) < 2:
         return _train_without_task(names, arguments)
     agent, task = names
+    find_named(agent, task)
     preset, rest = _take_preset(agent, task, arguments[2:])
     options = parse(
         _train_options(agent, task, preset, declared=asks_for_help(rest)),
@@ -206,6 +205,7 @@ def _take_preset(
 
 
 def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
+    find_named(*names)
     config = registry.declared_agent(names[0]) if names else None
     if not asks_for_help(arguments):
         known = registry.task_ids() if names else registry.agent_names()
@@ -247,10 +247,11 @@ def _train_options(
         )
     defaults = config(**preset.agent_options) if preset else config()
     options = {**registered, **preset.task_options} if preset else registered
+    form = task_form(registry.build_family(cls, options))
     parts = {
         "agent": (Annotated[config, tyro.conf.OmitArgPrefixes], defaults),
         "run": (Annotated[RunOptions, tyro.conf.OmitArgPrefixes], RunOptions()),
-        "task": (cls, registry.build_family(cls, options)),
+        "task": (type(form), form),
     }
     fields = [(name, kind, dataclasses.field(default=v)) for name, (kind, v) in parts.items()]
     fields.append(("seeds", tuple[int, ...], dataclasses.field(default=(), metadata=SEEDS_HELP)))

@@ -11,10 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from metarl.cli.modules import import_for_run, take_modules
+from metarl.cli.task_form import task_form
 from metarl.cli.terminal import SUCCESS, has_option, parse, print_text, shell_command
 from metarl.errors import ConfigError
 from metarl.evaluation.options import EvaluationOptions
+from metarl.options import plain_options
 from metarl.plots.options import PlotOptions, reference_names
+from metarl.text import visible
 from metarl.video.options import VideoOptions
 
 if TYPE_CHECKING:
@@ -36,6 +40,9 @@ class EvaluateCommand:
 
     run: tyro.conf.Positional[Path]
     """run folder, as printed by `metarl train`"""
+    module: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """a module that defines the task or the agent, and that you trust: it is imported, from the
+    current folder if it is not installed; may be repeated"""
     csv: Path | None = None
     """also write the table to this file"""
     evaluation: Annotated[EvaluationOptions, tyro.conf.OmitArgPrefixes] = EvaluationOptions(
@@ -44,13 +51,15 @@ class EvaluateCommand:
 
 
 def _evaluate(arguments: Sequence[str]) -> int:
-    trained = _trained_options(arguments)
+    modules, others = take_modules(arguments)
+    trained = _trained_options(others, modules)
     options = parse(_evaluate_command(trained), arguments, "evaluate")
     from metarl.evaluation.agents import evaluate
     from metarl.results.adaptation_curves import ADAPTATION_FILE
     from metarl.results.comparison import compare_curves, write_comparison
+    from metarl.results.evaluation_settings import EARLIER, read_settings
 
-    changed = {
+    changed: dict[str, Any] = {
         f"{part}_options": _changed_fields(before, getattr(options, part))
         for part, before in trained.items()
     }
@@ -59,12 +68,18 @@ def _evaluate(arguments: Sequence[str]) -> int:
     if options.csv:
         write_comparison(options.csv, comparison)
         print_text(f"The table is in {options.csv}.")
-    rows = options.run / ADAPTATION_FILE
-    print_text(f"The rows are in {rows}. Plot them:\n  {shell_command('plot', options.run)}")
+    folder = options.evaluation.out or options.run
+    settings = read_settings(folder)
+    if settings is not None and settings.is_unfinished:
+        print_text(f"The run is not finished: the agent was trained {settings.trained}.")
+    if (folder / EARLIER).is_dir():
+        print_text(f"Evaluations with other settings are kept in {folder / EARLIER}.")
+    rows = folder / ADAPTATION_FILE
+    print_text(f"The rows are in {rows}. Plot them:\n  {shell_command('plot', folder)}")
     return SUCCESS
 
 
-def _trained_options(arguments: Sequence[str]) -> Mapping[str, Any]:
+def _trained_options(arguments: Sequence[str], modules: Sequence[str]) -> Mapping[str, Any]:
     """The configs `agent` and `task` of the run among the arguments; empty if there is no run."""
     folder = next((word for word in arguments if (Path(word) / "config.json").is_file()), None)
     option = next((word for word in arguments if word.startswith(("--agent.", "--task."))), None)
@@ -77,8 +92,10 @@ def _trained_options(arguments: Sequence[str]) -> Mapping[str, Any]:
             f"{option} changes an option with which a run was trained, but no run is named: metarl "
             f"evaluate RUN {option} VALUE, where RUN is the folder printed by `metarl train`."
         )
-    config = load_run(folder or arguments[0]).config
-    return {"agent": config.make_agent_config(), "task": config.make_family()}
+    named = Path(folder or arguments[0])
+    import_for_run(modules, named)
+    config = load_run(named).config
+    return {"agent": config.make_agent_config(), "task": task_form(config.make_family())}
 
 
 def _evaluate_command(trained: Mapping[str, Any]) -> type[Any]:
@@ -97,8 +114,8 @@ def _evaluate_command(trained: Mapping[str, Any]) -> type[Any]:
 
 def _changed_fields(before: Any, after: Any) -> dict[str, Any]:
     """The fields in which two dataclasses differ, with the values of the second."""
-    values = {field.name: getattr(after, field.name) for field in dataclasses.fields(after)}
-    return {name: value for name, value in values.items() if value != getattr(before, name)}
+    old, new = plain_options(before), plain_options(after)
+    return {name: value for name, value in new.items() if value != old[name]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,6 +130,8 @@ class CompareCommand:
     """folders of runs that were evaluated in the same tasks with the same seed"""
     by_seed: bool = False
     """show each run in a separate row"""
+    join_unfinished: bool = False
+    """join runs that were not trained to their end with others, as seeds of one agent"""
     references: tuple[str, ...] = ("all",)
     """floors, baselines and ceilings to show; all, none, or names"""
     csv: Path | None = None
@@ -124,7 +143,12 @@ def _compare(arguments: Sequence[str]) -> int:
     from metarl.results.comparison import compare, write_comparison
 
     reference = reference_names(options.references)
-    comparison = compare(options.runs, reference=reference, by_seed=options.by_seed)
+    comparison = compare(
+        options.runs,
+        reference=reference,
+        by_seed=options.by_seed,
+        join_unfinished=options.join_unfinished,
+    )
     _print_table(comparison, differences=True)
     if options.csv:
         write_comparison(options.csv, comparison)
@@ -140,8 +164,10 @@ def _print_table(comparison: "Comparison", *, differences: bool) -> None:
         f"{comparison.family}, {comparison.num_tasks:,} {comparison.split} tasks, "
         f"seed {comparison.seed}"
     )
-    table = Table("agent", "role", box=box.SIMPLE, title=Text(title), title_justify="left")
-    table.caption = Text(_caption(comparison, differences))
+    if comparison.several:
+        title = "Evaluations of one run in the tasks named in the labels"
+    table = Table("agent", "role", box=box.SIMPLE, title=Text(visible(title)), title_justify="left")
+    table.caption = Text(visible(_caption(comparison, differences)))
     table.caption_justify = "left"
     unequal = len({row.episodes for row in comparison.rows}) > 1
     headings = ["seeds", *["episodes"] * unequal, "first episode", "last episode", "whole trial"]
@@ -153,16 +179,18 @@ def _print_table(comparison: "Comparison", *, differences: bool) -> None:
         numbers = [row.first, row.last, row.total, row.score, *[row.difference] * differences]
         numbers += [row.first_success, row.last_success] * comparison.defines_success
         counts = [str(row.num_runs) if row.role == "agent" else "", *[str(row.episodes)] * unequal]
-        table.add_row(*map(Text, (row.label, row.role, *counts, *map(_number, numbers))))
+        table.add_row(*map(Text, (visible(row.label), row.role, *counts, *map(_number, numbers))))
     console.print(table)
 
 
 def _caption(comparison: "Comparison", differences: bool) -> str:
     measure = "whole trial" if comparison.measure == "total" else "last episode"
     parts = ["mean return [95% bootstrap interval]"]
-    if comparison.floor is not None and comparison.ceiling is not None:
+    if comparison.several:
+        parts.append("scores and differences: within the tasks of one evaluation")
+    elif comparison.floor is not None and comparison.ceiling is not None:
         parts.append(f"score of the {measure}: 0 {comparison.floor}, 1 {comparison.ceiling}")
-    if differences and comparison.base is not None:
+    if differences and comparison.base is not None and not comparison.several:
         parts.append(f"difference of the {measure} to {comparison.base}, task by task")
     if comparison.defines_success:
         parts.append("success: share of tasks solved at some step of the episode")
@@ -219,11 +247,15 @@ class RecordCommand:
 
     run: tyro.conf.Positional[Path]
     """run folder, as printed by `metarl train`"""
+    module: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """a module that defines the task or the agent, and that you trust: it is imported, from the
+    current folder if it is not installed; may be repeated"""
     video: Annotated[VideoOptions, tyro.conf.OmitArgPrefixes] = VideoOptions(progress=True)
 
 
 def _record(arguments: Sequence[str]) -> int:
     command = parse(RecordCommand, arguments, "record")
+    import_for_run(command.module, command.run)
     from metarl.video.record import record
 
     print_text(str(record(command.run, options=command.video)))

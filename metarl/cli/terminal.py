@@ -8,6 +8,8 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from metarl.text import visible
+
 SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 """exit codes; 130 after Ctrl-C, and 128 + its number after another signal"""
 
@@ -25,14 +27,17 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
 
 
 def print_text(text: str) -> None:
-    """Prints plain text without line breaks, so that paths and commands can be copied."""
-    Console(highlight=False, soft_wrap=True).print(Text(text))
+    """Prints plain text without line breaks, so that paths and commands can be copied.
+
+    Control characters are written as escapes, because parts of the text may come from files.
+    """
+    Console(highlight=False, soft_wrap=True).print(Text(visible(text, lines=True)))
 
 
 def print_error(problem: object) -> None:
     """Prints a message in red on stderr, after the name of the program."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(
-        Text.assemble(("metarl: ", "bold red"), (str(problem), "red"))
+        Text.assemble(("metarl: ", "bold red"), (visible(problem, lines=True), "red"))
     )
 
 

@@ -15,6 +15,7 @@ from metarl.cli.terminal import (
     shell_command,
 )
 from metarl.errors import ConfigError, SeedsError
+from metarl.options import plain_options
 
 if TYPE_CHECKING:
     from metarl.training.run_folder import Run
@@ -43,19 +44,19 @@ def run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) 
     from metarl.training.loop import train
     from metarl.training.run_folder import RunConfig
 
-    chosen = dataclasses.asdict(options)
+    task_options = plain_options(options.task)
     config = RunConfig(
         agent=agent,
-        agent_options=chosen["agent"],
+        agent_options=plain_options(options.agent),
         task=task,
-        task_options=chosen["task"],
+        task_options=task_options,
         seed=options.run.seed,
     )
     # The folder is chosen here, so that it is known if the run is interrupted.
     folder = options.run.out or config.default_path
     run_options = dataclasses.replace(options.run, out=folder)
     try:
-        run = train(agent, task, task_options=chosen["task"], config=options.agent, run=run_options)
+        run = train(agent, task, task_options=task_options, config=options.agent, run=run_options)
     except (KeyboardInterrupt, StoppedBySignal) as stop:
         return _report_interruption([folder], arguments, stop)
     print_text(_training_summary(run))
@@ -73,7 +74,7 @@ def _train_seeds(agent: str, task: str, options: Any, arguments: Sequence[str]) 
     from metarl.training.run_folder import load_run
     from metarl.training.seeds import seed_jobs, train_jobs
 
-    chosen = dataclasses.asdict(options.task)
+    chosen = plain_options(options.task)
     job = training_job(agent, task, task_options=chosen, config=options.agent, run=options.run)
     jobs = seed_jobs(job, options.seeds)
     folders = [job.path for job in jobs]

@@ -3,13 +3,18 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any
 
 from metarl.agent import AgentConfig
-from metarl.errors import ConfigError, UnknownNameError
+from metarl.errors import ConfigError, RunFolderError, UnknownNameError
 from metarl.evaluation.options import EvaluationOptions
-from metarl.evaluation.protocol import EvaluationProtocol, Schedule
+from metarl.evaluation.protocol import EvaluationProtocol, Measurement, Schedule
+from metarl.modules import import_trusted, split_module
+from metarl.options import plain_options, plain_value
 from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, write_curves
+from metarl.results.evaluation_settings import EvaluationSettings, keep_earlier, write_settings
+from metarl.results.files import as_folder_error
 from metarl.results.step_log import STEPS_FILE, write_step_logs
 from metarl.tasks.family import Reference, TaskDistribution
 from metarl.training.progress import tracked
@@ -24,6 +29,7 @@ def evaluate(
     *,
     agent_options: Mapping[str, Any] | None = None,
     task_options: Mapping[str, Any] | None = None,
+    modules: Sequence[str] = (),
     options: EvaluationOptions | None = None,
     **overrides: Any,
 ) -> list[Curve]:
@@ -35,8 +41,9 @@ def evaluate(
     reference then runs as many consecutive episodes as the agent has had by its last one, and is
     measured at the same episodes.
 
-    Writes `adaptation.csv` into the run folder, and `trials.csv` with every step of the measured
-    episodes in the first few tasks.
+    Writes `adaptation.csv` into the run folder or `out`, `trials.csv` with every step of the
+    measured episodes in the first few tasks, and the settings, `evaluation.json`. An evaluation
+    with other settings that is in this folder already is kept: it is moved to `evaluations/`.
 
     Args:
         run: a run or its folder.
@@ -44,6 +51,7 @@ def evaluate(
             `{"rollouts_per_task": 40, "evaluation_steps": 5}`.
         task_options: options of the family that differ from training, such as `{"pulls": 200}`, to
             test generalisation; the spaces must not change.
+        modules: modules that define the task or the agent and that you trust; see `load_run`.
         options: tasks, references and device; by default made from `overrides`.
         overrides: fields of `EvaluationOptions`, such as `num_tasks=200, references=["random"]`.
 
@@ -51,7 +59,7 @@ def evaluate(
         The agent's curve, then one for each reference.
 
     Raises:
-        RunFolderError: there is no run in this folder.
+        RunFolderError: there is no run in this folder, or it names a module that is not imported.
         CheckpointError: the run is not trained yet, its checkpoint is broken or of another run, or
             an option of the agent changes its network.
         UnknownNameError: the family has no such reference, or none for trials of this length.
@@ -61,26 +69,20 @@ def evaluate(
     options = replace(options or EvaluationOptions(), **overrides)
     as_device(options.device)
     run = run if isinstance(run, Run) else load_run(run)
+    import_trusted(modules, run.path)
+    folder = _folder_of_results(run, options)
     # The agent is built with the options of this evaluation, its parameters are those of training.
     changed = _with_options(run, agent_options or {}, task_options or {})
     family = changed.config.make_family()
     trained, config = run.config.make_agent_config(), changed.config.make_agent_config()
     agent = changed.make_agent(family, options.device)
-    run.load(agent)
+    progress = run.load(agent)
     schedule = Schedule(
         steps=agent.evaluation_steps,
         rollouts_per_task=config.rollouts_per_task,
         episodes=options.episodes or config.episodes or family.trial_episodes,
     )
-    protocol = EvaluationProtocol(
-        family=family,
-        num_tasks=options.num_tasks,
-        seed=options.seed,
-        split=options.split,
-        device=options.device,
-        threads=options.threads,
-        workers=options.workers,
-    )
+    protocol = _protocol(family, options)
     references = select_references(family, schedule, options.references)
 
     described = changed.config.family
@@ -94,7 +96,7 @@ def evaluate(
             continue
         columns = {
             "run": run.path.name,
-            "agent": run.config.agent,
+            "agent": split_module(run.config.agent)[1],
             "role": "agent",
             "label": options.label or _label(trained, config),
             "family": described,
@@ -102,9 +104,87 @@ def evaluate(
         keep = config.reads_next_obs
         measured.append(protocol.measure_agent(agent, schedule, columns, keep_next_obs=keep))
     curves = [each.curve for each in measured]
-    write_curves(run.path / ADAPTATION_FILE, curves)
-    write_step_logs(run.path / STEPS_FILE, [each.log for each in measured])
+    options_changed = agent_options or {}, task_options or {}
+    settings = _settings(
+        run, progress.iteration, options, schedule, options_changed, list(references)
+    )
+    _write(folder, settings, measured)
     return curves
+
+
+def _protocol(family: TaskDistribution, options: EvaluationOptions) -> EvaluationProtocol:
+    return EvaluationProtocol(
+        family=family,
+        num_tasks=options.num_tasks,
+        seed=options.seed,
+        split=options.split,
+        device=options.device,
+        threads=options.threads,
+        workers=options.workers,
+    )
+
+
+def _settings(
+    run: Run,
+    iteration: int,
+    options: EvaluationOptions,
+    schedule: Schedule,
+    changed: tuple[Mapping[str, Any], Mapping[str, Any]],
+    references: list[str],
+) -> EvaluationSettings:
+    """What is stored next to the rows; `changed` are the options of agent and family."""
+    return EvaluationSettings(
+        training=asdict(run.config),
+        iteration=iteration,
+        split=options.split,
+        seed=options.seed,
+        num_tasks=options.num_tasks,
+        episodes=schedule.episodes,
+        references=references,
+        label=options.label,
+        agent_options=plain_value(changed[0]),
+        task_options=plain_value(changed[1]),
+    )
+
+
+def result_folder(path: Path) -> Path:
+    """A folder for rows, which must not be that of a run.
+
+    Raises:
+        RunFolderError: it is the folder of a run, or cannot be written.
+    """
+    if (path / "config.json").exists():
+        raise RunFolderError(
+            f"{path} is the folder of a run, and its adaptation.csv is that of the run's agent. "
+            "Choose another folder with `out`."
+        )
+    return _writable(path)
+
+
+def _folder_of_results(run: Run, options: EvaluationOptions) -> Path:
+    if options.out is None or Path(options.out).resolve() == run.path.resolve():
+        return _writable(run.path)
+    return result_folder(Path(options.out))
+
+
+def _writable(path: Path) -> Path:
+    """Raises `RunFolderError` if the folder cannot be written, before an evaluation starts."""
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise RunFolderError(
+            f"Nothing can be written to {path}, so the evaluation would be lost. Choose another "
+            "folder with --out."
+        )
+    return path
+
+
+def _write(folder: Path, settings: EvaluationSettings, measured: Sequence[Measurement]) -> None:
+    with as_folder_error(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    keep_earlier(folder, settings)
+    write_curves(folder / ADAPTATION_FILE, [each.curve for each in measured])
+    write_step_logs(folder / STEPS_FILE, [each.log for each in measured])
+    write_settings(folder, settings)
 
 
 def _with_options(run: Run, agent: Mapping[str, Any], task: Mapping[str, Any]) -> Run:
@@ -119,8 +199,8 @@ def _with_options(run: Run, agent: Mapping[str, Any], task: Mapping[str, Any]) -
     }
     changed = replace(
         run.config,
-        agent_options=asdict(replace(trained, **merged)),
-        task_options={**run.config.task_options, **task},
+        agent_options=plain_options(replace(trained, **merged)),
+        task_options={**run.config.task_options, **plain_value(task)},
     )
     if task:
         _require_equal_spaces(family, changed.make_family(), task)

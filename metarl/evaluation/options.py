@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from metarl.errors import ConfigError
 from metarl.split import Split
+from metarl.text import first_control
 from metarl.validation import require_positive
 
 
@@ -26,6 +28,9 @@ class EvaluationOptions:
     label: str | None = None
     """name in figures and tables, by default that of the agent; runs with equal labels count as
     seeds of one agent"""
+    out: Path | None = None
+    """folder for the results; by default the run folder, where an earlier evaluation with other
+    settings is moved to evaluations/"""
     device: str = "cpu"
     """torch device, such as cpu or cuda"""
     threads: int = 1
@@ -39,6 +44,11 @@ class EvaluationOptions:
         require_positive("num_tasks", self.num_tasks)
         require_positive("episodes", self.episodes)
         require_positive("threads", self.threads)
+        if self.label is not None and (not self.label.strip() or first_control(self.label)):
+            raise ConfigError(
+                f"label={self.label!r} must be a text of one line; it names the agent in figures "
+                "and tables."
+            )
         if self.split not in ("train", "test"):
             raise ConfigError(f"split={self.split!r} must be 'train' or 'test'.")
         if isinstance(self.references, bool):  # short for "default" and "none"

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from metarl.errors import ConfigError, RunFolderError
-from metarl.evaluation.agents import reference_columns, select_references
+from metarl.errors import ConfigError
+from metarl.evaluation.agents import reference_columns, result_folder, select_references
 from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.protocol import (
     EvaluationProtocol,
@@ -22,6 +22,7 @@ from metarl.evaluation.protocol import (
     Schedule,
     join_measurements,
 )
+from metarl.options import option_names
 from metarl.registry import name_of, resolve_family
 from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, describe_family, write_curves
 from metarl.results.step_log import STEPS_FILE, write_step_logs
@@ -40,6 +41,7 @@ def evaluate_policy(
     *,
     agent: str,
     out: str | os.PathLike[str] | None = None,
+    task_options: Mapping[str, Any] | None = None,
     options: EvaluationOptions | None = None,
     **overrides: Any,
 ) -> list[Curve]:
@@ -58,6 +60,7 @@ def evaluate_policy(
         agent: name of the agent in the rows, such as `ppo`; also its default label.
         out: folder for `adaptation.csv` and `trials.csv`, which `metarl.plot` and `metarl.compare`
             accept like that of a run. By default nothing is written.
+        task_options: fields of the family where `task` is an id, whatever their names.
         options: tasks, references and device, as in `evaluate`, but by default without references
             and with `trial_episodes` of the family as `episodes`.
         overrides: fields of `EvaluationOptions`, and of the family where `task` is an id.
@@ -74,8 +77,10 @@ def evaluate_policy(
     """
     options, family_options = _split(options or DEFAULTS, overrides)
     as_device(options.device)
-    family = resolve_family(task, family_options)
-    folder = None if out is None else _result_folder(Path(out))
+    family = resolve_family(task, {**(task_options or {}), **family_options})
+    _require_no_common_name(family, task, overrides)
+    out = options.out if out is None else out
+    folder = None if out is None else result_folder(Path(out))
     episodes = options.episodes or family.trial_episodes
     builders = dict(policy) if isinstance(policy, Mapping) else {0: policy}
     _require_spacing(list(builders), episodes)
@@ -130,13 +135,18 @@ def _split(
     return replace(options, **changed), others
 
 
-def _result_folder(path: Path) -> Path:
-    if (path / "config.json").exists():
-        raise RunFolderError(
-            f"{path} is the folder of a run, and its adaptation.csv is that of the run's agent. "
-            "Choose another folder for this policy with `out`."
-        )
-    return path
+def _require_no_common_name(
+    family: TaskDistribution, task: str | TaskDistribution, overrides: Mapping[str, Any]
+) -> None:
+    """Raises `ConfigError` if a keyword is the name of an option of both evaluation and family."""
+    taken = {field.name for field in fields(EvaluationOptions)} & set(option_names(type(family)))
+    for name in sorted(taken & overrides.keys()):
+        if isinstance(task, str):
+            raise ConfigError(
+                f"{name} is an option of the evaluation and of {type(family).__name__}, so the "
+                f"keyword {name}= could be either. Pass that of the family in task_options, and "
+                "that of the evaluation in options=EvaluationOptions(...)."
+            )
 
 
 def _require_spacing(experience: Sequence[int], episodes: int) -> None:

@@ -32,9 +32,17 @@ def load_learner(module: nn.Module, optimiser: Optimizer, state: Mapping[str, Te
                 f"{list(value.shape)} and has {got}. It was written by an agent with other "
                 "options, or for another task family."
             )
+        if bool(state[name].isnan().any()):
+            raise CheckpointError(
+                f"The checkpoint is damaged: {name} holds NaN, which no finished update leaves."
+            )
+    updates = state.get("updates")
+    if updates is None or updates.numel() != 1 or updates.is_floating_point():
+        raise CheckpointError("The checkpoint is damaged: it lacks the count of updates.")
+    moments = _moments(optimiser, state)
     module.load_state_dict({name: state[name] for name in expected})
-    load_moments(optimiser, state)
-    return int(state["updates"])
+    _set_moments(optimiser, moments)
+    return int(updates)
 
 
 def save_moments(optimiser: Optimizer) -> dict[str, Tensor]:
@@ -47,13 +55,41 @@ def save_moments(optimiser: Optimizer) -> dict[str, Tensor]:
 
 
 def load_moments(optimiser: Optimizer, state: Mapping[str, Tensor]) -> None:
-    """Restores the state of `save_moments`; `state` may have other entries, too."""
+    """Restores the state of `save_moments`; `state` may have other entries, too.
+
+    Raises:
+        CheckpointError: the state is not that of an optimiser of these parameters.
+    """
+    _set_moments(optimiser, _moments(optimiser, state))
+
+
+def _set_moments(optimiser: Optimizer, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+
+
+def _moments(optimiser: Optimizer, state: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The optimiser's state of each parameter, by the number of the parameter."""
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
-        if key.startswith("optimiser."):
-            _, index, name = key.split(".", 2)
-            moments.setdefault(int(index), {})[name] = value.clone()
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+        if not key.startswith("optimiser."):
+            continue
+        _, index, *name = key.split(".", 2)
+        fits = name and index.isdecimal() and int(index[:9]) < len(parameters)
+        if not fits or value.shape not in ((), parameters[int(index)].shape):
+            raise CheckpointError(
+                f"The checkpoint does not fit this agent: {key[:60]!r} with shape "
+                f"{list(value.shape)} belongs to no parameter of its optimiser."
+            )
+        moments.setdefault(int(index), {})[name[0]] = value.clone()
+    names = set().union(*moments.values())
+    for number, parts in moments.items():
+        if missing := sorted(names - parts.keys()):
+            raise CheckpointError(
+                f"The checkpoint is damaged: its optimiser lacks {missing[0]} of parameter "
+                f"{number}."
+            )
+    return moments
 
 
 def require_finite_gradient(norm: Tensor | float, *, learner: str, updates: int) -> None:

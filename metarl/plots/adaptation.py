@@ -6,11 +6,13 @@ from matplotlib.figure import Figure
 
 from metarl.plots.episode_curves import curves_figure
 from metarl.results.adaptation_curves import Curve
-from metarl.results.bootstrap import choose_references, join_curves
+from metarl.results.bootstrap import choose_references, join_curves, task_sets
 
 
 def adaptation_figure(curves: Iterable[Curve], *, reference: Sequence[str] | None = None) -> Figure:
     """The adaptation curve of each agent, with its floors and ceilings."""
     curves = list(curves)
-    joined = join_curves(choose_references(curves, reference))
-    return curves_figure(curves[0], joined, "Return of the episode")
+    sets = task_sets(choose_references(curves, reference))
+    joined = [curve for group in sets for curve in join_curves(group)]
+    several = "the tasks of each evaluation" if len(sets) > 1 else None
+    return curves_figure(curves[0], joined, "Return of the episode", tasks=several)

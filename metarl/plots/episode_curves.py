@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from metarl.plots.style import (
     COLOURS,
     DASHES,
+    LABEL_HEIGHT,
     MARKERS,
     MUTED,
     REFERENCE_STYLES,
+    add_legend,
     add_note,
     new_figure,
     reference_dashes,
     tasks_text,
+    wrapped_label,
 )
 from metarl.results.adaptation_curves import Curve
 from metarl.results.bootstrap import (
@@ -41,17 +44,28 @@ MIN_WIDTH_SHARE = 0.2
 """if a curve covers a smaller share of the axis, the axis is logarithmic"""
 
 
-def curves_figure(one: Curve, curves: Sequence[JoinedCurve], label: str) -> Figure:
-    """Curves of agents and references; `one` names family and tasks, `label` the y-axis."""
-    figure = new_figure(6.4, 3.4)
+def curves_figure(
+    one: Curve, curves: Sequence[JoinedCurve], label: str, tasks: str | None = None
+) -> Figure:
+    """Curves of agents and references.
+
+    Args:
+        one: names the family and the tasks.
+        curves: drawn in their order, references first.
+        label: of the y-axis.
+        tasks: text in place of the tasks of `one`.
+    """
+    labels = [wrapped_label(_legend_label(curve, -np.inf)) for curve in curves]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure = new_figure(6.4, max(3.4, 0.5 + LABEL_HEIGHT * lines))
     axes = figure.add_subplot()
-    _draw(axes, curves)
+    handles = _draw(axes, curves)
     axes.set_title(textwrap.fill(one.family, TITLE_CHARS), loc="left", color=MUTED)
     axes.set_xlabel("Episodes of experience in the task")
     axes.set_ylabel(label)
     axes.grid(color="0.92", linewidth=0.8)
-    _add_legend(figure, axes, curves)
-    add_note(figure, _note(one, curves))
+    _add_legend(figure, handles, curves)
+    add_note(figure, _note(tasks or tasks_text(one.split, one.num_tasks), curves))
     return figure
 
 
@@ -60,7 +74,8 @@ def _drawing_order(curves: Sequence[JoinedCurve]) -> list[JoinedCurve]:
     return sorted(curves, key=lambda curve: curve.role == "agent")
 
 
-def _draw(axes: Axes, curves: Sequence[JoinedCurve]) -> None:
+def _draw(axes: Axes, curves: Sequence[JoinedCurve]) -> list[Any]:
+    """Draws the curves in their drawing order; returns the legend handle of each."""
     few = all(len(curve.episode) <= FEW_POINTS for curve in curves)
     agents = sum(curve.role == "agent" for curve in curves)
     drawn: dict[str, int] = dict.fromkeys(ROLES, 0)
@@ -70,19 +85,23 @@ def _draw(axes: Axes, curves: Sequence[JoinedCurve]) -> None:
     }
     bottom = _lowest_drawn(curves)
     axes.set_xscale("log" if _needs_log_scale(curves) else "linear")
+    handles: list[Any] = []
     for curve in _drawing_order(curves):
         index = drawn[curve.role]
         drawn[curve.role] += 1
         if curve.role != "agent":
-            _draw_reference(axes, curve, dashes[curve.role][index], bottom)
+            handles.append(_draw_reference(axes, curve, dashes[curve.role][index], bottom))
         elif len(curve.episode) <= FEW_POINTS:
             # Small horizontal offsets keep the error bars of similar agents legible.
             offset = min(0.015, 0.06 / agents) * (index - (agents - 1) / 2) * few
-            _draw_points(axes, curve, index, _shifted(axes, curves, curve.episode, offset))
+            x = _shifted(axes, curves, curve.episode, offset)
+            handles.append(_draw_points(axes, curve, index, x))
         else:
-            _draw_band(axes, curve, index)
+            handles.append(_draw_band(axes, curve, index))
+        handles[-1].set_label(_legend_label(curve, bottom))
     axes.margins(x=0.06 if few else 0.02)
     _set_ticks(axes, curves, few)
+    return handles
 
 
 def _needs_log_scale(curves: Sequence[JoinedCurve]) -> bool:
@@ -136,19 +155,21 @@ def _legible_ticks(
     return [int(points[i]) for i in sorted(kept)]
 
 
-def _add_legend(figure: Figure, axes: Axes, curves: Sequence[JoinedCurve]) -> None:
+def _add_legend(figure: Figure, handles: Sequence[Any], curves: Sequence[JoinedCurve]) -> None:
     """Right of the axes, in the vertical order of the curves at the right edge."""
-    handles, labels = axes.get_legend_handles_labels()
     # Mean of the last tenth: the last point alone may be noisier than the gap between two curves.
     height = [curve.mean[-1 - len(curve.mean) // 10 :].mean() for curve in _drawing_order(curves)]
     order = np.argsort(height, kind="stable")[::-1]
-    figure.legend(
-        [handles[i] for i in order],
-        [labels[i] for i in order],
-        loc="outside right upper",
-        frameon=False,
-        handlelength=3.2,
-    )
+    ordered = [handles[i] for i in order]
+    add_legend(figure, ordered, loc="outside right upper", handlelength=3.2)
+
+
+def _legend_label(curve: JoinedCurve, bottom: float) -> str:
+    """The label of an agent or baseline, after the role of other references."""
+    if curve.role == "agent":
+        return curve.label
+    name = curve.label if curve.role == "baseline" else f"{curve.role}: {curve.label}"
+    return f"{name} (at {curve.mean.mean():.3g})" if curve.mean.max() < bottom else name
 
 
 def _lowest_drawn(curves: Sequence[JoinedCurve]) -> float:
@@ -160,24 +181,23 @@ def _lowest_drawn(curves: Sequence[JoinedCurve]) -> float:
     return float(low - 5 * (high - low)) if high > low else -np.inf
 
 
-def _draw_reference(axes: Axes, curve: JoinedCurve, dashes: Any, bottom: float) -> None:
+def _draw_reference(axes: Axes, curve: JoinedCurve, dashes: Any, bottom: float) -> Any:
     colour, _ = REFERENCE_STYLES[curve.role]
     hidden = bool(curve.mean.max() < bottom)
-    name = curve.label if curve.role == "baseline" else f"{curve.role}: {curve.label}"
-    axes.plot(
+    (line,) = axes.plot(
         [] if hidden else curve.episode,
         [] if hidden else curve.mean,
         color=colour,
         linestyle=dashes,
         linewidth=1.0 if curve.role == "baseline" else 1.4,
         marker="_" if len(curve.episode) == 1 else "",  # a line of one point is invisible
-        label=f"{name} (at {curve.mean.mean():.3g})" if hidden else name,
     )
+    return line
 
 
-def _draw_points(axes: Axes, curve: JoinedCurve, index: int, x: NDArray[np.float64]) -> None:
+def _draw_points(axes: Axes, curve: JoinedCurve, index: int, x: NDArray[np.float64]) -> Any:
     mean, low, high = bootstrap_mean(curve.returns)
-    axes.errorbar(
+    return axes.errorbar(
         x,
         mean,
         yerr=[mean - low, high - mean],
@@ -187,11 +207,10 @@ def _draw_points(axes: Axes, curve: JoinedCurve, index: int, x: NDArray[np.float
         marker=MARKERS[index % len(MARKERS)],
         markersize=5,
         capsize=2.5,
-        label=curve.label,
     )
 
 
-def _draw_band(axes: Axes, curve: JoinedCurve, index: int) -> None:
+def _draw_band(axes: Axes, curve: JoinedCurve, index: int) -> Any:
     """A band with gaps where episodes were not measured; a thin line spans the gaps."""
     gaps = np.flatnonzero(np.diff(curve.episode) > 1) + 1
     episode = np.insert(curve.episode.astype(np.float64), gaps, np.nan)
@@ -200,18 +219,18 @@ def _draw_band(axes: Axes, curve: JoinedCurve, index: int) -> None:
     axes.fill_between(episode, low, high, color=colour, alpha=0.22, linewidth=0)
     if len(gaps):
         axes.plot(curve.episode, curve.mean, color=colour, linewidth=0.6)
-    axes.plot(
+    (line,) = axes.plot(
         episode,
         mean,
         color=colour,
         linestyle=DASHES[index % len(DASHES)],
         linewidth=1.8,
-        label=curve.label,
     )
+    return line
 
 
-def _note(one: Curve, curves: Sequence[JoinedCurve]) -> str:
-    text = f"Mean and 95% bootstrap interval over {tasks_text(one.split, one.num_tasks)}"
+def _note(tasks: str, curves: Sequence[JoinedCurve]) -> str:
+    text = f"Mean and 95% bootstrap interval over {tasks}"
     runs = sorted({curve.num_runs for curve in curves if curve.role == "agent"})
     if not runs:
         return text

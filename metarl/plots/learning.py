@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
-from metarl.plots.style import COLOURS, DASHES, add_note, new_figure
+from metarl.plots.style import COLOURS, DASHES, add_legend, add_note, new_figure
 from metarl.results.learning_curves import LearningCurve
 
 SMOOTHED_SHARE = 1 / 50
@@ -34,12 +35,16 @@ class MetricBand(NamedTuple):
     high: NDArray[np.float64]
 
 
-def learning_figure(curves: Sequence[LearningCurve], *, smooth: int | None = None) -> Figure:
+def learning_figure(
+    curves: Sequence[LearningCurve], *, smooth: int | None = None, join_unfinished: bool = False
+) -> Figure:
     """A metric over environment steps and over wall time, in two panels.
 
     Args:
         curves: of one family and one metric; runs that differ in the seed only are joined.
         smooth: meta-iterations in each running mean, 1 for none; by default a fiftieth of the run.
+        join_unfinished: join runs that have not ended with others; by default each unfinished run
+            is a line, whose label says so.
 
     Raises:
         ConfigError: the families differ, or `smooth` is not positive.
@@ -47,14 +52,16 @@ def learning_figure(curves: Sequence[LearningCurve], *, smooth: int | None = Non
     _require_one_family(curves)
     if smooth is not None and smooth < 1:
         raise ConfigError(f"smooth={smooth} must be at least 1, which leaves the curves unchanged.")
-    groups = _by_agent(curves)
+    groups = _by_agent(curves, join_unfinished)
     longest = max(len(curve.values) for curve in curves)
     window = smooth or max(1, round(longest * SMOOTHED_SHARE))
     figure = new_figure(6.8, 3.2)
     axes = figure.subplots(1, 2, sharey=True)
     name, unit = _time_unit(max(curve.seconds[-1] for curve in curves))
+    handles = []
     for index, (label, runs) in enumerate(groups.items()):
-        _draw(axes[0], label, [(run.env_steps, run.values) for run in runs], window, index)
+        by_steps = [(run.env_steps, run.values) for run in runs]
+        handles.append(_draw(axes[0], label, by_steps, window, index))
         _draw(axes[1], label, [(run.seconds / unit, run.values) for run in runs], window, index)
     axes[0].set_xlabel("Environment steps")
     axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -63,10 +70,7 @@ def learning_figure(curves: Sequence[LearningCurve], *, smooth: int | None = Non
     for each in axes:
         each.grid(color="0.92", linewidth=0.8)
         each.margins(x=0.02)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper right", ncols=3, frameon=False, handlelength=3.2
-    )
+    add_legend(figure, handles, loc="outside upper right", ncols=3, handlelength=3.2)
     add_note(figure, f"{curves[0].family}: {_note(groups, window)}")
     return figure
 
@@ -101,8 +105,8 @@ def _time_unit(seconds: float) -> tuple[str, float]:
     return ("Minutes", 60.0) if seconds < 3 * 3600 else ("Hours", 3600.0)
 
 
-def _draw(axes: Axes, label: str, runs: Sequence[MetricSeries], window: int, index: int) -> None:
-    """Draws the runs of one agent as a line with a band."""
+def _draw(axes: Axes, label: str, runs: Sequence[MetricSeries], window: int, index: int) -> Line2D:
+    """Draws the runs of one agent as a line with a band; returns the line."""
     colour = COLOURS[index % len(COLOURS)]
     band = join_runs([(x, running_mean(values, window)) for x, values in runs])
     style: dict[str, Any] = {"color": colour, "linestyle": DASHES[index % len(DASHES)]}
@@ -110,23 +114,39 @@ def _draw(axes: Axes, label: str, runs: Sequence[MetricSeries], window: int, ind
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.22, linewidth=0)
     elif window > 1:
         axes.plot(*runs[0], color=colour, alpha=0.28, linewidth=0.7)
-    axes.plot(band.x, band.mean, linewidth=1.8, label=label, **style)
+    (line,) = axes.plot(band.x, band.mean, linewidth=1.8, label=label, **style)
+    return line
 
 
-def _by_agent(curves: Sequence[LearningCurve]) -> dict[str, list[LearningCurve]]:
+def _by_agent(
+    curves: Sequence[LearningCurve], join_unfinished: bool
+) -> dict[str, list[LearningCurve]]:
     """Runs grouped by label; runs of one group differ in the seed only."""
     groups: dict[str, list[LearningCurve]] = {}
     for curve in curves:
-        key = json.dumps([curve.agent, curve.label, dict(curve.options)], sort_keys=True)
+        part = None if join_unfinished else _unfinished(curve)
+        key = json.dumps([curve.agent, curve.label, dict(curve.options), part], sort_keys=True)
         groups.setdefault(key, []).append(curve)
     members = list(groups.values())
-    names = [group[0].label or group[0].agent for group in members]
+    trained = [None if join_unfinished else _unfinished(group[0]) for group in members]
+    names = [
+        (group[0].label or group[0].agent) + (f" (trained {part})" if part else "")
+        for group, part in zip(members, trained, strict=True)
+    ]
     labels = [
         name if len(namesakes) == 1 else f"{name} ({_differing_options(group, namesakes)})"
         for name, group in zip(names, members, strict=True)
         for namesakes in [[one for one, other in zip(members, names, strict=True) if other == name]]
     ]
     return dict(zip(labels, members, strict=True))
+
+
+def _unfinished(curve: LearningCurve) -> str | None:
+    """How far an unfinished run is trained, such as '3 of 100 iterations'; None for others."""
+    iterations = curve.options.get("iterations")
+    if not isinstance(iterations, int) or len(curve.values) >= iterations:
+        return None
+    return f"{len(curve.values)} of {iterations} iterations"
 
 
 def _differing_options(

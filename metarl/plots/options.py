@@ -27,6 +27,8 @@ class PlotOptions:
     """of learning: a column of metrics.csv"""
     smooth: int | None = None
     """of learning: iterations in each running mean; by default a fiftieth of the run, 1 for none"""
+    join_unfinished: bool = False
+    """join runs that were not trained to their end with others, as seeds of one agent"""
     tasks: int | None = None
     """of pulls and paths: number of tasks to show"""
 

@@ -76,12 +76,15 @@ def plot(
     with matplotlib.rc_context(STYLE):
         if kind == "learning":
             curves = [read_learning(folder, options.metric) for folder in folders]
-            figure = learning_figure(curves, smooth=options.smooth)
+            figure = learning_figure(
+                curves, smooth=options.smooth, join_unfinished=options.join_unfinished
+            )
         elif kind in ("pulls", "paths"):
             figure = _trials_figure(folders, options)
         else:
             draw = adaptation_figure if kind == "adaptation" else regret_figure
-            figure = draw(read_run_curves(folders), reference=options.shown_references)
+            evaluated = read_run_curves(folders, join_unfinished=options.join_unfinished)
+            figure = draw(evaluated, reference=options.shown_references)
         return [save(figure, stem, ending) for ending in formats]
 
 

@@ -22,6 +22,8 @@ from metarl.results.step_log import StepLog, common_tasks
 
 MAX_LABELLED_ARMS = 10
 """up to this number, each arm has a label"""
+MAX_ARMS = 500
+"""more cannot be told apart"""
 MAX_OUTLINED_PULLS = 50
 """up to this number, pulls are separated by white lines"""
 
@@ -188,6 +190,10 @@ def _require_pulls(log: StepLog) -> None:
         )
     elif log.observation.size and np.ptp(log.observation, axis=0).any():
         reason = "its observations change"
+    elif not 1 <= log.num_actions <= MAX_ARMS:
+        reason = f"it has {log.num_actions} actions, where a figure shows at most {MAX_ARMS}"
+    elif log.action.shape[1] != 1 or not np.isin(log.action, np.arange(log.num_actions)).all():
+        reason = f"some actions are not one of 0 to {log.num_actions - 1}"
     if reason:
         raise ConfigError(
             f"{log.family} is not a bandit: {reason}. A figure of pulls needs discrete actions, "

@@ -37,6 +37,10 @@ REFERENCE_STYLES: dict[str, tuple[str, tuple[Any, ...]]] = {
 DASHES_SALT = 2767
 """hash salt, found by search, with which the built-in references of each family get distinct
 dashes"""
+LABEL_CHARS = 44
+"""of a line in a legend"""
+LABEL_HEIGHT = 0.16
+"""inches of a line in a legend"""
 NOTE_CHARS_PER_INCH = 16
 MUTED = "0.35"
 """colour of titles and notes"""
@@ -51,6 +55,8 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",  # text is stored as text, not as paths
+    "text.parse_math": False,  # a label is text, also with a dollar sign
+    "text.usetex": False,
     "svg.hashsalt": "metarl",  # equal figures give equal files
 }
 METADATA: dict[str, dict[str, None]] = {
@@ -89,6 +95,21 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def wrapped_label(label: str) -> str:
+    """The label on several lines if it would leave too little room for the axes."""
+    return label if len(label) <= LABEL_CHARS else textwrap.fill(label, LABEL_CHARS)
+
+
+def add_legend(figure: Figure, handles: Sequence[Any], **style: Any) -> None:
+    """Adds a legend outside the axes, with the labels of the handles.
+
+    Matplotlib leaves out labels that begin with an underscore, so the text is set afterwards.
+    """
+    legend = figure.legend(handles, ["label"] * len(handles), frameon=False, **style)
+    for text, handle in zip(legend.get_texts(), handles, strict=True):
+        text.set_text(wrapped_label(handle.get_label()))
+
+
 def add_note(figure: Figure, text: str) -> None:
     """Adds a note in small type below the figure."""
     lines = textwrap.fill(text, int(NOTE_CHARS_PER_INCH * figure.get_figwidth()))
@@ -101,7 +122,7 @@ def tasks_text(split: str, count: int) -> str:
 
 
 def save(figure: Figure, stem: str, ending: str) -> Path:
-    """Writes the figure as `stem.ending`.
+    """Writes the figure as `stem.ending`, atomically; a link of that name is replaced.
 
     Raises:
         RunFolderError: the file cannot be written.

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError, ShapeError
-from metarl.results.csv_files import TableKind, open_table, to_integer, to_numbers, write_table
+from metarl.results.csv_files import (
+    TableKind,
+    open_table,
+    require_text,
+    to_integer,
+    to_numbers,
+    write_table,
+)
+from metarl.results.reading import quoted
 
 ADAPTATION_FILE = "adaptation.csv"
 """name inside a run folder; written by evaluation"""
@@ -25,7 +33,7 @@ NUMBER_COLUMNS = ("task", "episode", "env_steps", "return", "success")
 COLUMNS = NAME_COLUMNS + NUMBER_COLUMNS
 """one row per curve, point and task; `success` is empty where the family does not define it"""
 
-_KIND = TableKind("an adaptation curve", COLUMNS, "evaluate")
+CURVES = TableKind("an adaptation curve", COLUMNS, "evaluate")
 
 _Row: TypeAlias = tuple[int, tuple[str, ...]]
 """the line on which a row ends, and its cells in the order of `COLUMNS`"""
@@ -93,11 +101,11 @@ def read_curves(path: str | os.PathLike[str]) -> list[Curve]:
         RunFolderError: the file is missing, truncated or of another kind; gives the line.
     """
     path = Path(path)
-    with open_table(path, _KIND) as (header, rows):
+    with open_table(path, CURVES) as (header, rows):
         pick = itemgetter(*(header.index(name) for name in COLUMNS))
         tables = _tables(path, ((row.line, pick(row.cells)) for row in rows))
     if not tables:
-        raise RunFolderError(f"{path} holds no rows; {_KIND.remedy(path)}")
+        raise RunFolderError(f"{path} holds no rows; {CURVES.remedy(path)}")
     return [_curve(path, names, numbers) for names, numbers in tables.items()]
 
 
@@ -135,7 +143,7 @@ def _numbers(path: Path, rows: Sequence[_Row]) -> NDArray[np.float64]:
     columns = list(zip(*cells, strict=True))[len(NAME_COLUMNS) :]
     numbers = np.empty((len(NUMBER_COLUMNS), len(rows)))
     for index, (name, column) in enumerate(zip(NUMBER_COLUMNS, columns, strict=True)):
-        numbers[index] = to_numbers(path, _KIND, name, lines, column, gaps=name == "success")
+        numbers[index] = to_numbers(path, CURVES, name, lines, column, gaps=name == "success")
     return numbers
 
 
@@ -151,12 +159,14 @@ def _curve(path: Path, names: tuple[str, ...], numbers: NDArray[np.float64]) -> 
     )
     if not complete:
         raise RunFolderError(
-            f"{path} holds {numbers.shape[1]} rows of {names[1]!r} for {len(tasks)} tasks and "
-            f"{len(episodes)} episodes; each of tasks 0 to {len(tasks) - 1} must have one row "
+            f"{path} holds {numbers.shape[1]} rows of {quoted(names[1])} for {len(tasks)} tasks "
+            f"and {len(episodes)} episodes; each of tasks 0 to {len(tasks) - 1} must have one row "
             f"for each episode, {len(tasks) * len(episodes)} in all: the file was cut off or "
-            f"edited; {_KIND.remedy(path)}"
+            f"edited; {CURVES.remedy(path)}"
         )
     *texts, seed = names
+    for name, text in zip(NAME_COLUMNS, texts, strict=False):
+        require_text(path, CURVES, f"column {name!r}", text)
     run, agent, role, label, family, split = texts
     return Curve(
         run=run,
@@ -165,7 +175,7 @@ def _curve(path: Path, names: tuple[str, ...], numbers: NDArray[np.float64]) -> 
         label=label,
         family=family,
         split=split,
-        seed=to_integer(path, _KIND, "seed", seed),
+        seed=to_integer(path, CURVES, "seed", seed),
         episode=episodes.astype(np.int64),
         env_steps=numbers[2].reshape(shape),
         returns=numbers[3].reshape(shape),

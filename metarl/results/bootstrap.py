@@ -170,6 +170,21 @@ def _require_same_tasks(values: Sequence[NDArray[np.floating]]) -> None:
             )
 
 
+def task_sets(curves: Sequence[Curve]) -> list[list[Curve]]:
+    """The curves grouped by family and tasks, if all agents are one run; else all in one group.
+
+    Several evaluations of one run may be shown next to each other, those of different runs only if
+    they are of the same tasks.
+    """
+    if len({curve.run for curve in curves if curve.role == "agent"}) != 1:
+        return [list(curves)]
+    groups: dict[tuple[object, ...], list[Curve]] = {}
+    for curve in curves:
+        key = curve.family, curve.split, curve.seed, curve.num_tasks
+        groups.setdefault(key, []).append(curve)
+    return list(groups.values())
+
+
 def join_curves(curves: Sequence[Curve]) -> list[JoinedCurve]:
     """One joined curve per agent and reference, in the order of `ROLES`, else of the input."""
     _require_comparable(curves)

@@ -5,7 +5,7 @@ Axes: `R` runs (the seeds of one agent), `P` points, `N` tasks.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from metarl.results.bootstrap import (
     choose_references,
     estimate_from_means,
     join_curves,
+    task_sets,
 )
 from metarl.results.csv_files import write_table
 from metarl.results.run_curves import read_run_curves
@@ -83,6 +84,9 @@ class Comparison:
     base: str | None
     """label of the agent that is subtracted in differences"""
     rows: tuple[ComparisonRow, ...]
+    several: bool = False
+    """rows are of several evaluations of one run in different tasks, named in the labels; the
+    fields above are those of the first"""
 
     @property
     def defines_success(self) -> bool:
@@ -95,6 +99,7 @@ def compare(
     *,
     reference: Sequence[str] | None = None,
     by_seed: bool = False,
+    join_unfinished: bool = False,
 ) -> Comparison:
     """Compares evaluated runs: first, last and total return, score, difference, regret.
 
@@ -105,6 +110,8 @@ def compare(
         reference: names of the floors, baselines and ceilings to show; None shows all. Scores
             consider all of them, shown or not.
         by_seed: one row for each run instead.
+        join_unfinished: join runs that were evaluated before the end of their training with others,
+            as seeds of one agent; by default each is a row, whose label says so.
 
     Raises:
         RunFolderError: a run has not been evaluated.
@@ -112,7 +119,8 @@ def compare(
         UnknownNameError: there is no such reference.
     """
     folders = unique_folders(runs)
-    return compare_curves(read_run_curves(folders), reference=reference, by_seed=by_seed)
+    curves = read_run_curves(folders, join_unfinished=join_unfinished)
+    return compare_curves(curves, reference=reference, by_seed=by_seed)
 
 
 def compare_curves(
@@ -126,6 +134,13 @@ def compare_curves(
     """
     curves = list(curves)
     shown = {curve.agent for curve in choose_references(curves, reference)}
+    parts = [_compare_tasks(group, shown, by_seed) for group in task_sets(curves)]
+    rows = tuple(row for part in parts for row in part.rows)
+    return replace(parts[0], rows=rows, several=len(parts) > 1)
+
+
+def _compare_tasks(curves: Sequence[Curve], shown: Container[str], by_seed: bool) -> Comparison:
+    """The comparison of curves of the same tasks."""
     joined = join_curves(_label_by_run(curves) if by_seed else curves)
     plan = _plan(joined)
     estimate = estimate_from_means(plan.estimates, *map(_measures, joined))
@@ -168,7 +183,7 @@ def write_comparison(path: str | os.PathLike[str], comparison: Comparison) -> No
                 *(row.agent, row.label, row.role, row.num_runs),
                 *_cells(row),
                 row.episodes,
-                *(getattr(comparison, name) for name in common),
+                *("" if comparison.several else getattr(comparison, name) for name in common),
             ]
             for row in comparison.rows
         ),

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError
 from metarl.results.files import as_folder_error, atomic_write
+from metarl.results.reading import quoted, require_file
+from metarl.text import first_control
 
+MAX_DIGITS = 40
+"""of a whole number; seeds have fewer"""
 INTEGER_COLUMNS = frozenset(("task", "rollout", "phase", "episode", "step", "iteration"))
 
 
@@ -59,10 +63,13 @@ def open_table(path: Path, kind: TableKind) -> Iterator[tuple[list[str], Iterato
     Raises:
         RunFolderError: the file is missing, truncated or of another kind; gives the line.
     """
+    require_file(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
             header = [kind.former_names.get(name, name) for name in next(reader, [])]
+            for name in header:
+                require_text(path, kind, "the header", name)
             missing = [name for name in kind.columns if name not in header]
             if missing:
                 raise RunFolderError(
@@ -116,7 +123,7 @@ def to_numbers(
             valid = False
         if not valid:
             raise RunFolderError(
-                f"Line {line} of {path} has {cell!r} in column {name!r}, where a {wanted} is "
+                f"Line {line} of {path} has {quoted(cell)} in column {name!r}, where a {wanted} is "
                 f"expected; {kind.remedy(path)}"
             )
     return numbers
@@ -128,12 +135,22 @@ def to_integer(path: Path, kind: TableKind, name: str, cell: str, *, signed: boo
     Raises:
         RunFolderError: it is not one.
     """
-    if not (cell.lstrip("-") if signed else cell).isdecimal():
+    digits = cell.removeprefix("-") if signed else cell
+    if not digits.isdecimal() or len(digits) > MAX_DIGITS:
         raise RunFolderError(
-            f"{path} has {cell!r} in column {name!r}, where a whole number is expected; "
+            f"{path} has {quoted(cell)} in column {name!r}, where a whole number is expected; "
             f"{kind.remedy(path)}"
         )
     return int(cell)
+
+
+def require_text(path: Path, kind: TableKind, where: str, cell: str) -> None:
+    """Raises `RunFolderError` if a cell holds control characters, which could steer a terminal."""
+    if first_control(cell):
+        raise RunFolderError(
+            f"{path} has {quoted(cell)} in {where}, where a text without control characters is "
+            f"expected; {kind.remedy(path)}"
+        )
 
 
 def _are_valid(numbers: NDArray[np.float64], name: str, gaps: bool) -> bool:

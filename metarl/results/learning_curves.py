@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError, UnknownNameError
-from metarl.results.adaptation_curves import ADAPTATION_FILE, describe_family
-from metarl.results.csv_files import TableKind, open_table, to_numbers
+from metarl.results.adaptation_curves import ADAPTATION_FILE, CURVES, describe_family
+from metarl.results.csv_files import TableKind, TableRow, open_table, require_text, to_numbers
 from metarl.results.files import AppendedFile, as_folder_error
 from metarl.results.run_config import current_metric_name, read_config
 
@@ -173,7 +173,10 @@ def _label(path: Path) -> str | None:
     """The agent's label, from the first row of an evaluation; None without an evaluation."""
     if not path.exists():
         return None
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            return row.get("label") if row.get("role") == "agent" else None
-    return None
+    with open_table(path, CURVES) as (header, rows):
+        cells = dict(zip(header, next(rows, TableRow(0, [])).cells, strict=False))
+        for _ in rows:
+            pass  # the end of the file is checked as well
+    label = cells.get("label", "")
+    require_text(path, CURVES, "column 'label'", label)
+    return label if cells.get("role") == "agent" else None

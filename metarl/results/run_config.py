@@ -1,18 +1,21 @@
 """Reading `config.json` of a run; options of older formats are renamed to the current names."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metarl.errors import RunFolderError
+from metarl.results.reading import quoted, read_json
+from metarl.text import control_within
 
 FORMAT = "metarl-run-3"
 """current format of run folders and checkpoints; since 3 a checkpoint has a checksum"""
 FORMATS = ("metarl-run-1", "metarl-run-2", FORMAT)
 """readable formats"""
 
-FIELDS = ("agent", "agent_options", "task", "task_options", "seed")
+FIELDS = {"agent": str, "agent_options": dict, "task": str, "task_options": dict, "seed": int}
+"""settings of a run, and their types in JSON"""
+_WORDS = {str: "a text", dict: "a mapping", int: "a whole number"}
 
 _RENAMED_IN_FORMAT_2 = {
     "copies": "rollouts_per_task",
@@ -48,23 +51,47 @@ def read_config(folder: Path) -> dict[str, Any]:
         RunFolderError: the file is missing, broken, incomplete or of an unknown format.
     """
     path = folder / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        run_format = config.get("format")
-        missing = sorted(set(FIELDS) - config.keys())
-    except (OSError, ValueError, AttributeError) as error:
-        raise RunFolderError(f"{path} is not a run's config.json: {error}.") from error
+    return checked_config(read_json(path, "a run's config.json"), path)
+
+
+def checked_config(config: Any, path: Path) -> dict[str, Any]:
+    """The settings of a run, in the current format.
+
+    Args:
+        config: as parsed from JSON.
+        path: of the file that holds it, for messages.
+
+    Raises:
+        RunFolderError: a setting is missing or of another type, the format is unknown, or a text
+            holds control characters.
+    """
+    if not isinstance(config, dict):
+        raise RunFolderError(f"{path} is not a run's config.json: it holds {quoted(config)}.")
+    run_format = config.get("format")
     if run_format not in FORMATS:
         raise RunFolderError(
-            f"{path} has format {run_format!r}"
+            f"{path} has format {quoted(run_format)}"
             f"{', of a newer version of metarl' * is_newer(run_format)}; this version reads "
             f"{', '.join(map(repr, FORMATS))}.{' Update metarl-suite.' * is_newer(run_format)}"
         )
-    if missing:
+    if missing := sorted(FIELDS.keys() - config.keys()):
         raise RunFolderError(
             f"{path} lacks {', '.join(missing)}; a run's config.json holds {', '.join(FIELDS)}."
         )
-    return with_current_names({name: config[name] for name in (*FIELDS, "format")})
+    for name, kind in FIELDS.items():
+        value = config[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise RunFolderError(
+                f"{path} has {name} = {quoted(value)}, where {_WORDS[kind]} is expected. The file "
+                "was edited; restore it from a copy."
+            )
+    kept = {name: config[name] for name in (*FIELDS, "format")}
+    if (text := control_within(kept)) is not None:
+        raise RunFolderError(
+            f"{path} holds the text {quoted(text)}, whose control characters could steer a "
+            "terminal. Names and options of a run have none."
+        )
+    return with_current_names(kept)
 
 
 def is_newer(run_format: object) -> bool:

@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError, RunFolderError, ShapeError
-from metarl.results.csv_files import TableKind, open_table, to_integer, to_numbers, write_table
+from metarl.results.csv_files import (
+    TableKind,
+    open_table,
+    require_text,
+    to_integer,
+    to_numbers,
+    write_table,
+)
+from metarl.results.reading import quoted
 
 STEPS_FILE = "trials.csv"
 """name inside a run folder; written by evaluation"""
@@ -161,10 +169,17 @@ def _log(
 
     def vector(name: str) -> NDArray[np.float64]:
         parts = [column for column in header if column.rpartition("_")[0] == name]
+        if sorted(parts) != sorted(f"{name}_{index}" for index in range(len(parts))):
+            raise RunFolderError(
+                f"Line 1 of {path} names {quoted(', '.join(parts))}, but the components of {name} "
+                f"are numbered from 0 on; {_KIND.remedy(path)}"
+            )
         parts.sort(key=lambda column: int(column.rpartition("_")[2]))
         return np.stack([numbers(part) for part in parts], 1) if parts else np.zeros((len(rows), 0))
 
     *texts, seed, num_actions = key
+    for name, text in zip(NAME_COLUMNS, texts, strict=False):
+        require_text(path, _KIND, f"column {name!r}", text)
     actions = None  # continuous
     if num_actions:
         actions = to_integer(path, _KIND, "num_actions", num_actions, signed=False)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from metarl.errors import CheckpointError
+from metarl.results.reading import quoted, shortened
 from metarl.results.run_config import FORMAT, FORMATS, is_newer
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -87,22 +88,22 @@ def read_checkpoint(path: Path) -> Checkpoint:
         with safetensors.safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
         state = load_file(path)
-    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
+    except (safetensors.SafetensorError, OSError, RuntimeError, MemoryError) as error:
         raise BrokenCheckpointError(
-            f"The checkpoint {path} cannot be read ({error}): it is truncated or not a "
+            f"The checkpoint {path} cannot be read ({shortened(error)}): it is truncated or not a "
             "safetensors file. Continue its run with --resume, which falls back to an older "
             "checkpoint, or restore it from a copy."
         ) from error
     written_by = metadata.get("format")
     if is_newer(written_by):
         raise CheckpointError(
-            f"{path} has format {written_by!r}, of a newer version of metarl; this version reads "
-            f"up to {FORMAT!r}. Update metarl-suite."
+            f"{path} has format {quoted(written_by)}, of a newer version of metarl; this version "
+            f"reads up to {FORMAT!r}. Update metarl-suite."
         )
     if written_by not in FORMATS or not metadata.keys() >= set(_ENTRIES):
         raise BrokenCheckpointError(
             f"{path} is a safetensors file, but not a checkpoint of a metarl run (format "
-            f"{written_by!r}, expected {FORMAT!r})."
+            f"{quoted(written_by)}, expected {FORMAT!r})."
         )
     _require_checksum(path, state, metadata)
     return Checkpoint(state=state, **{name: _mapping(path, name, metadata) for name in _ENTRIES})

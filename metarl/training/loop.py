@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from metarl.agent import Agent, AgentConfig, MetaBatch
 from metarl.errors import MetaRLError, NonFiniteError, RunFolderError
 from metarl.noise import LaneNoise
+from metarl.options import plain_options
 from metarl.registry import agent_config, find_preset, make_family, name_of, resolve_family
 from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
@@ -84,7 +85,7 @@ class TrainingJob:
         """What defines the run."""
         return RunConfig(
             agent=self.agent,
-            agent_options=asdict(self.config),
+            agent_options=plain_options(self.config),
             task=self.task,
             task_options=self.task_options,
             seed=self.options.seed,
@@ -145,7 +146,7 @@ def training_job(
         agent=agent,
         config=config,
         task=task,
-        task_options=asdict(family),  # type: ignore[call-overload]
+        task_options=plain_options(family),
         options=run,
     )
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol, Self, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +17,7 @@ from rich.progress import (
 )
 
 from metarl.native.library import is_missed
+from metarl.text import visible
 
 T = TypeVar("T")
 LOG_SECONDS = 60.0
@@ -53,13 +55,13 @@ class TrainingProgress:
 
     def __init__(self, titles: Sequence[str], iterations: int, *, enabled: bool) -> None:
         console = Console(stderr=True)
-        self._titles = titles
+        self._titles = titles = [visible(title) for title in titles]
         self._iterations = iterations
         self._enabled = enabled
         self._logs = enabled and not (console.is_terminal or console.is_jupyter)
         self._logged = [time.monotonic()] * len(titles)
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
@@ -117,6 +119,7 @@ class TrainingProgress:
 
 def tracked(items: Iterable[T], title: str, *, enabled: bool) -> Iterable[T]:
     """`items`, with a progress bar on the terminal while they are iterated."""
+    title = escape(visible(title))
     return track(items, title, console=Console(stderr=True), disable=not enabled, transient=True)
 
 
@@ -125,5 +128,5 @@ def progress_counter(title: str, total: int, *, enabled: bool) -> Iterator[Calla
     """A context with a progress bar; yields a function that advances it by one of `total`."""
     bar = Progress(console=Console(stderr=True), disable=not enabled, transient=True)
     with bar:
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(escape(visible(title)), total=total)
         yield lambda: bar.advance(task)

@@ -1,4 +1,6 @@
-"""Run folders: settings, metrics and checkpoints on disk. Loading one never executes code.
+"""Run folders: settings, metrics and checkpoints on disk.
+
+Loading one executes nothing that it holds or names; docs/security.md says what is promised.
 
 config.json              every setting, seed, versions, git state
 metrics.csv              one row per meta-iteration
@@ -12,8 +14,9 @@ training.lock            empty; locked while a process trains in this folder
 
 import json
 import logging
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,13 +27,17 @@ import torch
 from filelock import FileLock, Timeout
 
 from metarl.agent import Agent, AgentConfig, AgentContext
-from metarl.errors import CheckpointError, MetaRLError, RunFolderError
+from metarl.errors import CheckpointError, ConfigError, MetaRLError, RunFolderError
+from metarl.modules import import_trusted, require_imported, split_module
+from metarl.options import option_names, plain_options, typed_options
 from metarl.registry import agent_config, make_family
 from metarl.results.adaptation_curves import describe_family
 from metarl.results.files import as_folder_error, atomic_write, json_text, write_text
-from metarl.results.run_config import FORMAT, read_config, with_current_names
+from metarl.results.reading import quoted, shortened
+from metarl.results.run_config import FORMAT, checked_config, read_config
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution
+from metarl.text import control_within
 from metarl.training.checkpoint import (
     CHECKPOINT_FILE,
     BrokenCheckpointError,
@@ -42,6 +49,7 @@ from metarl.training.checkpoint import (
 from metarl.training.leftovers import LOCK_FILE, files_of_a_training, foreign_files
 from metarl.training.options import KEPT_CHECKPOINTS
 from metarl.training.provenance import git_state, versions
+from metarl.validation import require_known
 
 GOOD_STATE_FILE = "rollback.safetensors"
 """name inside a run folder, if NaN is answered by a rollback"""
@@ -62,7 +70,8 @@ class RunConfig:
     @property
     def default_path(self) -> Path:
         """Such as runs/rl2-BernoulliBandit-v0-seed3."""
-        return Path("runs") / f"{self.agent}-{self.task.rpartition('/')[2]}-seed{self.seed}"
+        agent, task = split_module(self.agent)[1], self.task.rpartition("/")[2]
+        return Path("runs") / f"{agent}-{task}-seed{self.seed}"
 
     @property
     def family(self) -> str:
@@ -70,8 +79,15 @@ class RunConfig:
         return describe_family(self.task, self.task_options)
 
     def make_family(self) -> TaskDistribution:
-        """The family that the agent is trained on."""
-        return make_family(self.task, **self.task_options)
+        """The family that the agent is trained on.
+
+        Raises:
+            RunFolderError: it is defined in a module that is not imported, and not of a plugin; or
+                the options have unexpected types.
+        """
+        require_imported(self.task, "task")
+        with _naming("The options of this run", f"the task {quoted(self.task)}"):
+            return make_family(self.task, **self.task_options)
 
     def context(
         self, family: TaskDistribution, device: torch.device | str, *, training: bool = False
@@ -91,19 +107,14 @@ class RunConfig:
         """The agent's hyper-parameters.
 
         Raises:
-            RunFolderError: the agent no longer has one of the options.
+            RunFolderError: the agent no longer has one of the options, or it is defined in a module
+                that is not imported, and not of a plugin.
         """
-        options: dict[str, Any] = {  # JSON has no tuples
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in self.agent_options.items()
-        }
-        try:
-            return agent_config(self.agent)(**options)
-        except TypeError as error:
-            raise RunFolderError(
-                f"The settings of this run do not fit the agent {self.agent!r} of this version of "
-                f"metarl: {error}. Use the version named in config.json."
-            ) from error
+        require_imported(self.agent, "agent")
+        kind = agent_config(self.agent)
+        with _naming("The settings of this run", f"the agent {quoted(self.agent)}", ConfigError):
+            require_known(self.agent, self.agent_options, option_names(kind))
+            return kind(**typed_options(kind, self.agent_options))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,11 +156,13 @@ class Run:
         """A context in which no other process can train in this folder; makes it if needed.
 
         Raises:
-            RunFolderError: another process is training in it, or it cannot be written.
+            RunFolderError: another process is training in it, it cannot be written, or it holds
+                symbolic links.
         """
         lock = FileLock(self.path / LOCK_FILE, timeout=0)
         with as_folder_error(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            _require_no_links(self.path)
             try:
                 acquired = lock.acquire()
             except Timeout as error:
@@ -163,7 +176,9 @@ class Run:
 
     def make_agent(self, family: TaskDistribution, device: torch.device | str = "cpu") -> Agent:
         """A new agent with this run's settings, untrained."""
-        return self.config.make_agent_config().build(self.config.context(family, device))
+        config = self.config.make_agent_config()
+        with _naming("The settings of this run", f"the agent {quoted(self.config.agent)}"):
+            return config.build(self.config.context(family, device))
 
     def start(self) -> None:
         """Writes `config.json`, and removes what a training without a finished iteration left."""
@@ -236,18 +251,27 @@ class Run:
             )
         found = read_checkpoint(path)
         try:
-            saved = RunConfig(**with_current_names(found.config))
-            progress = Progress(**found.progress)
-        except (TypeError, KeyError, AttributeError) as error:
+            saved = RunConfig(**checked_config(found.config, path))
+            progress = _parse_progress(found.progress)
+        except (RunFolderError, TypeError) as error:
             raise BrokenCheckpointError(
-                f"The checkpoint {path} lacks settings or progress ({error}); it was edited."
+                f"The checkpoint {path} lacks settings or progress ({shortened(error)}); it was "
+                "edited."
             ) from error
         if difference := _difference(saved, self.config):
             raise CheckpointError(
                 f"The checkpoint {path} was written by a run with {difference}. A "
                 "checkpoint can only be loaded into a run with the settings that wrote it."
             )
-        agent.load_state(found.state)
+        try:
+            agent.load_state(found.state)
+        except MetaRLError:
+            raise
+        except (LookupError, ValueError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"The checkpoint {path} does not fit the agent {self.config.agent!r}: "
+                f"{type(error).__name__}: {shortened(error)}. It is damaged, or of another program."
+            ) from error
         return progress
 
 
@@ -265,7 +289,13 @@ def open_run(path: Path, config: RunConfig, *, resume: bool) -> Run:
     Raises:
         RunFolderError: the folder holds a run that is not to be resumed or has other settings, or
             other files; or JSON cannot hold the settings.
+        ConfigError: an option is a text with control characters.
     """
+    if (text := control_within(asdict(config))) is not None:
+        raise ConfigError(
+            f"The options hold the text {text!r}, but those of a run must be free of control "
+            "characters, because they are shown in tables and figures."
+        )
     run = Run(path=path, config=config)
     json_text(path / "config.json", asdict(config))
     if not path.exists():
@@ -299,19 +329,72 @@ def create_run(path: Path, config: RunConfig) -> Run:
     return run
 
 
-def load_run(path: str | os.PathLike[str]) -> Run:
+def load_run(path: str | os.PathLike[str], *, modules: Sequence[str] = ()) -> Run:
     """Opens an existing run folder.
 
+    Args:
+        path: of the folder.
+        modules: modules that define the task or the agent, which are imported. A module of yours
+            that the folder names is not imported otherwise, because that would execute it; name
+            only modules that you trust.
+
     Raises:
-        RunFolderError: this is no run folder, or its `config.json` cannot be read.
+        RunFolderError: this is no run folder, its `config.json` cannot be read, or a module lies in
+            the folder.
+        UnknownNameError: there is no such module.
     """
     folder = Path(path)
+    import_trusted(modules, folder)
     if not (folder / "config.json").is_file():
         raise RunFolderError(
             f"{folder} is not a run folder: it has no config.json. Give the folder printed by "
             "`metarl train`."
         )
     return Run(path=folder, config=RunConfig(**read_config(folder)))
+
+
+def _parse_progress(progress: Mapping[str, Any]) -> Progress:
+    """Raises `TypeError` unless these are the numbers of `Progress`, finite and not negative."""
+    parsed = Progress(**progress)
+    for name, kind in Progress.__annotations__.items():
+        number = getattr(parsed, name)
+        kinds = (int, float) if kind is float else int
+        if not isinstance(number, kinds) or isinstance(number, bool) or not 0 <= number < math.inf:
+            raise TypeError(f"{name} = {quoted(number)}")
+    return parsed
+
+
+@contextmanager
+def _naming(settings: str, owner: str, *more: type[MetaRLError]) -> Iterator[None]:
+    """Converts the errors that settings of unexpected types cause, and `more`, to one message."""
+    try:
+        yield
+    except MetaRLError as error:
+        if isinstance(error, more):
+            raise _misfit(settings, owner, error) from error
+        raise
+    # RuntimeError and MemoryError: torch cannot allocate as much.
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise _misfit(settings, owner, error) from error
+    except MemoryError as error:
+        raise _misfit(settings, owner, error) from error
+
+
+def _misfit(settings: str, owner: str, error: Exception) -> RunFolderError:
+    return RunFolderError(
+        f"{settings} do not fit {owner} of this version of metarl: {shortened(error)} Use the "
+        "version named in config.json, or restore the file from a copy."
+    )
+
+
+def _require_no_links(folder: Path) -> None:
+    """Raises `RunFolderError` if a file of the folder is a link, which a write could follow."""
+    for path in folder.iterdir():
+        if path.is_symlink():
+            raise RunFolderError(
+                f"{path} is a symbolic link, and training writes no file through a link. Replace "
+                "it by a copy of the file that it leads to, or remove it."
+            )
 
 
 def require_same(run: Run, config: RunConfig) -> None:
@@ -337,8 +420,8 @@ def _difference(stored: RunConfig, given: RunConfig) -> str:
 
 def _complete(config: RunConfig) -> dict[str, Any]:
     """All settings, with defaults for those left out."""
-    agent_options = asdict(config.make_agent_config())
-    task_options = asdict(config.make_family())  # type: ignore[call-overload]
+    agent_options = plain_options(config.make_agent_config())
+    task_options = plain_options(config.make_family())
     return {**asdict(config), "agent_options": agent_options, "task_options": task_options}
 
 
@@ -349,5 +432,5 @@ def _differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += [inner] if (inner := _differences(old, new)) else []
         elif json.dumps(old) != json.dumps(new):  # through JSON, where tuples are lists
-            found.append(f"{name} = {old!r} instead of {new!r}")
+            found.append(f"{name} = {quoted(old)} instead of {quoted(new)}")
     return ", ".join(found)

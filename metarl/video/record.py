@@ -4,6 +4,7 @@ Lane 0 is recorded: the first rollout of the single task.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from metarl.agent import Agent
 from metarl.evaluation.options import EvaluationOptions
+from metarl.modules import import_trusted
 from metarl.rollout import RolloutSpec, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.batched_env import BatchedEnv, Transition
@@ -75,6 +77,7 @@ class RecordedEnv:
 def record(
     run: Run | str | os.PathLike[str],
     *,
+    modules: Sequence[str] = (),
     options: VideoOptions | None = None,
     **overrides: Any,
 ) -> Path:
@@ -86,6 +89,7 @@ def record(
 
     Args:
         run: a run or its folder.
+        modules: modules that define the task or the agent and that you trust; see `load_run`.
         options: which trial, and how it is written; by default made from `overrides`.
         overrides: fields of `VideoOptions`, such as `num=3, out="trial.mp4"`. The ending of `out`
             selects the format, `.gif` or `.mp4`. Task `num` is that of an evaluation with the same
@@ -102,6 +106,7 @@ def record(
     """
     options = replace(options or VideoOptions(), **overrides)
     run = run if isinstance(run, Run) else load_run(run)
+    import_trusted(modules, run.path)
     path = run.path / "trial.gif" if options.out is None else Path(options.out)
     require_ending(path)
     as_device(options.device)
