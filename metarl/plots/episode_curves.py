@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
+from metarl.errors import ConfigError
 from metarl.plots.style import (
     COLOURS,
     DASHES,
@@ -54,7 +55,12 @@ def curves_figure(
         curves: drawn in their order, references first.
         label: of the y-axis.
         tasks: text in place of the tasks of `one`.
+
+    Raises:
+        ConfigError: there are no curves.
     """
+    if not curves:
+        raise ConfigError("There are no curves to draw: no agent, and no reference was chosen.")
     labels = [wrapped_label(_legend_label(curve, -np.inf)) for curve in curves]
     lines = sum(label.count("\n") + 1 for label in labels)
     figure = new_figure(6.4, max(3.4, 0.5 + LABEL_HEIGHT * lines))

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from metarl.errors import ConfigError
 from metarl.results.files import as_folder_error, atomic_write
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -131,5 +132,15 @@ def save(figure: Figure, stem: str, ending: str) -> Path:
     with as_folder_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as draft:
-            figure.savefig(draft, metadata=METADATA[ending])
+            _draw(figure, draft, ending)
     return path
+
+
+def _draw(figure: Figure, draft: Path, ending: str) -> None:
+    try:
+        figure.savefig(draft, metadata=METADATA[ending])
+    except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise ConfigError(
+            f"The rows cannot be drawn ({error}): their numbers are too large or too far apart for "
+            "an axis."
+        ) from error

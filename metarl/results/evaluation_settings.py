@@ -100,7 +100,7 @@ def read_settings(folder: Path) -> EvaluationSettings | None:
         return None
     content = read_json(path, "the settings of an evaluation")
     fits = isinstance(content, dict) and all(
-        isinstance(content.get(name), kinds) and not isinstance(content[name], bool)
+        name in content and isinstance(content[name], kinds) and not isinstance(content[name], bool)
         for name, kinds in _KINDS.items()
     )
     if not fits or content.get("format") != _FORMAT or control_within(content) is not None:

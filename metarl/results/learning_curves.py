@@ -18,6 +18,7 @@ from metarl.errors import RunFolderError, UnknownNameError
 from metarl.results.adaptation_curves import ADAPTATION_FILE, CURVES, describe_family
 from metarl.results.csv_files import TableKind, TableRow, open_table, require_text, to_numbers
 from metarl.results.files import AppendedFile, as_folder_error
+from metarl.results.reading import shortened
 from metarl.results.run_config import current_metric_name, read_config
 
 log = logging.getLogger("metarl")
@@ -145,7 +146,8 @@ def read_learning(folder: Path, metric: str) -> LearningCurve:
     with open_table(path, _KIND) as (columns, rows):
         header = [current_metric_name(name) for name in columns]
         if metric not in header:
-            raise UnknownNameError(f"{path} has no metric {metric!r}; it has {', '.join(header)}.")
+            known = shortened(", ".join(header))
+            raise UnknownNameError(f"{path} has no metric {metric!r}; it has {known}.")
         read = list(rows)
     if not read:
         raise RunFolderError(f"{path} holds no rows: the training has not finished an iteration.")

@@ -12,7 +12,7 @@ MAX_JSON_BYTES = 10_000_000
 """a config.json has a few thousand"""
 MAX_DEPTH = 20
 """of lists and mappings within each other"""
-SHORT = 400
+SHORT = 1000
 """characters that a message takes from another one"""
 QUOTED = 60
 """characters that a message quotes of a file"""
@@ -79,9 +79,9 @@ def quoted(value: object) -> str:
     return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
 
 
-def shortened(error: Exception) -> str:
-    """The message of an error, which may quote a file, cut to `SHORT` visible characters."""
-    text = visible(error)
+def shortened(quote: object) -> str:
+    """A message or a list that may quote a file, cut to `SHORT` visible characters."""
+    text = visible(quote)
     return text if len(text) <= SHORT else f"{text[:SHORT]}..."
 
 

@@ -17,6 +17,9 @@ FIELDS = {"agent": str, "agent_options": dict, "task": str, "task_options": dict
 """settings of a run, and their types in JSON"""
 _WORDS = {str: "a text", dict: "a mapping", int: "a whole number"}
 
+MAX_NAME = 300
+"""characters of the name of an agent or a task"""
+
 _RENAMED_IN_FORMAT_2 = {
     "copies": "rollouts_per_task",
     "core": "memory",
@@ -84,6 +87,12 @@ def checked_config(config: Any, path: Path) -> dict[str, Any]:
             raise RunFolderError(
                 f"{path} has {name} = {quoted(value)}, where {_WORDS[kind]} is expected. The file "
                 "was edited; restore it from a copy."
+            )
+    for name in ("agent", "task"):
+        if len(config[name]) > MAX_NAME:
+            raise RunFolderError(
+                f"{path} has {name} = {quoted(config[name])} of {len(config[name]):,} characters; "
+                f"a name has at most {MAX_NAME}."
             )
     kept = {name: config[name] for name in (*FIELDS, "format")}
     if (text := control_within(kept)) is not None:

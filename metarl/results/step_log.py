@@ -132,6 +132,11 @@ def common_tasks(logs: Sequence[StepLog], count: int) -> list[int]:
     """
     if count < 1:
         raise ConfigError(f"tasks={count} must be at least 1: a figure shows at least one task.")
+    if not logs:
+        raise ConfigError(
+            "There is no log of an agent's trials to draw; name references, such as "
+            "--references all."
+        )
     one = logs[0]
     for other in logs:
         if (other.family, other.split, other.seed) != (one.family, one.split, one.seed):
