@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metarl.native import noise as compiled
+from metarl.native.noise import Addresses
 from metarl.seeding import Seeds
 
 BLOCK_STEPS = 64
@@ -167,7 +169,8 @@ class LaneNoise:
                 if not len(lane):
                     break
         if small:
-            boost = _open_uniform(self._words(draw, 0, alpha.shape[1])).log() / alpha
+            words = _words(self.keys, self._addresses(draw, 0, alpha.shape[1]))[0]
+            boost = _open_uniform(words).log() / alpha
             result = torch.where(alpha < 1.0, result * boost.exp(), result)
         return result.view(concentration.shape)
 
@@ -183,9 +186,7 @@ class LaneNoise:
         threshold = normal.square_().mul_(0.5) + d - value + d * v.log_()
         return value, uniform.log_() < threshold
 
-    def _next(
-        self, kind: str | int, shape: tuple[int, ...], transform: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def _next(self, kind: str | int, shape: tuple[int, ...], draw_numbers: "DrawNumbers") -> Tensor:
         """The next numbers of each lane, [L, *shape]; some steps are drawn in advance."""
         draw = self._next_draw()
         block = self._blocks.get(draw)
@@ -195,7 +196,7 @@ class LaneNoise:
             or block.shape != shape
             or not block.first <= self._step < block.first + len(block.rows)
         ):
-            block = self._blocks[draw] = self._new_block(draw, kind, shape, transform)
+            block = self._blocks[draw] = self._new_block(draw, kind, shape, draw_numbers)
         return block.rows[self._step - block.first]
 
     def _new_block(
@@ -203,15 +204,14 @@ class LaneNoise:
         draw: int,
         kind: str | int,
         shape: tuple[int, ...],
-        transform: Callable[[Tensor], Tensor],
+        draw_numbers: "DrawNumbers",
     ) -> "_Block":
         size, steps = math.prod(shape), 1
         _require_addressable(size)
         if self._horizon is not None:
             room = BLOCK_NUMBERS // max(1, len(self.keys) * size)
             steps = max(1, min(BLOCK_STEPS, self._horizon - self._step, room))
-        words = (size + 1) // 2 if kind == "normal" else size
-        numbers = transform(self._words(draw, 0, words, steps))[..., :size]
+        numbers = draw_numbers(self.keys, self._addresses(draw, 0, size, steps))
         rows = numbers.reshape(steps, len(self.keys), *shape).unbind(0)
         return _Block(kind, shape, self._step, rows)
 
@@ -221,13 +221,10 @@ class LaneNoise:
             raise ValueError(f"More than {_MAX_DRAWS} draws in one step; draw larger shapes.")
         return self._draw - 1
 
-    def _words(self, draw: int, round_: int, size: int, steps: int | None = None) -> Tensor:
-        """Random 64-bit words [L, size]; with `steps`, [K, L, size] from the present step on."""
-        counter = self._counter(draw, round_) + np.arange(size)
-        if steps is not None:
-            stride = _MAX_DRAWS * _MAX_ROUNDS * _MAX_ELEMENTS
-            counter = counter + (np.arange(steps) * stride)[:, None, None]
-        return _mix(self.keys[:, None] + self._on_device(_increments(counter)))
+    def _addresses(self, draw: int, round_: int, elements: int, steps: int = 1) -> Addresses:
+        """Of a draw in the present step and those that follow it."""
+        stride = _MAX_DRAWS * _MAX_ROUNDS * _MAX_ELEMENTS
+        return Addresses(self._counter(draw, round_), stride, elements, steps)
 
     def _on_device(self, numbers: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(numbers).to(self.device)
@@ -254,9 +251,45 @@ class _Block(NamedTuple):
     rows: tuple[Tensor, ...]  # [L, *shape] of each step
 
 
-def _uniform(words: Tensor) -> Tensor:
+DrawNumbers = Callable[[Tensor, Addresses], Tensor]
+"""keys [L] and addresses of E elements in K steps -> numbers [K, L, E]"""
+
+
+def _words(keys: Tensor, at: Addresses) -> Tensor:
+    """Random 64-bit words [K, L, E] int64."""
+    if compiled.can_draw(keys):
+        return compiled.words(keys, at)
+    counter = at.counter + (np.arange(at.steps) * at.stride)[:, None, None] + np.arange(at.elements)
+    return _mix(keys[:, None] + torch.from_numpy(_increments(counter)).to(keys.device))
+
+
+def _uniform(keys: Tensor, at: Addresses) -> Tensor:
     """The upper 24 bits as a number in [0, 1)."""
-    return ((words >> 40) & (2**24 - 1)).to(torch.float32) * 2.0**-24
+    if compiled.can_draw(keys):
+        return compiled.uniform(keys, at)
+    return ((_words(keys, at) >> 40) & (2**24 - 1)).to(torch.float32) * 2.0**-24
+
+
+def _exponential(keys: Tensor, at: Addresses) -> Tensor:
+    return _open_uniform(_words(keys, at)).log_().neg_()
+
+
+def _normal(keys: Tensor, at: Addresses) -> Tensor:
+    """Two of each word."""
+    words = _words(keys, at._replace(elements=(at.elements + 1) // 2))
+    radius = _open_uniform(words).log_().mul_(-2.0).sqrt_()
+    angle = (words & (2**24 - 1)).to(torch.float32) * (2.0 * math.pi * 2.0**-24)
+    return torch.cat((radius * angle.cos(), radius * angle.sin()), -1)[..., : at.elements]
+
+
+def _integers(high: int) -> DrawNumbers:
+    def draw(keys: Tensor, at: Addresses) -> Tensor:
+        if compiled.can_draw(keys):
+            return compiled.integers(keys, at, high)
+        unit = ((_words(keys, at) >> 11) & (2**53 - 1)).double() * 2.0**-53
+        return (unit * high).long()
+
+    return draw
 
 
 def _open_uniform(words: Tensor) -> Tensor:
@@ -264,27 +297,8 @@ def _open_uniform(words: Tensor) -> Tensor:
     return ((words >> 41) & (2**23 - 1)).to(torch.float32).add_(0.5).mul_(2.0**-23)
 
 
-def _exponential(words: Tensor) -> Tensor:
-    return _open_uniform(words).log_().neg_()
-
-
 def _single_normal(words: Tensor) -> Tensor:
     """One normal number of each word."""
     radius = _open_uniform(words).log_().mul_(-2.0).sqrt_()
     angle = (words & (2**24 - 1)).to(torch.float32).mul_(2.0 * math.pi * 2.0**-24)
     return radius.mul_(angle.cos_())
-
-
-def _normal(words: Tensor) -> Tensor:
-    """Two normal numbers of each word: [..., W] -> [..., 2 W]."""
-    radius = _open_uniform(words).log_().mul_(-2.0).sqrt_()
-    angle = (words & (2**24 - 1)).to(torch.float32) * (2.0 * math.pi * 2.0**-24)
-    return torch.cat((radius * angle.cos(), radius * angle.sin()), -1)
-
-
-def _integers(high: int) -> Callable[[Tensor], Tensor]:
-    def transform(words: Tensor) -> Tensor:
-        unit = ((words >> 11) & (2**53 - 1)).double() * 2.0**-53
-        return (unit * high).long()
-
-    return transform

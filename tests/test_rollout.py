@@ -379,6 +379,18 @@ def test_an_error_about_a_nan_reward_names_task_and_step():
         collect(Countdown(break_at=2), torch.tensor([1, 3]), Recorder(), episodes=2, seeds=SEEDS)
 
 
+def test_numbers_whose_sum_overflows_are_finite():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Rich(Countdown):
+        def step(self, task, state, action, noise):
+            state, reward, terminated = super().step(task, state, action, noise)
+            return state, torch.full_like(reward, 3e38), terminated
+
+    trajectory = collect(Rich(), torch.tensor([2, 3]), Recorder(), episodes=1, seeds=SEEDS)
+    assert bool(trajectory.reward.isfinite().all())
+    assert not bool(trajectory.reward.sum().isfinite())
+
+
 def test_nan_in_a_finished_lane_is_no_error():
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class BreaksOnceFinished(Countdown):

@@ -4,6 +4,7 @@
 
 #include "acting.h"
 #include "losses.h"
+#include "noise.h"
 #include "perceptron.h"
 #include "ppo.h"
 #include "recurrent.h"

@@ -89,6 +89,19 @@ class PPOStep(ctypes.Structure):
     )
 
 
+class Draw(ctypes.Structure):
+    """`Draw` of noise.h."""
+
+    _fields_ = (
+        ("keys", _FLOATS),
+        ("counter", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
+        ("lanes", ctypes.c_int32),
+        ("size", ctypes.c_int32),
+        ("steps", ctypes.c_int32),
+    )
+
+
 class ActingStep(ctypes.Structure):
     """`ActingStep` of acting.h."""
 
@@ -180,6 +193,9 @@ def _with_signatures(loaded: ctypes.CDLL) -> ctypes.CDLL:
         "acting_sizes": [ctypes.POINTER(ActingStep), sizes],
         "acting_prepare": [ctypes.POINTER(ActingStep)],
         "act": [ctypes.POINTER(ActingStep), whole, whole],
+        "draw_words": [ctypes.POINTER(Draw), _FLOATS],
+        "draw_uniform": [ctypes.POINTER(Draw), _FLOATS],
+        "draw_integers": [ctypes.POINTER(Draw), ctypes.c_int64, _FLOATS],
         "ppo_sizes": [ctypes.POINTER(PPOStep), sizes],
         "ppo_prepare": [ctypes.POINTER(PPOStep)],
         "ppo_gradients": [ctypes.POINTER(PPOStep), whole, whole, *[_FLOATS] * 3],

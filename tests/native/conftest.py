@@ -15,3 +15,4 @@ def build(request, monkeypatch):
     """Each build that this processor can run takes the place of the fastest."""
     monkeypatch.setattr("metarl.native.library.library", lambda: library.load(request.param))
     monkeypatch.setattr("metarl.native.adam.library", lambda: library.load(request.param))
+    monkeypatch.setattr("metarl.native.noise.library", lambda: library.load(request.param))
