@@ -1,6 +1,7 @@
 """Every script runs with small settings, in a process of its own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,12 @@ def test_benchmark_steps_an_ordinary_environment(tmp_path):
     task = ["--task", "plain_navigation:plain/PointNavigation-v0"]
     out = run_script(tmp_path, "benchmark.py", *task, "--lanes", "4", "--repeats", "2")
     assert "plain/PointNavigation-v0" in out
+
+
+def test_time_to_return_names_targets_that_were_reached_and_those_that_were_not(tmp_path):
+    small = ["--iterations", "5", "--num-tasks", "200", "--targets", "1.0", "9.9", "--seeds", "3"]
+    out = run_script(tmp_path, "time_to_return.py", *small)
+    assert re.match(r"seed 3: 1\.0: \d+\.\d s \(5 iterations\); 9\.9: not reached; last ", out)
 
 
 def test_benchmark_gradient_prints_a_row_for_each_number_of_tasks(tmp_path):
