@@ -24,8 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
-from speed_report import ALONE, Measurement, Report, as_json, describe_machine, page
+from speed_report import ALONE, Measurement, Report, as_json, page
 from turns import Job, WorkerProcess, spinning, take_turn
+
+import metarl
 
 JOBS: Mapping[str, Job] = {
     job.name: job
@@ -206,7 +208,7 @@ def conditions(options: Options) -> list[Condition]:
 
 def main(options: Options) -> None:
     """Measures job by job; writes the page after each, so that an interruption loses little."""
-    machine = describe_machine()
+    machine = metarl.describe_machine()
     workers, left_out = installed_workers(options)
     for reason in left_out:
         print(f"Left out: {reason}", flush=True)

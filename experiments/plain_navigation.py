@@ -1,7 +1,7 @@
 """Point navigation as an ordinary NumPy environment that does not use metarl.
 
-It has the dynamics of `metarl/PointNavigation-v0`, so that `benchmark.py` can compare an ordinary
-environment with a batched task family. From this folder:
+It has the dynamics of `metarl/PointNavigation-v0`, so that `metarl benchmark` can compare an
+ordinary environment with a batched task family. From this folder:
 
     metarl check plain_navigation:plain/PointNavigation-v0
 """

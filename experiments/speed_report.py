@@ -1,20 +1,14 @@
-"""The machine, the arithmetic and the pages of a comparison of speed.
+"""The arithmetic and the pages of a comparison of speed.
 
 Rates are steps per second, one for each round; a ratio is formed within a round, because the speed
 of a machine changes between rounds.
 """
 
-import os
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
 from typing import Any, Self
 
-INSTRUCTION_SETS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
-"""flags of the processor that matter for products of matrices"""
 ALONE = "alone"
 """the condition without other processes"""
 
@@ -173,29 +167,3 @@ def as_json(report: Report) -> dict[str, Any]:
             | {"ratios": {base: vars(ratio) for base, ratio in compared.items() if ratio}}
         )
     return {**vars(report), "measurements": rows}
-
-
-def describe_machine() -> dict[str, str]:
-    """Processor, instruction sets, cores, load, system, Python and date."""
-    path = Path("/proc/cpuinfo")
-    known = cpu_fields(path.read_text(encoding="utf-8")) if path.exists() else {}
-    flags = (known.get("flags") or known.get("Features") or "").split()
-    usable = hasattr(os, "sched_getaffinity")  # not on macOS
-    cores = len(os.sched_getaffinity(0)) if usable else os.cpu_count()
-    sets = ", ".join(name for name in INSTRUCTION_SETS if name in flags)
-    return {
-        "processor": known.get("model name") or platform.processor() or platform.machine(),
-        "instruction sets": sets or "unknown",
-        "cores": str(cores),
-        "load average at the start": f"{os.getloadavg()[0]:.2f}",
-        "system": platform.platform(),
-        "Python": platform.python_version(),
-        "date": date.today().isoformat(),
-    }
-
-
-def cpu_fields(text: str) -> dict[str, str]:
-    """The fields of the first processor of /proc/cpuinfo."""
-    first, _, _ = text.partition("\n\n")
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 
 import torch
-from benchmark import workloads
 from turns import Job, serve
 
 import metarl
@@ -20,7 +19,9 @@ def workload(job: Job) -> Callable[[], int]:
     family = metarl.make_family("metarl/BernoulliBandit-v0", pulls=job.pulls)
     sizes: dict[str, int] = {"num_tasks": job.lanes, "hidden_size": job.hidden_size}
     config = metarl.agent_config("rl2")(**sizes)
-    work: Callable[[], int] = getattr(workloads(family, config), job.work)
+    work: Callable[[], int] = getattr(
+        metarl.workloads(family, config, metarl.SpeedOptions()), job.work
+    )
     return work
 
 

@@ -56,10 +56,16 @@ from .tasks.family import RenderFrame as RenderFrame
 from .tasks.family import TaskDistribution as TaskDistribution
 from .tasks.family import TaskFamily as TaskFamily
 from .training.loop import train as train
+from .training.options import SpeedOptions as SpeedOptions
 from .training.process import keep_freed_memory as keep_freed_memory
+from .training.provenance import describe_machine as describe_machine
 from .training.run_folder import Run as Run
 from .training.run_folder import load_run as load_run
 from .training.seeds import train_seeds as train_seeds
+from .training.speed import Speed as Speed
+from .training.speed import Workloads as Workloads
+from .training.speed import benchmark as benchmark
+from .training.speed import workloads as workloads
 from .trajectory import Percept as Percept
 from .trajectory import Trajectory as Trajectory
 from .video.record import record as record

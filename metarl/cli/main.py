@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import tyro
 
 from metarl import __version__, registry
+from metarl.cli.benchmark import benchmark
 from metarl.cli.check import check
 from metarl.cli.modules import find_named
 from metarl.cli.results import RESULTS
@@ -52,6 +53,7 @@ Trains and evaluates agents that adapt to a new task, on families of tasks.
   metarl compare RUN [RUN ...]            compare agents and seeds in a table; can write CSV
   metarl plot RUN [RUN ...] [--options]   plot adaptation curves and more; writes PNG and SVG
   metarl record RUN [--options]           record one trial in a test task; writes a GIF
+  metarl benchmark AGENT TASK             measure steps per second on this machine
 
 `metarl COMMAND --help` explains every option.
 """
@@ -269,4 +271,5 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "check": check,
     "train": _train,
     **RESULTS,
+    "benchmark": benchmark,
 }

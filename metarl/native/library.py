@@ -122,9 +122,26 @@ class ActingStep(ctypes.Structure):
     )
 
 
-@cache
+_switches: list[None] = []
+
+
 def library() -> ctypes.CDLL | None:
     """The fastest build that this processor can run; None without one, or if it is switched off."""
+    return None if _switches else _fastest_build()
+
+
+@contextmanager
+def switched_off() -> Iterator[None]:
+    """Within it, torch computes everything."""
+    _switches.append(None)
+    try:
+        yield
+    finally:
+        _switches.pop()
+
+
+@cache
+def _fastest_build() -> ctypes.CDLL | None:
     if os.environ.get(SWITCH) == "0":
         return None
     baseline = load("_baseline")

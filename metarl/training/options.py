@@ -58,3 +58,32 @@ class RunOptions:
             object.__setattr__(self, "seed", operator.index(self.seed))  # NumPy's, too
         except TypeError:
             raise ConfigError(f"seed={self.seed!r} must be a whole number.") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedOptions:
+    """What is measured, and how."""
+
+    num_tasks: tuple[int, ...] = (64, 512, 2048)
+    """tasks of a meta-batch; each number is measured"""
+    rounds: int = 9
+    """measurements of each workload; the median is shown, with the quartiles"""
+    device: str = "cpu"
+    """torch device, such as cpu or cuda"""
+    threads: int = 1
+    """CPU threads for torch and the compiled library"""
+    workers: int | None = None
+    """processes that step ordinary Gymnasium environments; by default this one does"""
+    out: Path | None = None
+    """also write a page (.md) and a JSON file (.json) of this name"""
+    progress: bool = False
+    """show a progress bar"""
+
+    def __post_init__(self) -> None:
+        if not self.num_tasks:
+            raise ConfigError("num_tasks is empty; name one number or more, such as 512.")
+        for number in self.num_tasks:
+            require_positive("num_tasks", number)
+        if self.rounds < 2:
+            raise ConfigError(f"rounds={self.rounds} is too small for quartiles; use 2 or more.")
+        require_positive("threads", self.threads)

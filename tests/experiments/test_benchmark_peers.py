@@ -72,12 +72,6 @@ def test_the_page_names_what_was_left_out_and_every_condition(report):
     assert [line for line in page.splitlines() if line.startswith("## ")] == ["## Alone", "## Busy"]
 
 
-def test_fields_of_the_first_processor():
-    text = "processor\t: 0\nmodel name\t: A: B\nflags\t: fma avx2\n\nprocessor\t: 1\n"
-    expected = {"processor": "0", "model name": "A: B", "flags": "fma avx2"}
-    assert speed_report.cpu_fields(text) == expected
-
-
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
 def test_a_job_survives_the_command_line(job):
     assert turns.Job.from_arguments(job.arguments) == job

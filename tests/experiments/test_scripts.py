@@ -34,17 +34,6 @@ def test_rl2_bandit_trains_evaluates_and_plots(tmp_path):
     assert (tmp_path / "runs" / "rl2-BernoulliBandit-v0-seed0" / "adaptation.svg").exists()
 
 
-def test_benchmark_prints_a_row_for_each_number_of_lanes(tmp_path):
-    out = run_script(tmp_path, "benchmark.py", "--lanes", "4", "8", "--repeats", "2")
-    assert [line.split()[0] for line in out.splitlines()[2:]] == ["4", "8"]
-
-
-def test_benchmark_steps_an_ordinary_environment(tmp_path):
-    task = ["--task", "plain_navigation:plain/PointNavigation-v0"]
-    out = run_script(tmp_path, "benchmark.py", *task, "--lanes", "4", "--repeats", "2")
-    assert "plain/PointNavigation-v0" in out
-
-
 def test_time_to_return_names_targets_that_were_reached_and_those_that_were_not(tmp_path):
     small = ["--iterations", "5", "--num-tasks", "200", "--targets", "1.0", "9.9", "--seeds", "3"]
     out = run_script(tmp_path, "time_to_return.py", *small)
