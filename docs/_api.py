@@ -25,6 +25,7 @@ SECTIONS = {
     "metarl.results.comparison": "Comparison",
     "metarl.results.bootstrap": "Uncertainty",
     "metarl.plots.plot": "Plots",
+    "metarl.deployment.trained_policy": "Trained policies",
     "metarl.rollout": "Rollout engine",
     "metarl.trajectory": "Trajectories",
     "metarl.tasks.batched_env": "Batched environments",
@@ -46,6 +47,7 @@ ADDITIONAL = {
     "metarl.evaluation.agents": ["EvaluationOptions"],
     "metarl.plots.plot": ["PlotOptions"],
     "metarl.video.record": ["VideoOptions"],
+    "metarl.deployment.trained_policy": ["SB3Predictor"],
     "metarl.bridges.sb3_vec_env": ["FamilyVecEnv"],
     "metarl.bridges.sb3_policy": ["SB3Policy"],
 }

@@ -14,11 +14,14 @@ from .agent import Phase as Phase
 from .agent import Policy as Policy
 from .agent import PolicyOutput as PolicyOutput
 from .agent import Reference as Reference
+from .agent import StochasticPolicy as StochasticPolicy
 from .bridges.sb3_policy import sb3_policy as sb3_policy
 from .bridges.sb3_vec_env import to_sb3_vec_env as to_sb3_vec_env
 from .bridges.trial_env import TrialEnv as TrialEnv
 from .bridges.trial_wrapper import TrialWrapper as TrialWrapper
 from .bridges.varied_env import register_varied_env as register_varied_env
+from .deployment.trained_policy import TrainedPolicy as TrainedPolicy
+from .deployment.trained_policy import load_policy as load_policy
 from .evaluation.agents import evaluate as evaluate
 from .evaluation.policies import evaluate_policy as evaluate_policy
 from .native.library import compiled_library as compiled_library

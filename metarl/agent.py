@@ -40,6 +40,14 @@ class Policy(Protocol):
         """Action in every lane, all randomness from `noise`."""
 
 
+@runtime_checkable
+class StochasticPolicy(Protocol):
+    """A policy that draws its actions, and knows which of them is most likely."""
+
+    def greedy(self) -> Policy:
+        """The same policy, but it takes the most likely action instead of drawing one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reference:
     """A policy that needs no training; it may know the prior, or even the task itself."""

@@ -41,6 +41,10 @@ class SeedsError(MetaRLError):
         """folders of the runs that were trained to the end"""
 
 
+class PolicyUseError(MetaRLError, RuntimeError):
+    """Methods of a trained policy are called in an order that has no meaning."""
+
+
 class WorkerError(MetaRLError, RuntimeError):
     """A process that steps environments has died, does not answer, or has raised an exception."""
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Space
 from torch import Tensor
 
 from metarl.agent import Adapted, Agent, GuidedAgent, MetaBatch, Phase, Policy
 from metarl.errors import NonFiniteError, TaskContractError
 from metarl.noise import LaneNoise, lane_keys
 from metarl.seeding import Seeds
-from metarl.tasks.batched_env import BatchedEnv, Transition
+from metarl.tasks.batched_env import BatchedEnv
 from metarl.tasks.family import TaskDistribution, as_tasks
-from metarl.trajectory import Percept, Trajectory
+from metarl.trajectory import Trajectory, blank_action, first_percept, next_percept
 from metarl.validation import require_positive
 
 
@@ -260,34 +260,23 @@ def _roll_out(
     Where all episodes have one length, the loop itself waits for no result of a step.
     """
     obs = env.reset()
-    lanes, device = len(obs), obs.device
-    no = torch.zeros(lanes, dtype=torch.bool, device=device)
-    active, first, first_of_trial = ~no, ~no, ~no
-    finished_episodes = torch.zeros(lanes, dtype=torch.int64, device=device)
-    action = _no_action(action_space, lanes, device)
-    last = Transition(obs, torch.zeros(lanes, device=device), no, no, no)
+    lanes = len(obs)
+    active = torch.ones(lanes, dtype=torch.bool, device=obs.device)
+    finished_episodes = torch.zeros(lanes, dtype=torch.int64, device=obs.device)
+    percept = first_percept(obs, blank_action(action_space))
     memory = policy.initial_memory(lanes, log.horizon)
     for step in range(log.horizon):
-        percept = Percept(
-            obs=obs,
-            previous_action=action,
-            previous_reward=last.reward,
-            previous_terminated=last.terminated,
-            previous_truncated=last.truncated,
-            first_of_episode=first,
-            first_of_trial=first_of_trial,
-        )
         action, log_prob, memory = policy.act(percept, memory, noise.at(step))
         last = env.step(action)
         log.write(
             step,
-            obs=obs,
+            obs=percept.obs,
             action=action,
             log_prob=log_prob,
             reward=last.reward,
             terminated=last.terminated,
             truncated=last.truncated,
-            first=first,
+            first=percept.first_of_episode,
             success=last.success,
             valid=active,
             next_obs=last.next_obs,
@@ -305,14 +294,10 @@ def _roll_out(
             obs = env.reset(None if fixed_length is not None else ended)
         else:
             obs = last.next_obs
-        first, first_of_trial = ended, no
+        percept = next_percept(
+            obs, action, last.reward, last.terminated, last.truncated, first=ended
+        )
     return step + 1
-
-
-def _no_action(space: Space[Any], lanes: int, device: torch.device) -> Tensor:
-    """What stands for the previous action at the start of a trial, zeros."""
-    dtype = torch.int64 if isinstance(space, spaces.Discrete) else torch.float32
-    return torch.zeros(lanes, *(space.shape or ()), dtype=dtype, device=device)
 
 
 def _require_fixed_length(trajectory: Trajectory, family: TaskDistribution, length: int) -> None:

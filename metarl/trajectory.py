@@ -7,8 +7,10 @@ a third thing: the last `valid` step.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
+from gymnasium import Space, spaces
 from torch import Tensor
 
 from metarl.errors import ShapeError
@@ -25,6 +27,57 @@ class Percept:
     previous_truncated: Tensor  # [L]  bool
     first_of_episode: Tensor  # [L]  bool
     first_of_trial: Tensor  # [L]  bool
+
+
+def blank_action(space: Space[Any]) -> Tensor:
+    """What stands for the previous action at the start of a trial: zeros, [] int64 or [A] float."""
+    dtype = torch.int64 if isinstance(space, spaces.Discrete) else torch.float32
+    return torch.zeros(space.shape or (), dtype=dtype)
+
+
+def first_percept(obs: Tensor, blank: Tensor) -> Percept:
+    """First percept of a trial, from observations [..., D] and a blank action [A] or []."""
+    lead = obs.shape[:-1]
+    yes = torch.ones(lead, dtype=torch.bool, device=obs.device)
+    no = torch.zeros_like(yes)
+    return Percept(
+        obs=obs,
+        previous_action=blank.to(obs.device).expand((*lead, *blank.shape)).clone(),
+        previous_reward=torch.zeros(lead, device=obs.device),
+        previous_terminated=no,
+        previous_truncated=no,
+        first_of_episode=yes,
+        first_of_trial=yes,
+    )
+
+
+def next_percept(
+    obs: Tensor,
+    action: Tensor,
+    reward: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    first: Tensor,
+) -> Percept:
+    """Percept within a trial: the observation after any reset, and what the last action led to.
+
+    Args:
+        obs: [..., D], the first of an episode where `first` [...].
+        action: the last one, [...] or [..., A].
+        reward: for it, [...], like the flags.
+        terminated: whether it ended the episode.
+        truncated: likewise.
+        first: whether an episode starts here.
+    """
+    return Percept(
+        obs=obs,
+        previous_action=action,
+        previous_reward=reward,
+        previous_terminated=terminated,
+        previous_truncated=truncated,
+        first_of_episode=first,
+        first_of_trial=torch.zeros_like(first),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 Axes: `L` lanes, then features (`D` observation, `A` action, `Z` latent variables).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,12 @@ class PosteriorSamplingPolicy:
     """Draws a latent variable from the posterior at the start of each episode, and keeps it."""
 
     network: PEARLNetwork
+    is_greedy: bool = False
+    """takes the median action, given observation and latent variable; the latter is still drawn"""
+
+    def greedy(self) -> "PosteriorSamplingPolicy":
+        """The same policy, but it takes the median action of its latent variable."""
+        return replace(self, is_greedy=True)
 
     def initial_memory(self, lanes: int, horizon: int) -> PosteriorMemory:
         """The prior; nothing was observed, and the first step draws the latent variable."""
@@ -48,6 +54,9 @@ class PosteriorSamplingPolicy:
         posterior = memory.posterior.times(NaturalGaussian(*(known * each for each in factor)))
         drawn = posterior.sample(noise.normal(network.encoder.latent_size))
         latent = torch.where(percept.first_of_episode.unsqueeze(-1), drawn, memory.latent)
-        unit, log_prob = network.actor(obs, latent, noise.normal(network.units.size))
+        standard = noise.normal(network.units.size)
+        if self.is_greedy:
+            standard = torch.zeros_like(standard)
+        unit, log_prob = network.actor(obs, latent, standard)
         action = network.units.decode(unit)
         return PolicyOutput(action, log_prob, PosteriorMemory(posterior, latent, obs))

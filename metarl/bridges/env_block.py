@@ -68,7 +68,9 @@ class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One step."""
-        obs, reward, terminated, truncated, info = self.env.step(self._env_action(action))
+        obs, reward, terminated, truncated, info = self.env.step(
+            env_action(self.env.action_space, action)
+        )
         self._render(AFTER_STEP)
         success = any(bool(info[key]) for key in SUCCESS_KEYS if key in info)
         ended = bool(terminated), bool(truncated) and not terminated
@@ -83,15 +85,6 @@ class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
             self.frames[when] = self.env.render()
         except DependencyNotInstalled as error:
             raise ConfigError(f"The environment cannot be rendered here: {error}.") from error
-
-    def _env_action(self, action: Any) -> Any:
-        space = self.env.action_space
-        if isinstance(space, spaces.Box):
-            action = np.asarray(action, dtype=space.dtype).reshape(space.shape)
-            # NaN stays NaN: it must not become a valid action.
-            return np.clip(action, space.low, space.high)
-        assert isinstance(space, spaces.Discrete)
-        return space.dtype.type(action + space.start)
 
 
 def flat_space(space: gymnasium.Space[Any]) -> spaces.Box:
@@ -117,6 +110,22 @@ def flat_observation(
 ) -> NDArray[Any]:
     """An observation in `space`, flattened by Gymnasium's utilities to a new vector [D]."""
     return np.array(spaces.flatten(space, obs), dtype=dtype).reshape(-1)
+
+
+def env_action(space: gymnasium.Space[Any], action: Any, lanes: tuple[int, ...] = ()) -> Any:
+    """Actions in `plain_action_space(space)` as the environment takes them.
+
+    Args:
+        space: of the environment: a Discrete, or a Box, to whose bounds the action is clipped.
+        action: one of a lane, or with the leading axes `lanes` those of many.
+        lanes: the leading axes.
+    """
+    if isinstance(space, spaces.Box):
+        action = np.asarray(action, dtype=space.dtype).reshape(*lanes, *space.shape)
+        # NaN stays NaN: it must not become a valid action.
+        return np.clip(action, space.low, space.high)
+    assert isinstance(space, spaces.Discrete)
+    return space.dtype.type(action + space.start)
 
 
 def plain_action_space(space: gymnasium.Space[Any]) -> spaces.Box | spaces.Discrete:

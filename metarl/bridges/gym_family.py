@@ -86,6 +86,11 @@ class EnvFamily(TaskDistribution):
         """The action space; a Discrete one starts at 0."""
         return self._lane_spaces.action
 
+    @property
+    def env_spaces(self) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+        """Those of the environment, not flattened."""
+        return self._prototype.observation_space, self._prototype.action_space
+
     @functools.cached_property
     def _lane_spaces(self) -> LaneSpaces:
         env = self._prototype

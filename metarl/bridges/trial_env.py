@@ -18,7 +18,7 @@ from metarl.networks.action_heads import ActionHead, action_head
 from metarl.networks.actor_critic import percept_features
 from metarl.networks.memory import NUM_REWARD_AND_FLAGS
 from metarl.tasks.batched_env import BatchedEnv, Transition, select_lanes
-from metarl.trajectory import Percept
+from metarl.trajectory import Percept, blank_action, first_percept, next_percept
 from metarl.validation import require_positive
 
 
@@ -72,39 +72,11 @@ class TrialEnv:
         if bool(restarting.any()):
             obs = select_lanes(restarting, self._env.reset(restarting), obs)
         never = torch.zeros_like(trial_end)
-        self._percept = Percept(
-            obs=obs,
-            previous_action=action,
-            previous_reward=last.reward,
-            previous_terminated=last.terminated,
-            previous_truncated=last.truncated,
-            first_of_episode=restarting,
-            first_of_trial=never,
+        self._percept = next_percept(
+            obs, action, last.reward, last.terminated, last.truncated, first=restarting
         )
         features = percept_features(self._head, self._percept)
         return Transition(features, last.reward, trial_end, never, last.success)
-
-
-def blank_action(action_space: Space[Any]) -> Tensor:
-    """Placeholder for the previous action at the start of a trial: zeros, [] int64 or [A] float."""
-    discrete = isinstance(action_space, spaces.Discrete)
-    return torch.zeros(action_space.shape or (), dtype=torch.int64 if discrete else torch.float32)
-
-
-def first_percept(obs: Tensor, blank: Tensor) -> Percept:
-    """First percept of a trial, from observations [..., D] and a blank action [A] or []."""
-    lead = obs.shape[:-1]
-    yes = torch.ones(lead, dtype=torch.bool, device=obs.device)
-    no = torch.zeros_like(yes)
-    return Percept(
-        obs=obs,
-        previous_action=blank.to(obs.device).expand((*lead, *blank.shape)),
-        previous_reward=torch.zeros(lead, device=obs.device),
-        previous_terminated=no,
-        previous_truncated=no,
-        first_of_episode=yes,
-        first_of_trial=yes,
-    )
 
 
 def percept_space(observation_space: spaces.Box, head: ActionHead) -> spaces.Box:

@@ -15,13 +15,13 @@ from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
 from metarl.bridges.env_block import flat_observation, flat_space
-from metarl.bridges.trial_env import blank_action, first_percept, percept_space
+from metarl.bridges.trial_env import percept_space
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import action_head
 from metarl.networks.actor_critic import percept_features
 from metarl.seeding import Seeds
 from metarl.split import Split
-from metarl.trajectory import Percept
+from metarl.trajectory import Percept, blank_action, first_percept, next_percept
 from metarl.validation import require_positive
 
 Infos = dict[str, Any]
@@ -113,14 +113,13 @@ class TrialWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
         restarting = ended and self._running
         if restarting:
             obs, _ = self.env.reset(options=dict(self._options))
-        percept = Percept(
-            obs=self._flat(obs),
-            previous_action=torch.as_tensor(action, dtype=self._action.dtype),
-            previous_reward=torch.tensor(float(reward)),
-            previous_terminated=torch.tensor(bool(terminated)),
-            previous_truncated=torch.tensor(bool(truncated)),
-            first_of_episode=torch.tensor(bool(restarting)),
-            first_of_trial=torch.tensor(False),
+        percept = next_percept(
+            self._flat(obs),
+            torch.as_tensor(action, dtype=self._action.dtype),
+            torch.tensor(float(reward)),
+            torch.tensor(bool(terminated)),
+            torch.tensor(bool(truncated)),
+            first=torch.tensor(bool(restarting)),
         )
         return self._vector(percept), float(reward), not self._running, False, info
 

@@ -40,6 +40,19 @@ class ActionHead(nn.Module, ABC):
         """An action in each lane, for dist_params [L, R], and its log-probability; no gradient."""
 
     @abstractmethod
+    def mode(self, dist_params: Tensor) -> Tensor:
+        """The action of highest probability or density, for dist_params [L, R]."""
+
+    def choose(
+        self, dist_params: Tensor, noise: LaneNoise, *, greedy: bool
+    ) -> tuple[Tensor, Tensor]:
+        """As `sample`; where `greedy`, the mode instead of a random action."""
+        if not greedy:
+            return self.sample(dist_params, noise)
+        action = self.mode(dist_params)
+        return action, self.evaluate(dist_params, action)[0]
+
+    @abstractmethod
     def evaluate(self, dist_params: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of `action`, and the entropy of the distribution."""
 
@@ -58,6 +71,10 @@ class ActionHead(nn.Module, ABC):
     @abstractmethod
     def encode(self, action: Tensor) -> Tensor:
         """The action as features of order one, [..., A]."""
+
+    @abstractmethod
+    def decode(self, features: Tensor) -> Tensor:
+        """The action of these features [..., A], up to what the environment clips."""
 
 
 class CategoricalHead(ActionHead):
@@ -84,6 +101,10 @@ class CategoricalHead(ActionHead):
         # Rounding (or NaN from a broken network) must not index past the last action.
         action = (cumulative < uniform).sum(0).clamp_max_(self.outputs - 1)
         return action, log_probs.gather(0, action.unsqueeze(0)).squeeze(0)
+
+    def mode(self, dist_params: Tensor) -> Tensor:
+        """The highest logit; of equal ones the first."""
+        return dist_params.argmax(-1)
 
     def evaluate(self, dist_params: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithm of the softmax at the action, and - sum p log p."""
@@ -116,6 +137,10 @@ class CategoricalHead(ActionHead):
         """One-hot."""
         identity: Tensor = self.get_buffer("_identity")
         return identity.index_select(0, action.flatten()).view(*action.shape, -1)
+
+    def decode(self, features: Tensor) -> Tensor:
+        """The place of the one."""
+        return features.argmax(-1)
 
 
 class BoxUnits(nn.Module):
@@ -182,6 +207,10 @@ class GaussianHead(ActionHead):
         unit = mean + log_std.exp() * standard
         return self.units.decode(unit), _density(standard, log_std)
 
+    def mode(self, dist_params: Tensor) -> Tensor:
+        """The mean."""
+        return self.units.decode(dist_params.chunk(2, -1)[0])
+
     def evaluate(self, dist_params: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Density in units of the bounds, and its entropy."""
         mean, log_std = dist_params.chunk(2, -1)
@@ -202,6 +231,10 @@ class GaussianHead(ActionHead):
     def encode(self, action: Tensor) -> Tensor:
         """In units of the bounds, clipped to them as the environment does."""
         return self.units.encode(action)
+
+    def decode(self, features: Tensor) -> Tensor:
+        """From units of the bounds."""
+        return self.units.decode(features)
 
 
 def gaussian_kl(old: Tensor, new: Tensor) -> Tensor:

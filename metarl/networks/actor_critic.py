@@ -22,6 +22,7 @@ from metarl.networks.action_heads import (
 )
 from metarl.networks.layers import MLP, RunningScale, ScaledValue, mlp
 from metarl.networks.memory import (
+    NUM_REWARD_AND_FLAGS,
     InputSizes,
     MemoryCore,
     MemoryOptions,
@@ -50,6 +51,25 @@ def percept_features(head: ActionHead, percept: Percept) -> Tensor:
     )
     action = head.encode(percept.previous_action)
     return encode_percept(percept.obs.to(torch.float32), action, percept.previous_reward, flags)
+
+
+def percept_of_features(head: ActionHead, features: Tensor) -> Percept:
+    """The percept whose `percept_features` are these [..., D + A + 5].
+
+    An action outside its bounds comes out clipped, as it went in.
+    """
+    sizes = InputSizes(features.shape[-1] - head.outputs - NUM_REWARD_AND_FLAGS, head.outputs)
+    parts = PolicyInputs(features, sizes)
+    flags = (parts.flags > 0.5).unbind(-1)
+    return Percept(
+        obs=parts.observation,
+        previous_action=head.decode(parts.previous_action),
+        previous_reward=parts.previous_reward,
+        previous_terminated=flags[0],
+        previous_truncated=flags[1],
+        first_of_episode=flags[2],
+        first_of_trial=flags[3],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ Axes: `N` tasks, `B` rollouts of each, `L` = N x B lanes, then features (`A` act
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -34,6 +34,12 @@ class RecurrentPolicy:
     """Acts with a memory of the whole trial."""
 
     network: ActorCritic
+    is_greedy: bool = False
+    """takes the most likely action"""
+
+    def greedy(self) -> "RecurrentPolicy":
+        """The same policy, but it takes the most likely action."""
+        return replace(self, is_greedy=True)
 
     def initial_memory(self, lanes: int, horizon: int) -> Memory:
         """The initial state of the network's memory in every lane.
@@ -46,7 +52,7 @@ class RecurrentPolicy:
 
     def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
         """One step of the network."""
-        if isinstance(memory, _CompiledMemory):
+        if isinstance(memory, _CompiledMemory) and not self.is_greedy:
             inputs = ActingInputs(
                 percept.obs.to(torch.float32),
                 percept.previous_action,
@@ -59,9 +65,13 @@ class RecurrentPolicy:
             )
             action, log_prob, state = memory.acting.act(inputs, memory.state)
             return PolicyOutput(action, log_prob, _CompiledMemory(memory.acting, state))
-        dist_params, memory = self.network.step(self.network.encode(percept), memory)
-        action, log_prob = self.network.head.sample(dist_params, noise)
-        return PolicyOutput(action, log_prob, memory)
+        state = memory.state if isinstance(memory, _CompiledMemory) else memory
+        dist_params, state = self.network.step(self.network.encode(percept), state)
+        head = self.network.head
+        action, log_prob = head.choose(dist_params, noise, greedy=self.is_greedy)
+        if isinstance(memory, _CompiledMemory):
+            state = _CompiledMemory(memory.acting, state)
+        return PolicyOutput(action, log_prob, state)
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,12 @@ class StackedPolicy:
     """[N, R] random numbers that the parameters before the first step were made from"""
     hidden: slice | None = None
     """components of the observation that are read as zeros"""
+    is_greedy: bool = False
+    """takes the most likely action"""
+
+    def greedy(self) -> "StackedPolicy":
+        """The same policy, but it takes the most likely action."""
+        return replace(self, is_greedy=True)
 
     def initial_memory(self, lanes: int, horizon: int) -> Memory:
         """None is needed."""
@@ -123,5 +139,5 @@ class StackedPolicy:
             obs[..., self.hidden] = 0.0
         inputs = obs.view(len(self.params), -1, obs.shape[-1]).transpose(0, 1).contiguous()
         dist_params = self.network.outputs(self.params, inputs).transpose(0, 1).flatten(0, 1)
-        action, log_prob = self.head.sample(dist_params, noise)
+        action, log_prob = self.head.choose(dist_params, noise, greedy=self.is_greedy)
         return PolicyOutput(action, log_prob, None)

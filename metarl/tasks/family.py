@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from gymnasium import spaces
+from gymnasium import Space, spaces
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
@@ -55,6 +55,14 @@ class TaskDistribution(ABC):
     @abstractmethod
     def task_space(self) -> spaces.Box | spaces.Discrete:
         """Valid parameters of one task."""
+
+    @property
+    def env_spaces(self) -> tuple[Space[Any], Space[Any]]:
+        """Observations and actions of one environment that `gymnasium.make` makes.
+
+        By default those of a lane; an environment that has others is flattened in its lane.
+        """
+        return self.observation_space, self.action_space
 
     @property
     @abstractmethod

@@ -1,0 +1,1 @@
+"""Trained agents outside the engine: in loops of users, as exported networks."""
