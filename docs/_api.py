@@ -26,6 +26,7 @@ SECTIONS = {
     "metarl.results.bootstrap": "Uncertainty",
     "metarl.plots.plot": "Plots",
     "metarl.deployment.trained_policy": "Trained policies",
+    "metarl.deployment.export": "Exported networks",
     "metarl.rollout": "Rollout engine",
     "metarl.trajectory": "Trajectories",
     "metarl.tasks.batched_env": "Batched environments",

@@ -7,6 +7,7 @@ from .agent import Adapted as Adapted
 from .agent import Agent as Agent
 from .agent import AgentConfig as AgentConfig
 from .agent import AgentContext as AgentContext
+from .agent import DistributionPolicy as DistributionPolicy
 from .agent import GuidedAgent as GuidedAgent
 from .agent import Memory as Memory
 from .agent import MetaBatch as MetaBatch
@@ -20,6 +21,7 @@ from .bridges.sb3_vec_env import to_sb3_vec_env as to_sb3_vec_env
 from .bridges.trial_env import TrialEnv as TrialEnv
 from .bridges.trial_wrapper import TrialWrapper as TrialWrapper
 from .bridges.varied_env import register_varied_env as register_varied_env
+from .deployment.export import export_policy as export_policy
 from .deployment.trained_policy import TrainedPolicy as TrainedPolicy
 from .deployment.trained_policy import load_policy as load_policy
 from .evaluation.agents import evaluate as evaluate

@@ -48,6 +48,18 @@ class StochasticPolicy(Protocol):
         """The same policy, but it takes the most likely action instead of drawing one."""
 
 
+@runtime_checkable
+class DistributionPolicy(Protocol):
+    """A policy whose distribution over actions is a function of percept and memory alone."""
+
+    @property
+    def head(self) -> Any:
+        """The action head that the parameters belong to."""
+
+    def distribution(self, percept: Percept, memory: Memory) -> tuple[Tensor, Memory]:
+        """Parameters of the distribution, [L, R], and the next memory."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reference:
     """A policy that needs no training; it may know the prior, or even the task itself."""

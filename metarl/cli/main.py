@@ -17,6 +17,7 @@ import tyro
 from metarl import __version__, registry
 from metarl.cli.benchmark import benchmark
 from metarl.cli.check import check
+from metarl.cli.deployment import DEPLOYMENT
 from metarl.cli.modules import find_named
 from metarl.cli.results import RESULTS
 from metarl.cli.task_form import task_form
@@ -53,6 +54,7 @@ Trains and evaluates agents that adapt to a new task, on families of tasks.
   metarl compare RUN [RUN ...]            compare agents and seeds in a table; can write CSV
   metarl plot RUN [RUN ...] [--options]   plot adaptation curves and more; writes PNG and SVG
   metarl record RUN [--options]           record one trial in a test task; writes a GIF
+  metarl export RUN --out FILE            write the acting network as a graph of torch.export
   metarl benchmark AGENT TASK             measure steps per second on this machine
 
 `metarl COMMAND --help` explains every option.
@@ -271,5 +273,6 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "check": check,
     "train": _train,
     **RESULTS,
+    **DEPLOYMENT,
     "benchmark": benchmark,
 }

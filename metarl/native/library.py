@@ -236,8 +236,9 @@ def address(value: Tensor | None) -> int | None:
 
 
 def serves(*values: Tensor) -> bool:
-    """Whether the library is there and computes with these tensors."""
-    return library() is not None and all(
+    """Whether the library is there and computes with these tensors; not in a graph of torch."""
+    usable = library() is not None and not torch.compiler.is_compiling()
+    return usable and all(
         value.dtype == torch.float32 and value.device.type == "cpu" and value.numel() > 0
         for value in values
     )

@@ -50,8 +50,20 @@ class RecurrentPolicy:
         acting = self.network.acting(lanes)
         return state if acting is None else _CompiledMemory(acting, state)
 
+    @property
+    def head(self) -> ActionHead:
+        """That of the network."""
+        return self.network.head
+
+    def distribution(self, percept: Percept, memory: Memory) -> tuple[Tensor, Memory]:
+        """One step of the network: parameters [L, R] and the next memory."""
+        if isinstance(memory, _CompiledMemory):
+            dist_params, state = self.distribution(percept, memory.state)
+            return dist_params, _CompiledMemory(memory.acting, state)
+        return self.network.step(self.network.encode(percept), memory)
+
     def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
-        """One step of the network."""
+        """One step of the network, and a draw."""
         if isinstance(memory, _CompiledMemory) and not self.is_greedy:
             inputs = ActingInputs(
                 percept.obs.to(torch.float32),
@@ -65,13 +77,9 @@ class RecurrentPolicy:
             )
             action, log_prob, state = memory.acting.act(inputs, memory.state)
             return PolicyOutput(action, log_prob, _CompiledMemory(memory.acting, state))
-        state = memory.state if isinstance(memory, _CompiledMemory) else memory
-        dist_params, state = self.network.step(self.network.encode(percept), state)
-        head = self.network.head
-        action, log_prob = head.choose(dist_params, noise, greedy=self.is_greedy)
-        if isinstance(memory, _CompiledMemory):
-            state = _CompiledMemory(memory.acting, state)
-        return PolicyOutput(action, log_prob, state)
+        dist_params, memory = self.distribution(percept, memory)
+        action, log_prob = self.head.choose(dist_params, noise, greedy=self.is_greedy)
+        return PolicyOutput(action, log_prob, memory)
 
 
 @dataclass(frozen=True)
@@ -131,13 +139,17 @@ class StackedPolicy:
         """None is needed."""
         return None
 
-    def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
-        """One pass through the networks of all tasks."""
+    def distribution(self, percept: Percept, memory: Memory) -> tuple[Tensor, Memory]:
+        """One pass through the networks of all tasks: parameters [L, R]; the memory is None."""
         obs = percept.obs.to(self.params.dtype)
         if self.hidden is not None:
             obs = obs.clone()
             obs[..., self.hidden] = 0.0
         inputs = obs.view(len(self.params), -1, obs.shape[-1]).transpose(0, 1).contiguous()
-        dist_params = self.network.outputs(self.params, inputs).transpose(0, 1).flatten(0, 1)
+        return self.network.outputs(self.params, inputs).transpose(0, 1).flatten(0, 1), None
+
+    def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
+        """One pass, and a draw."""
+        dist_params, _ = self.distribution(percept, memory)
         action, log_prob = self.head.choose(dist_params, noise, greedy=self.is_greedy)
         return PolicyOutput(action, log_prob, None)

@@ -127,7 +127,7 @@ class StackedMLP:
         """Inputs [M, N, F] through the network with parameters [N, P]."""
         layers, constants = self._parts(params)
         parts, outputs = [], []
-        for part in torch.split(inputs, self._rows(inputs)):
+        for part in self._split(inputs):
             features = [part]
             for layer in layers[:-1]:
                 features.append(self._activate(times(features[-1], *layer)))
@@ -243,11 +243,12 @@ class StackedMLP:
             start = end
         return layers, params[:, start:]
 
-    def _rows(self, inputs: Tensor) -> int:
-        """Samples in one part of a pass."""
-        if inputs.is_cuda:
-            return len(inputs)
-        return max(1, PART // (inputs.shape[1] * max(self.sizes)))
+    def _split(self, values: Tensor) -> tuple[Tensor, ...]:
+        """The parts of a pass over samples [M, N, F]; one on a GPU and in a graph of torch."""
+        if values.is_cuda or torch.compiler.is_compiling():
+            return (values,)
+        rows: int = max(1, PART // (values.shape[1] * max(self.sizes)))
+        return torch.split(values, rows)
 
     def _begin(
         self, params: Tensor, cotangent: Tensor
@@ -261,7 +262,7 @@ class StackedMLP:
             outputs = cotangent[..., : -self.constants].contiguous()
             if self.learn_constants:
                 constants = cotangent[..., -self.constants :].sum(0)
-        return slots, constants, torch.split(outputs, self._rows(outputs))
+        return slots, constants, self._split(outputs)
 
     def _activate(self, value: Tensor) -> Tensor:
         if self.activation == "relu":

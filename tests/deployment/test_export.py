@@ -1,0 +1,96 @@
+"""Exported acting steps: they act like the policy, and what cannot be exported is refused."""
+
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+import metarl
+from metarl.cli import main as cli
+from metarl.deployment.export import METADATA, export_policy
+from metarl.errors import ConfigError
+from metarl.rollout import collect
+from metarl.seeding import Seeds
+from metarl.training.loop import train
+from metarl.trajectory import Percept
+
+SMALL = {"num_tasks": 8, "iterations": 2, "progress": False}
+NAVIGATION = "metarl/PointNavigation-v0"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("agent", "task", "options"),
+    [
+        ("rl2", "metarl/BernoulliBandit-v0", {"hidden_size": 8}),
+        ("rl2", NAVIGATION, {"hidden_size": 8, "memory": "lstm", "normalise_inputs": True}),
+        ("rl2", NAVIGATION, {"hidden_size": 8, "memory": "none"}),
+        ("varibad", "metarl/GridNavigation-v0", {"hidden_size": 16}),
+        ("maml", NAVIGATION, {"hidden_sizes": (8,), "rollouts_per_task": 4}),
+    ],
+)
+def test_an_exported_step_acts_like_the_policy(tmp_path, agent, task, options):
+    run = train(agent, task, out=tmp_path / "run", **{**SMALL, **options})
+    path = export_policy(run, tmp_path / "policy.pt2")
+    files = {METADATA: ""}
+    step = torch.export.load(path, extra_files=files).module()
+    described = json.loads(files[METADATA])
+    assert described["run"]["agent"] == agent
+    assert list(described["inputs"]) == [field.name for field in fields(Percept)]
+
+    family = run.config.make_family()
+    trained = run.make_agent(family)
+    run.load(trained)
+    tasks = family.sample_tasks(3, Seeds(0).torch("tasks"))
+    policy = trained.start(1, metarl.LaneNoise.of(Seeds(0), "start", 1))
+    policy = policy if agent == "maml" else trained.start(3, None)
+    trajectory = collect(family, tasks, policy, episodes=2, seeds=Seeds(1))
+    percepts = trajectory.percepts()
+    shapes = [text.partition("L")[2].strip(", ]") for text in described["memory"]]
+    memory = tuple(
+        torch.full((3, *map(int, filter(None, shape.split(", ")))), 7.0) for shape in shapes
+    )  # not read at the start of a trial
+    mine = policy.initial_memory(3, len(trajectory.obs))
+    for time in range(min(12, len(trajectory.obs))):
+        parts = {field.name: getattr(percepts, field.name)[time, :, 0] for field in fields(Percept)}
+        dist_params, likeliest, memory = step(*parts.values(), memory)
+        with torch.no_grad():
+            expected, mine = policy.distribution(Percept(**parts), mine)
+        torch.testing.assert_close(dist_params, expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(likeliest, policy.head.mode(expected), atol=1e-5, rtol=1e-4)
+    if agent == "rl2" and options.get("memory") != "none":
+        assert len(memory) == 1 + (options.get("memory") == "lstm")
+
+
+def test_box_actions_are_described(tmp_path):
+    run = train("rl2", NAVIGATION, out=tmp_path / "run", hidden_size=8, **SMALL)
+    files = {METADATA: ""}
+    torch.export.load(export_policy(run, tmp_path / "p.pt2"), extra_files=files)
+    action = json.loads(files[METADATA])["action"]
+    np.testing.assert_allclose(action["half_range"], [0.1, 0.1], rtol=1e-6)
+    assert action["centre"] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("agent", "task", "options", "reason"),
+    [
+        ("rl2", "metarl/BernoulliBandit-v0", {"memory": "attention"}, "grows with the steps"),
+        ("rl2", "metarl/BernoulliBandit-v0", {"memory": "transformer"}, "grows with the steps"),
+        ("pearl", NAVIGATION, {}, "no method `distribution`"),
+    ],
+)
+def test_what_a_graph_cannot_hold_is_refused(tmp_path, agent, task, options, reason):
+    run = train(agent, task, out=tmp_path / "run", hidden_size=8, **{**SMALL, **options})
+    with pytest.raises(ConfigError, match=reason):
+        export_policy(run, tmp_path / "policy.pt2")
+    assert not (tmp_path / "policy.pt2").exists()
+
+
+def test_the_command_writes_the_file(tmp_path, capsys):
+    run = train("rl2", "metarl/TMaze-v0", out=tmp_path / "run", hidden_size=8, **SMALL)
+    out = tmp_path / "policy.pt2"
+    assert cli.main(["export", str(run.path), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    torch.export.load(out)
