@@ -117,6 +117,18 @@ class GuidedAgent(Protocol):
         """The policy that takes the place of that of `start` in training; may know the tasks."""
 
 
+@runtime_checkable
+class WarmStartAgent(Protocol):
+    """An agent that can start from the weights of another training."""
+
+    def take_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Takes what was learned from the `state` of another agent of its kind.
+
+        Optimiser, schedules and stored experience stay those of a new agent. Raises
+        `CheckpointError` if the weights do not fit.
+        """
+
+
 class Adapted(NamedTuple):
     """The result of one adaptation step."""
 

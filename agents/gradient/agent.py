@@ -182,6 +182,12 @@ class GradientAgent:
         self._meta_params = given.to(self._meta_params.device).clone()
         self._updates = int(state["updates"])
 
+    def take_weights(self, state: Mapping[str, Tensor]) -> None:
+        """The meta-parameters."""
+        weights = {name: state[name] for name in ("meta_params", "vector") if name in state}
+        fresh = {name: value for name, value in self.state().items() if name != "meta_params"}
+        self.load_state({**fresh, **weights})
+
     def _batch(self, phase: Trajectory) -> PGBatch:
         config = self._config
         if self._targets is not None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metarl.agent import Adapted, Agent, AgentContext, MetaBatch, Policy
 from metarl.errors import ConfigError
+from metarl.learning.optimiser_state import weights_alone
 from metarl.learning.ppo import PPO, AuxiliaryLoss, PPOConfig
 from metarl.networks.actor_critic import ActorCritic, NetworkOptions
 from metarl.networks.policies import RecurrentPolicy
@@ -169,6 +170,10 @@ class MemoryAgent(ABC):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restores what `state` returned."""
         self._learner.load_state(state)
+
+    def take_weights(self, state: Mapping[str, Tensor]) -> None:
+        """The network, and that of an auxiliary loss."""
+        self._learner.load_state(weights_alone(state))
 
 
 class RecurrentAgent(MemoryAgent):

@@ -45,7 +45,12 @@ from metarl.agents.off_policy.networks import PEARLNetwork, PEARLNetworkOptions
 from metarl.agents.off_policy.policy import PosteriorSamplingPolicy
 from metarl.agents.off_policy.replay import Context, TaskReplay, Transitions
 from metarl.errors import ConfigError, MetaRLError
-from metarl.learning.optimiser_state import load_learner, require_finite_gradient, save_learner
+from metarl.learning.optimiser_state import (
+    load_learner,
+    require_finite_gradient,
+    save_learner,
+    weights_alone,
+)
 from metarl.noise import LaneNoise
 from metarl.trajectory import Trajectory
 from metarl.validation import require_between, require_positive
@@ -213,6 +218,11 @@ class PEARL:
         )
         self._updates = load_learner(self._network, self._optimiser, state)
         self._replay = replay
+
+    def take_weights(self, state: Mapping[str, Tensor]) -> None:
+        """The networks; the replay stays empty."""
+        weights = {name: value for name, value in state.items() if not name.startswith("replay.")}
+        self._updates = load_learner(self._network, self._optimiser, weights_alone(weights))
 
     def _gradient_step(self, generator: Generator) -> dict[str, Tensor]:
         """One step of all networks on a batch of tasks; returns metrics."""

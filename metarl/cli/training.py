@@ -42,7 +42,7 @@ def run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) 
         return _train_seeds(agent, task, options, arguments)
     from metarl.training.interruption import StoppedBySignal
     from metarl.training.loop import train
-    from metarl.training.run_folder import RunConfig
+    from metarl.training.run_settings import RunConfig
 
     task_options = plain_options(options.task)
     config = RunConfig(

@@ -45,6 +45,12 @@ def load_learner(module: nn.Module, optimiser: Optimizer, state: Mapping[str, Te
     return int(updates)
 
 
+def weights_alone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters and buffers in the state of `save_learner`, as of a learner at its start."""
+    weights = {name: value for name, value in state.items() if not name.startswith("optimiser.")}
+    return {**weights, "updates": torch.tensor(0)}
+
+
 def save_moments(optimiser: Optimizer) -> dict[str, Tensor]:
     """Copies of the state of an optimiser for its parameters."""
     return {

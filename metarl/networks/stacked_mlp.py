@@ -43,7 +43,8 @@ def times(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     features the sum is written out.
     """
     samples, tasks, size = inputs.shape
-    if inputs.is_cuda or inputs.dtype != torch.float32 or samples * tasks < 1024:
+    in_graph = torch.compiler.is_compiling()  # of any number of samples
+    if in_graph or inputs.is_cuda or inputs.dtype != torch.float32 or samples * tasks < 1024:
         product = torch.bmm(inputs.transpose(0, 1), weight).transpose(0, 1)
         return (product if bias is None else product + bias).contiguous()
     if size <= FEW:

@@ -15,6 +15,8 @@ FORMATS = ("metarl-run-1", "metarl-run-2", FORMAT)
 
 FIELDS = {"agent": str, "agent_options": dict, "task": str, "task_options": dict, "seed": int}
 """settings of a run, and their types in JSON"""
+OPTIONAL = ("init_from",)
+"""texts that may be missing, as in runs of earlier versions"""
 _WORDS = {str: "a text", dict: "a mapping", int: "a whole number"}
 
 MAX_NAME = 300
@@ -95,6 +97,13 @@ def checked_config(config: Any, path: Path) -> dict[str, Any]:
                 f"a name has at most {MAX_NAME}."
             )
     kept = {name: config[name] for name in (*FIELDS, "format")}
+    for name in OPTIONAL:
+        kept[name] = config.get(name)
+        if not isinstance(kept[name], str | None):
+            raise RunFolderError(
+                f"{path} has {name} = {quoted(kept[name])}, where a text is expected. The file was "
+                "edited; restore it from a copy."
+            )
     if (text := control_within(kept)) is not None:
         raise RunFolderError(
             f"{path} holds the text {quoted(text)}, whose control characters could steer a "

@@ -21,8 +21,10 @@ from metarl.training.options import RunOptions
 from metarl.training.progress import ProgressDisplay, TrainingProgress
 from metarl.training.record import TrainingRecord
 from metarl.training.rollback import Rollback, with_halved_rate
-from metarl.training.run_folder import Progress, Run, RunConfig, open_run
+from metarl.training.run_folder import Progress, Run, open_run
+from metarl.training.run_settings import RunConfig
 from metarl.training.torch_defaults import torch_defaults
+from metarl.training.warm_start import origin_of, take_weights
 from metarl.validation import as_device, require_known
 
 
@@ -89,6 +91,7 @@ class TrainingJob:
             task=self.task,
             task_options=self.task_options,
             seed=self.options.seed,
+            init_from=self.options.init_from,
         )
 
     @property
@@ -120,6 +123,18 @@ class TrainingJob:
         config = with_halved_rate(self.config, rollbacks) if rollbacks else self.config
         agent = config.build(context)
         _require_room_for_a_trial(agent, self.config, family, self.options.device)
+        return agent
+
+    def first_agent(self, family: TaskDistribution, rollbacks: int = 0) -> Agent:
+        """The agent of the first iteration: untrained, or with the weights of another run.
+
+        Raises:
+            ConfigError: as `new_agent`, or the other run has other spaces.
+            CheckpointError: its weights do not fit.
+        """
+        agent = self.new_agent(family, rollbacks)
+        if self.options.init_from is not None:
+            take_weights(agent, self.config.label, family, self.options.init_from)
         return agent
 
 
@@ -163,20 +178,21 @@ def run_job(job: TrainingJob, display: ProgressDisplay) -> Run:
         if options.on_nan == "rollback":
             with_halved_rate(config, 0)  # an agent without one is refused here
         # Built before the folder is made: an option that does not fit leaves no empty folder.
-        learner = job.new_agent(family)
+        learner = (job.new_agent if folder.is_started else job.first_agent)(family)
         with folder.locked():
             folder = job.open_folder()  # until now it could change
             if folder.is_started:
                 start = folder.load_newest_sound(learner)
+                folder.prolong()
                 if start.rollbacks:
                     state, learner = learner.state(), job.new_agent(family, start.rollbacks)
                     learner.load_state(state)
             else:
-                folder.start()
+                folder.start(origin_of(options.init_from))
                 start = Progress()
             rollback = None
             if options.on_nan != "stop":
-                rollback = Rollback(folder, options, partial(job.new_agent, family))
+                rollback = Rollback(folder, options, partial(job.first_agent, family))
             _Training(family, job, learner, folder, rollback, display).run(start)
     return folder
 

@@ -1,6 +1,7 @@
 """The options of a run; importing them loads no engine."""
 
 import operator
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -22,7 +23,11 @@ class RunOptions:
     out: Path | None = None
     """the run folder; by default runs/AGENT-TASK-seedSEED"""
     resume: bool = False
-    """go on with the run folder if it exists, exactly as if it had never stopped"""
+    """go on with the run folder if it exists, exactly as if it had never stopped; with more
+    iterations the run is prolonged, and schedules stretch over all of them"""
+    init_from: str | None = None
+    """another run in whose weights training starts, on tasks with equal spaces; optimiser and
+    schedules start from the beginning"""
     device: str = "cpu"
     """torch device, such as cpu or cuda"""
     threads: int = 1
@@ -54,6 +59,8 @@ class RunOptions:
                 f"on_nan={self.on_nan!r} must be {' or '.join(map(repr, get_args(OnNaN)))}."
             )
         require_positive("worker_timeout", self.worker_timeout)
+        if self.init_from is not None:  # a run or its path
+            object.__setattr__(self, "init_from", os.fspath(self.init_from))
         try:
             object.__setattr__(self, "seed", operator.index(self.seed))  # NumPy's, too
         except TypeError:

@@ -45,7 +45,7 @@ class Rollback:
         Args:
             run: in whose folder the state is kept.
             options: of the run: the most rollbacks, and the checkpoints to keep.
-            build: makes an untrained agent, given how often its learning rate was halved.
+            build: makes the agent before training, given how often its learning rate was halved.
         """
         self._run, self._options, self._build = run, options, build
 

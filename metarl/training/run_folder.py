@@ -12,30 +12,24 @@ adaptation.csv           written by an evaluation
 training.lock            empty; locked while a process trains in this folder
 """
 
-import json
 import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from metarl.agent import Agent, AgentConfig, AgentContext
+from metarl.agent import Agent
 from metarl.errors import CheckpointError, ConfigError, MetaRLError, RunFolderError
-from metarl.modules import import_trusted, require_imported, split_module
-from metarl.options import option_names, plain_options, typed_options
-from metarl.registry import agent_config, make_family
-from metarl.results.adaptation_curves import describe_family
+from metarl.modules import import_trusted
 from metarl.results.files import as_folder_error, atomic_write, json_text, write_text
-from metarl.results.reading import quoted, shortened
-from metarl.results.run_config import FORMAT, checked_config, read_config
-from metarl.seeding import Seeds
+from metarl.results.reading import quoted, read_json, shortened
+from metarl.results.run_config import checked_config, read_config
 from metarl.tasks.family import TaskDistribution
 from metarl.text import control_within
 from metarl.training.checkpoint import (
@@ -49,72 +43,11 @@ from metarl.training.checkpoint import (
 from metarl.training.leftovers import LOCK_FILE, files_of_a_training, foreign_files
 from metarl.training.options import KEPT_CHECKPOINTS
 from metarl.training.provenance import git_state, versions
-from metarl.validation import require_known
+from metarl.training.run_settings import RunConfig, difference_of, naming, prolonged
 
 GOOD_STATE_FILE = "rollback.safetensors"
 """name inside a run folder, if NaN is answered by a rollback"""
 log = logging.getLogger("metarl")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """What defines a run: equal configurations give equal runs on one machine."""
-
-    agent: str
-    agent_options: Mapping[str, Any]
-    task: str
-    task_options: Mapping[str, Any]
-    seed: int
-    format: str = FORMAT
-
-    @property
-    def default_path(self) -> Path:
-        """Such as runs/rl2-BernoulliBandit-v0-seed3."""
-        agent, task = split_module(self.agent)[1], self.task.rpartition("/")[2]
-        return Path("runs") / f"{agent}-{task}-seed{self.seed}"
-
-    @property
-    def family(self) -> str:
-        """The task and its options, such as metarl/BernoulliBandit-v0 (arms=5, pulls=10)."""
-        return describe_family(self.task, self.task_options)
-
-    def make_family(self) -> TaskDistribution:
-        """The family that the agent is trained on.
-
-        Raises:
-            RunFolderError: it is defined in a module that is not imported, and not of a plugin; or
-                the options have unexpected types.
-        """
-        require_imported(self.task, "task")
-        with _naming("The options of this run", f"the task {quoted(self.task)}"):
-            return make_family(self.task, **self.task_options)
-
-    def context(
-        self, family: TaskDistribution, device: torch.device | str, *, training: bool = False
-    ) -> AgentContext:
-        """What the agent of this run is built for; references are listed for `training` only."""
-        episodes = self.agent_options.get("episodes") or family.trial_episodes
-        return AgentContext(
-            observation_space=family.observation_space,
-            action_space=family.action_space,
-            seeds=Seeds(self.seed).child("agent"),
-            device=torch.device(device),
-            shown_targets=family.shown_targets,
-            references=partial(family.references, episodes) if training else None,
-        )
-
-    def make_agent_config(self) -> AgentConfig:
-        """The agent's hyper-parameters.
-
-        Raises:
-            RunFolderError: the agent no longer has one of the options, or it is defined in a module
-                that is not imported, and not of a plugin.
-        """
-        require_imported(self.agent, "agent")
-        kind = agent_config(self.agent)
-        with _naming("The settings of this run", f"the agent {quoted(self.agent)}", ConfigError):
-            require_known(self.agent, self.agent_options, option_names(kind))
-            return kind(**typed_options(kind, self.agent_options))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,16 +110,39 @@ class Run:
     def make_agent(self, family: TaskDistribution, device: torch.device | str = "cpu") -> Agent:
         """A new agent with this run's settings, untrained."""
         config = self.config.make_agent_config()
-        with _naming("The settings of this run", f"the agent {quoted(self.config.agent)}"):
+        with naming("The settings of this run", f"the agent {quoted(self.config.agent)}"):
             return config.build(self.config.context(family, device))
 
-    def start(self) -> None:
-        """Writes `config.json`, and removes what a training without a finished iteration left."""
+    def start(self, origin: Mapping[str, Any] | None = None) -> None:
+        """Writes `config.json`, and removes what a training without a finished iteration left.
+
+        Args:
+            origin: of the first weights, where they are those of another run.
+        """
         path = self.path / "config.json"
         content = {**asdict(self.config), "versions": versions(), "git": git_state()}
+        if origin:
+            content["initial_weights"] = origin
         with as_folder_error(path):
             for name in files_of_a_training(self.path) - {LOCK_FILE, path.name}:
                 (self.path / name).unlink(missing_ok=True)
+        write_text(path, json_text(path, content))
+
+    def prolong(self) -> None:
+        """Writes the iterations into `config.json`, if they are more than when the run was started.
+
+        The entry `prolonged` lists the former numbers, with the versions that go on from there.
+        """
+        path = self.path / "config.json"
+        content = read_json(path, "a run's config.json")
+        before = read_config(self.path)["agent_options"].get("iterations")
+        now = self.config.agent_options.get("iterations")
+        if before == now:
+            return
+        earlier = content.get("prolonged")
+        entry = {"from": before, "to": now, "versions": versions(), "git": git_state()}
+        content |= asdict(self.config)
+        content["prolonged"] = [*(earlier if isinstance(earlier, list) else []), entry]
         write_text(path, json_text(path, content))
 
     def save(self, agent: Agent, progress: Progress, *, keep: int = KEPT_CHECKPOINTS) -> None:
@@ -258,7 +214,7 @@ class Run:
                 f"The checkpoint {path} lacks settings or progress ({shortened(error)}); it was "
                 "edited."
             ) from error
-        if difference := _difference(saved, self.config):
+        if difference := difference_of(saved, self.config):
             raise CheckpointError(
                 f"The checkpoint {path} was written by a run with {difference}. A "
                 "checkpoint can only be loaded into a run with the settings that wrote it."
@@ -314,7 +270,7 @@ def open_run(path: Path, config: RunConfig, *, resume: bool) -> Run:
         )
     run = load_run(path)
     require_same(run, config)
-    return run
+    return replace(run, config=prolonged(run.config, config))
 
 
 def create_run(path: Path, config: RunConfig) -> Run:
@@ -364,29 +320,6 @@ def _parse_progress(progress: Mapping[str, Any]) -> Progress:
     return parsed
 
 
-@contextmanager
-def _naming(settings: str, owner: str, *more: type[MetaRLError]) -> Iterator[None]:
-    """Converts the errors that settings of unexpected types cause, and `more`, to one message."""
-    try:
-        yield
-    except MetaRLError as error:
-        if isinstance(error, more):
-            raise _misfit(settings, owner, error) from error
-        raise
-    # RuntimeError and MemoryError: torch cannot allocate as much.
-    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise _misfit(settings, owner, error) from error
-    except MemoryError as error:
-        raise _misfit(settings, owner, error) from error
-
-
-def _misfit(settings: str, owner: str, error: Exception) -> RunFolderError:
-    return RunFolderError(
-        f"{settings} do not fit {owner} of this version of metarl: {shortened(error)} Use the "
-        "version named in config.json, or restore the file from a copy."
-    )
-
-
 def _require_no_links(folder: Path) -> None:
     """Raises `RunFolderError` if a file of the folder is a link, which a write could follow."""
     for path in folder.iterdir():
@@ -398,39 +331,10 @@ def _require_no_links(folder: Path) -> None:
 
 
 def require_same(run: Run, config: RunConfig) -> None:
-    """Raises `RunFolderError` unless the folder's settings are those given."""
-    if difference := _difference(run.config, config):
+    """Raises `RunFolderError` unless the folder's settings are those given, or fewer iterations."""
+    if difference := difference_of(run.config, config):
         raise RunFolderError(
             f"{run.path} cannot be resumed with other settings: it has {difference}. Give the "
-            "settings with which it was started, or another --out."
+            "settings with which it was started, of which only the iterations may grow, or another "
+            "--out."
         )
-
-
-def _difference(stored: RunConfig, given: RunConfig) -> str:
-    """The settings that differ, such as "hidden_size = 8 instead of 64"; empty if all are equal.
-
-    An option that did not exist when a run was started has its default.
-    """
-    difference = _differences(asdict(stored), asdict(given))
-    try:
-        return difference and _differences(_complete(stored), _complete(given))
-    except MetaRLError:  # of another agent or family
-        return difference
-
-
-def _complete(config: RunConfig) -> dict[str, Any]:
-    """All settings, with defaults for those left out."""
-    agent_options = plain_options(config.make_agent_config())
-    task_options = plain_options(config.make_family())
-    return {**asdict(config), "agent_options": agent_options, "task_options": task_options}
-
-
-def _differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    found = []
-    for name in dict.fromkeys([*stored, *given]):
-        old, new = stored.get(name), given.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += [inner] if (inner := _differences(old, new)) else []
-        elif json.dumps(old) != json.dumps(new):  # through JSON, where tuples are lists
-            found.append(f"{name} = {quoted(old)} instead of {quoted(new)}")
-    return ", ".join(found)

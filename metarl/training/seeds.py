@@ -86,10 +86,10 @@ def train_seeds(
 
 def train_jobs(jobs: Sequence[TrainingJob]) -> list[Run]:
     """Carries out jobs that differ in their seeds alone; errors are those of `train_seeds`."""
-    for job in jobs:
-        job.open_folder()
+    are_started = [job.open_folder().is_started for job in jobs]
     first = jobs[0]
-    first.new_agent(first.make_family())  # reports what would fail for every seed
+    make = first.new_agent if all(are_started) else first.first_agent
+    make(first.make_family())  # reports what would fail for every seed
     titles = [f"seed {job.options.seed}" for job in jobs]
     display = TrainingProgress(titles, first.config.iterations, enabled=first.options.progress)
     with stop_between_iterations() as stop, _Children(jobs, display) as children:

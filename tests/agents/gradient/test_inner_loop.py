@@ -377,6 +377,12 @@ class LinearHead(ActionHead):
     def kl_divergence(self, old, new):
         raise NotImplementedError
 
+    def mode(self, dist_params):
+        raise NotImplementedError
+
+    def decode(self, features):
+        raise NotImplementedError
+
     def encode(self, action):
         raise NotImplementedError
 
