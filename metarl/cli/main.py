@@ -17,6 +17,7 @@ import tyro
 from metarl import __version__, registry
 from metarl.cli.benchmark import benchmark
 from metarl.cli.check import check
+from metarl.cli.config_file import TrainingFile, take_config
 from metarl.cli.deployment import DEPLOYMENT
 from metarl.cli.modules import find_named
 from metarl.cli.results import RESULTS
@@ -33,8 +34,8 @@ from metarl.cli.terminal import (
 )
 from metarl.cli.training import SEEDS_HELP, run_training
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
-from metarl.options import plain_options
-from metarl.validation import suggestion
+from metarl.options import option_names, plain_options, typed_options
+from metarl.validation import require_known, suggestion
 
 # NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
 # and help read the options of families and agents without importing them: that would load torch.
@@ -62,12 +63,15 @@ Trains and evaluates agents that adapt to a new task, on families of tasks.
 
 _TRAIN_USAGE = """\
 usage: metarl train AGENT TASK [--options]
+       metarl train --config FILE [--options]
 
 Meta-trains AGENT on the training tasks of TASK and writes a run folder. Options of the agent and
 of the run are written --name VALUE, those of the task family --task.name VALUE; `metarl train AGENT
 TASK --help` explains all of them with their defaults. For a family of your own write
 your_module:namespace/Name-v0, for an agent of your own your_module:name: your_module is imported
-first, from the current folder if it is not installed.
+first, from the current folder if it is not installed. FILE is the config.json of a run, which is
+repeated, or a TOML file with agent, task, and if wanted preset and the tables agent_options,
+task_options and run; other options override it.
 """
 
 
@@ -181,14 +185,15 @@ def _first_line(cls: type) -> str:
 
 
 def _train(arguments: Sequence[str]) -> int:
-    names = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments[:2]))
+    file, others = take_config(arguments)
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), others[:2]))
     if len(names) < 2:
-        return _train_without_task(names, arguments)
+        return _train_without_task(names, others)
     agent, task = names
     find_named(agent, task)
-    preset, rest = _take_preset(agent, task, arguments[2:])
+    preset, rest = _take_preset(agent, task, others[2:])
     options = parse(
-        _train_options(agent, task, preset, declared=asks_for_help(rest)),
+        _train_options(agent, task, preset, file=file, declared=asks_for_help(rest)),
         rest,
         f"train {agent} {task}",
     )
@@ -229,7 +234,12 @@ def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
 
 
 def _train_options(
-    agent: str, task: str, preset: registry.Preset | None, *, declared: bool = False
+    agent: str,
+    task: str,
+    preset: registry.Preset | None,
+    *,
+    file: TrainingFile | None = None,
+    declared: bool = False,
 ) -> type[Any]:
     """A dataclass with the fields `agent`, `run`, `task` and `seeds`: the options.
 
@@ -237,6 +247,7 @@ def _train_options(
         agent: its name.
         task: id of the family.
         preset: overrides defaults.
+        file: overrides defaults, and is overridden by the preset.
         declared: read the options without importing agent and family: enough for a help text.
     """
     from metarl.training.options import RunOptions
@@ -249,12 +260,17 @@ def _train_options(
             f"{config.__name__} has options that every run has already: {', '.join(both)}. Rename "
             "them in that class."
         )
-    defaults = config(**preset.agent_options) if preset else config()
-    options = {**registered, **preset.task_options} if preset else registered
-    form = task_form(registry.build_family(cls, options))
+    agent_options, task_options, run = _defaults(agent, task, preset, file)
+    require_known(agent, agent_options, option_names(config))
+    require_known("a run", run, sorted(run_names))
+    defaults = config(**typed_options(config, agent_options))
+    form = task_form(registry.build_family(cls, {**registered, **task_options}))
     parts = {
         "agent": (Annotated[config, tyro.conf.OmitArgPrefixes], defaults),
-        "run": (Annotated[RunOptions, tyro.conf.OmitArgPrefixes], RunOptions()),
+        "run": (
+            Annotated[RunOptions, tyro.conf.OmitArgPrefixes],
+            RunOptions(**typed_options(RunOptions, run)),
+        ),
         "task": (type(form), form),
     }
     fields = [(name, kind, dataclasses.field(default=v)) for name, (kind, v) in parts.items()]
@@ -266,6 +282,26 @@ def _train_options(
         made.__doc__ += "\n\nPresets, whose values other options override:\n\n"
         made.__doc__ += "\n\n".join(lines)
     return made
+
+
+def _defaults(
+    agent: str, task: str, preset: registry.Preset | None, file: TrainingFile | None
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Options of the agent, the task and the run that replace the defaults of their classes."""
+    layers: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+    if file is not None:
+        if file.preset is not None:
+            named = registry.find_preset(agent, task, file.preset)
+            layers.append((named.agent_options, named.task_options))
+        layers.append((file.agent_options, file.task_options))
+    if preset is not None:
+        layers.append((preset.agent_options, preset.task_options))
+    of_agent: dict[str, Any] = {}
+    of_task: dict[str, Any] = {}
+    for agent_options, task_options in layers:
+        of_agent.update(agent_options)
+        of_task.update(task_options)
+    return of_agent, of_task, dict(file.run) if file else {}
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
