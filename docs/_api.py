@@ -18,6 +18,8 @@ SECTIONS = {
     "metarl.registry": "Registry",
     "metarl.training.loop": "Training",
     "metarl.training.seeds": "Training with several seeds",
+    "metarl.training.callbacks": "Callbacks",
+    "metarl.evaluation.periodic": "Evaluation in the course of training",
     "metarl.training.run_folder": "Run folders",
     "metarl.results.learning_curves": "Learning curves",
     "metarl.evaluation.agents": "Evaluation",

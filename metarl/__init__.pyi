@@ -26,6 +26,7 @@ from .deployment.export import export_policy as export_policy
 from .deployment.trained_policy import TrainedPolicy as TrainedPolicy
 from .deployment.trained_policy import load_policy as load_policy
 from .evaluation.agents import evaluate as evaluate
+from .evaluation.periodic import PeriodicEvaluation as PeriodicEvaluation
 from .evaluation.policies import evaluate_policy as evaluate_policy
 from .native.library import compiled_library as compiled_library
 from .noise import LaneNoise as LaneNoise
@@ -61,6 +62,8 @@ from .tasks.batched_env import Transition as Transition
 from .tasks.family import RenderFrame as RenderFrame
 from .tasks.family import TaskDistribution as TaskDistribution
 from .tasks.family import TaskFamily as TaskFamily
+from .training.callbacks import Callback as Callback
+from .training.callbacks import TrainingView as TrainingView
 from .training.loop import train as train
 from .training.options import SpeedOptions as SpeedOptions
 from .training.process import keep_freed_memory as keep_freed_memory

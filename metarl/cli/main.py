@@ -32,7 +32,7 @@ from metarl.cli.terminal import (
     print_error,
     print_text,
 )
-from metarl.cli.training import SEEDS_HELP, run_training
+from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, run_training
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
 from metarl.options import option_names, plain_options, typed_options
 from metarl.validation import require_known, suggestion
@@ -241,7 +241,7 @@ def _train_options(
     file: TrainingFile | None = None,
     declared: bool = False,
 ) -> type[Any]:
-    """A dataclass with the fields `agent`, `run`, `task` and `seeds`: the options.
+    """A dataclass with the fields `agent`, `run`, `task`, `seeds` and `evaluate_every`.
 
     Args:
         agent: its name.
@@ -275,6 +275,8 @@ def _train_options(
     }
     fields = [(name, kind, dataclasses.field(default=v)) for name, (kind, v) in parts.items()]
     fields.append(("seeds", tuple[int, ...], dataclasses.field(default=(), metadata=SEEDS_HELP)))
+    every = dataclasses.field(default=None, metadata=EVALUATE_HELP)
+    fields.append(("evaluate_every", int | None, every))
     made = dataclasses.make_dataclass("TrainOptions", fields, frozen=True, kw_only=True)
     made.__doc__ = f"Meta-trains {agent} on the training tasks of {task}."
     if known := registry.presets(agent, task):

@@ -18,6 +18,7 @@ from metarl.errors import ConfigError, SeedsError
 from metarl.options import plain_options
 
 if TYPE_CHECKING:
+    from metarl.training.callbacks import Callback
     from metarl.training.run_folder import Run
 
 # NOTE: functions import the modules that they need when they run, so that --help is fast.
@@ -27,6 +28,11 @@ SEEDS_HELP = {
     "many at once as there are CPU cores for their threads; --out is the parent of their folders"
 }
 """metadata of the field `seeds`"""
+EVALUATE_HELP = {
+    "help": "evaluate the agent in 100 held-out tasks before training and after every so many "
+    "iterations; the rows are in evaluation_curve.csv, and training does not change"
+}
+"""metadata of the field `evaluate_every`"""
 
 
 def run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) -> int:
@@ -35,7 +41,7 @@ def run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) 
     Args:
         agent: its name.
         task: id of the family.
-        options: with the fields `agent`, `run`, `task` and `seeds`.
+        options: with the fields `agent`, `run`, `task`, `seeds` and `evaluate_every`.
         arguments: the command line after `metarl train`.
     """
     if options.seeds:
@@ -56,7 +62,14 @@ def run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) 
     folder = options.run.out or config.default_path
     run_options = dataclasses.replace(options.run, out=folder)
     try:
-        run = train(agent, task, task_options=task_options, config=options.agent, run=run_options)
+        run = train(
+            agent,
+            task,
+            task_options=task_options,
+            config=options.agent,
+            run=run_options,
+            callbacks=_callbacks(options),
+        )
     except (KeyboardInterrupt, StoppedBySignal) as stop:
         return _report_interruption([folder], arguments, stop)
     print_text(_training_summary(run))
@@ -75,7 +88,14 @@ def _train_seeds(agent: str, task: str, options: Any, arguments: Sequence[str]) 
     from metarl.training.seeds import seed_jobs, train_jobs
 
     chosen = plain_options(options.task)
-    job = training_job(agent, task, task_options=chosen, config=options.agent, run=options.run)
+    job = training_job(
+        agent,
+        task,
+        task_options=chosen,
+        config=options.agent,
+        run=options.run,
+        callbacks=_callbacks(options),
+    )
     jobs = seed_jobs(job, options.seeds)
     folders = [job.path for job in jobs]
     try:
@@ -90,6 +110,14 @@ def _train_seeds(agent: str, task: str, options: Any, arguments: Sequence[str]) 
         print_text(_training_summary(load_run(folder)))
     _print_evaluation(folders)
     return SUCCESS
+
+
+def _callbacks(options: Any) -> "list[Callback]":
+    if options.evaluate_every is None:
+        return []
+    from metarl.evaluation.periodic import PeriodicEvaluation
+
+    return [PeriodicEvaluation(options.evaluate_every)]
 
 
 def _report_interruption(

@@ -26,6 +26,9 @@ log = logging.getLogger("metarl")
 METRICS_FILE = "metrics.csv"
 """name inside a run folder; written by training"""
 
+EVALUATION_CURVE_FILE = "evaluation_curve.csv"
+"""name inside a run folder; written by evaluations in the course of training"""
+
 X_COLUMNS = ("env_steps", "seconds")
 """the horizontal axes of learning curves: experience and wall time"""
 
@@ -39,8 +42,10 @@ class MetricsFile:
     off at the end of the file; those before are not touched.
     """
 
-    def __init__(self, path: Path, *, keep: int) -> None:
+    def __init__(self, path: Path, *, keep: int, sparse: bool = False) -> None:
         """Opens the file, keeping the rows of the first `keep` iterations of an earlier session.
+
+        With `sparse`, not every iteration has a row, and one may have several.
 
         Raises:
             RunFolderError: the file cannot be read or written.
@@ -49,7 +54,7 @@ class MetricsFile:
             self._columns, end, last = _kept_rows(path, keep) if path.exists() else ([], 0, 0)
         self._file = AppendedFile(path)
         self._file.cut(end)
-        if last != keep:
+        if last != keep and not sparse:
             log.warning(
                 "%s ends at iteration %d, but the training continues after iteration %d.",
                 *(path, last, keep),

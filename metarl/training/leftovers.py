@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from metarl.results.files import is_draft
-from metarl.results.learning_curves import METRICS_FILE
+from metarl.results.learning_curves import EVALUATION_CURVE_FILE, METRICS_FILE
 
 LOCK_FILE = "training.lock"
 """empty; locked while a process trains in the folder"""
 EVENTS = "events.out.tfevents."
 """beginning of the names of TensorBoard's files"""
+
+_TABLES = ("config.json", METRICS_FILE, EVALUATION_CURVE_FILE)
 
 
 def files_of_a_training(folder: Path) -> set[str]:
@@ -23,7 +25,7 @@ def files_of_a_training(folder: Path) -> set[str]:
     except (OSError, ValueError):
         is_run = False
     if is_run:
-        left |= {name for name in names if name in ("config.json", METRICS_FILE)}
+        left |= {name for name in names if name in _TABLES}
         left |= {name for name in names if name.startswith(EVENTS)}
     return left
 

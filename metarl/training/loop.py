@@ -1,7 +1,8 @@
 """The meta-training loop: trains an agent on a task family and writes a run folder."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
+from metarl.training.callbacks import Callback, TrainingView
 from metarl.training.interruption import StopRequest, stop_between_iterations
 from metarl.training.options import RunOptions
 from metarl.training.progress import ProgressDisplay, TrainingProgress
@@ -37,6 +39,7 @@ def train(
     preset: str | None = None,
     config: AgentConfig | None = None,
     run: RunOptions | None = None,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> Run:
     """Meta-trains an agent on the `train` split of a family.
@@ -49,6 +52,7 @@ def train(
             where `task` is an id and `task_options` does not override them.
         config: the agent's hyper-parameters; by default made from `preset` and `options`.
         run: where and how; by default made from `options`.
+        callbacks: called at the start, after each iteration and at the end; see `Callback`.
         options: fields of the agent's config and of `RunOptions`, such as `num_tasks=512, seed=3`.
 
     Returns:
@@ -64,7 +68,14 @@ def train(
         StoppedBySignal: SIGTERM or SIGHUP, likewise; a `SystemExit` with code 143 or 129.
     """
     job = training_job(
-        agent, task, task_options=task_options, preset=preset, config=config, run=run, **options
+        agent,
+        task,
+        task_options=task_options,
+        preset=preset,
+        config=config,
+        run=run,
+        callbacks=callbacks,
+        **options,
     )
     title, iterations = job.path.name, job.config.iterations
     return run_job(job, TrainingProgress([title], iterations, enabled=job.options.progress))
@@ -81,6 +92,7 @@ class TrainingJob:
     task_options: Mapping[str, Any]
     """all options of the family"""
     options: RunOptions
+    callbacks: Sequence[Callback] = ()
 
     @property
     def description(self) -> RunConfig:
@@ -146,6 +158,7 @@ def training_job(
     preset: str | None = None,
     config: AgentConfig | None = None,
     run: RunOptions | None = None,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> TrainingJob:
     """The job that `train` carries out; arguments and errors are those of `train`."""
@@ -163,6 +176,7 @@ def training_job(
         task=task,
         task_options=plain_options(family),
         options=run,
+        callbacks=tuple(callbacks),
     )
 
 
@@ -219,7 +233,7 @@ class _Training:
         display: ProgressDisplay,
     ) -> None:
         self._family = family
-        self._config, self._options = job.config, job.options
+        self._config, self._options, self._callbacks = job.config, job.options, job.callbacks
         self._agent = agent
         self._run = run
         self._rollback = rollback
@@ -251,13 +265,15 @@ class _Training:
         saved, saved_at = self._progress, time.monotonic()
         path, iterations = self._run.path, self._config.iterations
         self._display.show_iteration(saved.iteration)
-        with TrainingRecord(path, keep=saved.iteration) as record:
+        with TrainingRecord(path, keep=saved.iteration) as record, self._callbacks_open():
+            is_stopped = False
             try:
-                while self._progress.iteration < iterations and not stop:
+                while self._progress.iteration < iterations and not (stop or is_stopped):
                     after, row = self._iteration(self._progress)
                     record.write(row)
                     self._progress, self._is_ahead = after, False
                     self._display.show(row)
+                    is_stopped = self._call_back(row)
                     if self._rollback is not None:
                         self._rollback.keep(self._agent, after)
                     elapsed = time.monotonic() - saved_at
@@ -270,6 +286,37 @@ class _Training:
                 raise
             if self._progress != saved:
                 self._save(record)
+
+    @contextmanager
+    def _callbacks_open(self) -> Iterator[None]:
+        """Within it all callbacks are started; at the end those that were are ended."""
+        with ExitStack() as stack:
+            for each in self._callbacks:
+                stack.callback(self._end_callback, each)
+                each.on_start(self._view())
+            yield
+
+    def _end_callback(self, callback: Callback) -> None:
+        callback.on_end(self._view())
+
+    def _call_back(self, row: Mapping[str, float]) -> bool:
+        """Whether a callback stops the training after this iteration; all are called."""
+        if not self._callbacks:
+            return False
+        view = self._view()
+        answers = [each.on_iteration(view, row) for each in self._callbacks]
+        return any(answers)
+
+    def _view(self) -> TrainingView:
+        return TrainingView(
+            run=self._run,
+            agent=self._agent,
+            family=self._family,
+            config=self._config,
+            options=self._options,
+            progress=self._progress,
+            callbacks=self._callbacks,
+        )
 
     def _save(self, record: TrainingRecord) -> None:
         record.sync()  # the rows of a checkpoint are on the disk before it is

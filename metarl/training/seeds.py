@@ -23,6 +23,7 @@ from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, MetaRLError, SeedsError
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution
+from metarl.training.callbacks import Callback
 from metarl.training.interruption import StoppedBySignal, StopRequest, stop_between_iterations
 from metarl.training.loop import TrainingJob, run_job, training_job
 from metarl.training.options import RunOptions
@@ -44,6 +45,7 @@ def train_seeds(
     preset: str | None = None,
     config: AgentConfig | None = None,
     run: RunOptions | None = None,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> list[Run]:
     """Meta-trains an agent with several seeds, as many at once as there are CPU cores.
@@ -61,6 +63,7 @@ def train_seeds(
         config: the agent's hyper-parameters.
         run: where and how; `out` is the parent of the folders `seed0`, `seed1`, ... With `resume`,
             existing runs go on and others are started.
+        callbacks: copied to the process of each seed, so they must be picklable.
         options: fields of the agent's config and of `RunOptions`, except `seed`.
 
     Returns:
@@ -79,7 +82,14 @@ def train_seeds(
     if "seed" in options or (run is not None and run.seed != RunOptions().seed):
         raise ConfigError("Got `seed` and `seeds`. One seed is trained by `train`; omit `seed`.")
     whole = training_job(
-        agent, task, task_options=task_options, preset=preset, config=config, run=run, **options
+        agent,
+        task,
+        task_options=task_options,
+        preset=preset,
+        config=config,
+        run=run,
+        callbacks=callbacks,
+        **options,
     )
     return train_jobs(seed_jobs(whole, seeds))
 

@@ -41,7 +41,7 @@ def trained(monkeypatch):
     """Replaces training: records its arguments and writes a run folder."""
     calls = []
 
-    def train(agent, task, *, task_options, config, run):
+    def train(agent, task, *, task_options, config, run, callbacks):
         calls.append((agent, task, task_options, config, run))
         settings = RunConfig(
             agent=agent, agent_options={}, task=task, task_options=task_options, seed=run.seed
