@@ -20,6 +20,7 @@ SECTIONS = {
     "metarl.training.seeds": "Training with several seeds",
     "metarl.training.callbacks": "Callbacks",
     "metarl.evaluation.periodic": "Evaluation in the course of training",
+    "metarl.evaluation.card": "Model cards",
     "metarl.training.run_folder": "Run folders",
     "metarl.results.learning_curves": "Learning curves",
     "metarl.evaluation.agents": "Evaluation",

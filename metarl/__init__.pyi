@@ -26,6 +26,7 @@ from .deployment.export import export_policy as export_policy
 from .deployment.trained_policy import TrainedPolicy as TrainedPolicy
 from .deployment.trained_policy import load_policy as load_policy
 from .evaluation.agents import evaluate as evaluate
+from .evaluation.card import write_card as write_card
 from .evaluation.periodic import PeriodicEvaluation as PeriodicEvaluation
 from .evaluation.policies import evaluate_policy as evaluate_policy
 from .native.library import compiled_library as compiled_library

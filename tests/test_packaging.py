@@ -76,9 +76,16 @@ def test_wheel_holds_every_source_and_nothing_else(wheel):
         for path in (ROOT / folder).rglob("*.py*")
         if path.suffix in (".py", ".pyi")
     }
+    zoo = ROOT / "experiments" / "zoo"
+    trained = {
+        f"metarl/zoo/{path.relative_to(zoo).as_posix()}"
+        for path in zoo.glob("*/*")
+        if path.name in ("README.md", "config.json", "checkpoint.safetensors")
+    }
+    assert trained
     packed = contents(wheel)
     compiled = {name for name in packed if name.endswith((".so", ".pyd"))}
-    assert packed - compiled == expected | {"metarl/py.typed"}
+    assert packed - compiled == expected | trained | {"metarl/py.typed"}
     assert all(name.startswith("metarl/native/_") for name in compiled)
 
 
@@ -116,6 +123,18 @@ small = dict(num_tasks=4, iterations=1, progress=False, out="run")
 metarl.train("rl2", "metarl/TMaze-v0", **small)
 """
     run_python(code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
+
+
+def test_an_agent_of_the_zoo_is_evaluated_from_the_wheel(site, tmp_path):
+    code = """
+import metarl
+metarl.evaluate("zoo:rl2-bandit-5x10", num_tasks=20, references=False)
+policy = metarl.load_policy("zoo:rl2-bandit-5x10")
+print(metarl.load_run("zoo:rl2-bandit-5x10").path)
+"""
+    printed = run_python(code, cwd=tmp_path, PYTHONPATH=str(site)).splitlines()
+    assert Path(printed[-1]) == site / "metarl" / "zoo" / "rl2-bandit-5x10"
+    assert (tmp_path / "runs" / "zoo" / "rl2-bandit-5x10" / "adaptation.csv").is_file()
 
 
 def test_wheel_has_entry_points_of_the_command_and_the_plugins(wheel):

@@ -1,4 +1,4 @@
-"""The commands that use a trained agent outside the engine: export."""
+"""The commands that pass a trained agent on: export and card."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -38,4 +38,30 @@ def _export(arguments: Sequence[str]) -> int:
     return SUCCESS
 
 
-DEPLOYMENT: Mapping[str, Callable[[Sequence[str]], int]] = {"export": _export}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CardCommand:
+    """Writes a model card of a run: how it was trained, and what its last evaluation measured.
+
+    The form is that of Hugging Face: README.md with a header of YAML.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """run folder, as printed by `metarl train`"""
+    share: Path | None = None
+    """make this folder, with the card, config.json, and the weights without the optimiser; by
+    default the card is written into the run folder"""
+    module: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """a module that defines the task or the agent, and that you trust: it is imported, from the
+    current folder if it is not installed; may be repeated"""
+
+
+def _card(arguments: Sequence[str]) -> int:
+    command = parse(CardCommand, arguments, "card")
+    import_for_run(command.module, command.run)
+    from metarl.evaluation.card import write_card
+
+    print_text(str(write_card(command.run, share=command.share)))
+    return SUCCESS
+
+
+DEPLOYMENT: Mapping[str, Callable[[Sequence[str]], int]] = {"export": _export, "card": _card}

@@ -35,6 +35,9 @@ from metarl.cli.terminal import (
 from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, run_training
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
 from metarl.options import option_names, plain_options, typed_options
+from metarl.results.adaptation_curves import describe_family
+from metarl.results.run_config import read_config
+from metarl.training import zoo
 from metarl.validation import require_known, suggestion
 
 # NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
@@ -49,6 +52,7 @@ usage: metarl COMMAND ...
 Trains and evaluates agents that adapt to a new task, on families of tasks.
 
   metarl list [TASK ...]                  list the task families and agents, or spaces of TASK
+  metarl list --zoo                       list the trained agents that come with metarl
   metarl check TASK [--options]           check that adaptation can be measured in a task
   metarl train AGENT TASK [--options]     meta-train an agent; creates a run folder, or one per seed
   metarl evaluate RUN [--options]         evaluate it in test tasks; writes adaptation.csv
@@ -56,6 +60,7 @@ Trains and evaluates agents that adapt to a new task, on families of tasks.
   metarl plot RUN [RUN ...] [--options]   plot adaptation curves and more; writes PNG and SVG
   metarl record RUN [--options]           record one trial in a test task; writes a GIF
   metarl export RUN --out FILE            write the acting network as a graph of torch.export
+  metarl card RUN [--share DIR]           write a model card; make a folder to share
   metarl benchmark AGENT TASK             measure steps per second on this machine
 
 `metarl COMMAND --help` explains every option.
@@ -120,12 +125,17 @@ class ListOptions:
 
     tasks: tyro.conf.Positional[tuple[str, ...]] = ()
     """ids of families to show; by default all families, agents and memories"""
+    zoo: bool = False
+    """list the trained agents that come with metarl, to be given as zoo:NAME"""
 
 
 def _list(arguments: Sequence[str]) -> int:
-    named = parse(ListOptions, arguments, "list").tasks
-    if named:
-        for task_id in named:
+    options = parse(ListOptions, arguments, "list")
+    if options.zoo:
+        _print_zoo()
+        return SUCCESS
+    if options.tasks:
+        for task_id in options.tasks:
             print_text("\n    ".join([task_id, *_description(task_id), *_spaces(task_id)]))
         return SUCCESS
     _print_task_families(with_options=True)
@@ -166,6 +176,14 @@ def _print_agents() -> None:
             print_text(f"  {name}\n    {_first_line(registry.declared_agent(name))}")
         except Exception as error:  # as above
             print_text(f"  {name}\n    cannot be imported: {error!r}")
+
+
+def _print_zoo() -> None:
+    print_text("Trained agents; `metarl evaluate zoo:NAME`, metarl.load_policy('zoo:NAME'):")
+    for name in zoo.zoo_names():
+        config = read_config(zoo.run_path(zoo.PREFIX + name))
+        family = describe_family(config["task"], config["task_options"])
+        print_text(f"  zoo:{name}\n    {config['agent']} on {family}, seed {config['seed']}")
 
 
 def _print_memories() -> None:

@@ -19,6 +19,7 @@ from metarl.evaluation.options import EvaluationOptions
 from metarl.options import plain_options
 from metarl.plots.options import PlotOptions, reference_names
 from metarl.text import visible
+from metarl.training import zoo
 from metarl.video.options import VideoOptions
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class EvaluateCommand:
     """
 
     run: tyro.conf.Positional[Path]
-    """run folder, as printed by `metarl train`"""
+    """run folder, as printed by `metarl train`, or zoo:NAME, see `metarl list --zoo`"""
     module: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """a module that defines the task or the agent, and that you trust: it is imported, from the
     current folder if it is not installed; may be repeated"""
@@ -54,7 +55,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
     modules, others = take_modules(arguments)
     trained = _trained_options(others, modules)
     options = parse(_evaluate_command(trained), arguments, "evaluate")
-    from metarl.evaluation.agents import evaluate
+    from metarl.evaluation.agents import evaluate, folder_of_results
     from metarl.results.adaptation_curves import ADAPTATION_FILE
     from metarl.results.comparison import compare_curves, write_comparison
     from metarl.results.evaluation_settings import EARLIER, read_settings
@@ -68,7 +69,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
     if options.csv:
         write_comparison(options.csv, comparison)
         print_text(f"The table is in {options.csv}.")
-    folder = options.evaluation.out or options.run
+    folder = folder_of_results(options.run, options.evaluation)
     settings = read_settings(folder)
     if settings is not None and settings.is_unfinished:
         print_text(f"The run is not finished: the agent was trained {settings.trained}.")
@@ -81,7 +82,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
 
 def _trained_options(arguments: Sequence[str], modules: Sequence[str]) -> Mapping[str, Any]:
     """The configs `agent` and `task` of the run among the arguments; empty if there is no run."""
-    folder = next((word for word in arguments if (Path(word) / "config.json").is_file()), None)
+    folder = next((word for word in arguments if _is_run(word)), None)
     option = next((word for word in arguments if word.startswith(("--agent.", "--task."))), None)
     if folder is None and option is None:
         return {}
@@ -96,6 +97,10 @@ def _trained_options(arguments: Sequence[str], modules: Sequence[str]) -> Mappin
     import_for_run(modules, named)
     config = load_run(named).config
     return {"agent": config.make_agent_config(), "task": task_form(config.make_family())}
+
+
+def _is_run(word: str) -> bool:
+    return word.startswith(zoo.PREFIX) or (Path(word) / "config.json").is_file()
 
 
 def _evaluate_command(trained: Mapping[str, Any]) -> type[Any]:

@@ -51,7 +51,7 @@ def load_policy(
                 observation, info = env.reset()
 
     Args:
-        run: a run or its folder.
+        run: a run or its folder, or `zoo:NAME` for one of the trained agents that come with metarl.
         modules: modules that define the task or the agent and that you trust; see `load_run`.
         device: torch device of the network.
 

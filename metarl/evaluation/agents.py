@@ -20,6 +20,7 @@ from metarl.tasks.family import Reference, TaskDistribution
 from metarl.training.progress import tracked
 from metarl.training.run_folder import Run, load_run
 from metarl.training.torch_defaults import torch_defaults
+from metarl.training.zoo import results_path, run_path
 from metarl.validation import as_device, require_known, suggestion
 
 
@@ -41,12 +42,13 @@ def evaluate(
     reference then runs as many consecutive episodes as the agent has had by its last one, and is
     measured at the same episodes.
 
-    Writes `adaptation.csv` into the run folder or `out`, `trials.csv` with every step of the
-    measured episodes in the first few tasks, and the settings, `evaluation.json`. An evaluation
-    with other settings that is in this folder already is kept: it is moved to `evaluations/`.
+    Writes `adaptation.csv` into the run folder or `out` (for the zoo, into `runs/zoo/NAME`),
+    `trials.csv` with every step of the measured episodes in the first few tasks, and the settings,
+    `evaluation.json`. An evaluation with other settings that is in this folder already is kept: it
+    is moved to `evaluations/`.
 
     Args:
-        run: a run or its folder.
+        run: a run or its folder, or `zoo:NAME`.
         agent_options: options of the agent that differ from training, such as
             `{"rollouts_per_task": 40, "evaluation_steps": 5}`.
         task_options: options of the family that differ from training, such as `{"pulls": 200}`, to
@@ -70,7 +72,7 @@ def evaluate(
     as_device(options.device)
     run = run if isinstance(run, Run) else load_run(run)
     import_trusted(modules, run.path)
-    folder = _folder_of_results(run, options)
+    folder = folder_of_results(run.path, options)
     # The agent is built with the options of this evaluation, its parameters are those of training.
     changed = _with_options(run, agent_options or {}, task_options or {})
     family = changed.config.make_family()
@@ -161,9 +163,15 @@ def result_folder(path: Path) -> Path:
     return _writable(path)
 
 
-def _folder_of_results(run: Run, options: EvaluationOptions) -> Path:
-    if options.out is None or Path(options.out).resolve() == run.path.resolve():
-        return _writable(run.path)
+def folder_of_results(run: Path, options: EvaluationOptions) -> Path:
+    """Where an evaluation writes its rows: `out`, or the run folder, or for the zoo below runs/.
+
+    Raises:
+        RunFolderError: it is the folder of another run, or cannot be written.
+    """
+    default = results_path(run_path(run))
+    if options.out is None or Path(options.out).resolve() == default.resolve():
+        return _writable(default)
     return result_folder(Path(options.out))
 
 

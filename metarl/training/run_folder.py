@@ -44,9 +44,12 @@ from metarl.training.leftovers import LOCK_FILE, files_of_a_training, foreign_fi
 from metarl.training.options import KEPT_CHECKPOINTS
 from metarl.training.provenance import git_state, versions
 from metarl.training.run_settings import RunConfig, difference_of, naming, prolonged
+from metarl.training.zoo import run_path
 
 GOOD_STATE_FILE = "rollback.safetensors"
 """name inside a run folder, if NaN is answered by a rollback"""
+WEIGHTS_ONLY = "weights_only"
+"""entry of `config.json` in a folder to share, in which no training goes on"""
 log = logging.getLogger("metarl")
 
 
@@ -269,6 +272,11 @@ def open_run(path: Path, config: RunConfig, *, resume: bool) -> Run:
             "choose another with --out, or remove it."
         )
     run = load_run(path)
+    if read_json(path / "config.json", "a run's config.json").get(WEIGHTS_ONLY):
+        raise RunFolderError(
+            f"{path} holds weights without the state of the optimiser, so its training cannot go "
+            "on. Start another one from them, with --init-from."
+        )
     require_same(run, config)
     return replace(run, config=prolonged(run.config, config))
 
@@ -289,7 +297,7 @@ def load_run(path: str | os.PathLike[str], *, modules: Sequence[str] = ()) -> Ru
     """Opens an existing run folder.
 
     Args:
-        path: of the folder.
+        path: of the folder, or `zoo:NAME` for one of the trained agents that come with metarl.
         modules: modules that define the task or the agent, which are imported. A module of yours
             that the folder names is not imported otherwise, because that would execute it; name
             only modules that you trust.
@@ -297,9 +305,9 @@ def load_run(path: str | os.PathLike[str], *, modules: Sequence[str] = ()) -> Ru
     Raises:
         RunFolderError: this is no run folder, its `config.json` cannot be read, or a module lies in
             the folder.
-        UnknownNameError: there is no such module.
+        UnknownNameError: there is no such module, or no such name in the zoo.
     """
-    folder = Path(path)
+    folder = run_path(path)
     import_trusted(modules, folder)
     if not (folder / "config.json").is_file():
         raise RunFolderError(

@@ -23,6 +23,7 @@ from metarl.training.process import torch_threads
 from metarl.training.progress import progress_counter
 from metarl.training.run_folder import Run, load_run
 from metarl.training.torch_defaults import torch_defaults
+from metarl.training.zoo import results_path
 from metarl.validation import as_device
 from metarl.video.options import VideoOptions
 from metarl.video.writer import Caption, Video, require_ending, write_video
@@ -107,7 +108,7 @@ def record(
     options = replace(options or VideoOptions(), **overrides)
     run = run if isinstance(run, Run) else load_run(run)
     import_trusted(modules, run.path)
-    path = run.path / "trial.gif" if options.out is None else Path(options.out)
+    path = results_path(run.path) / "trial.gif" if options.out is None else Path(options.out)
     require_ending(path)
     as_device(options.device)
     family = run.config.make_family()

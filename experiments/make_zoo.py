@@ -1,0 +1,94 @@
+"""Trains, evaluates and describes the agents of the zoo: the folders in `experiments/zoo`.
+
+    python experiments/make_zoo.py                          # all of them: a quarter of an hour
+    python experiments/make_zoo.py --only rl2-bandit-5x10
+
+A run continues from its checkpoint. Each folder is the output of `metarl.write_card`, and replaces
+the one before.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+from reporting import EVALUATION_SEED
+
+import metarl
+
+ZOO = Path(__file__).parent / "zoo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One agent of the zoo."""
+
+    agent: str
+    task: str
+    preset: str
+    test_tasks: int
+    seed: int = 0
+    evaluation: Mapping[str, Any] = field(default_factory=dict)  # agent options
+
+
+AGENTS = {
+    "rl2-bandit-5x10": Trained(
+        agent="rl2", task="metarl/BernoulliBandit-v0", preset="pulls-10", test_tasks=10_000
+    ),
+    "rl2-grid-navigation": Trained(
+        agent="rl2", task="metarl/GridNavigation-v0", preset="varibad", test_tasks=2100
+    ),
+    "rl2-point-navigation": Trained(
+        agent="rl2", task="metarl/PointNavigation-v0", preset="episodes-3", test_tasks=1000
+    ),
+    "rl2-two-step": Trained(
+        agent="rl2", task="metarl/TwoStep-v0", preset="wang-2018", test_tasks=2000
+    ),
+    # Seed 1: with seed 0 of the reproductions a few goals diverge at the second step.
+    "maml-point-navigation": Trained(
+        agent="maml",
+        task="metarl/PointNavigation-v0",
+        preset="finn-2017",
+        test_tasks=1000,
+        seed=1,
+        evaluation={"rollouts_per_task": 40, "evaluation_steps": 3},
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Makes the folders of the zoo."""
+
+    only: tuple[str, ...] = ()
+    """names; by default all"""
+    out: Path = Path("runs/make-zoo")
+    """parent of the run folders"""
+    zoo: Path = ZOO
+    """parent of the folders of the zoo"""
+
+
+def main(options: Options) -> None:
+    """Trains, evaluates and writes each agent."""
+    for name in options.only or AGENTS:
+        item = AGENTS[name]
+        run = metarl.train(
+            item.agent,
+            item.task,
+            preset=item.preset,
+            seed=item.seed,
+            out=options.out / name,
+            resume=True,
+        )
+        metarl.evaluate(
+            run, num_tasks=item.test_tasks, seed=EVALUATION_SEED, agent_options=item.evaluation
+        )
+        folder = options.zoo / name
+        shutil.rmtree(folder, ignore_errors=True)
+        print(metarl.write_card(run, share=folder))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,83 @@
+"""Model cards, and folders to share."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from metarl.cli import main as cli
+from metarl.errors import ConfigError, RunFolderError
+from metarl.evaluation.agents import evaluate
+from metarl.evaluation.card import write_card
+from metarl.training.loop import train
+from metarl.training.run_folder import load_run
+from tests.training.test_loop import state_of
+
+BANDIT = "metarl/BernoulliBandit-v0"
+SMALL = {"num_tasks": 8, "hidden_size": 8, "iterations": 2, "progress": False}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return train("rl2", BANDIT, seed=3, task_options={"arms": 3}, out=tmp_path / "run", **SMALL)
+
+
+def test_a_card_without_an_evaluation_says_so(run):
+    path = write_card(run)
+    text = path.read_text()
+    assert path == run.path / "README.md"
+    assert "This run was not evaluated." in text
+    assert "model-index" not in text
+    for expected in ("| seed | 3 |", "| iterations | 2 |", "`task.arms=3`", "`hidden_size=8`"):
+        assert expected in text
+    assert "gae_lambda" not in text  # a default
+    assert yaml.safe_load(text.split("---")[1])["library_name"] == "metarl-suite"
+
+
+def test_numbers_of_a_card_are_those_of_the_last_evaluation(run):
+    curves = evaluate(run, num_tasks=50, seed=4, references=["random"])
+    text = write_card(run).read_text()
+    assert "50 test tasks, evaluation seed 4" in text
+    for curve in curves:
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {curve.label} |")]
+        assert f"| {curve.returns.sum(0).mean():.2f} [" in row
+    header = yaml.safe_load(text.split("---")[1])
+    (metric,) = header["model-index"][0]["results"][0]["metrics"]
+    assert metric["value"] == pytest.approx(curves[0].returns[-1].mean(), rel=1e-3)
+
+
+def test_a_shared_folder_has_the_weights_and_acts_alike(run, tmp_path):
+    folder = write_card(run, share=tmp_path / "shared").parent
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "checkpoint.safetensors",
+        "config.json",
+    ]
+    ours, theirs = state_of(run), state_of(load_run(folder))
+    kept = {name for name in ours if not name.startswith("optimiser.")}
+    assert set(theirs) == kept
+    for name in kept - {"updates"}:
+        assert torch.equal(ours[name], theirs[name]), name
+    curves = [
+        evaluate(path, num_tasks=5, references=False, out=tmp_path / out)[0]
+        for path, out in ((run, "a"), (folder, "b"))
+    ]
+    np.testing.assert_array_equal(curves[0].returns, curves[1].returns)
+    with pytest.raises(RunFolderError, match="exists; a folder to share is made new"):
+        write_card(run, share=folder)
+
+
+def test_the_command_prints_the_path(run, tmp_path, capsys):
+    assert cli.main(["card", str(run.path), "--share", str(tmp_path / "shared")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "shared" / "README.md")
+
+
+def test_an_agent_whose_weights_cannot_be_told_apart_is_refused(tmp_path, monkeypatch):
+    from metarl import registry
+
+    monkeypatch.setitem(registry._agents, "steering", "tests.simple_agents:SteeringConfig")
+    run = train("steering", "metarl/PointNavigation-v0", out=tmp_path / "run", progress=False)
+    with pytest.raises(ConfigError, match="no method `take_weights`"):
+        write_card(run, share=tmp_path / "shared")
+    assert not (tmp_path / "shared").exists()
+    assert write_card(run).is_file()

@@ -1,0 +1,25 @@
+"""The script that makes the zoo describes what is in it."""
+
+import json
+
+import make_zoo
+import pytest
+
+import metarl
+from metarl.training.zoo import zoo_names
+
+
+def test_the_script_makes_exactly_the_agents_of_the_zoo():
+    assert sorted(make_zoo.AGENTS) == zoo_names()
+
+
+@pytest.mark.parametrize("name", make_zoo.AGENTS)
+def test_an_agent_has_the_settings_of_the_script(name):
+    item, config = make_zoo.AGENTS[name], metarl.load_run(f"zoo:{name}").config
+    preset = metarl.presets(item.agent, item.task)[item.preset]
+    assert (config.agent, config.task, config.seed) == (item.agent, item.task, item.seed)
+    expected = metarl.agent_config(item.agent)(**preset.agent_options)
+    assert config.make_agent_config() == expected
+    assert config.make_family() == metarl.make_family(item.task, **preset.task_options)
+    content = json.loads((make_zoo.ZOO / name / "config.json").read_text())
+    assert content["weights_only"] is True
