@@ -38,6 +38,7 @@ SECTIONS = {
     "metarl.bridges.trial_env": "Trials as episodes, batched",
     "metarl.bridges.sb3_vec_env": "stable-baselines3: environments",
     "metarl.bridges.sb3_policy": "stable-baselines3: models",
+    "metarl.deployment.sb3_predictor": "stable-baselines3: trained policies",
     "metarl.evaluation.policies": "Evaluation of any policy",
     "metarl.video.record": "Videos",
     "metarl.seeding": "Random streams",
@@ -51,7 +52,7 @@ ADDITIONAL = {
     "metarl.evaluation.agents": ["EvaluationOptions"],
     "metarl.plots.plot": ["PlotOptions"],
     "metarl.video.record": ["VideoOptions"],
-    "metarl.deployment.trained_policy": ["SB3Predictor"],
+    "metarl.deployment.sb3_predictor": ["LaneState", "LaneArrays"],
     "metarl.bridges.sb3_vec_env": ["FamilyVecEnv"],
     "metarl.bridges.sb3_policy": ["SB3Policy"],
 }

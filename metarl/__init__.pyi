@@ -23,6 +23,7 @@ from .bridges.trial_env import TrialEnv as TrialEnv
 from .bridges.trial_wrapper import TrialWrapper as TrialWrapper
 from .bridges.varied_env import register_varied_env as register_varied_env
 from .deployment.export import export_policy as export_policy
+from .deployment.sb3_predictor import SB3Predictor as SB3Predictor
 from .deployment.trained_policy import TrainedPolicy as TrainedPolicy
 from .deployment.trained_policy import load_policy as load_policy
 from .evaluation.agents import evaluate as evaluate
