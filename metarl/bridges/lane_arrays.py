@@ -99,7 +99,7 @@ def lane_vector(name: str, value: Any, num_envs: int | None, dtype: torch.dtype)
         ShapeError: it is not one number, or not one for each of several environments.
     """
     try:
-        array = np.asarray(value)
+        array = np.array(value, order="C")
         shape = () if num_envs is None else (num_envs,)
         if array.shape != shape:
             raise ValueError(f"shape {list(array.shape)}")

@@ -310,7 +310,8 @@ class TrainedPolicy:
         word = trial.seeds.child("phase", trial.phase).word("policy")
         keys = lane_keys(word, trial.num_tasks, lanes // trial.num_tasks)
         trial.noise = LaneNoise(keys.to(self._device), horizon=self._horizon)
-        trial.memory = trial.policy.initial_memory(lanes, self._horizon)
+        with torch.no_grad():  # as in a rollout, where the compiled library acts
+            trial.memory = trial.policy.initial_memory(lanes, self._horizon)
         trial.step, trial.outcome, trial.episode_starts = 0, None, episode_starts
         trial.recording = Recording()
 
