@@ -1,7 +1,6 @@
 """Tests of the command line from training to figures, and of interrupting it."""
 
 import signal
-import subprocess
 import sys
 import time
 
@@ -74,10 +73,12 @@ def test_errors_are_one_line_and_an_exit_code(folder, capsys):
 
 
 @pytest.mark.parametrize("agent", ["rl2", "maml"])
-def test_ctrl_c_in_a_terminal_saves_the_run_and_prints_how_to_continue(folder, agent):
+def test_ctrl_c_in_a_terminal_saves_the_run_and_prints_how_to_continue(
+    folder, start_process, agent
+):
     command = [sys.executable, "-m", "metarl", "train", agent, TASK, "--out", "run"]
     small = ["--num-tasks", "8", "--no-progress", "--iterations", "100000"]
-    process = subprocess.Popen([*command, *small], stderr=subprocess.PIPE, text=True)
+    process = start_process([*command, *small])
     metrics = folder / "run" / "metrics.csv"
     while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
         assert process.poll() is None, process.stderr.read()

@@ -140,28 +140,18 @@ def children(number):
 
 
 @pytest.fixture
-def trainer(tmp_path):
-    started = []
-
+def trainer(tmp_path, start_process):
     def start(way):
         (tmp_path / "script.py").write_text(TRAINER)
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-        process = subprocess.Popen(
+        return start_process(
             [sys.executable, "script.py", way, "run"],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": path},
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
         )
-        started.append(process)
-        return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    return start
 
 
 @pytest.mark.parametrize("way", ["none", "hang"])

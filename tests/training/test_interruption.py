@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -89,13 +88,11 @@ def test_in_another_thread_no_handler_is_changed():
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_the_command_saves_and_ends_with_the_code_of_the_signal(tmp_path, name):
+def test_the_command_saves_and_ends_with_the_code_of_the_signal(tmp_path, start_process, name):
     code = "import sys; from metarl.cli.main import main; sys.exit(main())"
     options = ["--num-tasks", "8", "--hidden-size", "8", "--iterations", "100000"]
     command = [sys.executable, "-c", code, "train", "rl2", TASK, *options, "--out", "run"]
-    process = subprocess.Popen(
-        [*command, "--threads", "1"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
+    process = start_process([*command, "--threads", "1"], cwd=tmp_path)
     while not (tmp_path / "run" / "checkpoint.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.05)

@@ -157,16 +157,13 @@ LONG = f"train {AGENT} {TASK} --num-tasks 8 --hidden-size 8 --iterations 100000 
 class Command:
     """`metarl train` with two seeds, as a process with a process group of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, start_process) -> None:
         (folder / "script.py").write_text(textwrap.dedent(SCRIPT))
         self.folders = [folder / "out" / f"seed{seed}" for seed in (0, 1)]
-        self.process = subprocess.Popen(
+        self.process = start_process(
             [sys.executable, "script.py", *LONG.split(), "--seeds", "0", "1", "--out", "out"],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
         )
         wait_until(lambda: all(count_rows(folder) > 2 for folder in self.folders))
 
@@ -190,13 +187,8 @@ def wait_until(condition, seconds: float = 120) -> None:
 
 
 @pytest.fixture
-def command(tmp_path):
-    made = Command(tmp_path)
-    yield made
-    with suppress(ProcessLookupError):
-        os.killpg(made.process.pid, signal.SIGKILL)
-    made.process.wait()
-    made.process.stderr.close()
+def command(tmp_path, start_process):
+    return Command(tmp_path, start_process)
 
 
 @pytest.mark.learning
