@@ -16,8 +16,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
+from metarl.field_types import suggestion
 from metarl.split import Split
-from metarl.validation import suggestion
 
 BENCHMARKS = ("ML1", "ML10", "ML25", "ML45")
 DEFAULT_THING = "reach-v3"

@@ -13,6 +13,7 @@ import torch
 from gymnasium import Space
 from torch import Tensor
 
+from metarl.field_types import check_fields
 from metarl.noise import LaneNoise
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept, Trajectory
@@ -204,6 +205,7 @@ class AgentConfig(ABC):
     """meta-iterations of the whole run; schedules run over these"""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("num_tasks", "rollouts_per_task", "iterations", "episodes"):
             require_positive(name, getattr(self, name))
 

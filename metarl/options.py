@@ -7,7 +7,6 @@ these. What is read from a run folder equals what was written, or is refused bef
 import dataclasses
 import enum
 import json
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,15 +15,9 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import ConfigError
+from metarl.field_types import field_hints, option_name, require_types, union_members
 
-NAME = "option"
-"""key in the metadata of a field with the option's name, where the field has another one"""
 _PLAIN = (bool, int, float, str, type(None))
-
-
-def option_name(field: "dataclasses.Field[Any]") -> str:
-    """The name by which users set a field."""
-    return str(field.metadata.get(NAME, field.name))
 
 
 def option_names(cls: type[Any]) -> list[str]:
@@ -57,13 +50,19 @@ def require_storable(cls: type[Any]) -> None:
 
 
 def typed_options(cls: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `cls` by field name, from plain or typed options; unknown ones are left out."""
-    hints = _hints(cls)
-    return {
+    """Arguments of `cls` by field name, from plain or typed options; unknown ones are left out.
+
+    Raises:
+        ConfigError: a value is not of the annotated type.
+    """
+    hints = field_hints(cls)
+    arguments = {
         field.name: _typed(given[option_name(field)], _kinds(field, hints))
         for field in _fields(cls)
         if option_name(field) in given
     }
+    require_types(cls, arguments)
+    return arguments
 
 
 def plain_value(value: Any) -> Any:
@@ -86,7 +85,7 @@ def plain_value(value: Any) -> Any:
 
 def _stored(cls: type[Any], field: "dataclasses.Field[Any]", value: Any) -> Any:
     plain = plain_value(value)
-    kinds = _kinds(field, _hints(cls))
+    kinds = _kinds(field, field_hints(cls))
     try:
         read = _typed(json.loads(json.dumps(plain)), kinds)
     except (TypeError, ValueError, RecursionError):
@@ -105,27 +104,10 @@ def _fields(cls: type[Any]) -> Iterator["dataclasses.Field[Any]"]:
     return (field for field in dataclasses.fields(cls) if field.init)
 
 
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(cls)
-    except Exception:  # names that are imported for type checkers only
-        return {}
-
-
 def _kinds(field: "dataclasses.Field[Any]", hints: Mapping[str, Any]) -> tuple[Any, ...]:
     """The types that a field may have: those of its annotation, and that of its default."""
     default = () if isinstance(field.default, _PLAIN) else (type(field.default),)
-    return (*_members(hints.get(field.name, Any)), *default)
-
-
-def _members(hint: Any) -> tuple[Any, ...]:
-    """The members of a union; the type itself where it is none."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Annotated:
-        return _members(typing.get_args(hint)[0])
-    if origin in (typing.Union, types.UnionType):
-        return tuple(one for part in typing.get_args(hint) for one in _members(part))
-    return (hint,)
+    return (*union_members(hints.get(field.name, Any)), *default)
 
 
 def _typed(value: Any, kinds: Sequence[Any]) -> Any:
@@ -156,7 +138,7 @@ def _typed_mapping(value: Mapping[str, Any], kinds: Sequence[Any]) -> Any:
         if is_class and set(value) <= set(option_names(kind)):
             return kind(**typed_options(kind, value))
     parts = [typing.get_args(kind)[1:] for kind in kinds if len(typing.get_args(kind)) == 2]
-    inner = _members(parts[0][0]) if parts else ()
+    inner = union_members(parts[0][0]) if parts else ()
     return {name: _typed(one, inner) for name, one in value.items()}
 
 
@@ -165,13 +147,13 @@ def _typed_sequence(value: Sequence[Any], kinds: Sequence[Any]) -> Any:
         origin = typing.get_origin(kind) or kind
         if origin is list:
             inner = typing.get_args(kind)[:1]
-            return [_typed(one, _members(inner[0]) if inner else ()) for one in value]
+            return [_typed(one, union_members(inner[0]) if inner else ()) for one in value]
     inner = next((typing.get_args(kind) for kind in kinds if typing.get_args(kind)), ())
     if (len(inner) == 2 and inner[1] is Ellipsis) or len(inner) == 1:
         inner = (inner[0],) * len(value)
     if len(inner) != len(value):
         inner = (Any,) * len(value)
-    return tuple(_typed(one, _members(part)) for one, part in zip(value, inner, strict=True))
+    return tuple(_typed(one, union_members(part)) for one, part in zip(value, inner, strict=True))
 
 
 def _are_identical(one: Any, two: Any) -> bool:

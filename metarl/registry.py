@@ -15,10 +15,10 @@ import gymnasium
 from metarl import plugins
 from metarl.declarations import declared_class
 from metarl.errors import ConfigError, UnknownNameError
+from metarl.field_types import kind_of, require_instance, require_known, suggestion
 from metarl.modules import import_module_of, split_module
 from metarl.options import option_names, plain_options, require_storable, typed_options
 from metarl.plugins import load_object
-from metarl.validation import require_known, suggestion
 
 if TYPE_CHECKING:
     from metarl.agent import AgentConfig
@@ -55,6 +55,12 @@ class Preset:
     note: str
     """expected result of the final model, and the training time"""
 
+
+_NO_TASK = (
+    "A task is given by its id, such as 'metarl/BernoulliBandit-v0', or as a built task family; "
+    "got {}. Register a class of your own with metarl.register_family or gymnasium.register, and "
+    "give its id."
+)
 
 _bridges: dict[str, str] = {}
 _agents: dict[str, str] = {}
@@ -193,19 +199,11 @@ def make_memory_options(name: str, given: Mapping[str, Any]) -> "MemoryOptions":
 
     Raises:
         ConfigError: no memory has this name, it has no such option, or a value is of another
-            type than the default.
+            type.
     """
     options = memory_options(name)
-    defaults = {field.name: field.default for field in dataclasses.fields(options)}
-    require_known(f"The memory {name!r}", given, list(defaults))
-    for option, value in given.items():
-        wanted = type(defaults[option])
-        if type(value) is not wanted and not (wanted is float and type(value) is int):
-            raise ConfigError(
-                f"{option}={value!r} of the memory {name!r} must be {wanted.__name__}, such as its "
-                f"default {defaults[option]!r}; got {type(value).__name__}."
-            )
-    return options(**given)
+    require_known(f"The memory {name!r}", given, option_names(options))
+    return options(**typed_options(options, given))
 
 
 def register_preset(preset: Preset) -> None:
@@ -234,6 +232,7 @@ def find_preset(agent: str, task_id: str, name: str) -> Preset:
     Raises:
         UnknownNameError: there is none; the message lists the existing ones.
     """
+    require_instance("preset", name, str, "the name of a preset")
     known = presets(agent, task_id)
     if name not in known:
         raise UnknownNameError(
@@ -289,6 +288,12 @@ def declared_agent(name: str) -> type[Any]:
 
 
 def _config_path(name: str) -> str:
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"An agent is given by its name, such as 'rl2', and its hyper-parameters as options; "
+            f"got {kind_of(name)}. Call metarl.register_agent('name', 'your_module:Config') for "
+            "one of your own, and give its name."
+        )
     name = import_module_of(name, "agent")
     if name not in _agents:
         raise UnknownNameError(
@@ -333,6 +338,8 @@ def declared_family(task_id: str) -> tuple[type[Any], dict[str, Any]]:
 
 def _registered_arguments(task_id: str) -> dict[str, Any]:
     """The constructor arguments in the Gymnasium spec of an id, after importing its module."""
+    if not isinstance(task_id, str):
+        raise ConfigError(_NO_TASK.format(kind_of(task_id)))
     name = import_module_of(task_id, "task")
     if name not in gymnasium.registry:
         raise UnknownNameError(
@@ -369,10 +376,14 @@ def resolve_family(
 
     Raises:
         UnknownNameError: unknown id.
-        ConfigError: options are given next to a family, or do not fit the id.
+        ConfigError: options are given next to a family, or do not fit the id, or `task` is
+            something else, such as a class or an environment.
     """
+    require_instance("task_options", options or {}, Mapping, "a mapping of options by name")
     if isinstance(task, str):
         return make_family(task, **(options or {}))
+    if not hasattr(type(task), "open_env"):
+        raise ConfigError(_NO_TASK.format(kind_of(task)))
     if options:
         raise ConfigError(
             f"Got the options {', '.join(options)} and a {type(task).__name__} that is already "

@@ -1,8 +1,6 @@
 """Checks of option values, which raise `ConfigError`."""
 
-import difflib
 import math
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gymnasium import Space, spaces
@@ -52,28 +50,3 @@ def vector_size(space: Space[Any]) -> int:
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         raise ConfigError(f"Observations must be a Box vector [D]; got {space}.")
     return int(space.shape[0])
-
-
-def require_known(
-    owner: str, given: Iterable[str], known: Sequence[str], others: Iterable[str] = ()
-) -> None:
-    """Raises `ConfigError` unless all options given are known.
-
-    Args:
-        owner: name of the agent or family that has the options, for the message.
-        given: names of the options given.
-        known: names of the options that exist.
-        others: further names to suggest from.
-    """
-    for name in given:
-        if name not in known:
-            raise ConfigError(
-                f"{owner} has no option {name!r}.{suggestion(name, [*known, *others])} Its "
-                f"options: {', '.join(known) or 'none'}."
-            )
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """A sentence that names the nearest known name, or nothing if none is near."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {nearest[0]!r}?" if nearest else ""

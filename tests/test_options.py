@@ -156,8 +156,8 @@ def test_an_option_that_cannot_be_stored_is_refused_at_registration(annotation, 
 
 
 @pytest.mark.parametrize("value", [{1, 2}, b"x", np.zeros(2), torch.zeros(2), lambda: 1])
-def test_a_value_that_cannot_be_stored_is_refused_before_a_folder_is_made(colours, tmp_path, value):
-    with pytest.raises(ConfigError, match=r"has the option name=.* which a run folder cannot keep"):
+def test_a_value_that_is_no_text_is_refused_before_a_folder_is_made(colours, tmp_path, value):
+    with pytest.raises(ConfigError, match=r"name=.* of Colours must be a text or None"):
         metarl.train("rl2", colours, task_options={"name": value}, out=tmp_path / "run", **SMALL)
     assert not (tmp_path / "run").exists()
 

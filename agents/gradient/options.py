@@ -5,7 +5,6 @@ Axes: `N` tasks, `B` rollouts of each, `K` adaptation steps.
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 
@@ -80,11 +79,6 @@ class GradientOptions(AgentConfig):
             raise ConfigError(
                 f"hidden_sizes={self.hidden_sizes} must be sizes from 1 on, such as 64 64."
             )
-        for name, known in (("estimator", ESTIMATORS), ("activation", get_args(Activation))):
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)!r} is not one of {', '.join(known)}."
-                )
 
     def require_policy_gradient(self) -> None:
         """Refuses the supervised estimator, where the outer loss needs advantages.

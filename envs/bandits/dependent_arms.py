@@ -5,7 +5,7 @@ Axes: `L` lanes, `N` tasks.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from torch import Generator, Tensor
 from metarl.envs.bandits import references
 from metarl.envs.bandits.arm_scores import PairPosterior
 from metarl.envs.bandits.multi_armed import Bandit, pay_one_or_nothing
-from metarl.errors import ConfigError
 from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, Split
 
@@ -38,13 +37,6 @@ class DependentBandit(Bandit):
     """pulls per trial; each pull is an episode of one step"""
     difficulty: Difficulty = "uniform"
     """p from U[0, 1]; or from {.1, .9} (easy), {.25, .75} (medium), {.4, .6} (hard)"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.difficulty not in get_args(Difficulty):
-            raise ConfigError(
-                f"difficulty={self.difficulty!r} must be one of {', '.join(get_args(Difficulty))}."
-            )
 
     @property
     def arms(self) -> int:

@@ -5,7 +5,7 @@ Axes: `L` lanes, `N` tasks, `W` ways (classes of a task), `S` images of an episo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -87,10 +87,6 @@ class FewShotClassification(TaskFamily):
     def __post_init__(self) -> None:
         for name in ("ways", "shots", "queries"):
             require_positive(name, getattr(self, name))
-        if self.rewarded not in get_args(Rewarded):
-            raise ConfigError(
-                f"rewarded={self.rewarded!r} must be one of {', '.join(get_args(Rewarded))}."
-            )
         data = image_set(self.images)
         available = min(len(data.train_classes), len(data.test_classes))
         if self.ways > available:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from metarl.envs.few_shot.glyphs import draw_glyphs
 from metarl.errors import ConfigError
+from metarl.field_types import suggestion
 from metarl.split import Split
-from metarl.validation import suggestion
 
 CPU = torch.device("cpu")
 TEST_SHARE = 0.25

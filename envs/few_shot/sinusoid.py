@@ -6,7 +6,7 @@ Axes: `L` lanes, `N` tasks, `S` points of an episode.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import pi
-from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from metarl.agent import ShownTargets
 from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.few_shot import sinusoid_references
 from metarl.envs.few_shot.drawing import Prediction, draw_curve
-from metarl.errors import ConfigError
 from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_positive
@@ -90,12 +89,6 @@ class Sinusoid(TaskFamily):
     def __post_init__(self) -> None:
         require_positive("shots", self.shots)
         require_positive("queries", self.queries)
-        for name, value, known in (
-            ("ranges", self.ranges, get_args(Ranges)),
-            ("rewarded", self.rewarded, get_args(Rewarded)),
-        ):
-            if value not in known:
-                raise ConfigError(f"{name}={value!r} must be one of {', '.join(known)}.")
 
     @property
     def observation_space(self) -> spaces.Box:

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from metarl.errors import ConfigError
+from metarl.field_types import union_members
 
 OPTION_TYPES = (bool, int, float, str)
 """plain types of the constructor arguments that become options; Enums and tuples do, too"""
@@ -66,9 +67,10 @@ def _options(creator: Any, spec: EnvSpec) -> list[tuple[str, Any, Any]]:
         named = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         if name == "render_mode" or not named or not _is_option(default):
             continue
-        kind = hints.get(name)
         field = dataclasses.field(default=default, metadata={"help": texts.get(name, "")})
-        found.append((name, kind if kind in OPTION_TYPES else _kind(default), field))
+        kind = hints.get(name, int | float if type(default) is int else None)
+        plain = all(one in (*OPTION_TYPES, type(None)) for one in union_members(kind))
+        found.append((name, kind if plain and kind is not None else _kind(default), field))
     return found
 
 

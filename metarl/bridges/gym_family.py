@@ -36,9 +36,10 @@ from metarl.bridges.gym_env import GymBatchedEnv
 from metarl.bridges.gym_pool import LanePool
 from metarl.bridges.workers import WORKER_TIMEOUT
 from metarl.errors import ConfigError, TaskContractError
+from metarl.field_types import NAME, option_name
 from metarl.networks.policies import UniformPolicy
 from metarl.noise import LaneNoise
-from metarl.options import NAME, option_name, plain_options
+from metarl.options import plain_options
 from metarl.tasks.batched_env import BatchedEnv
 from metarl.tasks.family import Reference, Split, TaskDistribution
 

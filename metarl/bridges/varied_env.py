@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from metarl.bridges.env_block import close_env
 from metarl.errors import ConfigError
-from metarl.validation import suggestion
+from metarl.field_types import suggestion
 
 Range: TypeAlias = tuple[float, float]
 """lowest and highest value, drawn uniformly"""

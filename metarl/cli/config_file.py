@@ -9,11 +9,11 @@ from typing import Any
 
 from metarl.cli.modules import import_for_run, take_modules
 from metarl.errors import ConfigError
+from metarl.field_types import require_known
 from metarl.modules import require_imported
 from metarl.results.reading import quoted, read_json
 from metarl.results.run_config import checked_config
 from metarl.text import control_within
-from metarl.validation import require_known
 
 _TABLES = ("agent_options", "task_options", "run")
 _TEXTS = ("agent", "task", "preset")

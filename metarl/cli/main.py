@@ -34,11 +34,11 @@ from metarl.cli.terminal import (
 )
 from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, run_training
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
+from metarl.field_types import require_known, suggestion
 from metarl.options import option_names, plain_options, typed_options
 from metarl.results.adaptation_curves import describe_family
 from metarl.results.run_config import read_config
 from metarl.training import zoo
-from metarl.validation import require_known, suggestion
 
 # NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
 # and help read the options of families and agents without importing them: that would load torch.

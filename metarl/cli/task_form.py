@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from metarl.options import option_name
+from metarl.field_types import option_name
 
 
 def task_form(family: Any) -> Any:

@@ -10,6 +10,7 @@ from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, RunFolderError, UnknownNameError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.protocol import EvaluationProtocol, Measurement, Schedule
+from metarl.field_types import overridden, require_instance, require_known, suggestion
 from metarl.modules import import_trusted, split_module
 from metarl.options import plain_options, plain_value
 from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, write_curves
@@ -21,7 +22,7 @@ from metarl.training.progress import tracked
 from metarl.training.run_folder import Run, load_run
 from metarl.training.torch_defaults import torch_defaults
 from metarl.training.zoo import results_path, run_path
-from metarl.validation import as_device, require_known, suggestion
+from metarl.validation import as_device
 
 
 @torch_defaults()
@@ -68,8 +69,10 @@ def evaluate(
         ConfigError: a number is not positive, the split is unknown, the agent or the family has no
             such option, or options of the family change its spaces.
     """
-    options = replace(options or EvaluationOptions(), **overrides)
+    options = overridden(options, EvaluationOptions(), overrides)
     as_device(options.device)
+    for name, given in (("agent_options", agent_options), ("task_options", task_options)):
+        require_instance(name, given or {}, Mapping, "a mapping of options by name")
     run = run if isinstance(run, Run) else load_run(run)
     import_trusted(modules, run.path)
     folder = folder_of_results(run.path, options)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metarl.errors import ConfigError
+from metarl.field_types import check_fields
 from metarl.split import Split
 from metarl.text import first_control
 from metarl.validation import require_positive
@@ -41,6 +42,9 @@ class EvaluationOptions:
     """show a progress bar"""
 
     def __post_init__(self) -> None:
+        if isinstance(self.references, bool):  # short for "default" and "none"
+            object.__setattr__(self, "references", ("default" if self.references else "none",))
+        check_fields(self)
         require_positive("num_tasks", self.num_tasks)
         require_positive("episodes", self.episodes)
         require_positive("threads", self.threads)
@@ -49,7 +53,3 @@ class EvaluationOptions:
                 f"label={self.label!r} must be a text of one line; it names the agent in figures "
                 "and tables."
             )
-        if self.split not in ("train", "test"):
-            raise ConfigError(f"split={self.split!r} must be 'train' or 'test'.")
-        if isinstance(self.references, bool):  # short for "default" and "none"
-            object.__setattr__(self, "references", ("default" if self.references else "none",))

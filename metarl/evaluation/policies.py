@@ -5,7 +5,7 @@ Axes: `P` points of experience, `N` tasks; `E` consecutive episodes.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from metarl.evaluation.protocol import (
     Schedule,
     join_measurements,
 )
+from metarl.field_types import overridden
 from metarl.options import option_names
 from metarl.registry import name_of, resolve_family
 from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, describe_family, write_curves
@@ -75,7 +76,7 @@ def evaluate_policy(
         RunFolderError: `out` is the folder of a run, whose agent is evaluated there.
         UnknownNameError: unknown id or reference.
     """
-    options, family_options = _split(options or DEFAULTS, overrides)
+    options, family_options = _split(options, overrides)
     as_device(options.device)
     family = resolve_family(task, {**(task_options or {}), **family_options})
     _require_no_common_name(family, task, overrides)
@@ -126,13 +127,13 @@ def evaluate_policy(
 
 
 def _split(
-    options: EvaluationOptions, overrides: Mapping[str, Any]
+    options: EvaluationOptions | None, overrides: Mapping[str, Any]
 ) -> tuple[EvaluationOptions, dict[str, Any]]:
     """The options with the overrides among their fields, and the other overrides."""
     known = {field.name for field in fields(EvaluationOptions)}
     changed = {name: value for name, value in overrides.items() if name in known}
     others = {name: value for name, value in overrides.items() if name not in known}
-    return replace(options, **changed), others
+    return overridden(options, DEFAULTS, changed), others
 
 
 def _require_no_common_name(

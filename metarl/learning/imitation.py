@@ -28,6 +28,7 @@ from metarl.agent import (
     Reference,
 )
 from metarl.errors import ConfigError, ShapeError
+from metarl.field_types import suggestion
 from metarl.learning.losses import masked_mean
 from metarl.learning.trial_optimiser import (
     TrialOptimiser,
@@ -37,7 +38,7 @@ from metarl.learning.trial_optimiser import (
 from metarl.networks.actor_critic import ActorCritic
 from metarl.noise import LaneNoise, lane_keys
 from metarl.trajectory import Percept, Trajectory
-from metarl.validation import require_between, suggestion
+from metarl.validation import require_between
 
 
 @dataclass(frozen=True, kw_only=True)

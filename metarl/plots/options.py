@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from metarl.field_types import check_fields
+
 FigureKind: TypeAlias = Literal["adaptation", "regret", "learning", "pulls", "paths"]
 
 
@@ -31,6 +33,9 @@ class PlotOptions:
     """join runs that were not trained to their end with others, as seeds of one agent"""
     tasks: int | None = None
     """of pulls and paths: number of tasks to show"""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def shown_references(self) -> list[str] | None:

@@ -5,17 +5,17 @@ Agents and environments are never imported: any folder with such rows can be plo
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from metarl.errors import ConfigError
+from metarl.field_types import overridden
 from metarl.plots.adaptation import adaptation_figure
 from metarl.plots.learning import learning_figure
-from metarl.plots.options import FigureKind, PlotOptions
+from metarl.plots.options import PlotOptions
 from metarl.plots.paths import paths_figure
 from metarl.plots.pulls import pulls_figure
 from metarl.plots.regret import regret_figure
@@ -65,13 +65,9 @@ def plot(
     """
     if reference is not None:
         overrides["references"] = reference
-    options = replace(options or PlotOptions(), **overrides)
+    options = overridden(options, PlotOptions(), overrides)
     kind = options.kind
     folders = unique_folders(runs)
-    if kind not in get_args(FigureKind):
-        raise ConfigError(
-            f"{kind!r} is no kind of figure; use one of {', '.join(get_args(FigureKind))}."
-        )
     stem, formats = _target(folders, options)
     with matplotlib.rc_context(STYLE):
         if kind == "learning":

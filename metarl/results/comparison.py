@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
+from metarl.field_types import kind_of
 from metarl.results.adaptation_curves import Curve
 from metarl.results.bootstrap import (
     Estimate,
@@ -194,10 +195,15 @@ def unique_folders(runs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Each folder once, in order; a single path counts as a list of one.
 
     Raises:
-        ConfigError: the list is empty.
+        ConfigError: the list is empty, or holds no paths.
     """
     if isinstance(runs, str | os.PathLike):
         runs = [runs]
+    if not isinstance(runs, Iterable) or not all(isinstance(r, (str, os.PathLike)) for r in runs):
+        raise ConfigError(
+            "Runs are given as a list of their folders, or of what metarl.train returns; got "
+            f"{kind_of(runs)}."
+        )
     folders = list({Path(run).resolve(): Path(run) for run in runs}.values())
     if not folders:
         raise ConfigError("There is nothing to show; name at least one run folder.")

@@ -5,7 +5,8 @@ Axes: `L` lanes (the environments stepped together), then features.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import is_dataclass
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Generator, Tensor
 from metarl.agent import Reference as Reference
 from metarl.agent import ShownTargets
 from metarl.errors import ConfigError, TaskError
+from metarl.field_types import require_types
 from metarl.noise import LaneNoise
 from metarl.split import Split as Split
 from metarl.tasks.batched_env import BatchedEnv, State
@@ -39,7 +41,16 @@ class TaskDistribution(ABC):
     This is all that engine, training and evaluation ask of tasks. `TaskFamily` is the kind that is
     written in tensors, `EnvFamily` the kind that is a Gymnasium environment. Both are frozen
     dataclasses whose fields are the options.
+
+    Raises:
+        ConfigError: an option is not of its annotated type.
     """
+
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        """Checks the types of the options, before the class itself reads them."""
+        if is_dataclass(cls):
+            require_types(cls, options)
+        return super().__new__(cls)
 
     @property
     @abstractmethod

@@ -10,6 +10,7 @@ from typing import Any
 
 from metarl.agent import Agent, AgentConfig, MetaBatch
 from metarl.errors import MetaRLError, NonFiniteError, RunFolderError
+from metarl.field_types import require_instance, require_known
 from metarl.noise import LaneNoise
 from metarl.options import plain_options
 from metarl.registry import agent_config, find_preset, make_family, name_of, resolve_family
@@ -27,7 +28,7 @@ from metarl.training.run_folder import Progress, Run, open_run
 from metarl.training.run_settings import RunConfig
 from metarl.training.torch_defaults import torch_defaults
 from metarl.training.warm_start import origin_of, take_weights
-from metarl.validation import as_device, require_known
+from metarl.validation import as_device
 
 
 @torch_defaults()
@@ -162,6 +163,7 @@ def training_job(
     **options: Any,
 ) -> TrainingJob:
     """The job that `train` carries out; arguments and errors are those of `train`."""
+    require_instance("task_options", task_options or {}, Mapping, "a mapping of options by name")
     if not isinstance(task, str):
         task, task_options = name_of(resolve_family(task, task_options))
     if preset is not None:
@@ -397,6 +399,9 @@ def _settings(
 ) -> tuple[AgentConfig, RunOptions]:
     """Sorts loose options into the agent's and the run's."""
     kind = agent_config(agent)
+    wanted = f"{kind.__name__}(...), the hyper-parameters of {agent}"
+    require_instance("config", config or kind(), kind, wanted)
+    require_instance("run", run or RunOptions(), RunOptions, "metarl.RunOptions(...)")
     of_run = {name: value for name, value in options.items() if name in RunOptions.__annotations__}
     of_agent = {name: value for name, value in options.items() if name not in of_run}
     known = [field.name for field in fields(kind)]

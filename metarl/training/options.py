@@ -1,15 +1,17 @@
 """The options of a run; importing them loads no engine."""
 
-import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from metarl.errors import ConfigError
-from metarl.validation import require_positive
+from metarl.field_types import check_fields
+from metarl.validation import require_between, require_positive
 
 OnNaN = Literal["stop", "rollback"]
+MAX_WORKERS = 10_000
+"""more processes are a typo"""
 KEPT_CHECKPOINTS = 3
 """number of checkpoints that a run keeps by default"""
 
@@ -50,21 +52,15 @@ class RunOptions:
     """show a progress bar; without a terminal, a line every minute"""
 
     def __post_init__(self) -> None:
+        if isinstance(self.init_from, os.PathLike):  # a run or its path
+            object.__setattr__(self, "init_from", os.fspath(self.init_from))
+        check_fields(self)
         require_positive("threads", self.threads)
         require_positive("checkpoint_seconds", self.checkpoint_seconds)
         require_positive("checkpoints", self.checkpoints)
         require_positive("max_rollbacks", self.max_rollbacks)
-        if self.on_nan not in get_args(OnNaN):
-            raise ConfigError(
-                f"on_nan={self.on_nan!r} must be {' or '.join(map(repr, get_args(OnNaN)))}."
-            )
         require_positive("worker_timeout", self.worker_timeout)
-        if self.init_from is not None:  # a run or its path
-            object.__setattr__(self, "init_from", os.fspath(self.init_from))
-        try:
-            object.__setattr__(self, "seed", operator.index(self.seed))  # NumPy's, too
-        except TypeError:
-            raise ConfigError(f"seed={self.seed!r} must be a whole number.") from None
+        require_between("workers", self.workers or 0, 0, MAX_WORKERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +83,7 @@ class SpeedOptions:
     """show a progress bar"""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.num_tasks:
             raise ConfigError("num_tasks is empty; name one number or more, such as 512.")
         for number in self.num_tasks:

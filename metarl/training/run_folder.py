@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from metarl.agent import Agent
 from metarl.errors import CheckpointError, ConfigError, MetaRLError, RunFolderError
+from metarl.field_types import kind_of
 from metarl.modules import import_trusted
 from metarl.results.files import as_folder_error, atomic_write, json_text, write_text
 from metarl.results.reading import quoted, read_json, shortened
@@ -306,7 +307,13 @@ def load_run(path: str | os.PathLike[str], *, modules: Sequence[str] = ()) -> Ru
         RunFolderError: this is no run folder, its `config.json` cannot be read, or a module lies in
             the folder.
         UnknownNameError: there is no such module, or no such name in the zoo.
+        ConfigError: `path` is no path.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigError(
+            "A run is given by its folder, or as what metarl.train and metarl.load_run return; got "
+            f"{kind_of(path)}."
+        )
     folder = run_path(path)
     import_trusted(modules, folder)
     if not (folder / "config.json").is_file():

@@ -12,6 +12,7 @@ import torch
 
 from metarl.agent import AgentConfig, AgentContext
 from metarl.errors import ConfigError, MetaRLError, RunFolderError
+from metarl.field_types import require_known
 from metarl.modules import require_imported, split_module
 from metarl.options import option_names, plain_options, typed_options
 from metarl.registry import agent_config, make_family
@@ -20,7 +21,6 @@ from metarl.results.reading import quoted, shortened
 from metarl.results.run_config import FORMAT
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution
-from metarl.validation import require_known
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from metarl.errors import UnknownNameError
-from metarl.validation import suggestion
+from metarl.field_types import suggestion
 
 PREFIX = "zoo:"
 _PACKAGE = Path(__file__).parents[1]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metarl.errors import ConfigError
+from metarl.field_types import check_fields
 from metarl.validation import require_between, require_positive
 
 MIN_SIZE, MAX_SIZE = 120, 2000
@@ -33,6 +34,7 @@ class VideoOptions:
     """show a progress bar"""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         require_positive("episodes", self.episodes)
         if self.num < 0:
             raise ConfigError(f"num={self.num} must not be negative: tasks are numbered from 0 on.")

@@ -5,7 +5,7 @@ Lane 0 is recorded: the first rollout of the single task.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metarl.agent import Agent
 from metarl.evaluation.options import EvaluationOptions
+from metarl.field_types import overridden
 from metarl.modules import import_trusted
 from metarl.rollout import RolloutSpec, rollout_phases
 from metarl.seeding import Seeds
@@ -105,7 +106,7 @@ def record(
         ConfigError: the family does not render, a number is out of range, the ending is unknown,
             or the packages that write MP4 are not installed.
     """
-    options = replace(options or VideoOptions(), **overrides)
+    options = overridden(options, VideoOptions(), overrides)
     run = run if isinstance(run, Run) else load_run(run)
     import_trusted(modules, run.path)
     path = results_path(run.path) / "trial.gif" if options.out is None else Path(options.out)

@@ -311,7 +311,7 @@ def test_each_kind_of_figure_reads_its_file(tmp_path):
         assert [path.read_bytes() for path in again] == [first.read_bytes(), second.read_bytes()]
     with pytest.raises(ConfigError, match="is not a bandit: its actions are continuous"):
         plot([tmp_path / "a"], kind="pulls")
-    with pytest.raises(ConfigError, match="'curves' is no kind of figure; use one of adaptation"):
+    with pytest.raises(ConfigError, match=r"kind='curves' of .* must be one of 'adaptation'"):
         plot([tmp_path / "a"], kind="curves")
     with pytest.raises(UnknownNameError, match="no metric 'loss'"):
         plot([tmp_path / "a"], kind="learning", metric="loss")

@@ -75,7 +75,7 @@ def test_a_finished_iteration_is_never_overwritten(tmp_path):
 def test_the_seed_may_be_a_numpy_integer_and_nothing_else_that_is_not_whole(tmp_path):
     run = train("rl2", TASK, iterations=1, seed=np.int64(3), out=tmp_path / "run", **SMALL)
     assert load_run(run.path).config.seed == 3
-    with pytest.raises(ConfigError, match=r"seed=1\.5 must be a whole number"):
+    with pytest.raises(ConfigError, match=r"seed=1\.5 of RunOptions must be a whole number"):
         train("rl2", TASK, iterations=1, seed=1.5, out=tmp_path / "other", **SMALL)
     assert not (tmp_path / "other").exists()
 

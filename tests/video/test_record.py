@@ -167,7 +167,7 @@ def test_options_are_given_as_an_object_as_keywords_or_both(bandit):
     [
         ({"num": -1}, "num=-1 must not be negative"),
         ({"fps": 0}, "fps=0 must lie between 0.1 and 50"),
-        ({"fps": float("nan")}, "fps=nan must lie between"),
+        ({"fps": float("nan")}, "fps=nan of VideoOptions must be a number"),
         ({"size": 100}, "size=100 must lie between 120 and 2000"),
         ({"episodes": 0}, "episodes=0 must be greater than zero"),
         ({"out": "video.avi"}, r"video\.avi is not a video"),

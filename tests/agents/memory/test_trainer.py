@@ -118,7 +118,10 @@ def test_a_checkpoint_of_another_hidden_size_is_refused():
             "The memory 'attention' has no option 'head'. Did you mean 'heads'",
         ),
         ({"memory_options": {"heads": 8}}, "The memory 'gru' has no option 'heads'"),
-        ({"learning_rate": float("nan")}, "learning_rate=nan must be greater than zero"),
+        (
+            {"learning_rate": float("nan")},
+            "learning_rate=nan of RL2Config must be a number; got NaN",
+        ),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
@@ -133,7 +136,7 @@ def test_options_out_of_range_are_refused(options, message):
         ({"memory_options": {"heads": 3}}, "hidden_size=16 does not divide into heads=3"),
         (
             {"memory_options": {"heads": "many"}},
-            "heads='many' .* must be int, such as",
+            "heads='many' of AttentionOptions must be a whole number",
         ),
     ],
 )

@@ -312,7 +312,7 @@ def test_success_is_that_of_the_first_query():
         ({"ways": 0}, "ways=0 must be greater than zero"),
         ({"shots": 0}, "shots=0 must be greater than zero"),
         ({"queries": -1}, "queries=-1 must be greater than zero"),
-        ({"rewarded": "some"}, "rewarded='some' must be one of all, queries"),
+        ({"rewarded": "some"}, "rewarded='some' of .* one of 'all', 'queries'"),
         ({"images": TINY, "ways": 4}, "ways=4 must not exceed 3: .* 9 classes for training"),
         ({"images": TINY, "ways": 2, "shots": 3}, "shots=3 must be below 3, the images of the"),
         ({"images": "glyph"}, "No images are called 'glyph'. Did you mean 'glyphs'"),

@@ -332,7 +332,7 @@ def test_the_time_limit_is_the_total_energy():
         ({"transporters": 2}, "transporters=2 must lie between 0 and 1"),
         ({"size": 1}, "size=1 must lie between 2"),
         ({"replenish": -1}, "replenish=-1 must lie between 0"),
-        ({"view": "global"}, "view='global' must be one of local, board"),
+        ({"view": "global"}, "view='global' of .* one of 'local', 'board'"),
         ({"size": 4}, "size=4 gives 16 cells; they must hold 6 tiles .* up to 12 cells"),
         ({"death_share": 0.9}, "size=10 gives 100 cells; they must hold 105 tiles"),
     ],
