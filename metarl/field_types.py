@@ -40,15 +40,22 @@ def option_name(field: "dataclasses.Field[Any]") -> str:
 
 
 def check_fields(options: Any) -> None:
-    """Checks all fields of a dataclass from its `__post_init__`; NumPy's numbers become Python's.
+    """Checks all fields of a dataclass from its `__post_init__`.
+
+    NumPy's numbers become Python's, and texts become paths where the field is one; `~` is the home
+    folder.
 
     Raises:
         ConfigError: a value is not of the annotated type, or NaN.
     """
-    for field in dataclasses.fields(options):
-        if field.init and isinstance(value := getattr(options, field.name), np.generic):
-            object.__setattr__(options, field.name, value.item())
     require_types(type(options), vars(options))
+    hints = field_hints(type(options))
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, np.generic):
+            object.__setattr__(options, field.name, value.item())
+        elif value is not None and Path in union_members(hints.get(field.name)):
+            object.__setattr__(options, field.name, Path(value).expanduser())
 
 
 def require_types(cls: type[Any], given: Mapping[str, Any]) -> None:

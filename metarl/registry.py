@@ -226,6 +226,11 @@ def presets(agent: str, task_id: str) -> Mapping[str, Preset]:
     return _presets.get((split_module(agent)[1], split_module(task_id)[1]), {})
 
 
+def all_presets() -> list[Preset]:
+    """All presets, by agent, family and name."""
+    return [known[name] for _, known in sorted(_presets.items()) for name in sorted(known)]
+
+
 def find_preset(agent: str, task_id: str, name: str) -> Preset:
     """The preset of this name.
 

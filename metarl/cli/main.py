@@ -6,9 +6,11 @@ Exit codes: 0 success, 1 failure, 2 wrong usage; after a signal 130 (Ctrl-C), 14
 
 import argparse
 import dataclasses
+import io
 import itertools
+import os
+import signal
 import sys
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -19,6 +21,7 @@ from metarl.cli.benchmark import benchmark
 from metarl.cli.check import check
 from metarl.cli.config_file import TrainingFile, take_config
 from metarl.cli.deployment import DEPLOYMENT
+from metarl.cli.listing import list_names, preset_lines, print_overview
 from metarl.cli.modules import find_named
 from metarl.cli.results import RESULTS
 from metarl.cli.task_form import task_form
@@ -30,28 +33,21 @@ from metarl.cli.terminal import (
     asks_for_help,
     parse,
     print_error,
-    print_text,
 )
 from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, run_training
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
 from metarl.field_types import require_known, suggestion
-from metarl.options import option_names, plain_options, typed_options
-from metarl.results.adaptation_curves import describe_family
-from metarl.results.run_config import read_config
-from metarl.training import zoo
+from metarl.options import option_names, typed_options
 
 # NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
 # and help read the options of families and agents without importing them: that would load torch.
-
-MAX_SPACE_LENGTH = 200
-"""characters that `metarl list` shows of a space"""
 
 _OVERVIEW = """\
 usage: metarl COMMAND ...
 
 Trains and evaluates agents that adapt to a new task, on families of tasks.
 
-  metarl list [TASK ...]                  list the task families and agents, or spaces of TASK
+  metarl list [NAME ...]                  list families and agents; options and presets of NAME
   metarl list --zoo                       list the trained agents that come with metarl
   metarl check TASK [--options]           check that adaptation can be measured in a task
   metarl train AGENT TASK [--options]     meta-train an agent; creates a run folder, or one per seed
@@ -87,6 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after `metarl`; by default those of this process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # not every encoding has "RL²"
     try:
         return _run_command(arguments)
     except SystemExit as stop:  # from the option parser, which has printed its message
@@ -97,6 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MetaRLError as error:
         print_error(error)
         return USAGE if isinstance(error, ConfigError | UnknownNameError) else FAILURE
+    except BrokenPipeError:  # nothing reads on, as in `metarl list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        print_error(f"{error.filename or 'The system'}: {error.strerror or error}.")
+        return FAILURE
 
 
 def _run_command(arguments: Sequence[str]) -> int:
@@ -113,93 +118,6 @@ def _run_command(arguments: Sequence[str]) -> int:
             f"{', '.join(COMMANDS)}."
         )
     return COMMANDS[command](rest)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ListOptions:
-    """Lists the installed task families, agents and memories, with options.
-
-    Families that are named are shown with their spaces. These depend on the options, so the
-    families are made, which loads torch.
-    """
-
-    tasks: tyro.conf.Positional[tuple[str, ...]] = ()
-    """ids of families to show; by default all families, agents and memories"""
-    zoo: bool = False
-    """list the trained agents that come with metarl, to be given as zoo:NAME"""
-
-
-def _list(arguments: Sequence[str]) -> int:
-    options = parse(ListOptions, arguments, "list")
-    if options.zoo:
-        _print_zoo()
-        return SUCCESS
-    if options.tasks:
-        for task_id in options.tasks:
-            print_text("\n    ".join([task_id, *_description(task_id), *_spaces(task_id)]))
-        return SUCCESS
-    _print_task_families(with_options=True)
-    _print_agents()
-    _print_memories()
-    return SUCCESS
-
-
-def _print_task_families(*, with_options: bool) -> None:
-    print_text("Task families:")
-    for task_id in registry.task_ids():
-        try:
-            lines = _description(task_id)
-        except Exception as error:  # one broken package must not hide the others
-            reason = str(error) if isinstance(error, MetaRLError) else repr(error)
-            lines = [f"cannot be imported: {reason}"]
-        print_text("\n    ".join([f"  {task_id}", *(lines if with_options else lines[:1])]))
-
-
-def _description(task_id: str) -> list[str]:
-    """The first line of a family's docstring, and its options."""
-    cls, registered = registry.declared_family(task_id)
-    values = plain_options(registry.build_family(cls, registered))
-    options = [f"--task.{name.replace('_', '-')} {value}" for name, value in values.items()]
-    return [_first_line(cls), f"options      {'  '.join(options) or 'none'}"]
-
-
-def _spaces(task_id: str) -> list[str]:
-    family = registry.make_family(task_id)
-    spaces = {name: getattr(family, f"{name}_space") for name in ("observation", "action", "task")}
-    return [f"{n:12} {textwrap.shorten(str(s), MAX_SPACE_LENGTH)}" for n, s in spaces.items()]
-
-
-def _print_agents() -> None:
-    print_text("Agents:")
-    for name in registry.agent_names():
-        try:
-            print_text(f"  {name}\n    {_first_line(registry.declared_agent(name))}")
-        except Exception as error:  # as above
-            print_text(f"  {name}\n    cannot be imported: {error!r}")
-
-
-def _print_zoo() -> None:
-    print_text("Trained agents; `metarl evaluate zoo:NAME`, metarl.load_policy('zoo:NAME'):")
-    for name in zoo.zoo_names():
-        config = read_config(zoo.run_path(zoo.PREFIX + name))
-        family = describe_family(config["task"], config["task_options"])
-        print_text(f"  zoo:{name}\n    {config['agent']} on {family}, seed {config['seed']}")
-
-
-def _print_memories() -> None:
-    print_text("Memories of agents that adapt in memory (--memory):")
-    for name in registry.memory_names():
-        try:
-            options = registry.declared_memory(name)
-        except Exception as error:  # as above
-            print_text(f"  {name}\n    cannot be imported: {error!r}")
-            continue
-        fields = [f"--memory-options {f.name} {f.default}" for f in dataclasses.fields(options)]
-        print_text("\n    ".join([f"  {name}", _first_line(options), *fields]))
-
-
-def _first_line(cls: type) -> str:
-    return (cls.__doc__ or "").strip().partition("\n")[0]
 
 
 def _train(arguments: Sequence[str]) -> int:
@@ -242,9 +160,8 @@ def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:
             f"{', '.join(known)}."
         )
     print(_TRAIN_USAGE)
-    _print_task_families(with_options=False)
+    print_overview(agents=config is None)
     if config is None:
-        _print_agents()
         return SUCCESS
     print(flush=True)
     parse(config, ["--help"], f"train {names[0]} TASK")
@@ -298,9 +215,9 @@ def _train_options(
     made = dataclasses.make_dataclass("TrainOptions", fields, frozen=True, kw_only=True)
     made.__doc__ = f"Meta-trains {agent} on the training tasks of {task}."
     if known := registry.presets(agent, task):
-        lines = [f"  --preset {name}: {known[name].note}" for name in known]
-        made.__doc__ += "\n\nPresets, whose values other options override:\n\n"
-        made.__doc__ += "\n\n".join(lines)
+        made.__doc__ += "\n\nPresets, whose values other options override:\n"
+        for name, one in known.items():
+            made.__doc__ += "\n" + "\n".join(preset_lines(one, f"--preset {name}"))
     return made
 
 
@@ -325,7 +242,7 @@ def _defaults(
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
-    "list": _list,
+    "list": list_names,
     "check": check,
     "train": _train,
     **RESULTS,

@@ -3,28 +3,20 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from metarl.cli.modules import import_for_run, take_modules
+from metarl.cli.table import print_comparison
 from metarl.cli.task_form import task_form
 from metarl.cli.terminal import SUCCESS, has_option, parse, print_text, shell_command
 from metarl.errors import ConfigError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.options import plain_options
 from metarl.plots.options import PlotOptions, reference_names
-from metarl.text import visible
 from metarl.training import zoo
 from metarl.video.options import VideoOptions
-
-if TYPE_CHECKING:
-    from metarl.results.bootstrap import Estimate
-    from metarl.results.comparison import Comparison
 
 # NOTE: each command imports the modules that it needs when it runs, so that --help is fast.
 
@@ -65,7 +57,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
         for part, before in trained.items()
     }
     comparison = compare_curves(evaluate(options.run, options=options.evaluation, **changed))
-    _print_table(comparison, differences=False)
+    print_comparison(comparison, differences=False)
     if options.csv:
         write_comparison(options.csv, comparison)
         print_text(f"The table is in {options.csv}.")
@@ -154,62 +146,11 @@ def _compare(arguments: Sequence[str]) -> int:
         by_seed=options.by_seed,
         join_unfinished=options.join_unfinished,
     )
-    _print_table(comparison, differences=True)
+    print_comparison(comparison, differences=True)
     if options.csv:
         write_comparison(options.csv, comparison)
         print_text(f"The table is in {options.csv}.")
     return SUCCESS
-
-
-def _print_table(comparison: "Comparison", *, differences: bool) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # a log file has no line width
-    title = (
-        f"{comparison.family}, {comparison.num_tasks:,} {comparison.split} tasks, "
-        f"seed {comparison.seed}"
-    )
-    if comparison.several:
-        title = "Evaluations of one run in the tasks named in the labels"
-    table = Table("agent", "role", box=box.SIMPLE, title=Text(visible(title)), title_justify="left")
-    table.caption = Text(visible(_caption(comparison, differences)))
-    table.caption_justify = "left"
-    unequal = len({row.episodes for row in comparison.rows}) > 1
-    headings = ["seeds", *["episodes"] * unequal, "first episode", "last episode", "whole trial"]
-    headings += ["score", *["difference"] * differences]
-    headings += ["first success", "last success"] * comparison.defines_success
-    for heading in headings:
-        table.add_column(heading, justify="right", overflow="fold")  # a number is never cut
-    for row in comparison.rows:
-        numbers = [row.first, row.last, row.total, row.score, *[row.difference] * differences]
-        numbers += [row.first_success, row.last_success] * comparison.defines_success
-        counts = [str(row.num_runs) if row.role == "agent" else "", *[str(row.episodes)] * unequal]
-        table.add_row(*map(Text, (visible(row.label), row.role, *counts, *map(_number, numbers))))
-    console.print(table)
-
-
-def _caption(comparison: "Comparison", differences: bool) -> str:
-    measure = "whole trial" if comparison.measure == "total" else "last episode"
-    parts = ["mean return [95% bootstrap interval]"]
-    if comparison.several:
-        parts.append("scores and differences: within the tasks of one evaluation")
-    elif comparison.floor is not None and comparison.ceiling is not None:
-        parts.append(f"score of the {measure}: 0 {comparison.floor}, 1 {comparison.ceiling}")
-    if differences and comparison.base is not None and not comparison.several:
-        parts.append(f"difference of the {measure} to {comparison.base}, task by task")
-    if comparison.defines_success:
-        parts.append("success: share of tasks solved at some step of the episode")
-    if any(row.total is None for row in comparison.rows):
-        parts.append("no whole trial and no regret where not every episode was measured")
-    return "; ".join(parts)
-
-
-def _number(estimate: "Estimate | None") -> str:
-    if estimate is None:
-        return "-"
-    decimals = 3 if abs(float(estimate.mean)) < 100 else 1
-    mean, low, high = (f"{float(part):.{decimals}f}" for part in estimate)
-    return f"{mean} [{low},{high}]"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -204,7 +204,8 @@ def unique_folders(runs: Sequence[str | os.PathLike[str]]) -> list[Path]:
             "Runs are given as a list of their folders, or of what metarl.train returns; got "
             f"{kind_of(runs)}."
         )
-    folders = list({Path(run).resolve(): Path(run) for run in runs}.values())
+    paths = [Path(run).expanduser() for run in runs]
+    folders = list({path.resolve(): path for path in paths}.values())
     if not folders:
         raise ConfigError("There is nothing to show; name at least one run folder.")
     return folders

@@ -35,7 +35,7 @@ def run_path(path: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(path)
     if not text.startswith(PREFIX):
-        return Path(path)
+        return Path(path).expanduser()
     name, known = text.removeprefix(PREFIX), zoo_names()
     if name not in known:
         raise UnknownNameError(

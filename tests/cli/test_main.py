@@ -138,18 +138,40 @@ def test_failure_is_one_line_on_stderr(capsys, arguments, message):
 def test_list_describes_tasks_and_agents(capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0
-    for text in (BANDIT, "--task.pulls 10", "rl2", "RL^2: adapts in the memory"):
+    for text in (BANDIT, "rl2", "RL^2: adapts in the memory"):
         assert text in out
-    assert "--memory-options heads 4" in out
+    assert "prototypical  Distances" in out
+    (line,) = (line for line in out.splitlines() if BANDIT in line)
+    assert line.startswith(f"  {BANDIT} ")
+    assert line.endswith("A task is the vector of probabilities.")
 
 
-def test_list_shows_the_spaces_of_families_that_are_named(capsys):
+def test_list_shows_options_spaces_and_presets_of_families_that_are_named(capsys):
     code, out, _ = run(capsys, "list", BANDIT, "metarl/GoalBandit-v0")
     assert code == 0
     assert out.startswith(f"{BANDIT}\n    Each arm pays 1 with")
+    assert "    --task.pulls 10" in out
     assert out.count("    action       Discrete(5)\n") == 2
     assert "    task         Box(0.0, 1.0, (5,), float32)\n" in out
-    assert "rl2" not in out
+    preset = f"metarl train rl2 {BANDIT} --preset pulls-10\n        task.pulls=10 num_tasks=512"
+    assert f"    {preset} iterations=600\n        (6.55 to" in out
+
+
+def test_list_shows_options_and_presets_of_agents_and_memories(capsys):
+    code, out, _ = run(capsys, "list", "rl2", "attention")
+    assert code == 0
+    assert "    --iterations 300" in out
+    assert f"    metarl train rl2 {BANDIT} --preset pulls-100\n" in out
+    assert "train dpt" not in out
+    assert "    --memory-options heads 4" in out
+
+
+def test_help_shows_the_values_of_presets(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run(capsys, "train", "rl2", BANDIT, "--help")
+    assert code == 0
+    assert "--preset pulls-10\n    task.pulls=10 num_tasks=512 iterations=600\n" in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_a_broken_family_does_not_hide_the_others(capsys):
@@ -159,8 +181,8 @@ def test_a_broken_family_does_not_hide_the_others(capsys):
     finally:
         del gymnasium.registry["lab/Broken-v0"]
     assert code == 0
-    assert "lab/Broken-v0\n    cannot be imported: ModuleNotFoundError" in out
-    assert "--task.pulls 10" in out
+    assert "  cannot be imported: lab/Broken-v0: ModuleNotFoundError" in out
+    assert f"  {BANDIT} " in out
 
 
 def test_help_of_train_lists_task_families_and_agents(capsys):
@@ -362,10 +384,10 @@ def test_evaluate_prints_the_table_and_the_next_command(capsys, monkeypatch):
     code, out, err = run(capsys, "evaluate", "runs/a", "--num-tasks", "5000", "--no-progress")
     assert (code, err) == (0, "")
     assert calls == [(Path("runs/a"), {"options": EvaluationOptions(num_tasks=5000)})]
-    agent, best = (line for line in out.splitlines() if "0.250 [0.250,0.250]" in line)
+    agent, best = (line for line in out.splitlines() if " .25 " in line)
     assert "RL^2" in agent
     assert "best arm" in best
-    assert "0.750 [0.750,0.750]" in agent
+    assert " .75 " in agent
     assert "  metarl plot runs/a\n" in out
 
 
@@ -530,13 +552,13 @@ def test_compare_shows_scores_and_differences_and_writes_them(capsys, folder):
             f"{name}/adaptation.csv", [replace(c, returns=c.returns * 0 + h) for c, h in parts]
         )
     code, out, err = run(capsys, "compare", "a", "b", "--csv", "table.csv")
+    text = " ".join(out.split())
     assert (code, err) == (0, "")
     (line,) = (line for line in out.splitlines() if "agent b" in line)
     # 3 episodes of 4 each; half of 24, the ceiling; 6 more than agent a
-    for cell in ("4.000", "12.000 [12.000,12.000]", "0.500 [0.500,0.500]", "6.000 [6.000,6.000]"):
-        assert cell in line
-    assert "score of the whole trial: 0 random, 1 best arm" in out
-    assert "difference of the whole trial to agent a" in out
+    assert line.split()[2:] == ["agent", "1", "4.00", "4.00", "12.00", ".50", "6.00"]
+    assert "score of the whole trial: 0 random, 1 best arm" in text
+    assert "difference of the whole trial to agent a" in text
     assert Path("table.csv").read_text().count("\n") == 5
     _, out, _ = run(capsys, "compare", "a", "b", "--references", "none", "--by-seed")
     assert "agent a, a" in out
@@ -555,9 +577,9 @@ def test_compare_shows_numbers_of_episodes_that_differ(capsys, folder):
         write_curves(f"{name}/adaptation.csv", curves)
     code, out, _ = run(capsys, "compare", "short", "long")
     assert code == 0
-    assert "seeds   episodes" in out
+    assert "seeds  episodes" in out
     short, long, oracle = (
-        next(line for line in out.splitlines() if f"  {name}" in line)
+        next(line for line in out.splitlines() if f" {name}" in line)
         for name in ("short agent", "long agent", "oracle")
     )
     assert short.split()[:5] == ["short", "agent", "agent", "1", "3"]
