@@ -14,8 +14,8 @@ import pytest
 
 import metarl
 from metarl import registry
+from metarl.cli import listing, results
 from metarl.cli import main as cli
-from metarl.cli import results
 from metarl.cli.terminal import parse
 from tests.test_readme import ROOT, code_blocks
 
@@ -29,7 +29,7 @@ PAGES_WITH_COMMANDS = [
 TINY = {"num_tasks": 8, "iterations": 2, "rollouts_per_task": 2, "evaluation_steps": 1}
 """options of each training and evaluation, replacing those of the page"""
 OPTIONS = {
-    "list": cli.ListOptions,
+    "list": listing.ListOptions,
     "evaluate": results.EvaluateCommand,
     "compare": results.CompareCommand,
     "plot": results.PlotCommand,

@@ -131,6 +131,9 @@ class CompareCommand:
     """join runs that were not trained to their end with others, as seeds of one agent"""
     references: tuple[str, ...] = ("all",)
     """floors, baselines and ceilings to show; all, none, or names"""
+    at: int | None = None
+    """compare at this number of episodes of experience: each agent in the last of its measured
+    episodes up to this one; by default in its last"""
     csv: Path | None = None
     """also write the table to this file, with cumulative regret"""
 
@@ -145,6 +148,7 @@ def _compare(arguments: Sequence[str]) -> int:
         reference=reference,
         by_seed=options.by_seed,
         join_unfinished=options.join_unfinished,
+        at=options.at,
     )
     print_comparison(comparison, differences=True)
     if options.csv:

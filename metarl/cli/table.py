@@ -157,6 +157,8 @@ def _estimates(
 def _caption(comparison: "Comparison", shown: Sequence[str]) -> str:
     measure = "whole trial" if comparison.measure == "total" else "last episode"
     parts = ["mean return ± half the 95% bootstrap interval"]
+    if comparison.at is not None:
+        parts.append(f"last: in the last measured episode up to episode {comparison.at}")
     if comparison.several:
         parts.append("scores and differences: within the tasks of one evaluation")
     elif "score" in shown and comparison.floor is not None and comparison.ceiling is not None:

@@ -97,7 +97,11 @@ def evaluate(
         if name:
             columns = reference_columns(name, references[name], described)
             build = references[name].build
-            measured.append(protocol.measure_policy(build, schedule.points, columns))
+            measured.append(
+                protocol.measure_policy(
+                    build, schedule.reference_points, columns, logged=schedule.points
+                )
+            )
             continue
         columns = {
             "run": run.path.name,

@@ -32,6 +32,8 @@ TASKS_PER_BATCH = 2500
 """most tasks that are rolled out at once; no batch size changes a number"""
 MAX_TRANSITIONS = 500_000
 """most transitions of a phase that an agent adapts to at once"""
+MAX_DENSE_EPISODES = 100
+"""up to this number, references are measured at every episode, not only where the agent is"""
 MAX_BYTES = 10**9
 """most experience that is held at once"""
 
@@ -64,6 +66,12 @@ class Schedule:
     def total_episodes(self) -> int:
         """Episodes of experience at the last point: (K * B + 1) * E."""
         return int(self.points[-1])
+
+    @property
+    def reference_points(self) -> NDArray[np.int64]:
+        """The episodes at which references are measured: all, unless they are many."""
+        total = self.total_episodes
+        return np.arange(1, total + 1) if total <= MAX_DENSE_EPISODES else self.points
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,7 @@ class EvaluationProtocol:
         *,
         experience: int = 0,
         stage: int = 0,
+        logged: NDArray[np.int64] | None = None,
     ) -> Measurement:
         """A policy in consecutive episodes of one rollout of each task.
 
@@ -162,6 +171,7 @@ class EvaluationProtocol:
             points: [P] the episodes that are measured, counted from 1; the last one is its last.
             columns: run, agent, role, label and family of the results.
             experience: episodes that the policy had in the task before; counted with full length.
+            logged: the episodes whose steps are logged; by default `points`.
             stage: number of this amount of experience, the `phase` of the logged steps.
         """
         episodes, storage = int(points[-1]), RolloutStorage()
@@ -181,7 +191,7 @@ class EvaluationProtocol:
             return [trajectory]
 
         limit = self._tasks_per_batch(episodes, 1)
-        found = self._measure(roll_out, episodes, limit, points, columns)
+        found = self._measure(roll_out, episodes, limit, points, columns, logged)
         return _after_experience(found, experience, stage, self.family.episode_steps)
 
     def _tasks_per_batch(self, episodes: int, rollouts_per_task: int) -> int:
@@ -199,7 +209,9 @@ class EvaluationProtocol:
         tasks_per_batch: int,
         points: NDArray[np.int64],
         columns: Mapping[str, str],
+        logged: NDArray[np.int64] | None = None,
     ) -> Measurement:
+        logged = points if logged is None else logged
         seeds = Seeds(self.seed).child("evaluation")
         generator = seeds.torch(f"{self.split} tasks")  # on the CPU: the same on every device
         drawn = draw_tasks(self.family, self.num_tasks, generator, self.split)
@@ -211,7 +223,7 @@ class EvaluationProtocol:
             with torch_threads(self.threads):
                 phases = roll_out(tasks[start : start + tasks_per_batch], seeds, start)
             parts.append(self._numbers(phases, episodes, points))
-            log = log or self._logged_steps(phases, episodes, points, tasks)
+            log = log or self._logged_steps(phases, episodes, logged, tasks)
         numbers: dict[str, Any] = {
             name: np.concatenate([p[name] for p in parts], 1) for name in parts[0]
         }

@@ -82,8 +82,10 @@ def _drawing_order(curves: Sequence[JoinedCurve]) -> list[JoinedCurve]:
 
 def _draw(axes: Axes, curves: Sequence[JoinedCurve]) -> list[Any]:
     """Draws the curves in their drawing order; returns the legend handle of each."""
-    few = all(len(curve.episode) <= FEW_POINTS for curve in curves)
     agents = sum(curve.role == "agent" for curve in curves)
+    few = all(
+        len(curve.episode) <= FEW_POINTS for curve in curves if curve.role == "agent" or not agents
+    )
     drawn: dict[str, int] = dict.fromkeys(ROLES, 0)
     dashes = {
         role: reference_dashes(role, [curve.agent for curve in curves if curve.role == role])
@@ -136,8 +138,9 @@ def _set_ticks(axes: Axes, curves: Sequence[JoinedCurve], few: bool) -> None:
     """Ticks at the measured episodes where there are few, else at round numbers."""
     logarithmic = axes.get_xscale() == "log"
     if few:
-        points = np.unique(np.concatenate([curve.episode for curve in curves]))
-        ends = np.concatenate([curve.episode[[0, -1]] for curve in curves])
+        agents = [curve for curve in curves if curve.role == "agent"] or curves
+        points = np.unique(np.concatenate([curve.episode for curve in agents]))
+        ends = np.concatenate([curve.episode[[0, -1]] for curve in agents])
         axes.set_xticks(_legible_ticks(points, _scale(axes)[0](points), ends))
     elif logarithmic:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -190,6 +193,9 @@ def _lowest_drawn(curves: Sequence[JoinedCurve]) -> float:
 def _draw_reference(axes: Axes, curve: JoinedCurve, dashes: Any, bottom: float) -> Any:
     colour, _ = REFERENCE_STYLES[curve.role]
     hidden = bool(curve.mean.max() < bottom)
+    if not hidden and len(curve.episode) > 1 and curve.role != "baseline":  # too many of these
+        _, low, high = bootstrap_mean(curve.returns)
+        axes.fill_between(curve.episode, low, high, color=colour, alpha=0.07, linewidth=0)
     (line,) = axes.plot(
         [] if hidden else curve.episode,
         [] if hidden else curve.mean,

@@ -89,6 +89,9 @@ class Comparison:
     """rows are of several evaluations of one run in different tasks, named in the labels; the
     fields above are those of the first"""
 
+    at: int | None = None
+    """episodes of experience up to which curves were compared; None: each up to its end"""
+
     @property
     def defines_success(self) -> bool:
         """Whether some row has successes."""
@@ -101,6 +104,7 @@ def compare(
     reference: Sequence[str] | None = None,
     by_seed: bool = False,
     join_unfinished: bool = False,
+    at: int | None = None,
 ) -> Comparison:
     """Compares evaluated runs: first, last and total return, score, difference, regret.
 
@@ -111,6 +115,9 @@ def compare(
         reference: names of the floors, baselines and ceilings to show; None shows all. Scores
             consider all of them, shown or not.
         by_seed: one row for each run instead.
+        at: compare at this number of episodes of experience: each agent in the last of its measured
+            episodes up to this one. By default each at its last, which may be after more experience
+            than that of others.
         join_unfinished: join runs that were evaluated before the end of their training with others,
             as seeds of one agent; by default each is a row, whose label says so.
 
@@ -121,23 +128,40 @@ def compare(
     """
     folders = unique_folders(runs)
     curves = read_run_curves(folders, join_unfinished=join_unfinished)
-    return compare_curves(curves, reference=reference, by_seed=by_seed)
+    return compare_curves(curves, reference=reference, by_seed=by_seed, at=at)
 
 
 def compare_curves(
-    curves: Iterable[Curve], *, reference: Sequence[str] | None = None, by_seed: bool = False
+    curves: Iterable[Curve],
+    *,
+    reference: Sequence[str] | None = None,
+    by_seed: bool = False,
+    at: int | None = None,
 ) -> Comparison:
     """Like `compare`, for curves in memory, such as those that `evaluate` returns.
 
     Raises:
-        ConfigError: the curves are not from the same tasks.
+        ConfigError: the curves are not from the same tasks, or an agent has less experience than
+            `at`.
         UnknownNameError: there is no such reference.
     """
-    curves = list(curves)
+    curves = list(curves) if at is None else [_until(curve, at) for curve in curves]
     shown = {curve.agent for curve in choose_references(curves, reference)}
     parts = [_compare_tasks(group, shown, by_seed) for group in task_sets(curves)]
     rows = tuple(row for part in parts for row in part.rows)
-    return replace(parts[0], rows=rows, several=len(parts) > 1)
+    return replace(parts[0], rows=rows, several=len(parts) > 1, at=at)
+
+
+def _until(curve: Curve, at: int) -> Curve:
+    """The curve up to the episode `at`."""
+    if curve.episode[0] > at or (curve.role == "agent" and curve.episode[-1] < at):
+        raise ConfigError(
+            f"at={at}: {curve.label} was measured from episode {curve.episode[0]} to "
+            f"{curve.episode[-1]} of experience in the task. Choose a number that all agents reach."
+        )
+    kept = curve.episode <= at
+    numbers = {n: getattr(curve, n)[kept] for n in ("episode", "env_steps", "returns", "success")}
+    return replace(curve, **numbers)
 
 
 def _compare_tasks(curves: Sequence[Curve], shown: Container[str], by_seed: bool) -> Comparison:

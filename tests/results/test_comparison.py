@@ -202,3 +202,21 @@ def test_run_folders_are_compared_and_the_table_is_written(tmp_path):
             assert cells == (
                 ["", "", ""] if estimate is None else [str(float(x)) for x in estimate]
             )
+
+
+def test_at_compares_after_equal_experience():
+    floor, best = (make_curve(role=role, agent=role, label=role) for role in ("floor", "ceiling"))
+    short = make_curve(agent="short", label="short")  # episodes 1, 2, 3
+    long = replace(make_curve(agent="long", label="long"), episode=np.array([1, 3, 41]))
+    low, high = (replace(c, returns=c.returns * 0 + h) for c, h in ((floor, 0.0), (best, 8.0)))
+    rising = np.array([[1.0], [2.0], [4.0]]) + np.zeros((3, short.num_tasks))
+    curves = [low, high, replace(short, returns=rising), replace(long, returns=rising)]
+    row = {row.label: row for row in compare_curves(curves, at=2).rows}
+    assert [float(row[name].last.mean) for name in ("short", "long")] == [2.0, 1.0]
+    assert [row[name].episodes for name in ("short", "long", "ceiling")] == [2, 1, 2]
+    assert float(row["short"].score.mean) == 0.25
+    assert compare_curves(curves, at=3).at == 3
+    with pytest.raises(ConfigError, match="at=41: short was measured from episode 1 to 3"):
+        compare_curves(curves, at=41)
+    with pytest.raises(ConfigError, match="at=0: "):
+        compare_curves(curves, at=0)
