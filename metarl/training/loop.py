@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -236,6 +236,7 @@ class _Training:
     ) -> None:
         self._family = family
         self._config, self._options, self._callbacks = job.config, job.options, job.callbacks
+        self._description = job.description
         self._agent = agent
         self._run = run
         self._rollback = rollback
@@ -267,7 +268,11 @@ class _Training:
         saved, saved_at = self._progress, time.monotonic()
         path, iterations = self._run.path, self._config.iterations
         self._display.show_iteration(saved.iteration)
-        with TrainingRecord(path, keep=saved.iteration) as record, self._callbacks_open():
+        settings = asdict(self._description)
+        recorded = TrainingRecord(
+            path, keep=saved.iteration, env_steps=saved.env_steps, settings=settings
+        )
+        with recorded as record, self._callbacks_open():
             is_stopped = False
             try:
                 while self._progress.iteration < iterations and not (stop or is_stopped):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from metarl.results.learning_curves import METRICS_FILE, MetricsFile
 from metarl.training.events import EventFile
@@ -12,11 +12,25 @@ from metarl.training.events import EventFile
 class TrainingRecord:
     """Both files, continued after the first `keep` iterations of an earlier session."""
 
-    def __init__(self, folder: Path, *, keep: int) -> None:
-        """Opens the files; raises `RunFolderError` if they cannot be written."""
+    def __init__(
+        self, folder: Path, *, keep: int, env_steps: int, settings: Mapping[str, Any]
+    ) -> None:
+        """Opens the files.
+
+        Args:
+            folder: of the run.
+            keep: iterations of an earlier session.
+            env_steps: environment steps of these.
+            settings: what defines the run.
+
+        Raises:
+            RunFolderError: they cannot be written.
+        """
         self._metrics = MetricsFile(folder / METRICS_FILE, keep=keep)
         try:
-            self._events = EventFile(folder, purge_step=keep + 1)
+            self._events = EventFile(folder, purge_step=env_steps + 1)
+            if keep == 0:
+                self._events.write_settings(settings)
         except BaseException:
             self._metrics.close()
             raise
@@ -40,7 +54,7 @@ class TrainingRecord:
             RunFolderError: the disk is full, or a file cannot be written.
         """
         self._metrics.write(row)
-        self._events.write(row, int(row["iteration"]))
+        self._events.write(row)
 
     def sync(self) -> None:
         """Waits until the rows have reached the disk."""

@@ -8,6 +8,7 @@ import gymnasium
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 import metarl
 from metarl.agent import MetaBatch
@@ -53,7 +54,31 @@ def test_a_run_leaves_settings_metrics_events_and_a_checkpoint(tmp_path):
     assert run.config.agent_options["num_tasks"] == 8
     events = EventAccumulator(str(run.path))
     events.Reload()
-    assert [event.step for event in events.Scalars("last_episode_return")] == [1, 2, 3]
+    returns = events.Scalars("rollout/last_episode_return")
+    assert [event.step for event in returns] == [80, 160, 240]  # environment steps
+    tags = set(events.Tags()["scalars"])
+    assert {"loss/value_loss", "time/seconds", "time/iteration", "train/entropy"} <= tags
+    assert "env_steps" not in {tag.partition("/")[2] for tag in tags}
+    (table,) = events.Tensors("settings/text_summary")
+    assert b"| num_tasks | 8 |" in table.tensor_proto.string_val[0]
+    data = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    hparams = plugin_data_pb2.HParamsPluginData.FromString(data).session_start_info.hparams
+    assert hparams["num_tasks"].number_value == 8
+    assert hparams["task.pulls"].number_value == 10
+    assert hparams["agent"].string_value == "rl2"
+
+
+def test_a_resumed_run_has_each_step_once_in_tensorboard(tmp_path, monkeypatch):
+    options = {"iterations": 4, "out": tmp_path / "run", **SMALL}
+    with monkeypatch.context() as patch:
+        Interrupting(patch, at=2)
+        with pytest.raises(KeyboardInterrupt):
+            train("rl2", TASK, **options)
+    run = train("rl2", TASK, resume=True, **options)
+    events = EventAccumulator(str(run.path))
+    events.Reload()
+    steps = [event.step for event in events.Scalars("rollout/trial_return")]
+    assert steps == [80, 160, 240, 320]
 
 
 def test_a_family_object_is_recorded_by_its_id_and_options(tmp_path):
