@@ -86,7 +86,8 @@ def register_family(task_id: str, family: "str | type[TaskFamily]", /, **options
     """Registers a task family with Gymnasium under `task_id`.
 
     `gymnasium.make`, `gymnasium.make_vec`, `metarl.make_family` and the command line then accept
-    the id.
+    the id. A class of a notebook or script may be registered again, as where a cell runs twice: the
+    newest definition counts.
 
     Args:
         task_id: `namespace/Name-v0`.
@@ -97,21 +98,29 @@ def register_family(task_id: str, family: "str | type[TaskFamily]", /, **options
         ConfigError: the id is taken, the class is not defined at the top level of its module, or
             the default of an option cannot be stored in a run folder.
     """
-    if task_id in gymnasium.registry:
-        raise ConfigError(
-            f"The id {task_id!r} is already registered with Gymnasium; choose another name or "
-            "raise its version number."
-        )
     if not isinstance(family, str):
         require_options(family)
+    path = family if isinstance(family, str) else _import_path(family)
+    if task_id in gymnasium.registry:
+        if not _is_repeated(path, gymnasium.registry[task_id].kwargs.get(FAMILY_KEY)):
+            raise ConfigError(
+                f"The id {task_id!r} is already registered with Gymnasium; choose another name or "
+                "raise its version number."
+            )
+        del gymnasium.registry[task_id]
     gymnasium.register(
         task_id,
         entry_point=_bridges["env"],
         vector_entry_point=_bridges["vector env"],
-        kwargs={FAMILY_KEY: family if isinstance(family, str) else _import_path(family), **options},
+        kwargs={FAMILY_KEY: path, **options},
         # A family counts its own steps, so the limit can follow its options.
         max_episode_steps=None,
     )
+
+
+def _is_repeated(path: str, registered: str | None) -> bool:
+    """Whether a name is registered for the same class of a notebook or script once more."""
+    return path == registered and path.partition(":")[0] == "__main__"
 
 
 def require_options(family: "type[TaskFamily]") -> None:
@@ -146,7 +155,7 @@ def register_agent(name: str, config: str) -> None:
     Raises:
         ConfigError: the name is taken.
     """
-    if name in _agents:
+    if name in _agents and not _is_repeated(config, _agents[name]):
         raise ConfigError(
             f"An agent called {name!r} is already registered: {_agents[name]}. Choose another name."
         )
@@ -159,7 +168,7 @@ def register_memory(name: str, options: str) -> None:
     Raises:
         ConfigError: the name is taken.
     """
-    if name in _memories:
+    if name in _memories and not _is_repeated(options, _memories[name]):
         raise ConfigError(
             f"A memory called {name!r} is already registered: {_memories[name]}. Choose another "
             "name."

@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 import metarl
 from metarl import registry
-from metarl.bridges.gym_family import EnvFamily, env_family
+from metarl.bridges.gym_family import EnvFamily
 from metarl.checks.report import run_checks
 from metarl.cli.main import main
 from metarl.errors import ConfigError
@@ -227,7 +227,6 @@ def register_lever():
         return "lab/Named-v0"
 
     yield register
-    env_family.cache_clear()
     gymnasium.registry.pop("lab/Named-v0", None)
 
 
@@ -286,7 +285,6 @@ def test_an_argument_of_any_name_reaches_every_command(register_lever, name, tmp
         ["record", "run", "--no-progress"],
         ["check", task_id, flag, "4", "--workers", "0"],
     ):
-        env_family.cache_clear()
         RECEIVED.clear()
         assert main(words) == 0, words
         assert 4 in RECEIVED
@@ -295,7 +293,6 @@ def test_an_argument_of_any_name_reaches_every_command(register_lever, name, tmp
 
 def test_an_option_may_be_an_enum_or_a_tuple_of_an_environment(register_lever, tmp_path):
     for default, value in ((Mode.EASY, Mode.HARD), ((1.0, 2.0), (3.0,)), (Level.LOW, Level.HIGH)):
-        env_family.cache_clear()
         gymnasium.registry.pop("lab/Named-v0", None)
         task_id = register_lever(lever_with("mode", default))
         out = tmp_path / str(len(list(tmp_path.iterdir())))

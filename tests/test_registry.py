@@ -1,3 +1,4 @@
+import subprocess
 import sys
 import types
 
@@ -177,3 +178,47 @@ def test_options_given_by_the_user_override_a_preset(tmp_path):
     assert run.config.task_options == {"arms": 2, "pulls": 100}
     assert run.config.agent_options["num_tasks"] == 8
     assert run.config.agent_options["gae_lambda"] == RL2Config().gae_lambda
+
+
+def test_a_cell_of_a_notebook_may_run_twice(monkeypatch):
+    script = (
+        "import metarl, torch\n"
+        "from dataclasses import dataclass\n"
+        "from gymnasium import spaces\n"
+        "for scale in (1, 2):\n"
+        "    @dataclass(frozen=True, kw_only=True)\n"
+        "    class Cell(metarl.TaskFamily):\n"
+        "        scale: int = scale\n"
+        "        def observation_space(self): ...\n"
+        "        action_space = task_space = observation_space\n"
+        "        sample_tasks = reset = observe = step = episode_steps = observation_space\n"
+        "    metarl.register_family('lab/Cell-v0', Cell)\n"
+        "    metarl.register_agent('cell', '__main__:Config')\n"
+        "    metarl.register_varied_env('lab/C-v0', 'CartPole-v1', attributes={'length': (1, 2)})\n"
+        "assert metarl.make_family('lab/Cell-v0').scale == 2\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=120)
+
+
+def test_a_class_of_another_module_does_not_take_a_name():
+    with pytest.raises(ConfigError, match="is already registered with Gymnasium"):
+        metarl.register_family("metarl/BernoulliBandit-v0", "__main__:Mine")
+    with pytest.raises(ConfigError, match="An agent called 'rl2' is already registered"):
+        metarl.register_agent("rl2", "__main__:Mine")
+
+
+def test_an_environment_that_is_registered_anew_is_made_anew():
+    class Sized(gymnasium.Env):
+        action_space = observation_space = gymnasium.spaces.Discrete(2)
+
+        def __init__(self, levers: int = 2):
+            self.task_space = gymnasium.spaces.Discrete(levers)
+
+    try:
+        for levers in (3, 8):
+            gymnasium.registry.pop("lab/Sized-v0", None)
+            kwargs = {"levers": levers}
+            gymnasium.register("lab/Sized-v0", Sized, max_episode_steps=4, kwargs=kwargs)
+            assert metarl.make_family("lab/Sized-v0").task_space.n == levers
+    finally:
+        del gymnasium.registry["lab/Sized-v0"]

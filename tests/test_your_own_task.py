@@ -11,7 +11,6 @@ from pathlib import Path
 import gymnasium
 import pytest
 
-from metarl.bridges import gym_family
 from metarl.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +34,6 @@ def empty_folder(tmp_path, monkeypatch):
         del gymnasium.registry[name]
     for name in ("my_module", "poles"):
         sys.modules.pop(name, None)
-    gym_family.env_family.cache_clear()
 
 
 def shortened(command: str) -> list[str]:
@@ -86,15 +84,17 @@ def clean_environment(tmp_path_factory):
 
 def test_an_installed_package_of_tasks_is_found(clean_environment, tmp_path):
     listed = subprocess.run(
-        [clean_environment, "-m", "metarl", "list"],
+        f"{clean_environment} -m metarl list && "
+        f"{clean_environment} -m metarl list lab/Docking-v0 min_gru",
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
+        shell=True,
     ).stdout
     for name in ("lab/Docking-v0", "lab/Poles-v0", "lab/TwoDoors-v0", "metarl/PointNavigation-v0"):
-        assert f"  {name}\n" in listed
-        assert f"  {name}\n    cannot be made" not in listed
+        assert f"\n  {name} " in listed
+    assert "cannot be imported" not in listed
     assert "A boat steers" in listed
     assert "--task.strength 0.03" in listed
     for name, first_line in (
@@ -103,7 +103,7 @@ def test_an_installed_package_of_tasks_is_found(clean_environment, tmp_path):
         ("hedge", "Exponential weights over arms"),
         ("min_gru", "Minimal gated recurrent unit"),
     ):
-        assert f"  {name}\n    {first_line}" in listed
+        assert re.search(rf"\n  {name} +{re.escape(first_line)}", listed)
     assert "--memory-options forget 1.0" in listed
 
 

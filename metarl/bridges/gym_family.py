@@ -278,13 +278,23 @@ class _EnvMaker:
         return gymnasium.make(spec, disable_env_checker=True)
 
 
-@functools.cache
+_families: dict[str, tuple[EnvSpec, type[EnvFamily]]] = {}
+"""classes made so far, by id; each is for one spec of Gymnasium's"""
+
+
 def env_family(task_id: str) -> type[EnvFamily]:
     """The family class of a registered environment, with its constructor arguments as fields.
 
     Args:
         task_id: id for `gymnasium.make`; a module named in it must have been imported.
     """
+    spec = env_spec(task_id)
+    if task_id not in _families or _families[task_id][0] is not spec:  # registered anew
+        _families[task_id] = spec, _new_class(task_id)
+    return _families[task_id][1]
+
+
+def _new_class(task_id: str) -> type[EnvFamily]:
     options = env_options(task_id)
     fields = [_own_field(field) for field in dataclasses.fields(options)]
     cls: type[EnvFamily] = dataclasses.make_dataclass(

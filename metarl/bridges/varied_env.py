@@ -51,11 +51,9 @@ def register_varied_env(
         options: constructor arguments that do not vary.
 
     Raises:
-        ConfigError: the id is taken, or a range is invalid.
+        ConfigError: the id is taken by another variation, or a range is invalid.
         gymnasium.error.Error: there is no environment `env_id`.
     """
-    if task_id in gymnasium.registry:
-        raise ConfigError(f"The id {task_id!r} is already registered with Gymnasium.")
     variation = {
         "arguments": dict(arguments or {}),
         "attributes": dict(attributes or {}),
@@ -64,11 +62,18 @@ def register_varied_env(
         "trial_episodes": trial_episodes,
     }
     _task_space(variation)
+    kwargs = {"variation": {"env_id": env_id, **variation}, **options}
+    steps = max_episode_steps or gymnasium.spec(env_id).max_episode_steps
+    if task_id in gymnasium.registry:
+        known = gymnasium.registry[task_id]
+        if known.kwargs == kwargs and known.max_episode_steps == steps:
+            return  # as where a cell of a notebook runs twice
+        raise ConfigError(f"The id {task_id!r} is already registered with Gymnasium.")
     gymnasium.register(
         task_id,
         entry_point="metarl.bridges.varied_env:VariedEnv",
-        max_episode_steps=max_episode_steps or gymnasium.spec(env_id).max_episode_steps,
-        kwargs={"variation": {"env_id": env_id, **variation}, **options},
+        max_episode_steps=steps,
+        kwargs=kwargs,
     )
 
 

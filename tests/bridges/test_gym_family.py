@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 import metarl
 from metarl import plugins, registry
-from metarl.bridges.gym_family import EnvFamily, env_family
+from metarl.bridges.gym_family import EnvFamily
 from metarl.cli import main as cli
 from metarl.errors import ConfigError, TaskContractError, TaskError
 from metarl.noise import LaneNoise, lane_keys
@@ -69,7 +69,6 @@ def register():
         return task_id
 
     yield run
-    env_family.cache_clear()
     for task_id in made:
         del gymnasium.registry[task_id]
 
@@ -462,9 +461,12 @@ def test_environments_of_plugin_packages_are_listed(monkeypatch, capsys):
         plugins.load_plugins()
         assert set(metarl.task_ids()) - set(known) == {"plugin/Lever-v0"}
         assert cli.main(["list"]) == 0
+        overview = capsys.readouterr().out
+        assert cli.main(["list", "plugin/Lever-v0"]) == 0
         output = capsys.readouterr().out
     finally:
         del gymnasium.registry["plugin/Lever-v0"]
-        env_family.cache_clear()
-    assert "plugin/Lever-v0\n    Three levers; the task is the one that pays.\n" in output
-    assert "options      --task.pay 1.0  --task.levers 3  --task.name x" in output
+    (line,) = (line for line in overview.splitlines() if "plugin/Lever-v0" in line)
+    assert line.endswith("  Three levers; the task is the one that pays.")
+    for option in ("--task.pay 1.0", "--task.levers 3", "--task.name x"):
+        assert f"\n    {option}" in output

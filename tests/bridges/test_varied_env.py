@@ -7,7 +7,6 @@ import torch
 from gymnasium import spaces
 
 import metarl.checks.env_under_test
-from metarl.bridges.gym_family import env_family
 from metarl.bridges.varied_env import VariedEnv, register_varied_env
 from metarl.errors import ConfigError
 from metarl.networks.policies import UniformPolicy
@@ -27,7 +26,6 @@ def register():
         return task_id
 
     yield run
-    env_family.cache_clear()
     for task_id in made:
         gymnasium.registry.pop(task_id)
 
@@ -153,7 +151,8 @@ def test_invalid_variations_are_refused(register):
             register(attributes={"length": ends})
     taken = register(attributes={"length": (0.25, 1.0)})
     with pytest.raises(ConfigError, match=f"The id '{taken}' is already registered"):
-        register(attributes={"length": (0.25, 1.0)})
+        register(attributes={"length": (0.25, 2.0)})
+    register_varied_env(taken, "CartPole-v1", attributes={"length": (0.25, 1.0)})  # the same
     with pytest.raises(gymnasium.error.NameNotFound):
         register("KartPole-v9", "Other", attributes={"length": (0.25, 1.0)})
 

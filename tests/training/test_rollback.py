@@ -146,9 +146,7 @@ def test_the_learning_rate_of_every_agent_that_has_one_is_halved(tmp_path, agent
 
 
 def test_options_are_checked():
-    with pytest.raises(
-        ConfigError, match="on_nan='ignore' of RunOptions must be one of 'stop', 'rollback'"
-    ):
+    with pytest.raises(ConfigError, match=r"on_nan='ignore' of .* one of 'stop', 'rollback'"):
         RunOptions(on_nan="ignore")
     with pytest.raises(ConfigError, match="max_rollbacks=0 must be greater than zero"):
         RunOptions(max_rollbacks=0)
