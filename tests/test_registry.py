@@ -207,7 +207,7 @@ def test_a_class_of_another_module_does_not_take_a_name():
         metarl.register_agent("rl2", "__main__:Mine")
 
 
-def test_an_environment_that_is_registered_anew_is_made_anew():
+def test_an_environment_that_is_registered_again_is_made_again():
     class Sized(gymnasium.Env):
         action_space = observation_space = gymnasium.spaces.Discrete(2)
 

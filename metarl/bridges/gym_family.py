@@ -289,7 +289,7 @@ def env_family(task_id: str) -> type[EnvFamily]:
         task_id: id for `gymnasium.make`; a module named in it must have been imported.
     """
     spec = env_spec(task_id)
-    if task_id not in _families or _families[task_id][0] is not spec:  # registered anew
+    if task_id not in _families or _families[task_id][0] is not spec:  # registered again
         _families[task_id] = spec, _new_class(task_id)
     return _families[task_id][1]
 

@@ -4,8 +4,9 @@ Axes: `R` runs (the seeds of one agent), `P` points, `N` tasks.
 """
 
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,17 +17,17 @@ from numpy.typing import NDArray
 from metarl.errors import ConfigError
 from metarl.plots.style import (
     COLOURS,
-    DASHES,
-    LABEL_HEIGHT,
+    FONT_SIZES,
     MARKERS,
     MUTED,
     REFERENCE_STYLES,
+    LegendLayout,
     add_legend,
     add_note,
+    agent_dashes,
     new_figure,
     reference_dashes,
     tasks_text,
-    wrapped_label,
 )
 from metarl.results.adaptation_curves import Curve
 from metarl.results.bootstrap import (
@@ -37,6 +38,11 @@ from metarl.results.bootstrap import (
 
 Elementwise: TypeAlias = Callable[[Any], NDArray[np.float64]]
 
+WIDTH, HEIGHT = 6.4, 3.4
+"""inches of a figure with few labels"""
+PLOTTED_COLUMNS = ("agent", "label", "role", "num_runs", "episode", "mean", "low", "high")
+MAX_OUTLYING = 4.0
+"""ranges of all other curves that a curve may lie apart from them, without being cut off"""
 TITLE_CHARS = 48
 """of a title that fit above the axes, left of the legend"""
 FEW_POINTS = 12
@@ -45,34 +51,91 @@ MIN_WIDTH_SHARE = 0.2
 """if a curve covers a smaller share of the axis, the axis is logarithmic"""
 
 
-def curves_figure(
-    one: Curve, curves: Sequence[JoinedCurve], label: str, tasks: str | None = None
-) -> Figure:
-    """Curves of agents and references.
+class EpisodeCurves(NamedTuple):
+    """What a figure over episodes shows."""
 
-    Args:
-        one: names the family and the tasks.
-        curves: drawn in their order, references first.
-        label: of the y-axis.
-        tasks: text in place of the tasks of `one`.
+    one: Curve  # names the family and the tasks
+    curves: Sequence[JoinedCurve]
+    label: str  # of the y-axis
+    tasks: str | None = None  # text in place of the tasks of `one`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a figure looks, where the user chose it."""
+
+    size: tuple[float, float] | None = None
+    """width and height in inches"""
+    ylim: tuple[float, float] | None = None
+    """ends of the y-axis"""
+    axes: Axes | None = None
+    """axes to draw into, in place of a new figure"""
+
+
+def curves_figure(shown: EpisodeCurves, look: Look | None = None) -> Figure:
+    """Curves of agents and references.
 
     Raises:
         ConfigError: there are no curves.
     """
+    curves, look = shown.curves, look or Look()
     if not curves:
         raise ConfigError("There are no curves to draw: no agent, and no reference was chosen.")
-    labels = [wrapped_label(_legend_label(curve, -np.inf)) for curve in curves]
-    lines = sum(label.count("\n") + 1 for label in labels)
-    figure = new_figure(6.4, max(3.4, 0.5 + LABEL_HEIGHT * lines))
-    axes = figure.add_subplot()
+    width = look.size[0] if look.size else WIDTH
+    labels = [_legend_label(curve, -np.inf) for curve in curves]
+    layout = LegendLayout.of(labels, width, look.size[1] if look.size else None)
+    if look.axes is None:
+        above = layout.columns is not None
+        height = HEIGHT + layout.height if above else max(HEIGHT, 0.5 + layout.height)
+        axes = new_figure(*(look.size or (width, height))).add_subplot()
+    else:
+        axes = look.axes
+    figure = axes.get_figure(root=True)
+    assert isinstance(figure, Figure)
     handles = _draw(axes, curves)
-    axes.set_title(textwrap.fill(one.family, TITLE_CHARS), loc="left", color=MUTED)
+    axes.set_title(textwrap.fill(shown.one.family, TITLE_CHARS), loc="left", color=MUTED)
     axes.set_xlabel("Episodes of experience in the task")
-    axes.set_ylabel(label)
+    axes.set_ylabel(shown.label)
     axes.grid(color="0.92", linewidth=0.8)
-    _add_legend(figure, handles, curves)
-    add_note(figure, _note(tasks or tasks_text(one.split, one.num_tasks), curves))
+    cut = _limit_heights(axes, curves) if look.ylim is None else ""
+    if look.ylim is not None:
+        axes.set_ylim(*look.ylim)
+    _add_legend(axes, handles, curves, layout, inside=look.axes is not None)
+    if look.axes is None:
+        tasks = shown.tasks or tasks_text(shown.one.split, shown.one.num_tasks)
+        add_note(figure, _note(tasks, curves) + cut)
     return figure
+
+
+def plotted_rows(curves: Sequence[JoinedCurve]) -> Iterator[tuple[object, ...]]:
+    """What the figure shows, in the order of `PLOTTED_COLUMNS`."""
+    for curve in curves:
+        mean, low, high = bootstrap_mean(curve.returns)
+        for point, episode in enumerate(curve.episode.tolist()):
+            numbers = float(mean[point]), float(low[point]), float(high[point])
+            yield curve.agent, curve.label, curve.role, curve.num_runs, episode, *numbers
+
+
+def _limit_heights(axes: Axes, curves: Sequence[JoinedCurve]) -> str:
+    """Cuts off a curve that would squeeze all others; returns a sentence about it, or nothing.
+
+    It is cut off where the distance between its end and that of the next curve is more than
+    `MAX_OUTLYING` times the range of all others.
+    """
+    bottom = _lowest_drawn(curves)
+    drawn = [curve for curve in curves if curve.mean.max() >= bottom]
+    text = ""
+    for sign, word in ((1, "down"), (-1, "up")):
+        lowest, *rest = sorted(drawn, key=lambda curve: float((sign * curve.mean).min()))
+        if len(rest) < 2:
+            continue
+        low, high = (sign * rest[0].mean).min(), max((sign * one.mean).max() for one in rest)
+        end = float((sign * lowest.mean).min())
+        if low - end > MAX_OUTLYING * (high - low) > 0:
+            ends = sign * (low - 0.3 * (high - low)), sign * (high + 0.1 * (high - low))
+            axes.set_ylim(*sorted(map(float, ends)))
+            text += f"; cut off at the axis: {lowest.label}, {word} to {sign * end:.3g}"
+    return text
 
 
 def _drawing_order(curves: Sequence[JoinedCurve]) -> list[JoinedCurve]:
@@ -164,13 +227,28 @@ def _legible_ticks(
     return [int(points[i]) for i in sorted(kept)]
 
 
-def _add_legend(figure: Figure, handles: Sequence[Any], curves: Sequence[JoinedCurve]) -> None:
-    """Right of the axes, in the vertical order of the curves at the right edge."""
+def _add_legend(
+    axes: Axes,
+    handles: Sequence[Any],
+    curves: Sequence[JoinedCurve],
+    layout: LegendLayout,
+    *,
+    inside: bool,
+) -> None:
+    """Right of the axes if there is room, else above; in the order of the curves at the right."""
     # Mean of the last tenth: the last point alone may be noisier than the gap between two curves.
     height = [curve.mean[-1 - len(curve.mean) // 10 :].mean() for curve in _drawing_order(curves)]
     order = np.argsort(height, kind="stable")[::-1]
     ordered = [handles[i] for i in order]
-    add_legend(figure, ordered, loc="outside right upper", handlelength=3.2)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    if inside:
+        add_legend(axes, ordered, loc="best", fontsize=FONT_SIZES[-1], handlelength=3.2)
+        return
+    place: dict[str, Any] = {"loc": "outside right upper"}
+    if layout.columns is not None:
+        place = {"loc": "outside upper center", "ncols": layout.columns}
+    add_legend(figure, ordered, fontsize=layout.font_size, handlelength=3.2, **place)
 
 
 def _legend_label(curve: JoinedCurve, bottom: float) -> str:
@@ -214,7 +292,7 @@ def _draw_points(axes: Axes, curve: JoinedCurve, index: int, x: NDArray[np.float
         mean,
         yerr=[mean - low, high - mean],
         color=COLOURS[index % len(COLOURS)],
-        linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
+        linestyle=agent_dashes(index),
         linewidth=1.6,
         marker=MARKERS[index % len(MARKERS)],
         markersize=5,
@@ -235,7 +313,7 @@ def _draw_band(axes: Axes, curve: JoinedCurve, index: int) -> Any:
         episode,
         mean,
         color=colour,
-        linestyle=DASHES[index % len(DASHES)],
+        linestyle=agent_dashes(index),
         linewidth=1.8,
     )
     return line

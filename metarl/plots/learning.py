@@ -4,7 +4,7 @@ Axes: `R` runs (the seeds of one agent), `I` meta-iterations.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,9 +15,19 @@ from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
-from metarl.plots.style import COLOURS, DASHES, add_legend, add_note, new_figure
+from metarl.plots.style import (
+    COLOURS,
+    LegendLayout,
+    add_legend,
+    add_note,
+    agent_dashes,
+    new_figure,
+)
 from metarl.results.learning_curves import LearningCurve
 
+WIDTH, HEIGHT = 6.8, 3.2
+"""inches of a figure with few labels"""
+LEARNING_COLUMNS = ("metric", "label", "num_runs", "env_steps", "seconds", "mean", "low", "high")
 SMOOTHED_SHARE = 1 / 50
 """default width of the running mean, as a share of all iterations"""
 
@@ -36,7 +46,12 @@ class MetricBand(NamedTuple):
 
 
 def learning_figure(
-    curves: Sequence[LearningCurve], *, smooth: int | None = None, join_unfinished: bool = False
+    curves: Sequence[LearningCurve],
+    *,
+    smooth: int | None = None,
+    join_unfinished: bool = False,
+    size: tuple[float, float] | None = None,
+    ylim: tuple[float, float] | None = None,
 ) -> Figure:
     """A metric over environment steps and over wall time, in two panels.
 
@@ -45,17 +60,19 @@ def learning_figure(
         smooth: meta-iterations in each running mean, 1 for none; by default a fiftieth of the run.
         join_unfinished: join runs that have not ended with others; by default each unfinished run
             is a line, whose label says so.
+        size: width and height in inches.
+        ylim: ends of the y-axis.
 
     Raises:
         ConfigError: the families differ, or `smooth` is not positive.
     """
     _require_one_family(curves)
-    if smooth is not None and smooth < 1:
-        raise ConfigError(f"smooth={smooth} must be at least 1, which leaves the curves unchanged.")
-    groups = _by_agent(curves, join_unfinished)
-    longest = max(len(curve.values) for curve in curves)
-    window = smooth or max(1, round(longest * SMOOTHED_SHARE))
-    figure = new_figure(6.8, 3.2)
+    window, groups = _window(curves, smooth), _by_agent(curves, join_unfinished)
+    width = size[0] if size else WIDTH
+    layout = LegendLayout.of(list(groups), width, size[1] if size else None)
+    columns = layout.columns or 2
+    rows = layout.height if len(groups) > columns else 0.0
+    figure = new_figure(*(size or (width, HEIGHT + rows)))
     axes = figure.subplots(1, 2, sharey=True)
     name, unit = _time_unit(max(curve.seconds[-1] for curve in curves))
     handles = []
@@ -70,9 +87,34 @@ def learning_figure(
     for each in axes:
         each.grid(color="0.92", linewidth=0.8)
         each.margins(x=0.02)
-    add_legend(figure, handles, loc="outside upper right", ncols=3, handlelength=3.2)
+    if ylim is not None:
+        axes[0].set_ylim(*ylim)
+    place = {"loc": "outside upper center", "ncols": columns, "fontsize": layout.font_size}
+    add_legend(figure, handles, handlelength=3.2, **place)
     add_note(figure, f"{curves[0].family}: {_note(groups, window)}")
     return figure
+
+
+def learning_rows(
+    curves: Sequence[LearningCurve], *, smooth: int | None = None, join_unfinished: bool = False
+) -> Iterator[tuple[object, ...]]:
+    """What the figure of these arguments shows, in the order of `LEARNING_COLUMNS`."""
+    window = _window(curves, smooth)
+    for label, runs in _by_agent(curves, join_unfinished).items():
+        values = [running_mean(run.values, window) for run in runs]
+        steps = join_runs(list(zip([run.env_steps for run in runs], values, strict=True)))
+        seconds = join_runs(list(zip([run.seconds for run in runs], values, strict=True)))
+        numbers = steps.x, seconds.x, steps.mean, steps.low, steps.high
+        for row in zip(*(column.tolist() for column in numbers), strict=True):
+            yield runs[0].metric, label, len(runs), *row
+
+
+def _window(curves: Sequence[LearningCurve], smooth: int | None) -> int:
+    """Iterations in each running mean."""
+    if smooth is not None and smooth < 1:
+        raise ConfigError(f"smooth={smooth} must be at least 1, which leaves the curves unchanged.")
+    longest = max(len(curve.values) for curve in curves)
+    return smooth or max(1, round(longest * SMOOTHED_SHARE))
 
 
 def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
@@ -109,7 +151,7 @@ def _draw(axes: Axes, label: str, runs: Sequence[MetricSeries], window: int, ind
     """Draws the runs of one agent as a line with a band; returns the line."""
     colour = COLOURS[index % len(COLOURS)]
     band = join_runs([(x, running_mean(values, window)) for x, values in runs])
-    style: dict[str, Any] = {"color": colour, "linestyle": DASHES[index % len(DASHES)]}
+    style: dict[str, Any] = {"color": colour, "linestyle": agent_dashes(index)}
     if len(runs) > 1:
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.22, linewidth=0)
     elif window > 1:

@@ -1,11 +1,16 @@
 """The options of a figure; importing them loads no matplotlib."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from metarl.errors import ConfigError
 from metarl.field_types import check_fields
+
+MAX_SIDE = 60
+"""inches; larger figures are typos, such as centimetres or pixels"""
 
 FigureKind: TypeAlias = Literal["adaptation", "regret", "learning", "pulls", "paths"]
 
@@ -23,6 +28,14 @@ class PlotOptions:
     references: Sequence[str] | None = None
     """floors, baselines and ceilings to plot; all, none, or names; by default all in curves, and
     none in pulls and paths"""
+    data: Path | None = None
+    """also write the plotted means and intervals to this CSV file, except of pulls and paths"""
+    size: tuple[float, float] | None = None
+    """width and height in inches; of adaptation, regret, learning"""
+    ylim: tuple[float, float] | None = None
+    """ends of the y-axis; by default a curve that would squeeze all others is cut off"""
+    labels: Sequence[str] | None = None
+    """one name for each run, in their order, in place of the labels of evaluations"""
     formats: Sequence[str] = ("png", "svg")
     """any of png, svg, pdf"""
     metric: str = "last_episode_return"
@@ -36,6 +49,16 @@ class PlotOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        named = [n for n in ("data", "size", "ylim", "labels") if getattr(self, n) is not None]
+        if named and self.kind in ("pulls", "paths"):
+            raise ConfigError(
+                f"{named[0]} is no option of a figure of {self.kind}, but of adaptation, regret "
+                "and learning."
+            )
+        if self.size is not None and not all(1 <= side <= MAX_SIDE for side in self.size):
+            raise ConfigError(f"size={self.size} must be sides of 1 to {MAX_SIDE} inches.")
+        if self.ylim is not None and not -math.inf < self.ylim[0] < self.ylim[1] < math.inf:
+            raise ConfigError(f"ylim={self.ylim} must be two finite numbers, the lower one first.")
 
     @property
     def shown_references(self) -> list[str] | None:

@@ -4,8 +4,9 @@ import textwrap
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -40,9 +41,17 @@ DASHES_SALT = 2767
 dashes"""
 LABEL_CHARS = 44
 """of a line in a legend"""
-LABEL_HEIGHT = 0.16
-"""inches of a line in a legend"""
+LABEL_HEIGHT, LABEL_GAP = 0.16, 0.035
+"""inches of a line in a legend, and between two labels"""
+FONT_SIZES = (9, 7)
+"""of legends; the smaller one where the other has no room"""
 NOTE_CHARS_PER_INCH = 16
+LABEL_CHAR_WIDTH, LEGEND_HANDLE_WIDTH = 0.066, 0.7
+"""inches of a character and of the line next to it in a legend"""
+MAX_LEGEND_SHARE = 0.4
+"""of a figure that a legend may take; one too wide for a place next to the axes goes above"""
+MAX_LEGEND_HEIGHT = 4.5
+"""inches of a legend next to the axes"""
 MUTED = "0.35"
 """colour of titles and notes"""
 
@@ -101,12 +110,46 @@ def wrapped_label(label: str) -> str:
     return label if len(label) <= LABEL_CHARS else textwrap.fill(label, LABEL_CHARS)
 
 
-def add_legend(figure: Figure, handles: Sequence[Any], **style: Any) -> None:
-    """Adds a legend outside the axes, with the labels of the handles.
+def agent_dashes(index: int) -> Any:
+    """Dashes of the agent with this number; they and its colour differ among the first 24."""
+    return DASHES[(index + index // 12) % len(DASHES)]
+
+
+class LegendLayout(NamedTuple):
+    """Where a legend has room, so that the axes keep more than half of the width."""
+
+    columns: int | None  # above the axes; None: right of them
+    height: float  # inches
+    font_size: float
+
+    @classmethod
+    def of(cls, labels: Sequence[str], width: float, height: float | None = None) -> "LegendLayout":
+        """The layout for labels in a figure of these inches; None: the height can be chosen."""
+        fits = None
+        for font_size in FONT_SIZES:
+            scale = font_size / FONT_SIZES[0]
+            lines = [line for label in labels for line in wrapped_label(label).split("\n")]
+            wide = scale * (
+                LEGEND_HANDLE_WIDTH + LABEL_CHAR_WIDTH * max(map(len, lines), default=0)
+            )
+            high = scale * (LABEL_HEIGHT * len(lines) + LABEL_GAP * len(labels))
+            room = MAX_LEGEND_HEIGHT if height is None else height - LABEL_HEIGHT
+            if wide <= MAX_LEGEND_SHARE * width and high <= room:
+                return cls(None, high, font_size)
+            columns = max(1, min(len(labels), int(width / wide)))
+            above = cls(columns, high / columns + LABEL_HEIGHT, font_size)
+            if fits is None or (height is not None and fits.height > MAX_LEGEND_SHARE * height):
+                fits = above
+        assert fits is not None
+        return fits
+
+
+def add_legend(owner: Figure | Axes, handles: Sequence[Any], **style: Any) -> None:
+    """Adds a legend to a figure, or within axes, with the labels of the handles.
 
     Matplotlib leaves out labels that begin with an underscore, so the text is set afterwards.
     """
-    legend = figure.legend(handles, ["label"] * len(handles), frameon=False, **style)
+    legend = owner.legend(handles, ["label"] * len(handles), frameon=False, **style)
     for text, handle in zip(legend.get_texts(), handles, strict=True):
         text.set_text(wrapped_label(handle.get_label()))
 
