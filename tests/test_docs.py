@@ -55,6 +55,8 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(metarl, "evaluate", evaluate_briefly, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    for names in ("_agents", "_memories"):
+        monkeypatch.setattr(registry, names, dict(getattr(registry, names)))
     known = set(gymnasium.registry)
     yield
     for task_id in set(gymnasium.registry) - known:
@@ -110,6 +112,9 @@ def check_metarl(words: list[str]) -> None:
     assert command in cli.COMMANDS
     if command == "train":
         agent, task, *rest = rest
+        if agent.partition(":")[0].isidentifier() and ":" in agent:  # likewise
+            agent = "rl2"
+            rest = re.sub(r"--memory \S+", "", " ".join(rest)).split()
         if task.partition(":")[0].isidentifier():  # of a module that the page defines
             task = "metarl/BernoulliBandit-v0"
             rest = re.sub(r"--task\.\S+ \S+", "", " ".join(rest)).split()

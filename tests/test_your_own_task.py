@@ -1,4 +1,4 @@
-"""`docs/your_own_task.md` runs as printed; an installed package of tasks is found."""
+"""Pages about own tasks and agents run as printed; an installed package of tasks is found."""
 
 import re
 import shlex
@@ -11,16 +11,17 @@ from pathlib import Path
 import gymnasium
 import pytest
 
+from metarl import registry
 from metarl.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "your_own_task.md").read_text(encoding="utf-8")
 PLUGIN = ROOT / "tests" / "example_plugin"
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of one language on a page of the documentation."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -28,11 +29,13 @@ def empty_folder(tmp_path, monkeypatch):
     """An empty working directory; tasks registered in it are removed afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    for names in ("_agents", "_memories"):
+        monkeypatch.setattr(registry, names, dict(getattr(registry, names)))
     before = set(gymnasium.registry)
     yield tmp_path
     for name in set(gymnasium.registry) - before:
         del gymnasium.registry[name]
-    for name in ("my_module", "poles"):
+    for name in ("my_module", "poles", "knowing", "my_memory", "my_agents"):
         sys.modules.pop(name, None)
 
 
@@ -47,19 +50,22 @@ def shortened(command: str) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard")
-def test_the_page_runs_as_printed(empty_folder, capsys):
-    files = [re.match(r"# (\w+\.py)\n", block) for block in blocks("python")]
+@pytest.mark.parametrize(
+    ("page", "figure"), [("your_own_task.md", "lever.png"), ("your_own_agent.md", "own.png")]
+)
+def test_the_page_runs_as_printed(empty_folder, capsys, page, figure):
+    files = [re.match(r"# (\w+\.py)\n", block) for block in blocks(page, "python")]
     assert all(files)
-    for name, block in zip(files, blocks("python"), strict=True):
+    for name, block in zip(files, blocks(page, "python"), strict=True):
         (empty_folder / name[1]).write_text(block, encoding="utf-8")
 
-    commands = [line for block in blocks("bash") for line in block.splitlines()]
-    assert len(commands) >= 8
+    commands = [line for block in blocks(page, "bash") for line in block.splitlines()]
+    assert len(commands) >= 6
     for command in commands:
         words = shortened(command)
         assert words[0] == "metarl"
         assert cli.main(words[1:]) == 0, (command, capsys.readouterr())
-    assert (empty_folder / "lever.png").stat().st_size > 10_000
+    assert (empty_folder / figure).stat().st_size > 10_000
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ The environment must have a `task_space` and obey `reset(options={"task": ...})`
     trial_episodes                  default number of episodes of a trial
     episode_steps                   time limit, if the registered id sets none
     task_is_observable, splits_share_tasks   declarations, as in `TaskFamily`
+    references(episodes)            floors and ceilings, as in `TaskFamily`, besides random actions
 
 Axes: `L` lanes, `N` tasks, `D` observation, `F` numbers of a flattened task.
 """
@@ -257,13 +258,29 @@ class EnvFamily(TaskDistribution):
             vars(self).pop("_end_pool")()
 
     def references(self, episodes: int) -> Mapping[str, Reference]:
-        """Uniformly random actions, if the action space is bounded."""
-        space = self.action_space
-        if isinstance(space, spaces.Box) and not space.is_bounded():
-            return {}
-        return {
-            "random": Reference(role="floor", label="random", build=lambda _: UniformPolicy(space))
-        }
+        """Uniformly random actions, if the action space is bounded; and those of the environment.
+
+        Raises:
+            TaskContractError: `references` of the environment gives something else.
+        """
+        space, own = self.action_space, _attribute(self._prototype, "references")
+        found = {}
+        if not isinstance(space, spaces.Box) or space.is_bounded():
+            build = functools.partial(_uniform, space)
+            found["random"] = Reference(role="floor", label="random", build=build)
+        given = own(episodes) if own is not None else {}
+        if not isinstance(given, Mapping) or not all(
+            isinstance(one, Reference) for one in given.values()
+        ):
+            raise TaskContractError(
+                f"references() of {self.task_id} must return metarl.Reference objects by name; got "
+                f"{given!r}."
+            )
+        return {**found, **given}
+
+
+def _uniform(space: spaces.Discrete | spaces.Box, tasks: Tensor) -> UniformPolicy:
+    return UniformPolicy(space)
 
 
 class _EnvMaker:

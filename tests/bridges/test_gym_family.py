@@ -470,3 +470,25 @@ def test_environments_of_plugin_packages_are_listed(monkeypatch, capsys):
     assert line.endswith("  Three levers; the task is the one that pays.")
     for option in ("--task.pay 1.0", "--task.levers 3", "--task.name x"):
         assert f"\n    {option}" in output
+
+
+class Known(gymnasium.Env):
+    action_space = observation_space = task_space = spaces.Discrete(3)
+    given: dict = {}  # noqa: RUF012  (set by the tests)
+
+    def references(self, episodes):
+        return self.given
+
+
+def test_an_environment_has_floors_and_ceilings_of_its_own(monkeypatch):
+    oracle = metarl.Reference(role="ceiling", label="oracle", build=lambda tasks: None)
+    gymnasium.register("lab/Known-v0", Known, max_episode_steps=2)
+    try:
+        family = metarl.make_family("lab/Known-v0")
+        monkeypatch.setattr(Known, "given", {"oracle": oracle})
+        assert list(family.references(3)) == ["random", "oracle"]
+        monkeypatch.setattr(Known, "given", {"oracle": lambda tasks: None})
+        with pytest.raises(TaskContractError, match=r"must return metarl\.Reference objects"):
+            family.references(3)
+    finally:
+        del gymnasium.registry["lab/Known-v0"]

@@ -23,9 +23,8 @@ def curves(*levels, label="agent {}"):
     agents = [("agent", label.format(i), level) for i, level in enumerate(levels)]
     for role, name, level in [("floor", "floor", 0.0), ("ceiling", "ceiling", 3.0), *agents]:
         one = make_curve(role=role, agent=name, label=name, run=name if role == "agent" else "")
-        made.append(
-            replace(one, returns=level + 0.1 * np.sin(np.arange(one.returns.size)).reshape(-1, 4))
-        )
+        wave = 0.1 * np.sin(np.arange(one.returns.size)).reshape(one.returns.shape)
+        made.append(replace(one, returns=level + wave))
     return made
 
 
