@@ -87,16 +87,26 @@ class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise ConfigError(f"The environment cannot be rendered here: {error}.") from error
 
 
+MAX_NUMBERS = 10_000_000
+"""of a flattened space; larger ones are a Discrete that counts combinations"""
+
+
 def flat_space(space: gymnasium.Space[Any]) -> spaces.Box:
     """The Box [D] float32 that Gymnasium's utilities flatten a space into.
 
     Raises:
-        ConfigError: the space has no fixed size (Graph, Sequence).
+        ConfigError: the space has no fixed size (Graph, Sequence), or too many numbers.
     """
     if not space.is_np_flattenable:
         raise ConfigError(
             f"Observations in {space} have no fixed size, as a network needs; wrap the environment "
             "so that its observation space is a Box, a Discrete, or a Dict or Tuple of them."
+        )
+    if (size := spaces.flatdim(space)) > MAX_NUMBERS:
+        raise ConfigError(
+            f"{space} is flattened to {size:,} numbers, where a network can read at most "
+            f"{MAX_NUMBERS:,}: a Discrete becomes a one-hot of all its values. Give the parts of "
+            "such a number apart, as a MultiDiscrete or a Box."
         )
     flat = spaces.flatten_space(space)
     assert isinstance(flat, spaces.Box)

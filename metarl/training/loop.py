@@ -20,6 +20,7 @@ from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
 from metarl.training.callbacks import Callback, TrainingView
 from metarl.training.interruption import StopRequest, stop_between_iterations
+from metarl.training.memory_needed import require_memory
 from metarl.training.options import RunOptions
 from metarl.training.progress import ProgressDisplay, TrainingProgress
 from metarl.training.record import TrainingRecord
@@ -135,7 +136,7 @@ class TrainingJob:
         context = self.description.context(family, self.options.device, training=True)
         config = with_halved_rate(self.config, rollbacks) if rollbacks else self.config
         agent = config.build(context)
-        _require_room_for_a_trial(agent, self.config, family, self.options.device)
+        _require_room(agent, self.config, family, self.options.device)
         return agent
 
     def first_agent(self, family: TaskDistribution, rollbacks: int = 0) -> Agent:
@@ -213,11 +214,18 @@ def run_job(job: TrainingJob, display: ProgressDisplay) -> Run:
     return folder
 
 
-def _require_room_for_a_trial(
-    agent: Agent, config: AgentConfig, family: TaskDistribution, device: str
-) -> None:
-    """Raises `ConfigError` where the agent's memory holds fewer steps than a trial has."""
+def _require_room(agent: Agent, config: AgentConfig, family: TaskDistribution, device: str) -> None:
+    """Raises `ConfigError` where a trial is too long for the agent's memory, or all for the RAM."""
     horizon = (config.episodes or family.trial_episodes) * family.episode_steps
+    require_memory(
+        family,
+        phases=agent.adaptation_steps + 1,
+        steps=horizon,
+        num_tasks=config.num_tasks,
+        rollouts_per_task=config.rollouts_per_task,
+        keep_next_obs=config.reads_next_obs,
+        device=device,
+    )
     policy = agent.start(1, LaneNoise.of(Seeds(0), "start", 1, device=device))
     policy.initial_memory(1, horizon)
 

@@ -492,3 +492,28 @@ def test_an_environment_has_floors_and_ceilings_of_its_own(monkeypatch):
             family.references(3)
     finally:
         del gymnasium.registry["lab/Known-v0"]
+
+
+class Counting(gymnasium.Env):
+    action_space = task_space = spaces.Discrete(3)
+    observation_space = spaces.Discrete(100**4)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.int64(7), {}
+
+    def step(self, action):
+        return np.int64(7), 0.0, False, False, {}
+
+
+def test_a_one_hot_of_a_hundred_million_numbers_is_refused_at_once(tmp_path, capsys):
+    gymnasium.register("lab/Counting-v0", Counting, max_episode_steps=2)
+    try:
+        with pytest.raises(ConfigError, match="flattened to 100,000,000 numbers"):
+            metarl.train("rl2", "lab/Counting-v0", out=tmp_path / "run", num_tasks=8, iterations=1)
+        cli.main(["check", "lab/Counting-v0", "--workers", "0"])
+    finally:
+        del gymnasium.registry["lab/Counting-v0"]
+    assert not (tmp_path / "run").exists()
+    output = capsys.readouterr()
+    assert "100,000,000 numbers" in output.out + output.err
