@@ -5,6 +5,7 @@ of the environment, or parameters that a function of the user reads.
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any, TypeAlias
@@ -12,10 +13,11 @@ from typing import Any, TypeAlias
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import load_env_creator
 
 from metarl.bridges.env_block import close_env
 from metarl.errors import ConfigError
-from metarl.field_types import suggestion
+from metarl.field_types import require_known, suggestion
 
 Range: TypeAlias = tuple[float, float]
 """lowest and highest value, drawn uniformly"""
@@ -51,7 +53,8 @@ def register_varied_env(
         options: constructor arguments that do not vary.
 
     Raises:
-        ConfigError: the id is taken by another variation, or a range is invalid.
+        ConfigError: the id is taken by another variation, a range is invalid, or the environment
+            has no such constructor argument.
         gymnasium.error.Error: there is no environment `env_id`.
     """
     variation = {
@@ -62,6 +65,7 @@ def register_varied_env(
         "trial_episodes": trial_episodes,
     }
     _task_space(variation)
+    _require_arguments(env_id, options)
     kwargs = {"variation": {"env_id": env_id, **variation}, **options}
     steps = max_episode_steps or gymnasium.spec(env_id).max_episode_steps
     if task_id in gymnasium.registry:
@@ -75,6 +79,17 @@ def register_varied_env(
         max_episode_steps=steps,
         kwargs=kwargs,
     )
+
+
+def _require_arguments(env_id: str, options: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` if a constructor argument that does not vary does not exist."""
+    entry_point = gymnasium.spec(env_id).entry_point
+    if not options or entry_point is None:
+        return
+    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    parameters = inspect.signature(creator).parameters
+    if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        require_known(env_id, options, list(parameters), ("arguments", "attributes", "others"))
 
 
 class VariedEnv(gymnasium.Env[Any, Any]):

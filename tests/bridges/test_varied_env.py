@@ -153,6 +153,8 @@ def test_invalid_variations_are_refused(register):
     with pytest.raises(ConfigError, match=f"The id '{taken}' is already registered"):
         register(attributes={"length": (0.25, 2.0)})
     register_varied_env(taken, "CartPole-v1", attributes={"length": (0.25, 1.0)})  # the same
+    with pytest.raises(ConfigError, match=r"CartPole-v1 has no option 'test_attributes'"):
+        register(name="New", attributes={"length": (0.25, 1.0)}, test_attributes={})
     with pytest.raises(gymnasium.error.NameNotFound):
         register("KartPole-v9", "Other", attributes={"length": (0.25, 1.0)})
 
