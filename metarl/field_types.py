@@ -81,7 +81,9 @@ def require_types(cls: type[Any], given: Mapping[str, Any]) -> None:
             )
 
 
-def require_instance(name: str, value: Any, kind: type[Any], wanted: str) -> None:
+def require_instance(
+    name: str, value: Any, kind: type[Any] | tuple[type[Any], ...], wanted: str
+) -> None:
     """Raises `ConfigError` unless an argument is an instance of `kind`, in words `wanted`."""
     if not isinstance(value, kind):
         raise ConfigError(f"{name}={shown(value)} must be {wanted}; got {kind_of(value)}.")
@@ -156,8 +158,9 @@ def overridden(options: Options | None, default: Options, overrides: Mapping[str
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """A sentence that names the nearest known name, or nothing if none is near."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {nearest[0]!r}?" if nearest else ""
+    by_lower = {one.lower(): one for one in known}
+    nearest = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
+    return f" Did you mean {by_lower[nearest[0]]!r}?" if nearest else ""
 
 
 def _is_valid(value: Any, field: "dataclasses.Field[Any]", hint: Any) -> bool:

@@ -1,6 +1,7 @@
 """Checks of option values, which raise `ConfigError`."""
 
 import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from gymnasium import Space, spaces
@@ -31,14 +32,14 @@ def as_device(name: str) -> "torch.device":
 
 def require_positive(name: str, value: float | None) -> None:
     """Raises `ConfigError` unless the option is None, or greater than zero and finite."""
-    if value is not None and not 0 < value < math.inf:
-        raise ConfigError(f"{name}={value} must be greater than zero, and finite.")
+    if value is not None and not (isinstance(value, Real) and 0 < value < math.inf):
+        raise ConfigError(f"{name}={value!r} must be greater than zero, and finite.")
 
 
 def require_between(name: str, value: float, low: float, high: float) -> None:
     """Raises `ConfigError` unless `low <= value <= high`."""
-    if not low <= value <= high:
-        raise ConfigError(f"{name}={value} must lie between {low} and {high}.")
+    if not (isinstance(value, Real) and low <= value <= high):
+        raise ConfigError(f"{name}={value!r} must lie between {low} and {high}.")
 
 
 def vector_size(space: Space[Any]) -> int:

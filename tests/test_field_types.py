@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import metarl
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, UnknownNameError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.field_types import check_fields, field_hints, require_types, union_members
 from metarl.plots.options import PlotOptions
@@ -133,7 +133,8 @@ def test_wrong_containers_are_refused(options):
 )
 def test_values_that_fit_are_taken(options):
     (name,) = options
-    assert getattr(Options(**options), name) is options[name]
+    found = getattr(Options(**options), name)
+    assert found is options[name] or found == options[name] or str(found) == options[name]
 
 
 def test_numbers_of_numpy_become_those_of_python():
@@ -166,6 +167,25 @@ def test_an_argument_of_an_environment_without_annotation_may_be_any_number():
         del gymnasium.registry["lab/Typed-v0"]
 
 
+@pytest.mark.parametrize("seeds", ["0 1", ["0"], None, 3, [0.5], []])
+def test_seeds_are_a_list_of_whole_numbers(tmp_path, seeds):
+    with pytest.raises(ConfigError, match="must be different whole numbers"):
+        metarl.train_seeds("rl2", BANDIT, seeds=seeds, out=tmp_path / "run", **TINY)
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_are_read_from_a_run_its_folder_or_the_file(tmp_path):
+    run = metarl.train("rl2", BANDIT, out=tmp_path / "run", **TINY)
+    rows = metarl.read_metrics(run)
+    assert rows == metarl.read_metrics(run.path) == metarl.read_metrics(f"{run.path}/metrics.csv")
+    assert rows[0]["iteration"] == "1"
+
+
+def test_names_are_suggested_whatever_their_case():
+    with pytest.raises(UnknownNameError, match=r"No agent is called 'RL2'\. Did you mean 'rl2'"):
+        metarl.train("RL2", BANDIT)
+
+
 BANDIT = "metarl/BernoulliBandit-v0"
 RUNS = "Runs are given as a list"
 RUN, TASK, AGENT = "A run is given by", "A task is given by", "An agent is given by"
@@ -193,6 +213,13 @@ def test_objects_in_place_of_names_are_answered_in_one_sentence(thing):
 def test_objects_in_place_of_settings_are_refused(name):
     with pytest.raises(ConfigError, match=f"^{name}=3 must be"):
         metarl.train("rl2", BANDIT, **{name: 3})
+
+
+@pytest.mark.parametrize("wrong", [{"at": "3"}, {"reference": "random"}])
+def test_options_of_compare_have_types(wrong):
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=f"^{name}=.* must be a"):
+        metarl.compare(["runs/x"], **wrong)
 
 
 def test_the_settings_of_another_agent_are_refused():

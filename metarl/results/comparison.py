@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
-from metarl.field_types import kind_of
+from metarl.field_types import kind_of, require_instance
 from metarl.results.adaptation_curves import Curve
 from metarl.results.bootstrap import (
     Estimate,
@@ -126,6 +126,12 @@ def compare(
         ConfigError: the runs were not evaluated in the same tasks.
         UnknownNameError: there is no such reference.
     """
+    for name, value, kind, wanted in (
+        ("at", at, int, "a number of episodes, or None"),
+        ("reference", reference, (list, tuple), "a list of names, or None"),
+    ):
+        if value is not None:
+            require_instance(name, value, kind, wanted)
     folders = unique_folders(runs)
     curves = read_run_curves(folders, join_unfinished=join_unfinished)
     return compare_curves(curves, reference=reference, by_seed=by_seed, at=at)

@@ -6,6 +6,7 @@ Axes: `I` meta-iterations.
 import csv
 import io
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +83,10 @@ class MetricsFile:
         self._file.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Rows of a `metrics.csv`."""
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """Rows of a `metrics.csv`, or of that of a run or its folder."""
+    path = Path(path).expanduser()
+    path = path / METRICS_FILE if path.is_dir() else path
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [{current_metric_name(name): cell for name, cell in row.items()} for row in rows]

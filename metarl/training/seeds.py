@@ -19,6 +19,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+
 from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, MetaRLError, SeedsError
 from metarl.seeding import Seeds
@@ -70,8 +72,8 @@ def train_seeds(
         The runs, in the order of the seeds.
 
     Raises:
-        ConfigError: there is no seed, one occurs twice, `seed` is given, too, or an option is out
-            of range.
+        ConfigError: a seed is no whole number, there is none, one occurs twice, `seed` is given,
+            too, or an option is out of range.
         RunFolderError: a run folder exists, or is resumed with other settings.
         SeedsError: some seeds have failed; names them with their errors. The runs of the others
             are complete.
@@ -119,10 +121,13 @@ def seed_jobs(whole: TrainingJob, seeds: Sequence[int]) -> list[TrainingJob]:
     """The job with each of the seeds.
 
     Raises:
-        ConfigError: there is no seed, one occurs twice, or one is negative.
+        ConfigError: a seed is no whole number, there is none, one occurs twice, or one is negative.
     """
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds={list(seeds)} must be different whole numbers, one for each run.")
+    whole_numbers = isinstance(seeds, (list, tuple, range)) and all(
+        isinstance(seed, (int, np.integer)) for seed in seeds
+    )
+    if not whole_numbers or not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds={seeds!r} must be different whole numbers, one for each run.")
     out, jobs = whole.options.out, []
     for seed in seeds:
         folder = None if out is None else Path(out) / f"seed{Seeds(seed).root}"
