@@ -105,8 +105,6 @@ class PEARLConfig(AgentConfig):
         for name in ("gamma", "polyak"):
             require_between(name, getattr(self, name), 0.0, 1.0)
         require_between("kl_coef", self.kl_coef, 0.0, 1e6)
-        if self.context not in ("trial", "none"):
-            raise ConfigError(f"context={self.context!r} must be 'trial' or 'none'.")
         if self.replay_tasks < self.num_tasks:
             raise ConfigError(
                 f"replay_tasks={self.replay_tasks} is less than num_tasks={self.num_tasks}, but "

@@ -261,7 +261,6 @@ def test_an_ordinary_environment_renders_its_own_frames(tmp_path):
         path = metarl.record(run, progress=False)
     finally:
         del gymnasium.registry["glass/Lamp-v0"]
-        metarl.bridges.gym_family.env_family.cache_clear()
     with Image.open(path) as image:
         shades = []
         for frame in range(image.n_frames):

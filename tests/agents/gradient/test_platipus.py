@@ -247,7 +247,7 @@ def test_all_experience_of_a_task_shifts_all_of_its_hypotheses():
         ({"initial_spread": 0.0}, "initial_spread=0 makes the prior a point, so kl_coef=1e-05"),
         ({"posterior_share": 0.0}, "posterior_share=0.0 must"),
         ({"initial_spread": -1.0}, "initial_spread=-1.0 must"),
-        ({"kl_coef": float("nan")}, "kl_coef=nan must"),
+        ({"kl_coef": float("nan")}, "kl_coef=nan of PLATIPUSConfig must be a number"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

@@ -245,7 +245,7 @@ def test_discrete_actions_are_refused_before_a_run_folder_is_made(tmp_path):
         ({"gamma": 1.5}, "gamma=1.5 must lie between 0.0 and 1.0"),
         ({"temperature": 0.0}, "temperature=0.0 must be greater than zero"),
         ({"kl_coef": -1.0}, "kl_coef=-1.0 must lie between 0.0"),
-        ({"context": "all"}, "context='all' must be 'trial' or 'none'"),
+        ({"context": "all"}, "context='all' of PEARLConfig must be one of 'trial', 'none'"),
         ({"num_tasks": 64, "replay_tasks": 32}, "replay_tasks=32 is less than num_tasks=64"),
     ],
 )
