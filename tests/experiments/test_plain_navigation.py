@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import metarl
-from metarl.bridges import gym_family
 from metarl.networks.policies import UniformPolicy
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -20,7 +19,6 @@ def plain(monkeypatch):
     monkeypatch.syspath_prepend(EXPERIMENTS)
     yield metarl.make_family("plain_navigation:plain/PointNavigation-v0")
     del sys.modules["plain_navigation"], gymnasium.registry["plain/PointNavigation-v0"]
-    gym_family.env_family.cache_clear()
 
 
 def random_rollout(family, tasks, **options):
