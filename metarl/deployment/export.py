@@ -97,18 +97,24 @@ def export_policy(
 
     Args:
         run: a run or its folder.
-        out: the file, by custom with the ending .pt2.
+        out: the file, with the ending .pt2.
         modules: modules that define the task or the agent and that you trust; see `load_run`.
 
     Returns:
         The path of the file.
 
     Raises:
-        ConfigError: the memory grows in the trial, as that of attention, or the policy draws more
-            than its action.
+        ConfigError: the memory grows in the trial, as that of attention, the policy draws more
+            than its action, or the file has another ending.
         RunFolderError: there is no run in this folder, or the file cannot be written.
         CheckpointError: the run is not trained yet, or its checkpoint is broken.
     """
+    path = Path(out)
+    if path.suffix != ".pt2" or path.is_dir():
+        raise ConfigError(
+            f"out={os.fspath(out)!r} must be a file with the ending .pt2, that of graphs of "
+            "torch.export."
+        )
     run = run if isinstance(run, Run) and not modules else load_run(run, modules=modules)
     family = run.config.make_family()
     agent = run.make_agent(family)
@@ -131,7 +137,6 @@ def export_policy(
         "action": _described_action(step),
     }
     graph = _graph(step, (*inputs.values(), memory))
-    path = Path(out)
     with as_folder_error(path), atomic_write(path) as draft:
         torch.export.save(graph, draft, extra_files={METADATA: json.dumps(described, indent=2)})
     return path

@@ -284,6 +284,12 @@ class TrainedPolicy:
         Args:
             seed: of the actions that are drawn.
         """
+        if self._trial is not None and self.adapts_by_gradient and self._trial.num_tasks > 1:
+            raise PolicyUseError(
+                f"This trial has {self._trial.num_tasks} tasks, and the agent has adapted to each "
+                "of them, but `predict` acts in one. Begin a trial in one task: begin_trial(L, "
+                "rollouts_per_task=L)."
+            )
         policy = None if self._trial is None else self._trial.policy
         if policy is None or not self.adapts_by_gradient:
             policy = self._agent.start(1, self._task_noise(Seeds(seed), 1, "start"))

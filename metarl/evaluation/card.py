@@ -10,15 +10,16 @@ from metarl.agent import WarmStartAgent
 from metarl.errors import ConfigError, RunFolderError
 from metarl.options import plain_options
 from metarl.registry import make_family
-from metarl.results.adaptation_curves import ADAPTATION_FILE
+from metarl.results.adaptation_curves import ADAPTATION_FILE, describe_family
 from metarl.results.bootstrap import Estimate
 from metarl.results.comparison import Comparison, compare
-from metarl.results.evaluation_settings import read_settings
+from metarl.results.evaluation_settings import EvaluationSettings, read_settings
 from metarl.results.files import as_folder_error, json_text, write_text
 from metarl.results.reading import read_json
 from metarl.text import visible
 from metarl.training.run_folder import WEIGHTS_ONLY, Progress, Run, load_run
 from metarl.training.torch_defaults import torch_defaults
+from metarl.training.zoo import results_path
 
 CARD_FILE = "README.md"
 """name of a card inside its folder, as Hugging Face wants it"""
@@ -54,7 +55,7 @@ def write_card(
     family = run.config.make_family()
     agent = run.make_agent(family)
     progress = run.load(agent)
-    folder = run.path if share is None else Path(share)
+    folder = results_path(run.path) if share is None else Path(share)
     card = model_card(run, progress, folder.resolve().name)
     if share is not None:
         if not isinstance(agent, WarmStartAgent):
@@ -68,6 +69,8 @@ def write_card(
         fresh.take_weights(trained)
         _make_folder(run, folder)
         Run(path=folder, config=run.config).save(fresh, progress, keep=1)
+    with as_folder_error(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CARD_FILE, card)
     return folder / CARD_FILE
 
@@ -92,19 +95,29 @@ def model_card(run: Run, progress: Progress, name: str) -> str:
     """
     config = run.config.make_agent_config()
     content = read_json(run.path / "config.json", "a run's config.json")
-    comparison = compare([run.path]) if (run.path / ADAPTATION_FILE).is_file() else None
+    settings = read_settings(run.path)
+    comparison = None
+    # An evaluation of another state of the agent says nothing about this one.
+    if settings is not None and settings.iteration == progress.iteration:
+        comparison = compare([run.path]) if (run.path / ADAPTATION_FILE).is_file() else None
     parts = [
-        _header(run, config.label, comparison),
+        _header(run, config.label, comparison, _evaluated_family(run, settings)),
         f"# {name}",
         f"{config.label}, meta-trained on `{run.config.family}` with metarl.",
         _usage(name),
         _training(run, progress, content),
-        _evaluation(run, comparison),
+        _evaluation(progress, settings, comparison),
     ]
     return visible("\n\n".join(parts) + "\n", lines=True)
 
 
-def _header(run: Run, label: str, comparison: Comparison | None) -> str:
+def _evaluated_family(run: Run, settings: EvaluationSettings | None) -> str:
+    """The family with the options of the evaluation."""
+    changed = {} if settings is None else settings.task_options
+    return describe_family(run.config.task, {**run.config.task_options, **changed})
+
+
+def _header(run: Run, label: str, comparison: Comparison | None, family: str) -> str:
     """The YAML that Hugging Face reads; JSON texts are valid YAML."""
     tags = ["meta-reinforcement-learning", "reinforcement-learning", run.config.agent]
     lines = ["library_name: metarl-suite", "tags:", *(f"- {json.dumps(tag)}" for tag in tags)]
@@ -112,7 +125,7 @@ def _header(run: Run, label: str, comparison: Comparison | None) -> str:
         row = next(row for row in comparison.rows if row.role == "agent")
         lines += ["model-index:", f"- name: {json.dumps(label, ensure_ascii=False)}", "  results:"]
         lines += ["  - task: {type: reinforcement-learning}", "    dataset:"]
-        lines += [f"      name: {json.dumps(run.config.family)}"]
+        lines += [f"      name: {json.dumps(family)}"]
         lines += [f"      type: {json.dumps(run.config.task)}", "    metrics:"]
         lines += ["    - type: mean_return_of_the_last_episode"]
         lines += [f"      value: {float(row.last.mean):.4g}"]
@@ -166,16 +179,26 @@ def _changed(run: Run) -> dict[str, Any]:
     }
 
 
-def _evaluation(run: Run, comparison: Comparison | None) -> str:
-    if comparison is None:
+def _evaluation(
+    progress: Progress, settings: EvaluationSettings | None, comparison: Comparison | None
+) -> str:
+    if settings is None:
         return "## Evaluation\n\nThis run was not evaluated."
-    settings = read_settings(run.path)
+    if comparison is None:
+        return (
+            f"## Evaluation\n\nThe last evaluation was after {settings.iteration} iterations, "
+            f"these weights are those after {progress.iteration}: evaluate the run again."
+        )
+    unfinished = settings.is_unfinished
+    model = f"the agent after {settings.trained}" if unfinished else "the final model"
     lines = [
         f"{comparison.num_tasks:,} {comparison.split} tasks, evaluation seed {comparison.seed}; "
-        "the final model; mean return and its 95% interval."
+        f"{model}; mean return and its 95% interval."
     ]
-    if settings is not None and settings.agent_options:
-        options = (f"`{name}={value}`" for name, value in settings.agent_options.items())
+    changed = dict(settings.agent_options)
+    changed |= {f"task.{name}": value for name, value in settings.task_options.items()}
+    if changed:
+        options = (f"`{name}={value}`" for name, value in changed.items())
         lines.append(f"Options that differ from training: {', '.join(options)}.")
     return "\n\n".join(["## Evaluation", " ".join(lines), _numbers(comparison)])
 

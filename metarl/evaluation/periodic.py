@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from metarl.errors import ConfigError
 from metarl.evaluation.protocol import EvaluationProtocol, Schedule
+from metarl.field_types import check_fields
 from metarl.registry import make_family
 from metarl.results.adaptation_curves import Curve
 from metarl.results.learning_curves import EVALUATION_CURVE_FILE, MetricsFile
@@ -39,11 +41,21 @@ class PeriodicEvaluation(Callback):
     _protocol: EvaluationProtocol | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         require_positive("every", self.every)
         require_positive("num_tasks", self.num_tasks)
 
     def on_start(self, training: TrainingView) -> None:
-        """Opens the file, cut off after the iteration from which training goes on."""
+        """Opens the file, cut off after the iteration from which training goes on.
+
+        Raises:
+            ConfigError: another callback writes the same file.
+        """
+        if sum(isinstance(each, PeriodicEvaluation) for each in training.callbacks) > 1:
+            raise ConfigError(
+                f"A training can have one PeriodicEvaluation, because each writes its rows to "
+                f"{EVALUATION_CURVE_FILE}."
+            )
         kept = training.progress.iteration
         self._file = MetricsFile(training.run.path / EVALUATION_CURVE_FILE, keep=kept, sparse=True)
         settings = training.run.config

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.native.library import serves
-from metarl.native.losses import PPO_METRICS, surrogate
+from metarl.native.losses import PPO_METRICS, can_join, surrogate
 from metarl.trajectory import episode_start
 
 
@@ -67,7 +66,7 @@ def ppo_loss(
 
     Source: Schulman et al. 2017, arXiv:1707.06347, eq. 9.
     """
-    if serves(terms.log_prob):
+    if can_join(terms):
         loss, means = surrogate(
             terms, clip_range=clip_range, value_coef=value_coef, entropy_coef=entropy_coef
         )

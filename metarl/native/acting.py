@@ -7,16 +7,26 @@ Axes: `L` lanes, `D` observation, `H` hidden.
 """
 
 import ctypes
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from metarl.native.library import ActingStep, Layer, address, require_library, share_out, threads
+from metarl.native.library import (
+    ActingStep,
+    Layer,
+    address,
+    require_library,
+    serves,
+    share_out,
+    threads,
+)
 from metarl.native.perceptron import perceptron_sizes, perceptron_weights
 from metarl.native.ppo import ActorCriticWeights
 from metarl.native.recurrent import State, layer_weights
 
+_TYPES = (torch.float32, torch.int64, torch.float32, *[torch.bool] * 4, torch.float32)
+"""of the fields of `ActingInputs`"""
 BLOCKS_OF_A_THREAD = 16
 """fewer blocks of 64 lanes are not worth a thread of their own"""
 
@@ -65,10 +75,31 @@ class Acting:
         step.layer.packed, step.policy.packed = map(address, self._packed)
         loaded.acting_prepare(step)
         self._blocks = loaded.recurrent_blocks(step.layer)
+        lane = torch.Size((lanes,))
+        self._shapes = (torch.Size((lanes, observation)), *[lane] * (len(_TYPES) - 1))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: acting changes nothing here."""
+        return self
+
+    def can_act(self, inputs: ActingInputs, state: State) -> bool:
+        """Whether lanes, sizes and types are those that it was made for."""
+        (lanes, _), hidden = self._shapes[0], self._hidden
+        parts = (state,) if isinstance(state, Tensor) else state
+        return (
+            tuple(value.shape for value in inputs) == self._shapes
+            and tuple(value.dtype for value in inputs) == _TYPES
+            and len(parts) == 1 + self._is_lstm
+            and all(part.shape == (lanes, hidden) and serves(part) for part in parts)
+        )
 
     def act(self, inputs: ActingInputs, state: State) -> tuple[Tensor, Tensor, State]:
-        """Actions [L] int64, their log-probabilities [L], and the next state of the memory."""
-        step, kept = self._step, [value.contiguous() for value in inputs]
+        """Actions [L] int64, their log-probabilities [L], and the next state of the memory.
+
+        The inputs must be such that `can_act`.
+        """
+        step = ActingStep.from_buffer_copy(self._step)  # of this call, as threads may share this
+        kept = [value.contiguous() for value in inputs]
         step.obs, step.previous_action, step.previous_reward, *flags, step.uniform = map(
             address, kept
         )

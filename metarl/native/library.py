@@ -6,7 +6,7 @@ Set `METARL_NATIVE=0` in the environment to compute everything in torch.
 import ctypes
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -278,7 +278,10 @@ def share_out(count: int, parts: int, work: Callable[[int, int, int], None]) -> 
     bounds = [part * count // parts for part in range(parts + 1)]
     jobs = [(part, bounds[part], bounds[part + 1]) for part in range(parts)]
     others = [_pool().submit(work, *job) for job in jobs[1:]]
-    work(*jobs[0])
+    try:
+        work(*jobs[0])
+    finally:
+        wait(others)  # also after Ctrl-C: they write to memory of the caller
     for other in others:
         other.result()
 
@@ -286,3 +289,7 @@ def share_out(count: int, parts: int, work: Callable[[int, int, int], None]) -> 
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="metarl-native")
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of the threads

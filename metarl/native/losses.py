@@ -13,10 +13,31 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metarl.native.library import address, require_library
+from metarl.native.library import address, require_library, serves
 
 PPO_METRICS = ("policy_loss", "value_loss", "entropy", "approximate_kl", "clip_fraction")
 """parts of PPO's loss, in the order of losses.h"""
+
+
+def can_evaluate(logits: Tensor, action: Tensor) -> bool:
+    """Whether `categorical` serves these: each action is one of those that have a logit."""
+    return (
+        action.dtype == torch.int64
+        and action.shape == logits.shape[:-1]
+        and serves(logits)
+        and are_actions(action, logits.shape[-1])
+    )
+
+
+def are_actions(action: Tensor, actions: int) -> bool:
+    """Whether all numbers are in 0, ..., actions - 1."""
+    low, high = action.aminmax()
+    return int(low) >= 0 and int(high) < actions
+
+
+def can_join(terms: tuple[Tensor, ...]) -> bool:
+    """Whether `surrogate` serves these terms."""
+    return serves(*terms) and all(term.shape == terms[0].shape for term in terms)
 
 
 def categorical(logits: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ class Addresses(NamedTuple):
 
 def can_draw(keys: Tensor) -> bool:
     """Whether the library serves streams with these keys."""
-    return keys.device.type == "cpu" and library() is not None
+    return keys.device.type == "cpu" and keys.dtype == torch.int64 and library() is not None
 
 
 def words(keys: Tensor, at: Addresses) -> Tensor:
@@ -38,7 +38,7 @@ def uniform(keys: Tensor, at: Addresses) -> Tensor:
 
 def integers(keys: Tensor, at: Addresses, high: int) -> Tensor:
     """Uniform in 0, ..., high - 1: [K, L, E] int64."""
-    return _drawn("draw_integers", keys, at, torch.int64, high)
+    return _drawn("draw_integers", keys, at, torch.int64, int(high))
 
 
 def _drawn(name: str, keys: Tensor, at: Addresses, dtype: torch.dtype, *more: int) -> Tensor:

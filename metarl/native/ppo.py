@@ -23,7 +23,7 @@ from metarl.native.library import (
     share_out,
     threads,
 )
-from metarl.native.losses import PPO_METRICS
+from metarl.native.losses import PPO_METRICS, are_actions
 from metarl.native.perceptron import perceptron_sizes, perceptron_weights
 from metarl.native.recurrent import Recurrence, distinct, layer_weights
 
@@ -57,8 +57,15 @@ def can_run(weights: ActorCriticWeights, inputs: PPOInputs) -> bool:
     """Whether `PPOGradients` serves these."""
     if weights.recurrence.embedding is None:
         return False
-    others = (inputs.inputs, inputs.old_log_prob, inputs.advantage, inputs.value_target)
-    return serves(*weights.all, *others, inputs.valid) and inputs.action.dtype == torch.int64
+    embedding, (steps, lanes, width) = weights.recurrence.embedding, inputs.inputs.shape
+    return (
+        width == embedding.in_features
+        and inputs.action.dtype == torch.int64
+        and all(value.shape == (steps, lanes) for value in inputs[1:])
+        and all(weight.is_contiguous() for weight in weights.all)
+        and serves(*weights.all, *(value for value in inputs if value is not inputs.action))
+        and are_actions(inputs.action, len(weights.policy[3]))
+    )
 
 
 class PPOGradients:

@@ -41,10 +41,18 @@ class Recurrence(NamedTuple):
         return (*before, *self.core.parameters())
 
 
-def can_run(recurrence: Recurrence, inputs: Tensor) -> bool:
-    """Whether `run` serves these inputs."""
-    trains_inputs = recurrence.embedding is not None and inputs.requires_grad
-    return not trains_inputs and serves(inputs, recurrence.core.get_parameter("weight_hh_l0"))
+def can_run(recurrence: Recurrence, inputs: Tensor, state: State) -> bool:
+    """Whether `run` or `step` serves these inputs and this state."""
+    core, embedding = recurrence
+    parts = (state,) if isinstance(state, Tensor) else state
+    width = core.input_size if embedding is None else embedding.in_features
+    of_state = (inputs.shape[-2], core.hidden_size)
+    return (
+        inputs.shape[-1] == width
+        and all(part.shape == of_state for part in parts)
+        and (embedding is None or not inputs.requires_grad)
+        and serves(inputs, core.get_parameter("weight_hh_l0"), *parts)
+    )
 
 
 def run(recurrence: Recurrence, inputs: Tensor, state: State) -> tuple[Tensor, State]:

@@ -13,8 +13,7 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from metarl.errors import ConfigError
-from metarl.native.library import serves
-from metarl.native.losses import categorical
+from metarl.native.losses import can_evaluate, categorical
 from metarl.noise import LaneNoise
 
 
@@ -114,7 +113,7 @@ class CategoricalHead(ActionHead):
 
     def evaluate_once(self, dist_params: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """By the compiled library, where it is."""
-        if serves(dist_params):
+        if can_evaluate(dist_params, action):
             return categorical(dist_params, action)
         return self.evaluate(dist_params, action)
 

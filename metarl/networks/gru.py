@@ -43,14 +43,14 @@ class GRUCore(SequenceCore):
 
     def step(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One GRU cell."""
-        if can_run(recurrence := Recurrence(self.gru), features):
+        if can_run(recurrence := Recurrence(self.gru), features, state):
             return step(recurrence, features, state)
         hidden = torch.gru_cell(features, state, *self.gru.parameters())
         return hidden, hidden
 
     def sequence(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """By the compiled library, the fused kernel on a GPU, or else `gru_sequence`."""
-        if can_run(recurrence := Recurrence(self.gru), features):
+        if can_run(recurrence := Recurrence(self.gru), features, state):
             return run(recurrence, features, state)
         if features.is_cuda:
             output: Tensor = self.gru(features, state.unsqueeze(0))[0]

@@ -24,7 +24,7 @@ class MLP(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O]; with one hidden layer by the compiled library."""
         weights = tuple(self.parameters())
-        if len(weights) == 4 and serves(x, weights[0]):
+        if len(weights) == 4 and x.shape[-1] == weights[0].shape[1] and serves(x, weights[0]):
             return perceptron(x, weights)
         for layer in self:
             x = layer(x)

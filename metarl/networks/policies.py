@@ -75,8 +75,9 @@ class RecurrentPolicy:
                 percept.first_of_trial,
                 noise.uniform(),
             )
-            action, log_prob, state = memory.acting.act(inputs, memory.state)
-            return PolicyOutput(action, log_prob, _CompiledMemory(memory.acting, state))
+            if memory.acting.can_act(inputs, memory.state):
+                action, log_prob, state = memory.acting.act(inputs, memory.state)
+                return PolicyOutput(action, log_prob, _CompiledMemory(memory.acting, state))
         dist_params, memory = self.distribution(percept, memory)
         action, log_prob = self.head.choose(dist_params, noise, greedy=self.is_greedy)
         return PolicyOutput(action, log_prob, memory)
@@ -140,8 +141,17 @@ class StackedPolicy:
         return None
 
     def distribution(self, percept: Percept, memory: Memory) -> tuple[Tensor, Memory]:
-        """One pass through the networks of all tasks: parameters [L, R]; the memory is None."""
-        obs = percept.obs.to(self.params.dtype)
+        """One pass through the networks of all tasks: parameters [L, R]; the memory is None.
+
+        Raises:
+            ConfigError: the lanes cannot be shared out evenly.
+        """
+        obs, sets = percept.obs.to(self.params.dtype), len(self.params)
+        if sets > 1 and len(obs) % sets:
+            raise ConfigError(
+                f"The policy has {sets} sets of parameters, one for each task or hypothesis, so "
+                f"the number of environments must be a multiple of it; got {len(obs)}."
+            )
         if self.hidden is not None:
             obs = obs.clone()
             obs[..., self.hidden] = 0.0

@@ -98,14 +98,14 @@ class Embedded(MemoryCore):
     def step(self, inputs: PolicyInputs, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """One step of the core."""
         values = self._read(inputs)
-        if self.recurrence is not None and can_run(self.recurrence, values):
+        if self.recurrence is not None and can_run(self.recurrence, values, state):
             return step(self.recurrence, values, state)
         return self.core.step(self._embed(values), state)
 
     def sequence(self, inputs: PolicyInputs, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """All steps of the core."""
         values = self._read(inputs)
-        if self.recurrence is not None and can_run(self.recurrence, values):
+        if self.recurrence is not None and can_run(self.recurrence, values, state):
             return run(self.recurrence, values, state)
         return self.core.sequence(self._embed(values), state)
 
@@ -140,7 +140,7 @@ class LSTMCore(SequenceCore):
         self, features: Tensor, state: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """One LSTM cell."""
-        if can_run(recurrence := Recurrence(self.lstm), features):
+        if can_run(recurrence := Recurrence(self.lstm), features, state):
             return step(recurrence, features, state)
         hidden, cell = torch.lstm_cell(features, state, *self.lstm.parameters())
         return hidden, (hidden, cell)
@@ -149,7 +149,7 @@ class LSTMCore(SequenceCore):
         self, features: Tensor, state: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """By the compiled library, the fused kernel on a GPU, or else a loop of cells."""
-        if can_run(recurrence := Recurrence(self.lstm), features):
+        if can_run(recurrence := Recurrence(self.lstm), features, state):
             return run(recurrence, features, state)
         if features.is_cuda:
             output, (hidden, cell) = self.lstm(features, tuple(s.unsqueeze(0) for s in state))

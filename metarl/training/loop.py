@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.agent import Agent, AgentConfig, MetaBatch
-from metarl.errors import MetaRLError, NonFiniteError, RunFolderError
+from metarl.errors import ConfigError, MetaRLError, NonFiniteError, RunFolderError
 from metarl.field_types import require_instance, require_known
 from metarl.noise import LaneNoise
 from metarl.options import plain_options
@@ -179,8 +179,18 @@ def training_job(
         task=task,
         task_options=plain_options(family),
         options=run,
-        callbacks=tuple(callbacks),
+        callbacks=_require_callbacks(callbacks),
     )
+
+
+def _require_callbacks(callbacks: Sequence[Callback]) -> tuple[Callback, ...]:
+    given = callbacks if isinstance(callbacks, Sequence) else (callbacks,)
+    if wrong := [each for each in given if not isinstance(each, Callback)]:
+        raise ConfigError(
+            f"callbacks must be a list of instances of classes derived from metarl.Callback; got "
+            f"{wrong[0]!r}."
+        )
+    return tuple(given)
 
 
 def run_job(job: TrainingJob, display: ProgressDisplay) -> Run:
@@ -307,8 +317,8 @@ class _Training:
         """Within it all callbacks are started; at the end those that were are ended."""
         with ExitStack() as stack:
             for each in self._callbacks:
-                stack.callback(self._end_callback, each)
                 each.on_start(self._view())
+                stack.callback(self._end_callback, each)
             yield
 
     def _end_callback(self, callback: Callback) -> None:

@@ -45,7 +45,7 @@ from metarl.training.leftovers import LOCK_FILE, files_of_a_training, foreign_fi
 from metarl.training.options import KEPT_CHECKPOINTS
 from metarl.training.provenance import git_state, versions
 from metarl.training.run_settings import RunConfig, difference_of, naming, prolonged
-from metarl.training.zoo import run_path
+from metarl.training.zoo import PREFIX, run_path
 
 GOOD_STATE_FILE = "rollback.safetensors"
 """name inside a run folder, if NaN is answered by a rollback"""
@@ -255,6 +255,11 @@ def open_run(path: Path, config: RunConfig, *, resume: bool) -> Run:
         raise ConfigError(
             f"The options hold the text {text!r}, but those of a run must be free of control "
             "characters, because they are shown in tables and figures."
+        )
+    if str(path).startswith(PREFIX):
+        raise ConfigError(
+            f"out={str(path)!r} is the name of an agent that comes with metarl, so the run would "
+            "never be found under it. Choose another folder."
         )
     run = Run(path=path, config=config)
     json_text(path / "config.json", asdict(config))

@@ -94,3 +94,11 @@ def test_the_command_writes_the_file(tmp_path, capsys):
     assert cli.main(["export", str(run.path), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     torch.export.load(out)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "policy"])
+def test_another_ending_is_refused_so_that_no_file_of_another_kind_is_lost(tmp_path, name):
+    run = train("rl2", "metarl/TMaze-v0", out=tmp_path / "run", hidden_size=8, **SMALL)
+    with pytest.raises(ConfigError, match=r"must be a file with the ending \.pt2"):
+        export_policy(run, run.path / name)
+    run.load(run.make_agent(run.config.make_family()))  # the checkpoint is whole

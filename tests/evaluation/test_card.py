@@ -1,5 +1,7 @@
 """Model cards, and folders to share."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from metarl.evaluation.agents import evaluate
 from metarl.evaluation.card import write_card
 from metarl.training.loop import train
 from metarl.training.run_folder import load_run
+from metarl.training.zoo import run_path
 from tests.training.test_loop import state_of
 
 BANDIT = "metarl/BernoulliBandit-v0"
@@ -81,3 +84,28 @@ def test_an_agent_whose_weights_cannot_be_told_apart_is_refused(tmp_path, monkey
         write_card(run, share=tmp_path / "shared")
     assert not (tmp_path / "shared").exists()
     assert write_card(run).is_file()
+
+
+def test_an_evaluation_of_an_earlier_state_is_not_passed_off_as_one_of_these_weights(run):
+    evaluate(run, num_tasks=10)
+    options = {"seed": 3, "task_options": {"arms": 3}, "out": run.path, "resume": True}
+    longer = train("rl2", BANDIT, **options, **SMALL | {"iterations": 5})
+    text = write_card(longer).read_text()
+    assert "The last evaluation was after 2 iterations" in text
+    assert "model-index" not in text
+
+
+def test_a_card_names_the_options_of_the_evaluation(run):
+    evaluate(run, num_tasks=10, task_options={"pulls": 7})
+    text = write_card(run).read_text()
+    assert "`task.pulls=7`" in text
+    assert 'pulls=7)"' in text.partition("---\n\n")[0]
+
+
+def test_the_card_of_an_agent_of_the_zoo_is_written_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = run_path("zoo:rl2-two-step") / "README.md"
+    before = shipped.read_text()
+    path = write_card("zoo:rl2-two-step")
+    assert path == Path("runs/zoo/rl2-two-step/README.md")
+    assert shipped.read_text() == before

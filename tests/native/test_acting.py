@@ -1,5 +1,7 @@
 """Acting steps by the compiled library, against the policy in torch."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -155,3 +157,64 @@ def test_other_networks_and_gradients_act_in_torch():
         assert actor_critic("gru", normalise_inputs=True).acting(3) is None
         assert actor_critic("gru").double().acting(3) is None
     assert actor_critic("gru").acting(3) is None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"obs": torch.zeros(6, 2)},
+        {"obs": torch.zeros(5, 3)},
+        {"obs": torch.zeros(6, 3, dtype=torch.float64)},
+        {"previous_action": torch.zeros(6, dtype=torch.int32)},
+        {"previous_action": torch.zeros(200, dtype=torch.int64)},
+        {"previous_reward": torch.zeros(6, dtype=torch.float16)},
+        {"first_of_trial": torch.zeros(6)},
+        {"uniform": torch.zeros(5)},
+    ],
+    ids=str,
+)
+def test_inputs_of_another_kind_are_left_to_torch(build, changed):
+    network, lanes = actor_critic("gru"), 6
+    acting = Acting(network.plain_weights(), lanes=lanes, observation=3)
+    inputs, state = inputs_of(percept(lanes, distinct=False), torch.rand(lanes)), torch.zeros(6, 12)
+    assert acting.can_act(inputs, state)
+    assert not acting.can_act(inputs._replace(**changed), state)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "state", [torch.zeros(5, 12), torch.zeros(6, 11), (torch.zeros(6, 12),) * 2]
+)
+def test_a_state_of_another_kind_is_left_to_torch(build, state):
+    acting = Acting(actor_critic("gru").plain_weights(), lanes=6, observation=3)
+    assert not acting.can_act(inputs_of(percept(6, distinct=False), torch.rand(6)), state)
+
+
+@torch.no_grad()
+def test_a_policy_refuses_observations_of_another_size_as_in_torch(build):
+    policy, seen = RecurrentPolicy(actor_critic("gru")), percept(4, distinct=False)
+    wide = replace(seen, obs=torch.zeros(4, 5))
+    noise = LaneNoise.of(Seeds(0), "policy", 4)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        policy.act(wide, policy.initial_memory(4, 2), noise)
+
+
+@torch.no_grad()
+def test_threads_may_share_a_memory_and_copies_of_it_act_alike(build):
+    policy, lanes = RecurrentPolicy(actor_critic("gru", hidden_size=32)), 500
+    memory, seen = policy.initial_memory(lanes, 2), percept(lanes, distinct=False)
+
+    def act(memory) -> Tensor:
+        return policy.act(seen, memory, LaneNoise.of(Seeds(0), "policy", lanes)).log_prob
+
+    with torch.no_grad():
+        expected = act(memory)
+    assert torch.equal(act(copy.deepcopy(memory)), expected)
+
+    def repeat(_: int) -> bool:
+        with torch.no_grad():
+            return all(torch.equal(act(memory), expected) for _ in range(100))
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(repeat, range(3)))

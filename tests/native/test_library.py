@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,27 @@ def test_torch_gives_its_threads_to_the_library_and_gets_them_back():
         assert (library.threads(), torch.get_num_threads()) == (3, 3)
     finally:
         torch.set_num_threads(before)
+
+
+def test_an_error_leaves_no_part_running():
+    ended = []
+
+    def work(part: int, first: int, last: int) -> None:
+        if part == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.2)
+        ended.append(part)
+
+    with pytest.raises(KeyboardInterrupt):
+        library.share_out(3, 3, work)
+    assert sorted(ended) == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own():
+    library.share_out(3, 3, lambda part, first, last: None)
+    child = os.fork()
+    if not child:
+        library.share_out(3, 3, lambda part, first, last: None)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0

@@ -143,3 +143,22 @@ def test_other_types_are_left_to_autograd():
     assert not can_run(
         actor_critic("gru").double().plain_weights(), doubled(given, torch.arange(6))
     )
+
+
+@pytest.mark.parametrize("wrong", [-1, 4, 10**6])
+def test_actions_that_do_not_exist_are_left_to_torch(wrong):
+    given, network = experience(4, 6, distinct=False), actor_critic("gru")
+    assert can_run(network.plain_weights(), given)
+    given.action[3, 5] = wrong
+    assert not can_run(network.plain_weights(), given)
+    logits = torch.zeros(4, 6, 4)
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        network.head.evaluate_once(logits, given.action)
+
+
+def test_inputs_of_other_shapes_are_left_to_torch():
+    given, weights = experience(4, 6, distinct=False), actor_critic("gru").plain_weights()
+    for name in ("action", "advantage", "valid"):
+        assert not can_run(weights, given._replace(**{name: getattr(given, name)[:3]}))
+    assert not can_run(weights, given._replace(inputs=given.inputs[..., :5]))
+    assert not can_run(weights, given._replace(action=given.action.int()))

@@ -173,12 +173,15 @@ def test_nan_goes_through(build, kind, embed, where):
 
 def test_what_the_library_does_not_compute_is_left_to_torch():
     layer = recurrence(nn.GRU, 5, 8, True)
-    x = torch.zeros(2, 3, 5)
-    assert can_run(layer, x)
-    assert not can_run(layer, x.double())
-    assert not can_run(layer, x[:, :0])
-    assert not can_run(layer, x.clone().requires_grad_())  # the embedding passes nothing on
-    assert can_run(Recurrence(layer.core), torch.zeros(2, 3, 8, requires_grad=True))
+    x, state = torch.zeros(2, 3, 5), torch.zeros(3, 8)
+    assert can_run(layer, x, state)
+    assert not can_run(layer, x.double(), state)
+    assert not can_run(layer, x[:, :0], state[:0])
+    assert not can_run(layer, x[..., :4], state)
+    assert not can_run(layer, x, state[:2])
+    assert not can_run(layer, x, state.double())
+    assert not can_run(layer, x.clone().requires_grad_(), state)  # the embedding passes nothing on
+    assert can_run(Recurrence(layer.core), torch.zeros(2, 3, 8, requires_grad=True), state)
 
 
 def test_the_switch_turns_the_library_off(monkeypatch):
@@ -186,6 +189,6 @@ def test_the_switch_turns_the_library_off(monkeypatch):
     library._fastest_build.cache_clear()
     try:
         assert library.library() is None
-        assert not can_run(recurrence(nn.GRU, 5, 8, True), torch.zeros(2, 3, 5))
+        assert not can_run(recurrence(nn.GRU, 5, 8, True), torch.zeros(2, 3, 5), torch.zeros(3, 8))
     finally:
         library._fastest_build.cache_clear()

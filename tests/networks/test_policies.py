@@ -106,3 +106,11 @@ def test_a_stacked_policy_reads_the_observation_alone():
     assert torch.equal(same.log_prob, before.log_prob)
     other = policy.act(replace(seen, obs=-seen.obs), None, noise(6))
     assert (other.log_prob != before.log_prob).all()
+
+
+def test_lanes_that_sets_of_parameters_cannot_share_are_refused():
+    net = StackedMLP(sizes=(2, 4, 2), constants=2)
+    head = action_head(spaces.Box(-1.0, 1.0, (2,)), initial_std=1.0)
+    policy = StackedPolicy(net, head, torch.zeros(3, net.size))
+    with pytest.raises(ConfigError, match="multiple of it; got 4"):
+        policy.act(replace(percept(4), obs=torch.zeros(4, 2)), None, noise(4))

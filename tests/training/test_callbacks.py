@@ -17,6 +17,7 @@ from tests.training.test_loop import assert_equal_runs
 
 BANDIT, NAVIGATION = "metarl/BernoulliBandit-v0", "metarl/PointNavigation-v0"
 SMALL = {"num_tasks": 8, "hidden_size": 8, "progress": False}
+WRONG = [{"split": "tset"}, {"every": 1.5}, {"every": None}, {"seed": "a"}]
 
 
 class Recorder(Callback):
@@ -187,3 +188,36 @@ def test_wrong_options_are_refused():
         PeriodicEvaluation(0)
     with pytest.raises(ConfigError, match="num_tasks=-1 must be greater than zero"):
         PeriodicEvaluation(1, num_tasks=-1)
+
+
+@pytest.mark.parametrize("callbacks", [[print], [Callback], None, 3])
+def test_what_is_no_callback_is_refused_before_a_folder_is_made(tmp_path, callbacks):
+    with pytest.raises(ConfigError, match=r"instances of classes derived from metarl\.Callback"):
+        train("rl2", BANDIT, out=tmp_path / "run", callbacks=callbacks, **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_callback_that_fails_to_start_is_not_ended(tmp_path):
+    class Failing(Callback):
+        def on_start(self, training):
+            raise RuntimeError("no")
+
+        def on_end(self, training):
+            raise AssertionError("it was not started")
+
+    with pytest.raises(RuntimeError, match="no"):
+        train("rl2", BANDIT, out=tmp_path / "run", callbacks=[Failing()], **SMALL)
+
+
+def test_two_periodic_evaluations_are_refused(tmp_path):
+    twice = [PeriodicEvaluation(every=1, num_tasks=4) for _ in range(2)]
+    with pytest.raises(ConfigError, match="one PeriodicEvaluation"):
+        train("rl2", BANDIT, out=tmp_path / "run", callbacks=twice, **SMALL)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"split": "tset"}, {"every": 1.5}, {"every": None}, {"seed": "a"}]
+)
+def test_options_of_a_periodic_evaluation_have_types(wrong):
+    with pytest.raises(ConfigError):
+        PeriodicEvaluation(**{"every": 2} | wrong)
