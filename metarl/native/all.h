@@ -8,3 +8,4 @@
 #include "perceptron.h"
 #include "ppo.h"
 #include "recurrent.h"
+#include "stacked.h"

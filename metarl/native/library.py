@@ -122,6 +122,35 @@ class ActingStep(ctypes.Structure):
     )
 
 
+class StackedNet(ctypes.Structure):
+    """`StackedNet` of stacked.h."""
+
+    _fields_ = (
+        ("tasks", ctypes.c_int32),
+        ("samples", ctypes.c_int32),
+        ("layers", ctypes.c_int32),
+        ("constants", ctypes.c_int32),
+        ("relu", ctypes.c_int32),
+        ("learn_constants", ctypes.c_int32),
+        ("size", ctypes.c_int64),
+        ("sizes", ctypes.POINTER(ctypes.c_int64)),
+        ("params", _FLOATS),
+        ("x", _FLOATS),
+        ("features", _FLOATS),
+    )
+
+
+class StackedSecond(ctypes.Structure):
+    """`StackedSecond` of stacked.h."""
+
+    _fields_ = (
+        ("direction", _FLOATS),
+        ("tangents", _FLOATS),
+        ("cotangent", _FLOATS),
+        ("by_features", _FLOATS),
+    )
+
+
 _switches: list[None] = []
 
 
@@ -190,6 +219,7 @@ def _with_signatures(loaded: ctypes.CDLL) -> ctypes.CDLL:
     layer, net = ctypes.POINTER(Layer), ctypes.POINTER(Perceptron)
     whole, real, sizes = ctypes.c_int, ctypes.c_float, ctypes.POINTER(ctypes.c_int64)
     exact, numbers = ctypes.c_double, ctypes.POINTER(ctypes.c_double)
+    stacked, second = ctypes.POINTER(StackedNet), ctypes.POINTER(StackedSecond)
     signatures: dict[str, list[Any]] = {
         "recurrent_blocks": [layer],
         "recurrent_sizes": [layer, sizes],
@@ -217,11 +247,16 @@ def _with_signatures(loaded: ctypes.CDLL) -> ctypes.CDLL:
         "ppo_prepare": [ctypes.POINTER(PPOStep)],
         "ppo_gradients": [ctypes.POINTER(PPOStep), whole, whole, *[_FLOATS] * 3],
         "ppo_finish": [ctypes.POINTER(PPOStep), _FLOATS, _FLOATS],
+        "stacked_blocks": [stacked],
+        "stacked_tape": [stacked],
+        "stacked_forward": [stacked, whole, whole, _FLOATS],
+        "stacked_tangents": [stacked, whole, whole, *[_FLOATS] * 3],
+        "stacked_backward": [stacked, whole, whole, *[_FLOATS] * 2, second, _FLOATS],
         "gradient_norm": [whole, _FLOATS, sizes],
         "adam_step": [whole, *[_FLOATS] * 5, sizes, *[exact] * 5],
     }
-    results = {"gradient_norm": exact} | dict.fromkeys(
-        ("recurrent_blocks", "distinct_rows", "perceptron_blocks"), whole
+    results = {"gradient_norm": exact, "stacked_tape": ctypes.c_int64} | dict.fromkeys(
+        ("recurrent_blocks", "distinct_rows", "perceptron_blocks", "stacked_blocks"), whole
     )
     for name, arguments in signatures.items():
         function = getattr(loaded, name)

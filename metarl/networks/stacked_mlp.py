@@ -24,6 +24,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from metarl.native.stacked import Kept, NetShape, StackedPass, can_run
 from metarl.networks.action_heads import append_constants
 
 Activation: TypeAlias = Literal["tanh", "relu"]
@@ -78,6 +79,7 @@ class Forward(NamedTuple):
 
     features: list[list[Tensor]]  # part by part: inputs of every layer, [m, N, F]
     dist_params: Tensor  # [M, N, R]
+    compiled: StackedPass | None = None  # instead of features, where the library serves
 
 
 class Backward(NamedTuple):
@@ -88,6 +90,7 @@ class Backward(NamedTuple):
     curvatures: list[
         list[Tensor]
     ]  # part by part, of hidden layers: act''(z) / act'(z) times that by h
+    compiled: Kept | None = None  # instead of both
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,11 @@ class StackedMLP:
             self.constants
         )
 
+    @property
+    def _shape(self) -> NetShape:
+        relu = self.activation == "relu"
+        return NetShape(self.sizes, self.constants, relu, self.learn_constants)
+
     def initial(self, constants: Tensor, generator: torch.Generator) -> Tensor:
         """Xavier-uniform weights, the last layer's a hundredth of that; zero biases; [P]."""
         parts = []
@@ -122,10 +130,15 @@ class StackedMLP:
 
     def outputs(self, params: Tensor, inputs: Tensor) -> Tensor:
         """Inputs [M, N, F] -> dist_params [M, N, R], for parameters [N, P]; keeps nothing."""
+        if can_run(params, inputs):
+            return StackedPass(self._shape, params, inputs, keep=False).dist_params
         return self.forward(params, inputs).dist_params
 
     def forward(self, params: Tensor, inputs: Tensor) -> Forward:
         """Inputs [M, N, F] through the network with parameters [N, P]."""
+        if can_run(params, inputs):
+            compiled = StackedPass(self._shape, params, inputs, keep=True)
+            return Forward([], compiled.dist_params, compiled)
         layers, constants = self._parts(params)
         parts, outputs = [], []
         for part in self._split(inputs):
@@ -138,6 +151,9 @@ class StackedMLP:
 
     def backward(self, params: Tensor, forward: Forward, cotangent: Tensor) -> Backward:
         """From the derivative of a loss by dist_params, [M, N, R], to its gradient [N, P]."""
+        if forward.compiled is not None:
+            gradient, kept = forward.compiled.backward(cotangent)
+            return Backward(gradient, [], [], kept)
         layers, _ = self._parts(params)
         slots, constants, outputs = self._begin(params, cotangent)
         parts, all_curvatures = [], []
@@ -157,6 +173,8 @@ class StackedMLP:
 
     def gradient(self, params: Tensor, forward: Forward, cotangent: Tensor) -> Tensor:
         """As `backward`, but keeps nothing for a second derivative: the gradient [N, P]."""
+        if forward.compiled is not None:
+            return forward.compiled.gradient(cotangent)
         layers, _ = self._parts(params)
         slots, constants, outputs = self._begin(params, cotangent)
         for features, delta in zip(forward.features, outputs, strict=True):
@@ -169,6 +187,8 @@ class StackedMLP:
 
     def tangent(self, params: Tensor, forward: Forward, direction: Tensor) -> Tensor:
         """Derivative of dist_params along a direction [N, P] of the parameters: [M, N, R]."""
+        if forward.compiled is not None:
+            return forward.compiled.tangent(direction)
         return self._tangents(params, forward, direction)[0]
 
     def hvp(
@@ -189,6 +209,9 @@ class StackedMLP:
             dist_params_hvp: the Hessian of the loss by dist_params times a tangent of them,
                 [M, N, R] each.
         """
+        if forward.compiled is not None:
+            assert backward.compiled is not None
+            return forward.compiled.hvp(backward.compiled, direction, dist_params_hvp)
         layers, _ = self._parts(params)
         directions, _ = self._parts(direction)
         dist_params, hidden_tangents = self._tangents(params, forward, direction)

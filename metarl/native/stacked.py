@@ -1,0 +1,125 @@
+"""Perceptrons with separate parameters for every task, and their derivatives, by the compiled
+library.
+
+The definition is `StackedMLP` in torch; results differ by rounding. Nothing here is recorded by
+autograd.
+
+Axes: `M` samples of each task, `N` tasks, `P` parameters, `F` inputs, `R` parameters of an action
+distribution.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.native.library import (
+    StackedNet,
+    StackedSecond,
+    address,
+    require_library,
+    serves,
+    share_out,
+    threads,
+)
+
+
+class NetShape(NamedTuple):
+    """The fields of `StackedMLP`."""
+
+    sizes: tuple[int, ...]
+    constants: int
+    relu: bool
+    learn_constants: bool
+
+
+class Kept(NamedTuple):
+    """A backward pass, with what its derivative needs."""
+
+    cotangent: Tensor  # [M, N, R]
+    by_features: Tensor  # derivatives of the loss by hidden features: a tape
+
+
+def can_run(params: Tensor, inputs: Tensor) -> bool:
+    """Whether `StackedPass` serves these."""
+    recorded = torch.is_grad_enabled() and (params.requires_grad or inputs.requires_grad)
+    return not recorded and serves(params, inputs)
+
+
+class StackedPass:
+    """A forward pass for parameters [N, P] and inputs [M, N, F], and its derivatives."""
+
+    def __init__(self, shape: NetShape, params: Tensor, inputs: Tensor, *, keep: bool) -> None:
+        """Computes `dist_params`; without `keep` it has no derivatives."""
+        self._library = loaded = require_library()
+        self._params, self._inputs = params.contiguous(), inputs.contiguous()
+        samples, tasks, _ = inputs.shape
+        self._net = StackedNet(
+            tasks=tasks,
+            samples=samples,
+            layers=len(shape.sizes) - 1,
+            constants=shape.constants,
+            relu=shape.relu,
+            learn_constants=shape.learn_constants,
+            size=params.shape[1],
+            sizes=(ctypes.c_int64 * len(shape.sizes))(*shape.sizes),
+            params=address(self._params),
+            x=address(self._inputs),
+        )
+        self._blocks = loaded.stacked_blocks(self._net)
+        self._features = self._tape() if keep else None
+        self._net.features = address(self._features)
+        self.dist_params = inputs.new_empty(samples, tasks, shape.sizes[-1] + shape.constants)
+        self._share_out(loaded.stacked_forward, address(self.dist_params))
+
+    def tangent(self, direction: Tensor) -> Tensor:
+        """Derivative of dist_params along a direction [N, P]: [M, N, R]."""
+        return self._tangents(direction.contiguous(), None)
+
+    def gradient(self, cotangent: Tensor) -> Tensor:
+        """From the derivative of a loss by dist_params, [M, N, R], to its gradient [N, P]."""
+        return self._backward(cotangent.contiguous(), None, None)
+
+    def backward(self, cotangent: Tensor) -> tuple[Tensor, Kept]:
+        """As `gradient`; keeps what `hvp` needs."""
+        kept = Kept(cotangent.contiguous(), self._tape())
+        return self._backward(kept.cotangent, kept.by_features, None), kept
+
+    def hvp(
+        self, kept: Kept, direction: Tensor, dist_params_hvp: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """The Hessian times a direction [N, P]; see `StackedMLP.hvp`."""
+        direction, tangents = direction.contiguous(), self._tape()
+        cotangent = dist_params_hvp(self._tangents(direction, tangents)).contiguous()
+        second = StackedSecond(*map(address, (direction, tangents, *kept)))
+        return self._backward(cotangent, None, second)
+
+    def _tape(self) -> Tensor:
+        """Room for a number for each hidden feature."""
+        return self._inputs.new_empty(self._library.stacked_tape(self._net))
+
+    def _tangents(self, direction: Tensor, tape: Tensor | None) -> Tensor:
+        out = torch.empty_like(self.dist_params)
+        self._share_out(self._library.stacked_tangents, *map(address, (direction, tape, out)))
+        return out
+
+    def _backward(
+        self, cotangent: Tensor, tape: Tensor | None, second: StackedSecond | None
+    ) -> Tensor:
+        parts = min(self._blocks, threads())
+        sums = self._params.new_zeros(parts, *self._params.shape)
+
+        def work(part: int, first: int, end: int) -> None:
+            given = (address(cotangent), address(tape), second, address(sums[part]))
+            self._library.stacked_backward(self._net, first, end, *given)
+
+        share_out(self._blocks, parts, work)
+        return sums[0] if parts == 1 else sums.sum(0)
+
+    def _share_out(self, function: Callable[..., None], *given: int | None) -> None:
+        def work(part: int, first: int, end: int) -> None:
+            function(self._net, first, end, *given)
+
+        share_out(self._blocks, threads(), work)
