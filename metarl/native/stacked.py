@@ -1,8 +1,7 @@
-"""Perceptrons with separate parameters for every task, and their derivatives, by the compiled
-library.
+"""Perceptrons with separate parameters for every task by the compiled library.
 
-The definition is `StackedMLP` in torch; results differ by rounding. Nothing here is recorded by
-autograd.
+The definition of the passes and their derivatives is `StackedMLP` in torch; results differ by
+rounding. Nothing here is recorded by autograd.
 
 Axes: `M` samples of each task, `N` tasks, `P` parameters, `F` inputs, `R` parameters of an action
 distribution.

@@ -94,11 +94,14 @@ def test_threads_change_rounding_alone(build, network, monkeypatch):
         torch.testing.assert_close(got, alone[name], **accuracy)
 
 
+@pytest.mark.parametrize("hidden", [(16, 21), (21,)])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("name", ["params", "inputs", "cotangent", "direction", "curvature"])
-def test_numbers_that_are_not_finite_go_where_those_of_torch_go(build, name, value, activation):
-    network = StackedMLP(sizes=(3, 16, 21, 2), constants=2, activation=activation)
+def test_numbers_that_are_not_finite_go_where_those_of_torch_go(
+    build, name, value, activation, hidden
+):
+    network = StackedMLP(sizes=(3, *hidden, 2), constants=2, activation=activation)
     given = problem(network, samples=110, tasks=2)
     given[name].view(-1)[-5] = value
     exact = passes(network, {name: value.double() for name, value in given.items()})

@@ -161,8 +161,11 @@ def test_fixed_constants_receive_no_derivative():
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("decisions", [400, 3])
-def test_single_precision_is_near_double(activation, decisions):
-    # 1,200 decisions of all tasks take the fast paths on a CPU, 9 do not.
+@pytest.mark.parametrize("compiled", [True, False])
+def test_single_precision_is_near_double(activation, decisions, compiled, monkeypatch):
+    # In torch, 1,200 decisions of all tasks take the fast paths on a CPU, 9 do not.
+    if not compiled:
+        monkeypatch.setattr(stacked_mlp, "can_run", lambda *_: False)
     network = StackedMLP(sizes=(F, 32, 32, 2), constants=2, activation=activation)
     params, direction = random(2, N, network.size, seed=0) / 4
     given = params, random(decisions, N, F, seed=1), direction
