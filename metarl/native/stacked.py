@@ -41,10 +41,11 @@ class Kept(NamedTuple):
     by_features: Tensor  # derivatives of the loss by hidden features: a tape
 
 
-def can_run(params: Tensor, inputs: Tensor) -> bool:
-    """Whether `StackedPass` serves these."""
+def can_run(sizes: tuple[int, ...], size: int, params: Tensor, inputs: Tensor) -> bool:
+    """Whether `StackedPass` serves these; `size` is P."""
     recorded = torch.is_grad_enabled() and (params.requires_grad or inputs.requires_grad)
-    return not recorded and serves(params, inputs)
+    fit = params.shape == (inputs.shape[1], size) and inputs.shape[2] == sizes[0]
+    return not recorded and fit and serves(params, inputs)
 
 
 class StackedPass:
@@ -75,23 +76,23 @@ class StackedPass:
 
     def tangent(self, direction: Tensor) -> Tensor:
         """Derivative of dist_params along a direction [N, P]: [M, N, R]."""
-        return self._tangents(direction.contiguous(), None)
+        return self._tangents(_like(self._params, direction), None)
 
     def gradient(self, cotangent: Tensor) -> Tensor:
         """From the derivative of a loss by dist_params, [M, N, R], to its gradient [N, P]."""
-        return self._backward(cotangent.contiguous(), None, None)
+        return self._backward(_like(self.dist_params, cotangent), None, None)
 
     def backward(self, cotangent: Tensor) -> tuple[Tensor, Kept]:
         """As `gradient`; keeps what `hvp` needs."""
-        kept = Kept(cotangent.contiguous(), self._tape())
+        kept = Kept(_like(self.dist_params, cotangent), self._tape())
         return self._backward(kept.cotangent, kept.by_features, None), kept
 
     def hvp(
         self, kept: Kept, direction: Tensor, dist_params_hvp: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """The Hessian times a direction [N, P]; see `StackedMLP.hvp`."""
-        direction, tangents = direction.contiguous(), self._tape()
-        cotangent = dist_params_hvp(self._tangents(direction, tangents)).contiguous()
+        direction, tangents = _like(self._params, direction), self._tape()
+        cotangent = _like(self.dist_params, dist_params_hvp(self._tangents(direction, tangents)))
         second = StackedSecond(*map(address, (direction, tangents, *kept)))
         return self._backward(cotangent, None, second)
 
@@ -122,3 +123,13 @@ class StackedPass:
             function(self._net, first, end, *given)
 
         share_out(self._blocks, threads(), work)
+
+
+def _like(example: Tensor, value: Tensor) -> Tensor:
+    """The value as contiguous memory; it must be of the same kind."""
+    if value.shape != example.shape or value.dtype != example.dtype:
+        raise ValueError(
+            f"Got {value.dtype} {list(value.shape)} where {example.dtype} {list(example.shape)} "
+            "is expected."
+        )
+    return value.contiguous()

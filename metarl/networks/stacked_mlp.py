@@ -132,13 +132,13 @@ class StackedMLP:
 
     def outputs(self, params: Tensor, inputs: Tensor) -> Tensor:
         """Inputs [M, N, F] -> dist_params [M, N, R], for parameters [N, P]; keeps nothing."""
-        if can_run(params, inputs):
+        if can_run(self.sizes, self.size, params, inputs):
             return StackedPass(self._shape, params, inputs, keep=False).dist_params
         return self.forward(params, inputs).dist_params
 
     def forward(self, params: Tensor, inputs: Tensor) -> Forward:
         """Inputs [M, N, F] through the network with parameters [N, P]."""
-        if can_run(params, inputs):
+        if can_run(self.sizes, self.size, params, inputs):
             compiled = StackedPass(self._shape, params, inputs, keep=True)
             return Forward([], compiled.dist_params, compiled)
         layers, constants = self._parts(params)

@@ -125,10 +125,13 @@ def test_arguments_are_not_modified_and_may_be_views(build):
 
 def test_other_types_and_what_autograd_records_are_left_to_torch(build):
     params, inputs = random(2, 9, seed=0), random(5, 2, 3, seed=1)
-    assert can_run(params, inputs)
-    assert not can_run(params.double(), inputs.double())
-    assert not can_run(params, inputs[:0])
+    assert can_run((3, 2), 9, params, inputs)
+    assert not can_run((3, 2), 9, params.double(), inputs.double())
+    assert not can_run((3, 2), 9, params, inputs[:0])
+    assert not can_run((4, 2), 9, params, inputs)
+    assert not can_run((3, 2), 8, params, inputs)
+    assert not can_run((3, 2), 9, params[:1], inputs)
     params.requires_grad_()
-    assert not can_run(params, inputs)
+    assert not can_run((3, 2), 9, params, inputs)
     with torch.no_grad():
-        assert can_run(params, inputs)
+        assert can_run((3, 2), 9, params, inputs)
