@@ -53,12 +53,15 @@ from .results.comparison import compare as compare
 from .results.comparison import compare_curves as compare_curves
 from .results.comparison import write_comparison as write_comparison
 from .results.learning_curves import read_metrics as read_metrics
+from .results.sweeps import SweepTable as SweepTable
+from .results.sweeps import sweep_table as sweep_table
 from .rollout import RolloutSpec as RolloutSpec
 from .rollout import RolloutStorage as RolloutStorage
 from .rollout import collect as collect
 from .rollout import rollout_phases as rollout_phases
 from .seeding import Seeds as Seeds
 from .split import Split as Split
+from .sweeps.sweep import sweep as sweep
 from .tasks.batched_env import BatchedEnv as BatchedEnv
 from .tasks.batched_env import Transition as Transition
 from .tasks.family import RenderFrame as RenderFrame

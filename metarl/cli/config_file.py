@@ -1,36 +1,13 @@
-"""Settings of a training from a file: TOML, or the `config.json` of a run."""
+"""Settings of a training from a file, named by `--config`."""
 
 import argparse
-import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from metarl.cli.modules import import_for_run, take_modules
 from metarl.errors import ConfigError
-from metarl.field_types import require_known
 from metarl.modules import require_imported
-from metarl.results.reading import quoted, read_json
-from metarl.results.run_config import checked_config
-from metarl.text import control_within
-
-_TABLES = ("agent_options", "task_options", "run")
-_TEXTS = ("agent", "task", "preset")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingFile:
-    """The settings in a file; what it leaves out has its default."""
-
-    path: Path
-    agent: str
-    task: str
-    preset: str | None = None
-    agent_options: Mapping[str, Any] = field(default_factory=dict)
-    task_options: Mapping[str, Any] = field(default_factory=dict)
-    run: Mapping[str, Any] = field(default_factory=dict)
-    """fields of `RunOptions`"""
+from metarl.training.settings_file import TrainingFile, read_training_file
 
 
 def take_config(arguments: Sequence[str]) -> tuple[TrainingFile | None, list[str]]:
@@ -66,39 +43,3 @@ def take_config(arguments: Sequence[str]) -> tuple[TrainingFile | None, list[str
                 "whose options are for that one. Leave the names out, or change the file."
             )
     return file, rest
-
-
-def read_training_file(path: Path) -> TrainingFile:
-    """Reads a file of settings.
-
-    Raises:
-        ConfigError: it cannot be read, or has unknown or unexpected entries.
-        RunFolderError: it is the broken `config.json` of a run.
-    """
-    if path.suffix == ".json":
-        stored = checked_config(read_json(path, "a run's config.json"), path)
-        run = {"seed": stored["seed"], "init_from": stored["init_from"]}
-        names = ("agent", "task", "agent_options", "task_options")
-        return TrainingFile(path=path, run=run, **{name: stored[name] for name in names})
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        raise ConfigError(
-            f"{path} cannot be read as TOML ({error}). Give a TOML file, or the config.json of a "
-            "run."
-        ) from error
-    return _checked(content, path)
-
-
-def _checked(content: Mapping[str, Any], path: Path) -> TrainingFile:
-    require_known(str(path), content, [*_TEXTS, *_TABLES])
-    for name in ("agent", "task"):
-        if name not in content:
-            raise ConfigError(f'{path} lacks {name} = "...", which names what is trained.')
-    for name, value in content.items():
-        kind, word = (dict, "a table") if name in _TABLES else (str, "a text")
-        if not isinstance(value, kind):
-            raise ConfigError(f"{path} has {name} = {quoted(value)}, which must be {word}.")
-    if (text := control_within(content)) is not None:
-        raise ConfigError(f"{path} holds the text {text!r} with control characters.")
-    return TrainingFile(path=path, **content)

@@ -19,11 +19,12 @@ import tyro
 from metarl import __version__, registry
 from metarl.cli.benchmark import benchmark
 from metarl.cli.check import check
-from metarl.cli.config_file import TrainingFile, take_config
+from metarl.cli.config_file import take_config
 from metarl.cli.deployment import DEPLOYMENT
 from metarl.cli.listing import list_names, preset_lines, print_overview
 from metarl.cli.modules import find_named
 from metarl.cli.results import RESULTS
+from metarl.cli.sweep import sweep
 from metarl.cli.task_form import task_form
 from metarl.cli.terminal import (
     FAILURE,
@@ -38,6 +39,7 @@ from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, run_training
 from metarl.errors import ConfigError, MetaRLError, UnknownNameError
 from metarl.field_types import require_known, suggestion
 from metarl.options import option_names, typed_options
+from metarl.training.settings_file import TrainingFile
 
 # NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
 # and help read the options of families and agents without importing them: that would load torch.
@@ -51,6 +53,7 @@ Trains and evaluates agents that adapt to a new task, on families of tasks.
   metarl list --zoo                       list the trained agents that come with metarl
   metarl check TASK [--options]           check that adaptation can be measured in a task
   metarl train AGENT TASK [--options]     meta-train an agent; creates a run folder, or one per seed
+  metarl sweep FILE [--options]           train many settings and seeds, and compare the settings
   metarl evaluate RUN [--options]         evaluate it in test tasks; writes adaptation.csv
   metarl compare RUN [RUN ...]            compare agents and seeds in a table; can write CSV
   metarl plot RUN [RUN ...] [--options]   plot adaptation curves and more; writes PNG and SVG
@@ -245,6 +248,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "list": list_names,
     "check": check,
     "train": _train,
+    "sweep": sweep,
     **RESULTS,
     **DEPLOYMENT,
     "benchmark": benchmark,

@@ -145,6 +145,47 @@ def estimate_from_means(
     return Estimate(point, np.minimum(interval.low, point), np.maximum(interval.high, point))
 
 
+def bootstrap_interquartile_mean(
+    scores: NDArray[np.floating], *, confidence: float = 0.95, seed: int = 0
+) -> Estimate:
+    """Interquartile mean over runs and families, and its stratified bootstrap interval.
+
+    The mean of the scores that are left when the lowest and the highest quarter of all are removed,
+    each rounded down to whole scores: of 4 seeds the mean of the middle two, of 3 that of all. Each
+    of `RESAMPLES` resamples draws R runs with replacement, separately in each family; the interval
+    lies between percentiles of their interquartile means. With one run `low = mean = high`.
+
+    Args:
+        scores: [R, M], of R runs (seeds) in each of M families.
+        confidence: probability that the interval covers the true value, in (0, 1).
+        seed: of the resampling.
+
+    Raises:
+        ConfigError: the confidence is out of range.
+        ShapeError: there is no score.
+
+    Source: Agarwal et al. 2021, arXiv:2108.13264, section 4.
+    """
+    if not 0 < confidence < 1:
+        raise ConfigError(f"confidence={confidence} must lie between 0 and 1, both excluded.")
+    if scores.ndim != 2 or 0 in scores.shape:
+        raise ShapeError(f"scores must be [R, M], neither of them 0; got {list(scores.shape)}.")
+    runs, families = scores.shape
+    drawn = np.random.default_rng(seed).integers(runs, size=(RESAMPLES, runs, families))
+    resampled = np.take_along_axis(scores[None].astype(np.float64), drawn, axis=1)
+    means = _interquartile_mean(resampled.reshape(RESAMPLES, -1))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Estimate(_interquartile_mean(scores.reshape(1, -1).astype(np.float64))[0], low, high)
+
+
+def _interquartile_mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[S] mean of the middle half of each row of [S, n]."""
+    removed = scores.shape[1] // 4
+    mean: NDArray[np.float64] = np.sort(scores)[:, removed : scores.shape[1] - removed].mean(1)
+    return mean
+
+
 def _levels(count: int) -> NDArray[np.int64]:
     """The levels to draw from: 0 to count - 1; a single level twice, as scipy needs two."""
     return np.arange(count) if count > 1 else np.zeros(2, np.int64)

@@ -11,6 +11,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     track,
@@ -55,11 +56,12 @@ class TrainingProgress:
 
     def __init__(self, titles: Sequence[str], iterations: int, *, enabled: bool) -> None:
         console = Console(stderr=True)
-        self._titles = titles = [visible(title) for title in titles]
-        self._iterations = iterations
+        self._titles: list[str] = []
+        self._iterations: list[int] = []
         self._enabled = enabled
         self._logs = enabled and not (console.is_terminal or console.is_jupyter)
-        self._logged = [time.monotonic()] * len(titles)
+        self._logged: list[float] = []
+        self._tasks: list[TaskID] = []
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
@@ -70,7 +72,8 @@ class TrainingProgress:
             console=console,
             disable=not enabled or self._logs,
         )
-        self._tasks = [self._bar.add_task(t, total=iterations, numbers="") for t in titles]
+        for title in titles:
+            self.add_run(title, iterations)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -82,6 +85,18 @@ class TrainingProgress:
     def __exit__(self, *error: Any) -> None:
         with suppress(*_CLOSED):
             self._bar.stop()
+
+    def add_run(self, title: str, iterations: int) -> int:
+        """Adds a line, and returns the number by which it is shown as `run`."""
+        self._titles.append(visible(title))
+        self._iterations.append(iterations)
+        self._logged.append(time.monotonic())
+        self._tasks.append(self._bar.add_task(self._titles[-1], total=iterations, numbers=""))
+        return len(self._tasks) - 1
+
+    def hide(self, run: int) -> None:
+        """Removes the line of a run that has ended."""
+        self._bar.update(self._tasks[run], visible=False)
 
     def show_iteration(self, iteration: int, *, run: int = 0) -> None:
         """Sets the bar of a run to the iteration from which it continues."""
@@ -95,15 +110,19 @@ class TrainingProgress:
             f"{row['last_episode_return']:.3g} last; "
             f"{row['steps_per_second'] / 1000:,.0f}k steps/s"
         )
+        self.show_numbers(row["iteration"], numbers, run=run)
+
+    def show_numbers(self, iteration: float, numbers: str, *, run: int) -> None:
+        """Updates the bar of a run with a text."""
         with suppress(*_CLOSED):
-            self._print(row["iteration"], numbers, run)
+            self._print(iteration, numbers, run)
 
     def _print(self, iteration: float, numbers: str, run: int) -> None:
         self._bar.update(self._tasks[run], completed=iteration, numbers=numbers)
-        last = iteration == self._iterations
+        last = iteration == self._iterations[run]
         if self._logs and (last or time.monotonic() - self._logged[run] >= LOG_SECONDS):
             self._logged[run] = time.monotonic()
-            self._log(f"{self._titles[run]} {iteration:.0f}/{self._iterations} {numbers}")
+            self._log(f"{self._titles[run]} {iteration:.0f}/{self._iterations[run]} {numbers}")
 
     def show_end(self, reason: str, *, run: int) -> None:
         """Shows why a run has ended before its last iteration."""

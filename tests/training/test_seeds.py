@@ -1,5 +1,4 @@
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import metarl
 from metarl.agents.memory.rl2 import RL2Config
 from metarl.errors import ConfigError, RunFolderError, SeedsError
 from metarl.training import seeds
+from metarl.training.children import Children
 from metarl.training.loop import train
 from metarl.training.options import RunOptions
 from metarl.training.run_folder import load_run
@@ -109,18 +109,10 @@ def weights(run: metarl.Run) -> dict[str, torch.Tensor]:
     ],
 )
 def test_options_that_do_not_fit_start_no_process(tmp_path, monkeypatch, options, error, message):
-    monkeypatch.setattr(seeds._Children, "_start", None)
+    monkeypatch.setattr(Children, "_start", None)
     with pytest.raises(error, match=message):
         train_seeds("rl2", TASK, out=tmp_path / "runs", iterations=1, **options)
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("code", "text"),
-    [(-9, "ended by SIGKILL; is there enough memory"), (1, "exit code 1; .* `if __name__ == ")],
-)
-def test_the_end_of_a_process_that_could_not_report_is_explained(code, text):
-    assert re.search(text, seeds._exit_text(code))
 
 
 def test_an_agent_that_no_other_process_can_import_is_refused(tmp_path):
