@@ -127,7 +127,7 @@ def read_record(folder: Path) -> SweepRecord:
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise RunFolderError(
             f"{path} does not hold the record of a sweep ({quoted(str(error))}). Restore it from a "
-            "copy, or remove it and repeat the command of the sweep, which keeps finished runs."
+            "copy, or choose another folder with --out."
         ) from error
     return record
 

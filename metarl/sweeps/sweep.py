@@ -131,7 +131,7 @@ def _record(plan: Sweep, folder: Path) -> SweepRecord:
         settings=[swept_setting(plan, folder, setting) for setting in plan.first_settings()],
     )
     if not (folder / SWEEP_FILE).exists():
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(path.name != LOCK_FILE for path in folder.iterdir()):
             raise RunFolderError(
                 f"{folder} exists, and is not the folder of a sweep. Choose another with --out."
             )

@@ -2,9 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from metarl.errors import ConfigError, ShapeError, UnknownNameError
 from metarl.results.bootstrap import (
+    RESAMPLES,
+    bootstrap_interquartile_mean,
     bootstrap_mean,
     choose_references,
     estimate_from_means,
@@ -179,3 +182,53 @@ def test_references_are_chosen_by_name():
     assert choose_references(curves, []) == [curves[0]]
     with pytest.raises(UnknownNameError, match="'c'; the rows hold a, b"):
         choose_references(curves, ["c"])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (4, 1), (10, 1), (5, 3), (4, 6)])
+def test_interquartile_mean_is_that_of_the_definition(shape):
+    scores = np.random.default_rng(2).exponential(1.0, shape)
+    ordered = sorted(scores.ravel())
+    removed = len(ordered) // 4
+    expected = np.mean(ordered[removed : len(ordered) - removed])
+    estimate = bootstrap_interquartile_mean(scores)
+    np.testing.assert_allclose(estimate.mean, expected, rtol=1e-12)
+    np.testing.assert_allclose(estimate.mean, stats.trim_mean(scores.ravel(), 0.25), rtol=1e-12)
+    assert estimate.low <= estimate.mean <= estimate.high
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (5, 3)])
+def test_its_interval_is_that_of_a_loop_over_resamples_and_families(shape):
+    scores = np.random.default_rng(3).standard_normal(shape)
+    runs, families = shape
+    drawn = np.random.default_rng(7).integers(runs, size=(RESAMPLES, runs, families))
+    means = []
+    for resample in drawn:
+        chosen = [scores[resample[run, m], m] for m in range(families) for run in range(runs)]
+        means.append(stats.trim_mean(chosen, 0.25))
+    estimate = bootstrap_interquartile_mean(scores, confidence=0.8, seed=7)
+    low, high = np.quantile(means, [0.1, 0.9])
+    np.testing.assert_allclose([estimate.low, estimate.high], [low, high], rtol=1e-12)
+
+
+def test_families_are_strata_of_the_interquartile_mean():
+    # Each family has one score in all runs, so a resample within families always gives the same.
+    scores = np.broadcast_to(np.array([0.0, 1.0, 5.0, 9.0]), (6, 4))
+    assert len(set(map(float, bootstrap_interquartile_mean(scores)))) == 1
+    # Without the families, the same scores vary from resample to resample.
+    _, low, high = bootstrap_interquartile_mean(scores.reshape(-1, 1))
+    assert high - low > 1
+
+
+def test_the_interval_of_a_middle_half_ignores_outliers_that_the_mean_does_not():
+    scores = np.array([0.0, 1.0, 1.1, 0.9, 1.0, 1.05, 0.95, 50.0])[:, None]
+    estimate = bootstrap_interquartile_mean(scores)
+    assert 0.9 < float(estimate.mean) < 1.1
+    assert float(bootstrap_mean(scores[:, None]).mean[0]) > 6
+
+
+@pytest.mark.parametrize("shape", [(0, 1), (3, 0), (3,)])
+def test_an_interquartile_mean_needs_scores(shape):
+    with pytest.raises(ShapeError, match=r"scores must be \[R, M\]"):
+        bootstrap_interquartile_mean(np.zeros(shape))
+    with pytest.raises(ConfigError, match="confidence=1"):
+        bootstrap_interquartile_mean(np.ones((2, 1)), confidence=1)
