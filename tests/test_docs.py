@@ -33,6 +33,7 @@ OPTIONS = {
     "evaluate": results.EvaluateCommand,
     "compare": results.CompareCommand,
     "plot": results.PlotCommand,
+    "sweep": sweep.SweepCommand,
 }
 """options classes of commands; those of `train` depend on the agent and the task"""
 

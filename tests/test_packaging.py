@@ -183,7 +183,7 @@ def test_constraints_pin_every_direct_dependency():
         name.replace("-", "_") for name in pinned
     }
     # The wheel builder, which comes with the interpreter, and this project's extras.
-    assert missing <= {"setuptools", "metarl_suite[docs,few_shot,mujoco,sb3]"}
+    assert missing <= {"setuptools", "metarl_suite[docs,few_shot,mujoco,sb3,sweep]"}
 
 
 @pytest.fixture

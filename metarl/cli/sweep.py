@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metarl.cli.modules import import_for_run
+from metarl.cli.table import LOG_WIDTH
 from metarl.cli.terminal import (
     FAILURE,
     INTERRUPTED,
@@ -121,24 +123,22 @@ def _report_interruption(folder: Path, arguments: Sequence[str], stop: BaseExcep
 
 def _print_table(table: "SweepTable") -> None:
     record = table.record
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # a log file has no line width
-    measure = "whole trial" if record.metric == "total" else "last episode"
-    title = f"{record.agent} on {record.family}, {record.search} search"
-    caption = (
-        f"return of the {measure} in {record.num_tasks:,} {record.split} tasks of seed "
-        f"{record.evaluation_seed}; interquartile mean over seeds [95% bootstrap interval]"
-    )
-    shown = Table(
-        title=Text(visible(title)), caption=Text(caption), box=box.SIMPLE, title_justify="left"
-    )
+    shown = Table(box=box.SIMPLE)
     shown.add_column("setting", overflow="fold")
     for heading in ("seeds", "interquartile mean", "mean"):
         shown.add_column(heading, justify="right", overflow="fold")  # a number is never cut
     for row in table.rows:
         shown.add_row(*map(Text, (visible(row.name), *_cells(row, len(record.seeds)))))
+    console = Console(highlight=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console.width = LOG_WIDTH
+    measure = "whole trial" if record.metric == "total" else "last episode"
+    print_text(f"{record.agent} on {record.family}, {record.search} search")
     console.print(shown)
+    print_text(
+        f"Return of the {measure} in {record.num_tasks:,} {record.split} tasks of seed "
+        f"{record.evaluation_seed}; interquartile mean over seeds [95% bootstrap interval]."
+    )
 
 
 def _cells(row: "SweepRow", seeds: int) -> tuple[str, str, str]:

@@ -27,7 +27,7 @@ def sweep_figure(table: SweepTable) -> Figure:
         axes.plot([low, high], [position] * 2, color=COLOURS[0], linewidth=1.5)
         axes.plot(mean, position, "o", color=COLOURS[0], markersize=5)
     axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=7)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.set_xlabel(METRICS[record.metric])
     axes.set_title(f"{record.agent} on {record.family}", color=MUTED)
     axes.grid(axis="x", color="0.9")

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, MetaRLError
 from metarl.evaluation.options import EvaluationOptions
-from metarl.modules import require_imported
 from metarl.field_types import field_hints, require_known, union_members
+from metarl.modules import require_imported
 from metarl.options import option_names, typed_options
 from metarl.registry import agent_config, family_class
 from metarl.results.reading import quoted
@@ -151,12 +151,11 @@ def _fixed_job(file: TrainingFile) -> TrainingJob:
     family, _ = family_class(file.task)
     require_known(file.task, file.task_options, option_names(family))
     options = typed_options(config, file.agent_options)
-    task = typed_options(family, file.task_options)
     run = RunOptions(**typed_options(RunOptions, file.run), resume=True)
     return training_job(
         file.agent,
         file.task,
-        task_options=task,
+        task_options=file.task_options,
         preset=file.preset,
         run=run,
         **options,

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from metarl.errors import ConfigError
+from metarl.field_types import require_known
 from metarl.results.reading import quoted, read_json
 from metarl.results.run_config import checked_config
 from metarl.text import control_within
-from metarl.field_types import require_known
 
 _TABLES = ("agent_options", "task_options", "run")
 _TEXTS = ("agent", "task", "preset")

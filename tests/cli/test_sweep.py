@@ -34,7 +34,7 @@ def test_show_prints_the_table_again(folder, capsys):
     assert rows[0] == ["rate=0.2", "1", "of", "3", "5.000", "[5.000,5.000]", "5.000"]
     assert rows[1] == ["rate=0.1", "3", "3.000", "[1.000,6.000]", "3.000"]
     assert rows[2] == ["rate=0.3", "0", "of", "3", "-", "-"]
-    assert "return of the last episode in 4 train tasks of seed 1" in printed
+    assert "Return of the last episode in 4 train tasks of seed 1" in printed
 
 
 @pytest.mark.parametrize("arguments", [[], ["x.toml", "--show", "out"]])
