@@ -16,6 +16,7 @@ import metarl
 from metarl import registry
 from metarl.cli import listing, results
 from metarl.cli import main as cli
+from metarl.cli.sweep import SweepCommand
 from metarl.cli.terminal import parse
 from tests.test_readme import ROOT, code_blocks
 
@@ -33,7 +34,7 @@ OPTIONS = {
     "evaluate": results.EvaluateCommand,
     "compare": results.CompareCommand,
     "plot": results.PlotCommand,
-    "sweep": sweep.SweepCommand,
+    "sweep": SweepCommand,
 }
 """options classes of commands; those of `train` depend on the agent and the task"""
 
