@@ -131,10 +131,13 @@ def test_a_search_learns_from_the_scores_of_settings_that_have_ended(make, sugge
     monkeypatch.setattr(
         "metarl.results.sweeps.read_score", lambda out, record, one, seed: scores[f"seed{seed}"]
     )
-    for line in lines.values():
-        queue.end(line, TRAINED)
+    first, second = lines.values()
+    queue.end(first, TRAINED)
     names(queue, 1)
-    assert suggested[1] == [(2.0, False)]
+    assert suggested[1] == [(None, True)]  # one of its seeds is still trained
+    queue.end(second, TRAINED)
+    names(queue, 2)
+    assert suggested[2][0] == (2.0, False)
 
 
 def test_a_search_with_other_ranges_is_not_continued(make, suggested):
