@@ -317,7 +317,7 @@ def write_table() -> None:
         "RL² on bandits of 10 pulls, grids and point navigation was trained with the compiled",
         "library. Point navigation with torch alone, same seeds: -0.77, -0.77, -0.71. Gradients",
         "agree to rounding, which training amplifies; with either, returns of some seeds fall by",
-        "dozens for a while in the first 110 of 300 iterations. Three seeds do not tell chance apart.",
+        "dozens for a while in the first 110 of 300 iterations. Three seeds cannot settle it.",
         "",
         "| experiment | published | metarl, by seed | mean | ceiling | minutes per seed |",
         "|---|---|---|---|---|---|",
