@@ -16,6 +16,7 @@ from metarl.native.library import (
     ActingStep,
     Layer,
     address,
+    new_memory,
     require_library,
     serves,
     share_out,
@@ -71,7 +72,7 @@ class Acting:
         perceptron_weights(step.policy, weights.policy)
         sizes = (ctypes.c_int64 * 2)()
         loaded.acting_sizes(step, sizes)
-        self._packed = [torch.empty(size) for size in sizes]  # NOTE: the step holds addresses alone
+        self._packed = [new_memory(size) for size in sizes]  # NOTE: the step holds addresses alone
         step.layer.packed, step.policy.packed = map(address, self._packed)
         loaded.acting_prepare(step)
         self._blocks = loaded.recurrent_blocks(step.layer)

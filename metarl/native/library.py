@@ -270,6 +270,11 @@ def address(value: Tensor | None) -> int | None:
     return None if value is None else value.data_ptr()
 
 
+def new_memory(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Memory for the library, whatever torch's defaults for new tensors are; not initialised."""
+    return torch.empty(shape, dtype=dtype, device="cpu")
+
+
 def serves(*values: Tensor) -> bool:
     """Whether the library is there and computes with these tensors; not in a graph of torch."""
     usable = library() is not None and not torch.compiler.is_compiling()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metarl.native.library import address, require_library, serves
+from metarl.native.library import address, new_memory, require_library, serves
 
 PPO_METRICS = ("policy_loss", "value_loss", "entropy", "approximate_kl", "clip_fraction")
 """parts of PPO's loss, in the order of losses.h"""
@@ -98,7 +98,7 @@ class _Surrogate(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """The loss and its parts."""
         kept = [term.contiguous() for term in terms]
-        means = torch.zeros(5, dtype=torch.float64)
+        means = new_memory(5, dtype=torch.float64).zero_()
         grads = [torch.empty_like(kept[0]) for _ in range(3)]
         pointer = ctypes.cast(means.data_ptr(), ctypes.POINTER(ctypes.c_double))
         coefficients = (float(terms[-1].sum()), clip_range, value_coef, entropy_coef)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.native.library import Draw, address, library, require_library
+from metarl.native.library import Draw, address, library, new_memory, require_library
 
 
 class Addresses(NamedTuple):
@@ -43,7 +43,7 @@ def integers(keys: Tensor, at: Addresses, high: int) -> Tensor:
 
 def _drawn(name: str, keys: Tensor, at: Addresses, dtype: torch.dtype, *more: int) -> Tensor:
     keys = keys.contiguous()
-    out = torch.empty(at.steps, len(keys), at.elements, dtype=dtype)
+    out = new_memory(at.steps, len(keys), at.elements, dtype=dtype)
     draw = Draw(
         keys=address(keys),
         counter=at.counter,

@@ -18,6 +18,7 @@ from metarl.native.library import (
     Layer,
     PPOStep,
     address,
+    new_memory,
     require_library,
     serves,
     share_out,
@@ -142,11 +143,11 @@ class PPOGradients:
         self._lanes = step.layer.lanes = lanes
         sizes = (ctypes.c_int64 * 5)()
         loaded.ppo_sizes(step, sizes)
-        self._packed = [torch.empty(size) for size in sizes[:3]]
+        self._packed = [new_memory(size) for size in sizes[:3]]
         step.layer.packed, step.policy.packed, step.value.packed = map(address, self._packed)
         self._blocks = loaded.recurrent_blocks(step.layer)
         parts = min(self._blocks, threads())
-        self._sums, self._tapes = torch.empty(parts, sizes[3]), torch.empty(parts, sizes[4])
-        self._means = torch.empty(parts, len(PPO_METRICS), dtype=torch.float64)
+        self._sums, self._tapes = new_memory(parts, sizes[3]), new_memory(parts, sizes[4])
+        self._means = new_memory(parts, len(PPO_METRICS), dtype=torch.float64)
         buffers = zip(self._tapes, self._sums, self._means, strict=True)
         self._buffers = [tuple(map(address, part)) for part in buffers]

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from metarl.native.library import Layer, address, require_library, serves, share_out, threads
+from metarl.native.library import (
+    Layer,
+    address,
+    new_memory,
+    require_library,
+    serves,
+    share_out,
+    threads,
+)
 
 MAX_DISTINCT = 1024
 """more distinct inputs are embedded row by row"""
@@ -208,7 +216,7 @@ def distinct(loaded: ctypes.CDLL, inputs: Tensor) -> tuple[Tensor, Tensor | None
     if not capacity:
         return inputs, None
     rows = inputs.new_empty(capacity, width)
-    row = torch.empty(count, dtype=torch.int32)
+    row = new_memory(count, dtype=torch.int32)
     tensors = (address(inputs), count, width, capacity, address(row), address(rows))
     found = loaded.distinct_rows(*tensors)
     return (inputs, None) if found < 0 else (rows[:found], row)

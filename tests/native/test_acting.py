@@ -8,14 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from metarl.learning.losses import PPOTerms, ppo_loss
 from metarl.native.acting import Acting, ActingInputs
+from metarl.native.ppo import PPOGradients
+from metarl.networks.memory import PolicyInputs
 from metarl.networks.policies import RecurrentPolicy
 from metarl.noise import LaneNoise
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept
-from tests.native.test_ppo import OBSERVATION, actor_critic
+from tests.native.test_ppo import OBSERVATION, OPTIONS, actor_critic, experience
 
 NUM_ACTIONS = 4
+CPU = {"dtype": torch.float32, "device": "cpu"}
 
 
 def percept(lanes: int, *, distinct: bool) -> Percept:
@@ -218,3 +222,32 @@ def test_threads_may_share_a_memory_and_copies_of_it_act_alike(build):
 
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(repeat, range(3)))
+
+
+def test_defaults_of_torch_for_new_tensors_do_not_matter(build):
+    network, given = actor_critic("gru"), experience(5, 8, distinct=True)
+
+    def results() -> list[Tensor]:
+        metrics = PPOGradients(network.plain_weights(), given, **OPTIONS).minibatch(lane)
+        grads = [parameter.grad.clone() for parameter in network.parameters()]
+        loss, _ = ppo_loss(terms, clip_range=0.2, value_coef=0.5, entropy_coef=0.01)
+        with torch.no_grad():
+            acting = Acting(network.plain_weights(), lanes=8, observation=3)
+            action, log_prob, state = acting.act(inputs, torch.ones(8, 12, **CPU))
+            features = network.trunk.sequence(PolicyInputs(given.inputs, network.sizes), state)[0]
+        drawn = LaneNoise(keys).uniform(3)
+        return [*grads, loss, action, log_prob, state, features, drawn, *metrics.values()]
+
+    lane, keys = torch.arange(8), torch.arange(8)
+    inputs = inputs_of(percept(8, distinct=True), torch.full((8,), 0.5))
+    terms = PPOTerms(*(torch.full((20,), 0.1 * number) for number in range(1, 8)))
+    expected = results()
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        found = results()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    for one, two in zip(found, expected, strict=True):
+        assert torch.equal(one, two) if isinstance(one, Tensor) else one == two
