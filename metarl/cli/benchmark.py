@@ -61,7 +61,7 @@ def benchmark(arguments: Sequence[str]) -> int:
         "counts the products that the agent's definition needs."
     )
     if options.speed.out is not None:
-        print_text(f"The page is {options.speed.out.with_suffix('.md')}.")
+        print_text(f"The page is {options.speed.files[0]}.")
     return SUCCESS
 
 

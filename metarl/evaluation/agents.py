@@ -87,7 +87,7 @@ def evaluate(
         rollouts_per_task=config.rollouts_per_task,
         episodes=options.episodes or config.episodes or family.trial_episodes,
     )
-    protocol = _protocol(family, options)
+    protocol = protocol_of(family, options)
     references = select_references(family, schedule, options.references)
 
     described = changed.config.family
@@ -121,7 +121,8 @@ def evaluate(
     return curves
 
 
-def _protocol(family: TaskDistribution, options: EvaluationOptions) -> EvaluationProtocol:
+def protocol_of(family: TaskDistribution, options: EvaluationOptions) -> EvaluationProtocol:
+    """How a family is measured with these options."""
     return EvaluationProtocol(
         family=family,
         num_tasks=options.num_tasks,

@@ -13,10 +13,14 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import ConfigError
-from metarl.evaluation.agents import reference_columns, result_folder, select_references
+from metarl.evaluation.agents import (
+    protocol_of,
+    reference_columns,
+    result_folder,
+    select_references,
+)
 from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.protocol import (
-    EvaluationProtocol,
     Measurement,
     PolicyBuilder,
     Schedule,
@@ -86,15 +90,7 @@ def evaluate_policy(
     builders = dict(policy) if isinstance(policy, Mapping) else {0: policy}
     _require_spacing(list(builders), episodes)
 
-    protocol = EvaluationProtocol(
-        family=family,
-        num_tasks=options.num_tasks,
-        seed=options.seed,
-        split=options.split,
-        device=options.device,
-        threads=options.threads,
-        workers=options.workers,
-    )
+    protocol = protocol_of(family, options)
     points = np.concatenate([before + np.arange(1, episodes + 1) for before in builders])
     length = Schedule(steps=0, rollouts_per_task=1, episodes=int(points[-1]))
     references = select_references(family, length, options.references)

@@ -84,6 +84,10 @@ class SpeedOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.out is not None and (not self.out.name or self.out.is_dir()):
+            raise ConfigError(
+                f"out={str(self.out)!r} is a folder; name a file in it, such as speed."
+            )
         if not self.num_tasks:
             raise ConfigError("num_tasks is empty; name one number or more, such as 512.")
         for number in self.num_tasks:
@@ -91,3 +95,10 @@ class SpeedOptions:
         if self.rounds < 2:
             raise ConfigError(f"rounds={self.rounds} is too small for quartiles; use 2 or more.")
         require_positive("threads", self.threads)
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The page and the JSON file; `out` must be given."""
+        assert self.out is not None
+        page, numbers = (self.out.with_name(self.out.name + end) for end in (".md", ".json"))
+        return page, numbers

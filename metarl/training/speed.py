@@ -5,6 +5,7 @@ the operations of torch that define it, whether the compiled library replaces th
 """
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from metarl.agent import AgentConfig, AgentContext, Policy
+from metarl.field_types import overridden
 from metarl.native.library import compiled_library, switched_off
 from metarl.noise import LaneNoise
 from metarl.registry import agent_config, make_family
@@ -88,7 +90,7 @@ def benchmark(
         One row for each workload and number of tasks. `out` of the options names a page and a JSON
         file with the machine and the versions.
     """
-    options = replace(options or SpeedOptions(), **overrides)
+    options = overridden(options, SpeedOptions(), overrides)
     as_device(options.device)
     family = make_family(task, **(task_options or {}))
     config = agent_config(agent)(**(agent_options or {}))
@@ -106,9 +108,9 @@ def benchmark(
         }
         about = {"machine": describe_machine(), "versions": versions(), "settings": settings}
         rows = [asdict(speed) for speed in found]
-        path = options.out
-        write_text(path.with_suffix(".json"), json_text(path, {**about, "measurements": rows}))
-        write_text(path.with_suffix(".md"), _page(about, found))
+        page, numbers = options.files
+        write_text(numbers, json_text(numbers, {**about, "measurements": rows}))
+        write_text(page, _page(about, found))
     return found
 
 
@@ -207,9 +209,18 @@ def _rate(workload: Callable[[], int]) -> float:
     return steps / (time.perf_counter() - started)
 
 
+def _product_flops(total: Sequence[int], one: Sequence[int], two: Sequence[int], **_: Any) -> int:
+    """Of a product [..., M, K] x [..., K, N], by the shapes."""
+    return 2 * math.prod(one) * two[-1]
+
+
+_IN_PLACE = {torch.ops.aten.addmm_: _product_flops, torch.ops.aten.baddbmm_: _product_flops}
+"""operations that torch does not count by itself"""
+
+
 def _flops_per_step(workload: Callable[[], int]) -> float:
     """Multiplications and additions of matrix products, in torch's definition of the agent."""
-    with switched_off(), FlopCounterMode(display=False) as counter:
+    with switched_off(), FlopCounterMode(display=False, custom_mapping=_IN_PLACE) as counter:
         steps = workload()
     return float(counter.get_total_flops()) / steps
 

@@ -42,6 +42,18 @@ def test_the_share_counts_the_products_of_the_definition(monkeypatch):
     assert rollout.share == pytest.approx(2 * (1 * 16 + 16 * 16 + 16 * 16 + 16 * 5) * 1000 / 1e9)
 
 
+def test_products_in_place_count_as_others():
+    one, two, total = torch.ones(3, 4), torch.ones(4, 5), torch.ones(3, 5)
+    stack = [torch.ones(2, 3, 4), torch.ones(2, 4, 5), torch.ones(2, 3, 5)]
+
+    def work() -> int:
+        total.addmm_(one, two)
+        stack[2].baddbmm_(*stack[:2])
+        return 1
+
+    assert speed._flops_per_step(work) == 3 * (2 * 3 * 4 * 5)
+
+
 def test_the_library_is_used_again_afterwards():
     before = library.library()
     with library.switched_off():
@@ -51,14 +63,14 @@ def test_the_library_is_used_again_afterwards():
 
 
 def test_results_are_written(tmp_path):
-    out = tmp_path / "speed"
+    out = tmp_path / "lr-0.5"
     found = metarl.benchmark(
         "rl2", BANDIT, task_options={"pulls": 3}, num_tasks=(8,), rounds=2, out=out
     )
-    written = json.loads(out.with_suffix(".json").read_text())
+    written = json.loads((tmp_path / "lr-0.5.json").read_text())
     assert [row["rates"] for row in written["measurements"]] == [list(row.rates) for row in found]
     assert written["settings"]["task options"] == {"pulls": 3}
-    page = out.with_suffix(".md").read_text()
+    page = (tmp_path / "lr-0.5.md").read_text()
     assert page.count("\n| 8 | ") == 3
 
 
@@ -68,6 +80,9 @@ def test_results_are_written(tmp_path):
         ({"num_tasks": ()}, "num_tasks is empty"),
         ({"num_tasks": (4, 0)}, "num_tasks=0 must be greater than zero"),
         ({"rounds": 1}, "rounds=1 is too small"),
+        ({"out": "."}, "is a folder; name a file in it"),
+        ({"round": 3}, "round"),
+        ({"rounds": "3"}, "must be a whole number"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
