@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metarl.field_types import check_fields
 from metarl.noise import LaneNoise
+from metarl.ranks import ALONE, Ranks
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept, Trajectory
 from metarl.validation import require_positive
@@ -189,6 +190,8 @@ class AgentContext:
     references: Callable[[], Mapping[str, Reference]] | None = None
     """lists the family's references for trials of the agent's length, by name, floor first; None:
     the agent will not be trained"""
+    ranks: Ranks = ALONE
+    """the processes that train the agent; each calls `update` with its share of the tasks"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +215,11 @@ class AgentConfig(ABC):
     @property
     def reads_next_obs(self) -> bool:
         """Whether the agent reads `Trajectory.next_obs`, which is kept only then."""
+        return False
+
+    @property
+    def trains_on_ranks(self) -> bool:
+        """Whether several processes can train the agent together: its learner sums over `ranks`."""
         return False
 
     @property

@@ -49,6 +49,13 @@ class WorkerError(MetaRLError, RuntimeError):
     """A process that steps environments has died, does not answer, or has raised an exception."""
 
 
+class RankError(MetaRLError, RuntimeError):
+    """One of the processes that train an agent together has failed or ended."""
+
+    is_reported = False
+    """whether the process that has failed says so itself"""
+
+
 class RunFolderError(MetaRLError, OSError):
     """A run folder is missing, incomplete, or would be overwritten."""
 

@@ -41,6 +41,7 @@ class GradientAgent:
     def __init__(self, config: GradientOptions, context: AgentContext) -> None:
         self._config = config
         self._updates = 0
+        self._ranks = context.ranks
         self._targets = _shown_targets(config, context)
         inputs = vector_size(context.observation_space)
         self._head = action_head(context.action_space, initial_std=config.initial_std)
@@ -133,13 +134,16 @@ class GradientAgent:
         before = self.state()
         try:
             steps: list[InnerStep] = [step for cache in batch.caches for step in cache]
-            first, last = batch.phases[0].policy, self._batch(batch.trajectories[-1])
+            first = batch.phases[0].policy
+            with self._ranks.together():
+                last = self._batch(batch.trajectories[-1])
             assert isinstance(first, StackedPolicy)
             problem = MetaProblem(
                 self._inner,
                 [*(step.batch for step in steps), last],
                 known=[step.loss for step in steps],
                 start_noise=first.start_noise,
+                ranks=self._ranks,
             )
             meta_params, report = self._outer.update(problem, self._meta_params)
         except MetaRLError as error:

@@ -22,11 +22,17 @@ from metarl.agents.gradient.inner_loop import (
 from metarl.agents.gradient.pg_batch import PGBatch
 from metarl.errors import NonFiniteError
 from metarl.learning.trust_region import Candidate, backtrack, conjugate_gradient
+from metarl.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
 class MetaProblem:
-    """One meta-iteration: how tasks adapt, and the experience before and after each inner step."""
+    """One meta-iteration: how tasks adapt, and the experience before and after each inner step.
+
+    Each of several ranks has the problem of as many tasks of its own. Numbers and gradients are
+    means over the tasks of all ranks; what is derived further, such as losses as tensors, is of
+    this rank's tasks.
+    """
 
     inner: InnerLoop
     batches: Sequence[PGBatch]  # K + 1
@@ -38,13 +44,16 @@ class MetaProblem:
     """K inner losses at the present meta-parameters, computed while adapting"""
     start_noise: Tensor | None = None
     """[N, R] of the inner rule's start"""
+    ranks: Ranks = ALONE
+    """the processes that share the tasks"""
 
     def advantage(self, phase: int) -> Tensor:
         """Advantages in the outer loss of a phase, [T, N, B]."""
         batch = self.batches[phase]
         if not self.shared_advantage_scale:
             return batch.advantage
-        scale = torch.stack([self.batches[each].advantage_std for each in self.outer_phases]).mean()
+        scales = [self.batches[each].advantage_std for each in self.outer_phases]
+        scale = self.ranks.mean(torch.stack(scales).mean())
         return batch.advantage * (batch.advantage_std / scale).view(1, -1, 1)
 
     @property
@@ -62,13 +71,16 @@ class MetaProblem:
         return Adaptation(self.inner, meta_params, self.batches, self.known, self.start_noise)
 
     def kl_divergence(self, old: Tensor, new: Tensor, phase: int) -> Tensor:
-        """Mean KL(old || new) of the policies of a phase, given by their parameters [M, N, R]."""
+        """Mean KL(old || new) of the policies of a phase, given by their parameters [M, N, R].
+
+        A tensor, over this rank's tasks.
+        """
         return self.batches[phase].kl_divergence(self.inner.head, old, new)
 
-    def outer_divergence(self, old: Sequence[Tensor], new: Sequence[Tensor]) -> Tensor:
+    def outer_divergence(self, old: Sequence[Tensor], new: Sequence[Tensor]) -> float:
         """Mean of the divergence over `outer_phases`, of K + 1 dist_params tensors each."""
         each = [self.kl_divergence(old[phase], new[phase], phase) for phase in self.outer_phases]
-        return torch.stack(each).mean()
+        return self.ranks.mean_number(float(torch.stack(each).mean()))
 
     def log_probs(self, dist_params: Sequence[Tensor], phase: int) -> Tensor:
         """Of the actions taken in a phase, [T, N, B]."""
@@ -92,13 +104,14 @@ class MetaProblem:
         gradient = adaptation.meta_gradient(grad_dist_params)
         if penalty.requires_grad:
             gradient[-len(rule_params) :] += torch.autograd.grad(penalty, rule_params)[0]
-        return value, gradient
+        return self.ranks.mean_number(value), self.ranks.mean(gradient)
 
     @torch.no_grad()
     def value(self, outer_loss: "OuterLoss", adaptation: Adaptation) -> float:
         """Value of an outer loss, the rule's penalty included."""
         loss = float(outer_loss(self, adaptation.dist_params))
-        return loss + float(self._penalty(adaptation.rule_params, adaptation))
+        penalty = float(self._penalty(adaptation.rule_params, adaptation))
+        return self.ranks.mean_number(loss + penalty)
 
     def _penalty(self, rule_params: Tensor, adaptation: Adaptation) -> Tensor:
         if not adaptation.losses:
@@ -153,7 +166,8 @@ class ExplorationLoss:
     def __call__(self, problem: MetaProblem, dist_params: Sequence[Tensor]) -> Tensor:
         """The objective."""
         later = problem.batches[-1].episode_return
-        later = (later - later.mean()) / (later.std(correction=0) + 1e-8)
+        everywhere = problem.ranks.moments(later)
+        later = (later - everywhere.mean) / (everywhere.variance.sqrt() + 1e-8)
         credit = problem.log_probs(dist_params, 0) * later.view(1, -1, 1)
         return surrogate_loss(problem, dist_params) - self.weight * problem.batches[0].mean(credit)
 
@@ -224,7 +238,7 @@ class TrustRegion(OuterRule):
             there = problem.adapt(candidate(share))
             return Candidate(
                 problem.value(self.outer_loss, there),
-                float(problem.outer_divergence(old, there.dist_params)),
+                problem.outer_divergence(old, there.dist_params),
             )
 
         found = backtrack(
@@ -259,7 +273,8 @@ class TrustRegion(OuterRule):
         def product(direction: Tensor) -> Tensor:
             tangents = here.jvp(direction, phases)
             cotangents = [hvp(each) for hvp, each in zip(hvps, tangents, strict=True)]
-            return here.meta_gradient([*ignored, *cotangents]) + self.damping * direction
+            curvature = problem.ranks.mean(here.meta_gradient([*ignored, *cotangents]))
+            return curvature + self.damping * direction
 
         return product
 
@@ -289,7 +304,7 @@ class Averaging(OuterRule):
         """One step; the last phase is not used."""
         initial, rule_params = problem.inner.split(meta_params)
         here = problem.adapt_here(meta_params)
-        mean = here.params.mean(0)
+        mean = problem.ranks.mean(here.params.mean(0))
         moved = initial + self.rate * (mean - initial)
         require_finite(moved, "Reptile's step")
         return torch.cat((moved, rule_params)), {
@@ -309,7 +324,7 @@ def inner_report(problem: MetaProblem, here: Adaptation) -> dict[str, float]:
         kl = batch.kl_divergence(problem.inner.head, loss.forward.dist_params, adapted)
         report[f"inner_kl_{step + 1}"] = float(kl)
         report[f"inner_gradient_norm_{step + 1}"] = float(loss.gradient.norm(dim=1).mean())
-    return report
+    return {name: problem.ranks.mean_number(value) for name, value in report.items()}
 
 
 def require_finite(value: Tensor, name: str) -> None:

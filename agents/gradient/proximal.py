@@ -75,7 +75,10 @@ class Proximal(OuterRule):
         there = problem.adapt(self._meta_params.data)
         with torch.no_grad():
             pairs = zip(old, there.dist_params, strict=True)
-            divergences = [float(problem.kl_divergence(*pair, k)) for k, pair in enumerate(pairs)]
+            divergences = [
+                problem.ranks.mean_number(float(problem.kl_divergence(*pair, k)))
+                for k, pair in enumerate(pairs)
+            ]
         last_loss = problem.value(objective, there)
         for step, divergence in enumerate(divergences[:-1]):
             self._kl_coef[step] *= 2.0 ** (

@@ -28,6 +28,11 @@ from metarl.validation import require_between, require_positive
 class GradientConfig(GradientOptions):
     """Hyper-parameters of all agents that adapt by gradient steps."""
 
+    @property
+    def trains_on_ranks(self) -> bool:
+        """Yes: `MetaProblem` takes means over ranks."""
+        return True
+
     def build(self, context: AgentContext) -> Agent:
         """A new agent of this kind."""
         return GradientAgent(self, context)

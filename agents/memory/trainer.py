@@ -53,6 +53,11 @@ class RecurrentConfig(PPOConfig):
             self.memory, self.memory_options, self.hidden_size, self.initial_std
         )
 
+    @property
+    def trains_on_ranks(self) -> bool:
+        """Yes: PPO sums over ranks."""
+        return True
+
     def label_with_memory(self, name: str, usual: str) -> str:
         """`name`, with the memory where it is not the usual one, and the options given to it."""
         return label_with_memory(name, self.memory, self.memory_options, usual)

@@ -79,6 +79,11 @@ class VariBADConfig(RecurrentConfig):
         return options if isinstance(options, BeliefOptions) else None
 
     @property
+    def trains_on_ranks(self) -> bool:
+        """Not with a belief: its noise is drawn for the whole meta-batch at once."""
+        return self.belief is None
+
+    @property
     def reads_next_obs(self) -> bool:
         """The decoders do."""
         return self.belief is not None

@@ -36,9 +36,10 @@ from metarl.cli.terminal import (
     print_error,
 )
 from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, run_training
-from metarl.errors import ConfigError, MetaRLError, UnknownNameError
+from metarl.errors import ConfigError, MetaRLError, RankError, UnknownNameError
 from metarl.field_types import require_known, suggestion
 from metarl.options import option_names, typed_options
+from metarl.training.launcher import is_first_rank, require_one_process
 from metarl.training.settings_file import TrainingFile
 
 # NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
@@ -97,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error("Interrupted; nothing new was saved.")
         return INTERRUPTED
     except MetaRLError as error:
-        print_error(error)
+        if is_first_rank() or not _is_said_by_others(error):
+            print_error(error)
         return USAGE if isinstance(error, ConfigError | UnknownNameError) else FAILURE
     except BrokenPipeError:  # nothing reads on, as in `metarl list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
@@ -105,6 +107,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print_error(f"{error.filename or 'The system'}: {error.strerror or error}.")
         return FAILURE
+
+
+def _is_said_by_others(error: MetaRLError) -> bool:
+    """Whether another of the processes that train together prints this error."""
+    is_reported = isinstance(error, RankError) and error.is_reported
+    return is_reported or isinstance(error, ConfigError | UnknownNameError)
 
 
 def _run_command(arguments: Sequence[str]) -> int:
@@ -120,6 +128,8 @@ def _run_command(arguments: Sequence[str]) -> int:
             f"There is no command {command!r}.{suggestion(command, COMMANDS)} Commands: "
             f"{', '.join(COMMANDS)}."
         )
+    if command != "train":
+        require_one_process(f"metarl {command}")
     return COMMANDS[command](rest)
 
 

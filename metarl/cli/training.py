@@ -16,6 +16,7 @@ from metarl.cli.terminal import (
 )
 from metarl.errors import ConfigError, SeedsError
 from metarl.options import plain_options
+from metarl.training.launcher import is_first_rank, require_one_process
 
 if TYPE_CHECKING:
     from metarl.training.callbacks import Callback
@@ -71,19 +72,23 @@ def run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) 
             callbacks=_callbacks(options),
         )
     except (KeyboardInterrupt, StoppedBySignal) as stop:
+        if not is_first_rank():
+            return _exit_code(stop)
         return _report_interruption([folder], arguments, stop)
-    print_text(_training_summary(run))
-    _print_evaluation([run.path])
+    if is_first_rank():
+        print_text(_training_summary(run))
+        _print_evaluation([run.path])
     return SUCCESS
 
 
 def _train_seeds(agent: str, task: str, options: Any, arguments: Sequence[str]) -> int:
+    require_one_process("--seeds")
     if has_option(arguments, "--seed"):
         raise ConfigError(
             "Got --seed and --seeds. Give --seed for one run, or --seeds for one run of each."
         )
     from metarl.training.interruption import StoppedBySignal
-    from metarl.training.loop import training_job
+    from metarl.training.job import training_job
     from metarl.training.run_folder import load_run
     from metarl.training.seeds import seed_jobs, train_jobs
 
@@ -135,6 +140,10 @@ def _report_interruption(
     where = ", ".join(map(str, saved))
     with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
         print_error(f"Interrupted. {runs} saved in {where}; continue with\n  {command}")
+    return _exit_code(stop)
+
+
+def _exit_code(stop: BaseException) -> int:
     return stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else INTERRUPTED
 
 

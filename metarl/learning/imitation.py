@@ -73,6 +73,11 @@ class ImitationConfig(AgentConfig):
         require_optimisation_options(self)
         require_between("guided_fraction", self.guided_fraction, 0.0, 1.0)
 
+    @property
+    def trains_on_ranks(self) -> bool:
+        """Yes: `Imitation` sums over ranks."""
+        return True
+
 
 def choose_reference(known: Mapping[str, Reference], name: str | None) -> Reference:
     """The reference of this name, or the one that is imitated by default.
@@ -199,6 +204,7 @@ class Imitation:
         self._config = config
         self._seeds = context.seeds
         self._device = context.device
+        self._ranks = context.ranks
         self._reference: Reference | None = None
         if context.references is not None:
             self._reference = choose_reference(context.references(), config.reference)
@@ -232,9 +238,9 @@ class Imitation:
         learning_rate = optimiser.learning_rate
         trials, metrics = self._labelled(batch.tasks, experience)
         with optimiser.unchanged_on_error():
-            means = optimiser.update(trials.valid.shape[1], by_autograd(trials, self._loss))
+            means = optimiser.update(trials.valid, by_autograd(trials, self._loss))
         # Only now: this experience was collected and learned from with the former statistics.
-        self.network.observe(experience.percepts(), experience.valid)
+        self.network.observe(experience.percepts(), experience.valid, self._ranks)
         return means | metrics | {"learning_rate": learning_rate, "guided_share": share}
 
     def state(self) -> dict[str, Tensor]:
@@ -256,7 +262,9 @@ class Imitation:
                 "there is nothing to imitate. `metarl.train` lists them."
             )
         seed = self._seeds.word("reference", self._optimiser.updates)
-        keys = lane_keys(seed, *experience.valid.shape[1:]).to(tasks.device)
+        first_task = self._ranks.first_of(len(tasks))
+        num_tasks, rollouts = experience.valid.shape[1:]
+        keys = lane_keys(seed, num_tasks, rollouts, first_task).to(tasks.device)
         noise = LaneNoise(keys, horizon=len(experience.valid))
         label = replayed_actions(self._reference.build(tasks), experience, noise)
         action = experience.action.flatten(1, 2)
@@ -273,8 +281,9 @@ class Imitation:
         return trials, self._distance(action, label, own)
 
     def _guided(self, lanes: int) -> Tensor:
-        """[L] bool, where the reference acts at the next update."""
-        return guided_lanes(self.guided_share, lanes).to(self._device)
+        """[L] bool, where the reference acts at the next update; `lanes` are this rank's."""
+        everywhere = guided_lanes(self.guided_share, lanes * self._ranks.size)
+        return everywhere.view(-1, lanes)[self._ranks.rank].to(self._device)
 
     def _distance(self, action: Tensor, label: Tensor, valid: Tensor) -> dict[str, float]:
         """Share of equal actions; of Box actions the mean squared difference, summed over [A].
@@ -282,10 +291,12 @@ class Imitation:
         `valid` [T, L] counts the steps in which the policy that learns has acted.
         """
         if not label.is_floating_point():
-            return {"agreement": float(masked_mean((action == label).to(valid.dtype), valid))}
-        head = self.network.head
-        error = (head.encode(action) - head.encode(label)).square().sum(-1)
-        return {"squared_difference": float(masked_mean(error, valid))}
+            name, distance = "agreement", (action == label).to(valid.dtype)
+        else:
+            head = self.network.head
+            name = "squared_difference"
+            distance = (head.encode(action) - head.encode(label)).square().sum(-1)
+        return {name: float(self._ranks.ratio((distance * valid).sum(), valid.sum()))}
 
     def _loss(self, batch: LabelledTrials) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative log-likelihood of the labels, mean over valid steps of a minibatch."""

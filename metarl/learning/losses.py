@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metarl.native.losses import PPO_METRICS, can_join, surrogate
+from metarl.ranks import ALONE, Ranks
 from metarl.trajectory import episode_start
 
 
@@ -88,11 +89,15 @@ def clipped_gain(ratio: Tensor, advantage: Tensor, *, clip_range: float) -> Tens
     )
 
 
-def normalised(advantage: Tensor, valid: Tensor) -> Tensor:
-    """Advantages shifted and scaled to mean 0 and standard deviation 1 over valid transitions."""
-    mean = masked_mean(advantage, valid)
+def normalised(advantage: Tensor, valid: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """Advantages shifted and scaled to mean 0 and standard deviation 1 over valid transitions.
+
+    Those of all ranks together.
+    """
+    count = valid.sum()
+    mean = ranks.ratio((advantage * valid).sum(), count)
     centred = advantage - mean
-    deviation = masked_mean(centred.square(), valid).sqrt()
+    deviation = ranks.ratio((centred.square() * valid).sum(), count).sqrt()
     return centred / (deviation + 1e-8)
 
 

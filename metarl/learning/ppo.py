@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agent import AgentConfig, AgentContext
-from metarl.errors import ShapeError
+from metarl.errors import ConfigError, ShapeError
 from metarl.learning.advantages import gae
 from metarl.learning.losses import PPOTerms, normalised, ppo_loss
 from metarl.learning.trial_optimiser import (
@@ -127,7 +127,18 @@ class PPO:
         context: AgentContext,
         auxiliary: AuxiliaryLoss | None = None,
     ) -> None:
-        """Learns the parameters of `network` and of `auxiliary`, which lie on the device."""
+        """Learns the parameters of `network` and of `auxiliary`, which lie on the device.
+
+        Raises:
+            ConfigError: several ranks train an auxiliary loss, whose sum over ranks is not known.
+        """
+        if auxiliary is not None and context.ranks.size > 1:
+            raise ConfigError(
+                f"The auxiliary loss {type(auxiliary).__name__} is trained in one process alone: "
+                "it need not be a mean over transitions, so that the sum over several processes is "
+                "not defined. Train without torchrun."
+            )
+        self._ranks = context.ranks
         self.network = network
         self._config = config
         self._auxiliary = auxiliary
@@ -150,7 +161,7 @@ class PPO:
             batch, explained_variance = self._advantages_and_targets(experience, percepts)
             means = self._learn(batch, entropy_coef)
         # Only now: this experience was collected and learned from with the former statistics.
-        self.network.observe(percepts, experience.valid)
+        self.network.observe(percepts, experience.valid, self._ranks)
         return means | {
             "explained_variance": float(explained_variance),
             "learning_rate": learning_rate,
@@ -188,12 +199,11 @@ class PPO:
             gae_lambda=self._config.gae_lambda,
         )
         returns = advantage + value
-        valid_returns = returns[valid]
-        explained = 1.0 - advantage[valid].var() / valid_returns.var().clamp_min(1e-12)
-        self.network.value.observe(valid_returns)
+        explained = self._explained_variance(advantage[valid], returns[valid])
+        self.network.value.observe(returns[valid], self._ranks)
         weight = valid.to(reward.dtype)
         if self._config.normalise_advantages:
-            advantage = normalised(advantage, weight)
+            advantage = normalised(advantage, weight, self._ranks)
         batch = Batch(
             inputs=inputs,
             action=experience.action.flatten(1, 2),
@@ -204,6 +214,12 @@ class PPO:
             auxiliary=self._auxiliary_targets(experience, valid),
         )
         return batch, explained
+
+    def _explained_variance(self, error: Tensor, returns: Tensor) -> Tensor:
+        """Share of the variance of the returns [M] that the values explain, on all ranks."""
+        moments = self._ranks.moments(torch.stack((error, returns), 1))
+        unexplained, whole = moments.variance.unbind()
+        return 1.0 - unexplained / whole.clamp_min(1e-12)
 
     def _auxiliary_targets(self, experience: Trajectory, valid: Tensor) -> Mapping[str, Tensor]:
         if self._auxiliary is None:
@@ -220,7 +236,6 @@ class PPO:
 
     def _learn(self, batch: Batch, entropy_coef: float) -> dict[str, float]:
         """By the compiled library where it serves network and loss, else by autograd."""
-        lanes = batch.valid.shape[1]
         weights = self.network.plain_weights() if self._auxiliary is None else None
         inputs = PPOInputs(
             inputs=batch.inputs,
@@ -232,7 +247,7 @@ class PPO:
         )
         if weights is None or not can_run(weights, inputs):
             loss = partial(self._loss, entropy_coef=entropy_coef)
-            return self._optimiser.update(lanes, by_autograd(batch, loss))
+            return self._optimiser.update(batch.valid, by_autograd(batch, loss))
         gradients = PPOGradients(
             weights,
             inputs,
@@ -241,7 +256,7 @@ class PPO:
             entropy_coef=entropy_coef,
         )
         with alone():
-            return self._optimiser.update(lanes, gradients.minibatch)
+            return self._optimiser.update(batch.valid, gradients.minibatch)
 
     def _loss(self, batch: Batch, *, entropy_coef: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Surrogate, value error, entropy and auxiliary loss of a minibatch; and metrics."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from metarl.agent import AgentContext
 from metarl.errors import ConfigError, MetaRLError
 from metarl.learning.optimiser_state import load_learner, require_finite_gradient, save_learner
+from metarl.learning.rank_lanes import RankLanes
 from metarl.native.adam import ClippedAdam, clipped_adam
 from metarl.validation import require_between, require_positive
 
@@ -114,6 +115,7 @@ class TrialOptimiser:
         self._options = options
         self._seeds = context.seeds
         self._device = context.device
+        self._ranks = context.ranks
         self._params = list(learner.parameters())
         self.updates = 0
         self._compiled: ClippedAdam | None = None
@@ -139,12 +141,15 @@ class TrialOptimiser:
             self.load_state(before)
             raise
 
-    def update(self, lanes: int, gradient: Gradient) -> dict[str, float]:
+    def update(self, valid: Tensor, gradient: Gradient) -> dict[str, float]:
         """One update: all epochs on a batch. Returns the mean of each metric over minibatches.
 
+        Several ranks have equal minibatches of all their lanes; each computes the gradient for its
+        own lanes.
+
         Args:
-            lanes: of the batch.
-            gradient: of a minibatch of them.
+            valid: [T, L] float of this rank's batch.
+            gradient: of a minibatch of its lanes, for a mean over valid transitions.
 
         Raises:
             NonFiniteError: a gradient is not finite; earlier minibatches have been learned from.
@@ -152,16 +157,22 @@ class TrialOptimiser:
         for group in self._adam.param_groups:
             group["lr"] = self.learning_rate
         self._compiled = None  # parameters and moments may have moved
+        lanes = RankLanes(valid, self._ranks)
         totals: dict[str, Tensor | float] = {}
-        for minibatch in self._minibatches(lanes):
+        norms: Tensor | float = 0.0
+        for minibatch in self._minibatches(lanes.count):
             for param in self._params:
                 param.grad = None
-            metrics = gradient(minibatch)
-            for name, metric in (*metrics.items(), ("grad_norm", self._step())):
-                totals[name] = totals.get(name, 0.0) + metric
+            own, share = lanes.own(minibatch)
+            metrics = gradient(own) if len(own) else {}
+            lanes.sum_gradients(self._params, share)
+            for name, metric in metrics.items():
+                totals[name] = totals.get(name, 0.0) + metric * share
+            norms = norms + self._step()
         self.updates += 1
         count = self._options.num_epochs * self._options.num_minibatches
-        return {name: float(total) / count for name, total in totals.items()}
+        sums = {**lanes.sum_metrics(totals), "grad_norm": float(norms)}
+        return {name: total / count for name, total in sums.items()}
 
     def state(self) -> dict[str, Tensor]:
         """Parameters, moments of Adam and the count of updates."""

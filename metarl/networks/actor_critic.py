@@ -32,6 +32,7 @@ from metarl.networks.memory import (
 )
 from metarl.networks.memory_check import require_memory_contract
 from metarl.networks.recurrent import Embedded
+from metarl.ranks import ALONE, Ranks
 from metarl.trajectory import Percept
 from metarl.validation import vector_size
 
@@ -130,10 +131,10 @@ class ActorCritic(nn.Module):
             percept = replace(percept, obs=scaled[..., :-1], previous_reward=scaled[..., -1])
         return percept_features(self.head, percept)
 
-    def observe(self, percept: Percept, valid: Tensor) -> None:
-        """Updates the running scale of the inputs by percepts [...] where `valid` [...]."""
+    def observe(self, percept: Percept, valid: Tensor, ranks: Ranks = ALONE) -> None:
+        """Updates the running scale of the inputs by all ranks' percepts where `valid`, [...]."""
         if self.scale is not None:
-            self.scale.observe(_measured(percept)[valid])
+            self.scale.observe(_measured(percept)[valid], ranks)
 
     def forward(self, inputs: Tensor) -> ActorCriticOutput:
         """Whole trials from their start, encoded, [T, L, F]."""

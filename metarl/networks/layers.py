@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from metarl.native.library import serves
 from metarl.native.perceptron import perceptron
+from metarl.ranks import ALONE, Ranks
 
 
 def linear(inputs: int, outputs: int, *, gain: float, generator: torch.Generator) -> nn.Linear:
@@ -78,15 +79,15 @@ class ScaledValue(nn.Module):
         return value * self.deviation + self.mean
 
     @torch.no_grad()
-    def observe(self, returns: Tensor) -> None:
+    def observe(self, returns: Tensor, ranks: Ranks = ALONE) -> None:
         """Moves the statistics towards those of `returns` [M] and corrects the last layer."""
         self.count += 1
         # Bias-corrected exponential mean: the first batch counts fully.
         rate = (1.0 - self._decay) / (1.0 - self._decay**self.count)
-        mean = torch.lerp(self.mean, returns.mean(), rate)
+        mean = torch.lerp(self.mean, ranks.mean_over(returns), rate)
         # Spread around the new mean: no difference of large squares.
         old = self.deviation.square() + (self.mean - mean).square()
-        variance = torch.lerp(old, (returns - mean).square().mean(), rate)
+        variance = torch.lerp(old, ranks.mean_over((returns - mean).square()), rate)
         deviation = variance.clamp_min(1e-4).sqrt()
         weight, bias = self.layers[-1].parameters()
         weight.mul_(self.deviation / deviation)
@@ -121,12 +122,12 @@ class RunningScale(nn.Module):
         return ((value - self.mean) / self.deviation).clamp(-self.FARTHEST, self.FARTHEST)
 
     @torch.no_grad()
-    def observe(self, value: Tensor) -> None:
-        """Takes [M, F] into account, each row as much as every row before."""
-        variance, mean = torch.var_mean(value, 0, correction=0)
+    def observe(self, value: Tensor, ranks: Ranks = ALONE) -> None:
+        """Takes [M, F] of all ranks into account, each row as much as every row before."""
+        mean, variance, count = ranks.moments(value)
         old = self.deviation.square() if self.count > 0 else torch.zeros_like(variance)
-        self.count += len(value)
-        share = (len(value) / self.count).to(mean.dtype)
+        self.count += count
+        share = (count / self.count).to(mean.dtype)
         spread = (mean - self.mean).square() * share * (1.0 - share)
         self.mean.lerp_(mean, share)
         self.deviation.copy_((torch.lerp(old, variance, share) + spread).clamp_min(1e-8).sqrt())

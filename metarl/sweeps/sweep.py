@@ -29,7 +29,7 @@ from metarl.sweeps.sweep_file import Sweep, read_sweep
 from metarl.sweeps.work import TrainAndEvaluate
 from metarl.training.children import Children, available_cores
 from metarl.training.interruption import stop_between_iterations
-from metarl.training.loop import TrainingJob
+from metarl.training.job import TrainingJob
 from metarl.training.progress import TrainingProgress
 from metarl.training.torch_defaults import torch_defaults
 from metarl.validation import require_positive

@@ -26,7 +26,7 @@ from metarl.sweeps.space import (
 )
 from metarl.sweeps.tpe import require_optuna
 from metarl.sweeps.work import FINAL_SEED, require_other_tasks
-from metarl.training.loop import TrainingJob, training_job
+from metarl.training.job import TrainingJob, training_job
 from metarl.training.options import RunOptions
 from metarl.training.settings_file import TrainingFile, checked_training, read_toml
 from metarl.validation import require_positive

@@ -10,7 +10,8 @@ from metarl.errors import ConfigError
 from metarl.evaluation.agents import evaluate
 from metarl.evaluation.options import EvaluationOptions
 from metarl.results.sweeps import SELECTION
-from metarl.training.loop import TrainingJob, run_job
+from metarl.training.job import TrainingJob
+from metarl.training.loop import run_job
 from metarl.training.progress import ProgressDisplay
 
 FINAL_SEED = EvaluationOptions().seed

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 from metarl.errors import ConfigError, MetaRLError
 from metarl.training.interruption import StoppedBySignal, StopRequest
-from metarl.training.loop import TrainingJob, run_job
+from metarl.training.job import TrainingJob
+from metarl.training.loop import run_job
 from metarl.training.progress import ProgressDisplay, TrainingProgress
 
 POLL_SECONDS = 0.2

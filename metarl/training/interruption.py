@@ -31,6 +31,11 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self._number is not None
 
+    @property
+    def number(self) -> int | None:
+        """Of the signal, if one has come."""
+        return self._number
+
     def set(self, number: int) -> None:
         """Records the signal."""
         self._number = number

@@ -2,34 +2,33 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig, MetaBatch
-from metarl.errors import ConfigError, MetaRLError, NonFiniteError, RunFolderError
-from metarl.field_types import require_instance, require_known
-from metarl.noise import LaneNoise
-from metarl.options import plain_options
-from metarl.registry import agent_config, find_preset, make_family, name_of, resolve_family
+from metarl.errors import MetaRLError, NonFiniteError, RunFolderError
 from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
 from metarl.training.callbacks import Callback, TrainingView
 from metarl.training.interruption import StopRequest, stop_between_iterations
-from metarl.training.memory_needed import require_memory
+from metarl.training.job import TrainingJob, training_job
+from metarl.training.launcher import is_first_rank
 from metarl.training.options import RunOptions
+from metarl.training.process_ranks import joined_ranks
 from metarl.training.progress import ProgressDisplay, TrainingProgress
 from metarl.training.record import TrainingRecord
 from metarl.training.rollback import Rollback, with_halved_rate
-from metarl.training.run_folder import Progress, Run, open_run
-from metarl.training.run_settings import RunConfig
+from metarl.training.run_folder import Progress, Run
 from metarl.training.torch_defaults import torch_defaults
-from metarl.training.warm_start import origin_of, take_weights
-from metarl.validation import as_device
+from metarl.training.warm_start import origin_of
+from metarl.trajectory import Trajectory
 
 
 @torch_defaults()
@@ -80,117 +79,8 @@ def train(
         **options,
     )
     title, iterations = job.path.name, job.config.iterations
-    return run_job(job, TrainingProgress([title], iterations, enabled=job.options.progress))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingJob:
-    """All settings of one training; another process can carry it out."""
-
-    agent: str
-    config: AgentConfig
-    task: str
-    """id of the family"""
-    task_options: Mapping[str, Any]
-    """all options of the family"""
-    options: RunOptions
-    callbacks: Sequence[Callback] = ()
-
-    @property
-    def description(self) -> RunConfig:
-        """What defines the run."""
-        return RunConfig(
-            agent=self.agent,
-            agent_options=plain_options(self.config),
-            task=self.task,
-            task_options=self.task_options,
-            seed=self.options.seed,
-            init_from=self.options.init_from,
-        )
-
-    @property
-    def path(self) -> Path:
-        """The run folder."""
-        return Path(self.options.out or self.description.default_path)
-
-    def open_folder(self) -> Run:
-        """The run that this job starts or continues; writes nothing.
-
-        Raises:
-            RunFolderError: the folder holds a run that is not to be resumed, or has other settings,
-                or other files.
-        """
-        return open_run(self.path, self.description, resume=self.options.resume)
-
-    def make_family(self) -> TaskDistribution:
-        """The family that the agent is trained on."""
-        return make_family(self.task, **self.task_options)
-
-    def new_agent(self, family: TaskDistribution, rollbacks: int = 0) -> Agent:
-        """An untrained agent, whose learning rate was halved `rollbacks` times.
-
-        Raises:
-            ConfigError: the options of agent, family and device do not fit each other.
-        """
-        as_device(self.options.device)
-        context = self.description.context(family, self.options.device, training=True)
-        config = with_halved_rate(self.config, rollbacks) if rollbacks else self.config
-        agent = config.build(context)
-        _require_room(agent, self.config, family, self.options.device)
-        return agent
-
-    def first_agent(self, family: TaskDistribution, rollbacks: int = 0) -> Agent:
-        """The agent of the first iteration: untrained, or with the weights of another run.
-
-        Raises:
-            ConfigError: as `new_agent`, or the other run has other spaces.
-            CheckpointError: its weights do not fit.
-        """
-        agent = self.new_agent(family, rollbacks)
-        if self.options.init_from is not None:
-            take_weights(agent, self.config.label, family, self.options.init_from)
-        return agent
-
-
-def training_job(
-    agent: str,
-    task: str | TaskDistribution,
-    *,
-    task_options: Mapping[str, Any] | None = None,
-    preset: str | None = None,
-    config: AgentConfig | None = None,
-    run: RunOptions | None = None,
-    callbacks: Sequence[Callback] = (),
-    **options: Any,
-) -> TrainingJob:
-    """The job that `train` carries out; arguments and errors are those of `train`."""
-    require_instance("task_options", task_options or {}, Mapping, "a mapping of options by name")
-    if not isinstance(task, str):
-        task, task_options = name_of(resolve_family(task, task_options))
-    if preset is not None:
-        found = find_preset(agent, task, preset)
-        options = {**found.agent_options, **options}
-        task_options = {**found.task_options, **(task_options or {})}
-    config, run = _settings(agent, config, run, options)
-    family = make_family(task, **(task_options or {}))
-    return TrainingJob(
-        agent=agent,
-        config=config,
-        task=task,
-        task_options=plain_options(family),
-        options=run,
-        callbacks=_require_callbacks(callbacks),
-    )
-
-
-def _require_callbacks(callbacks: Sequence[Callback]) -> tuple[Callback, ...]:
-    given = callbacks if isinstance(callbacks, Sequence) else (callbacks,)
-    if wrong := [each for each in given if not isinstance(each, Callback)]:
-        raise ConfigError(
-            f"callbacks must be a list of instances of classes derived from metarl.Callback; got "
-            f"{wrong[0]!r}."
-        )
-    return tuple(given)
+    is_shown = job.options.progress and is_first_rank()
+    return run_job(job, TrainingProgress([title], iterations, enabled=is_shown))
 
 
 def run_job(job: TrainingJob, display: ProgressDisplay) -> Run:
@@ -199,45 +89,48 @@ def run_job(job: TrainingJob, display: ProgressDisplay) -> Run:
     A display that raises an error ends the training after the iteration, which is saved.
     """
     process.keep_freed_memory()
-    config, options = job.config, job.options
+    options = job.options
     with process.torch_threads(options.threads), torch_defaults():
-        family, folder = job.make_family(), job.open_folder()
+        job = job.on(joined_ranks(options.device))
+        ranks = job.ranks
+        family = job.make_family()
         if options.on_nan == "rollback":
-            with_halved_rate(config, 0)  # an agent without one is refused here
+            with_halved_rate(job.config, 0)  # an agent without one is refused here
         # Built before the folder is made: an option that does not fit leaves no empty folder.
-        learner = (job.new_agent if folder.is_started else job.first_agent)(family)
-        with folder.locked():
-            folder = job.open_folder()  # until now it could change
-            if folder.is_started:
-                start = folder.load_newest_sound(learner)
-                folder.prolong()
-                if start.rollbacks:
-                    state, learner = learner.state(), job.new_agent(family, start.rollbacks)
-                    learner.load_state(state)
-            else:
-                folder.start(origin_of(options.init_from))
-                start = Progress()
-            rollback = None
-            if options.on_nan != "stop":
-                rollback = Rollback(folder, options, partial(job.first_agent, family))
-            _Training(family, job, learner, folder, rollback, display).run(start)
-    return folder
+        is_started = ranks.from_first(lambda: job.open_folder().is_started)
+        is_new = not is_started and ranks.is_first
+        learner = (job.first_agent if is_new else job.new_agent)(family)
+        with ExitStack() as folder_in_use:
+            start = ranks.from_first(partial(_begin, job, learner, folder_in_use))
+            if start.progress.rollbacks:
+                learner = job.new_agent(family, start.progress.rollbacks)
+            if start.state is not None:
+                learner.load_state(start.state)
+            _Training(family, job, learner, start.folder, display).run(start.progress)
+    return start.folder
 
 
-def _require_room(agent: Agent, config: AgentConfig, family: TaskDistribution, device: str) -> None:
-    """Raises `ConfigError` where a trial is too long for the agent's memory, or all for the RAM."""
-    horizon = (config.episodes or family.trial_episodes) * family.episode_steps
-    require_memory(
-        family,
-        phases=agent.adaptation_steps + 1,
-        steps=horizon,
-        num_tasks=config.num_tasks,
-        rollouts_per_task=config.rollouts_per_task,
-        keep_next_obs=config.reads_next_obs,
-        device=device,
-    )
-    policy = agent.start(1, LaneNoise.of(Seeds(0), "start", 1, device=device))
-    policy.initial_memory(1, horizon)
+class _Start(NamedTuple):
+    """What a training starts from."""
+
+    folder: Run
+    progress: Progress
+    state: Mapping[str, Tensor] | None  # of the learner, where it has to be loaded
+
+
+def _begin(job: TrainingJob, learner: Agent, folder_in_use: ExitStack) -> _Start:
+    """Opens the folder for writing, and loads its checkpoint into the learner."""
+    folder_in_use.enter_context(job.open_folder().locked())
+    folder = job.open_folder()  # until now it could change
+    if folder.is_started:
+        progress = folder.load_newest_sound(learner)
+        folder.prolong()
+        folder.warn_of_other_ranks(job.ranks.size)
+    else:
+        folder.start(origin_of(job.options.init_from), ranks=job.ranks.size)
+        progress = Progress()
+    is_sent = job.ranks.size > 1 or progress.rollbacks > 0
+    return _Start(folder, progress, learner.state() if is_sent else None)
 
 
 class _Training:
@@ -249,15 +142,17 @@ class _Training:
         job: TrainingJob,
         agent: Agent,
         run: Run,
-        rollback: Rollback | None,
         display: ProgressDisplay,
     ) -> None:
         self._family = family
-        self._config, self._options, self._callbacks = job.config, job.options, job.callbacks
-        self._description = job.description
+        self._job, self._ranks = job, job.ranks
+        self._config, self._options = job.config, job.options
+        self._callbacks = job.callbacks if job.ranks.is_first else ()
         self._agent = agent
         self._run = run
-        self._rollback = rollback
+        self._rollback = None
+        if self._options.on_nan != "stop":
+            self._rollback = Rollback(run, self._options, partial(job.first_agent, family))
         self._display = display
         self._progress = Progress()
         self._seeds = Seeds(job.options.seed).child("training")
@@ -279,27 +174,46 @@ class _Training:
                 except NonFiniteError as error:
                     if self._rollback is None:
                         raise
-                    self._agent, self._progress = self._rollback.go_back(error, self._progress)
+                    self._go_back(error, self._rollback)
         stop.raise_if_set()
+
+    def _go_back(self, error: NonFiniteError, rollback: Rollback) -> None:
+        """To the state that rank 0 has kept."""
+
+        def go_back() -> tuple[Progress, Mapping[str, Tensor] | None]:
+            self._agent, progress = rollback.go_back(error, self._progress)
+            return progress, self._agent.state() if self._ranks.size > 1 else None
+
+        self._progress, state = self._ranks.from_first(go_back)
+        if state is not None and not self._ranks.is_first:
+            self._agent = self._job.new_agent(self._family, self._progress.rollbacks)
+            self._agent.load_state(state)
+
+    def _must_stop(self, stop: StopRequest, is_stopped: bool) -> bool:
+        """Whether a signal or a callback ends the training; the same on all ranks."""
+        numbers, stopped = zip(*self._ranks.gather((stop.number, is_stopped)), strict=True)
+        for number in numbers:
+            if number is not None and not stop:
+                stop.set(number)
+        return bool(stop) or any(stopped)
 
     def _train(self, stop: StopRequest) -> None:
         saved, saved_at = self._progress, time.monotonic()
-        path, iterations = self._run.path, self._config.iterations
+        iterations = self._config.iterations
         self._display.show_iteration(saved.iteration)
-        settings = asdict(self._description)
-        recorded = TrainingRecord(
-            path, keep=saved.iteration, env_steps=saved.env_steps, settings=settings
-        )
-        with recorded as record, self._callbacks_open():
+        with self._recorded(saved) as record, self._callbacks_open():
             is_stopped = False
             try:
-                while self._progress.iteration < iterations and not (stop or is_stopped):
+                while self._progress.iteration < iterations and not self._must_stop(
+                    stop, is_stopped
+                ):
                     after, row = self._iteration(self._progress)
-                    record.write(row)
+                    if record is not None:
+                        record.write(row)
                     self._progress, self._is_ahead = after, False
                     self._display.show(row)
                     is_stopped = self._call_back(row)
-                    if self._rollback is not None:
+                    if self._rollback is not None and self._ranks.is_first:
                         self._rollback.keep(self._agent, after)
                     elapsed = time.monotonic() - saved_at
                     if after.iteration == 1 or elapsed >= self._options.checkpoint_seconds:
@@ -311,6 +225,15 @@ class _Training:
                 raise
             if self._progress != saved:
                 self._save(record)
+
+    def _recorded(self, saved: Progress) -> AbstractContextManager[TrainingRecord | None]:
+        """The record that goes on from `saved`; only rank 0 has one."""
+        if not self._ranks.is_first:
+            return nullcontext()
+        settings = asdict(self._job.description)
+        return TrainingRecord(
+            self._run.path, keep=saved.iteration, env_steps=saved.env_steps, settings=settings
+        )
 
     @contextmanager
     def _callbacks_open(self) -> Iterator[None]:
@@ -343,11 +266,14 @@ class _Training:
             callbacks=self._callbacks,
         )
 
-    def _save(self, record: TrainingRecord) -> None:
+    def _save(self, record: TrainingRecord | None) -> None:
+        """Writes a checkpoint; ranks that write nothing have no record."""
+        if record is None:
+            return
         record.sync()  # the rows of a checkpoint are on the disk before it is
         self._run.save(self._agent, self._progress, keep=self._options.checkpoints)
 
-    def _save_after(self, error: BaseException, record: TrainingRecord) -> None:
+    def _save_after(self, error: BaseException, record: TrainingRecord | None) -> None:
         """Saves what was completed before an error, which stays the one that is reported."""
         try:
             self._save(record)
@@ -357,7 +283,8 @@ class _Training:
 
     def _iteration(self, progress: Progress) -> tuple[Progress, dict[str, float]]:
         started = time.perf_counter()
-        batch = self._collect_phases(progress.iteration)
+        with self._ranks.together():
+            batch = self._collect_phases(progress.iteration)
         collected = time.perf_counter()
         self._is_ahead = True
         try:
@@ -368,21 +295,20 @@ class _Training:
         ended = time.perf_counter()
 
         phases = batch.trajectories
-        steps = sum(phase.steps for phase in phases)
+        steps, *returns = self._over_ranks(phases)
         after = replace(
             progress,
             iteration=progress.iteration + 1,
-            env_steps=progress.env_steps + steps,
+            env_steps=progress.env_steps + int(steps),
             seconds=progress.seconds + ended - started,
         )
-        returns = [phase.episode_returns(self.episodes).mean((1, 2)) for phase in phases]
         row = {
             "iteration": after.iteration,
             "env_steps": after.env_steps,
             "seconds": after.seconds,
-            "first_episode_return": float(returns[0][0]),
-            "last_episode_return": float(returns[-1][-1]),
-            "trial_return": float(returns[-1].sum()),
+            "first_episode_return": returns[0],
+            "last_episode_return": returns[1],
+            "trial_return": returns[2],
             "steps_per_second": steps / (ended - started),
             "rollout_steps_per_second": steps / (collected - started),
         }
@@ -390,9 +316,19 @@ class _Training:
             row["rollbacks"] = after.rollbacks
         return after, row | dict(learned)
 
+    def _over_ranks(self, phases: Sequence[Trajectory]) -> list[float]:
+        """Steps of all ranks; mean return of the first and the last episode, and of the trial."""
+        steps = sum(phase.steps for phase in phases)
+        returns = [phase.episode_returns(self.episodes).mean((1, 2)) for phase in phases]
+        own = [float(returns[0][0]), float(returns[-1][-1]), float(returns[-1].sum())]
+        sums = self._ranks.sum(torch.tensor([steps, *own], dtype=torch.float64)).tolist()
+        return [sums[0], *(total / self._ranks.size for total in sums[1:])]
+
     def _collect_phases(self, iteration: int) -> MetaBatch:
+        """Experience in this rank's share of the tasks."""
         seeds = self._seeds.child("iteration", iteration)
         drawn = draw_tasks(self._family, self._config.num_tasks, seeds.torch("tasks"), "train")
+        share = drawn.chunk(self._ranks.size)[self._ranks.rank]
         spec = RolloutSpec(
             episodes=self.episodes,
             rollouts_per_task=self._config.rollouts_per_task,
@@ -403,10 +339,11 @@ class _Training:
         return rollout_phases(
             self._agent,
             self._family,
-            drawn.to(self._options.device),
+            share.to(self._options.device),
             adaptation_steps=self._agent.adaptation_steps,
             spec=spec,
             seeds=seeds,
+            first_task=self._ranks.first_of(len(share)),
             storage=self._storage,
             training=True,
         )
@@ -415,22 +352,3 @@ class _Training:
     def episodes(self) -> int:
         """E, episodes of one phase."""
         return self._config.episodes or self._family.trial_episodes
-
-
-def _settings(
-    agent: str, config: AgentConfig | None, run: RunOptions | None, options: Mapping[str, Any]
-) -> tuple[AgentConfig, RunOptions]:
-    """Sorts loose options into the agent's and the run's."""
-    kind = agent_config(agent)
-    wanted = f"{kind.__name__}(...), the hyper-parameters of {agent}"
-    require_instance("config", config or kind(), kind, wanted)
-    require_instance("run", run or RunOptions(), RunOptions, "metarl.RunOptions(...)")
-    of_run = {name: value for name, value in options.items() if name in RunOptions.__annotations__}
-    of_agent = {name: value for name, value in options.items() if name not in of_run}
-    known = [field.name for field in fields(kind)]
-    require_known(agent, of_agent, known, RunOptions.__annotations__)
-    if config is None:
-        config = kind(**of_agent)
-    elif of_agent:
-        config = replace(config, **of_agent)
-    return config, replace(run or RunOptions(), **of_run)

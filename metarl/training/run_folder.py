@@ -117,20 +117,34 @@ class Run:
         with naming("The settings of this run", f"the agent {quoted(self.config.agent)}"):
             return config.build(self.config.context(family, device))
 
-    def start(self, origin: Mapping[str, Any] | None = None) -> None:
+    def start(self, origin: Mapping[str, Any] | None = None, *, ranks: int = 1) -> None:
         """Writes `config.json`, and removes what a training without a finished iteration left.
 
         Args:
             origin: of the first weights, where they are those of another run.
+            ranks: processes that train it together.
         """
         path = self.path / "config.json"
         content = {**asdict(self.config), "versions": versions(), "git": git_state()}
         if origin:
             content["initial_weights"] = origin
+        if ranks > 1:
+            content["ranks"] = ranks
         with as_folder_error(path):
             for name in files_of_a_training(self.path) - {LOCK_FILE, path.name}:
                 (self.path / name).unlink(missing_ok=True)
         write_text(path, json_text(path, content))
+
+    def warn_of_other_ranks(self, ranks: int) -> None:
+        """Logs a warning where another number of processes goes on with the training."""
+        before = read_json(self.path / "config.json", "a run's config.json").get("ranks", 1)
+        if before != ranks:
+            log.warning(
+                "%s was started by %s processes together and is continued by %d: with the same "
+                "tasks and the same noise, but rounding differs, so the run is not the one that "
+                "it would have been.",
+                *(self.path, quoted(before), ranks),
+            )
 
     def prolong(self) -> None:
         """Writes the iterations into `config.json`, if they are more than when the run was started.

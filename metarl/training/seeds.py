@@ -14,7 +14,8 @@ from metarl.tasks.family import TaskDistribution
 from metarl.training.callbacks import Callback
 from metarl.training.children import TRAINED, Children, Ended, available_cores
 from metarl.training.interruption import stop_between_iterations
-from metarl.training.loop import TrainingJob, training_job
+from metarl.training.job import TrainingJob, training_job
+from metarl.training.launcher import require_one_process
 from metarl.training.options import RunOptions
 from metarl.training.progress import TrainingProgress
 from metarl.training.run_folder import Run, load_run
@@ -65,6 +66,7 @@ def train_seeds(
             second one ends them at once.
         SystemExit: SIGTERM or SIGHUP, likewise, with code 143 or 129.
     """
+    require_one_process("train_seeds")
     if "seed" in options or (run is not None and run.seed != RunOptions().seed):
         raise ConfigError("Got `seed` and `seeds`. One seed is trained by `train`; omit `seed`.")
     whole = training_job(

@@ -53,7 +53,7 @@ def build(**options: object) -> tuple[TrialOptimiser, nn.Linear]:
 
 
 def take_steps(optimiser: TrialOptimiser, loss: Loss[Lanes]) -> dict[str, float]:
-    return optimiser.update(8, by_autograd(EIGHT, loss))
+    return optimiser.update(EIGHT.valid, by_autograd(EIGHT, loss))
 
 
 def test_each_epoch_takes_every_lane_once_in_an_order_of_its_own():

@@ -88,12 +88,12 @@ def test_an_update_with_cached_inner_steps_equals_one_without_bit_for_bit(monkey
     options = {} if name == "pretrained" else {"adaptation_steps": 2}
     cached, computed = build(name, family, **options), build(name, family, **options)
 
-    def without_known(inner, batches, *, known, start_noise):
-        return MetaProblem(inner, batches, start_noise=start_noise)
+    def without_known(inner, batches, *, known, **others):
+        return MetaProblem(inner, batches, **others)
 
-    def with_known(inner, batches, *, known, start_noise):
+    def with_known(inner, batches, *, known, **others):
         assert len(known) == cached.adaptation_steps
-        return MetaProblem(inner, batches, known=known, start_noise=start_noise)
+        return MetaProblem(inner, batches, known=known, **others)
 
     for seed in range(2):
         reports = []
