@@ -40,6 +40,11 @@ CASES = {
     "rl2, lanes of one task in a minibatch": ("rl2", BANDIT, {**MEMORY, "num_minibatches": 32}),
     "versa": ("versa", BANDIT, MEMORY),
     "dpt": ("dpt", BANDIT, {**MEMORY, "memory": "gru"}),
+    "dpt of a reference that draws": (
+        "dpt",
+        BANDIT,
+        {**MEMORY, "memory": "gru", "reference": "thompson"},
+    ),
     "dpt, guided": ("dpt", BANDIT, {**MEMORY, "memory": "gru", "guided_fraction": 0.9}),
     "dpt, actions in a box": ("dpt", WALK, {**MEMORY, "memory": "gru"}),
     "maml": ("maml", WALK, {**GRADIENT, "adaptation_steps": 2}),
