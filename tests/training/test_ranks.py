@@ -156,7 +156,7 @@ def test_a_rollback_of_ranks_halves_the_rate_on_all(trained):
 def test_sigterm_saves_ends_all_ranks_and_prints_the_command_once(tmp_path):
     folder = tmp_path / "run"
     process = start_ranks(
-        *f"metarl train {MAML} --num-tasks 4 --rollouts-per-task 4 --iterations 100000".split(),
+        *f"metarl train {MAML} --num-tasks 4 --rollouts-per-task 4 --iterations 3000".split(),
         *("--out", folder),
     )
     deadline = time.monotonic() + SECONDS
