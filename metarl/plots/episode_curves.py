@@ -60,6 +60,22 @@ class EpisodeCurves(NamedTuple):
     tasks: str | None = None  # text in place of the tasks of `one`
 
 
+class DrawnCurve(NamedTuple):
+    """A curve in a figure."""
+
+    curve: JoinedCurve
+    number: int  # among the curves of its role
+    dashes: Any
+    handle: Any  # of the legend, labelled
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """[P] positions of its points on the x-axis; empty if it is listed in the legend only."""
+        line = getattr(self.handle, "lines", [self.handle])[0]
+        x = np.asarray(line.get_xdata(), np.float64)
+        return x[~np.isnan(x)]  # in gaps of a band
+
+
 @dataclass(frozen=True, kw_only=True)
 class Look:
     """How a figure looks, where the user chose it."""
@@ -92,19 +108,36 @@ def curves_figure(shown: EpisodeCurves, look: Look | None = None) -> Figure:
         axes = look.axes
     figure = axes.get_figure(root=True)
     assert isinstance(figure, Figure)
-    handles = _draw(axes, curves)
+    drawn, note = draw_curves(axes, shown, look.ylim)
+    _add_legend(axes, drawn, layout, inside=look.axes is not None)
+    if look.axes is None:
+        add_note(figure, note)
+    return figure
+
+
+def draw_curves(
+    axes: Axes, shown: EpisodeCurves, ylim: tuple[float, float] | None = None
+) -> tuple[list[DrawnCurve], str]:
+    """Draws curves into axes, without a legend.
+
+    Args:
+        axes: to draw into.
+        shown: at least one curve.
+        ylim: ends of the y-axis; None: a curve that would squeeze all others is cut off.
+
+    Returns:
+        The curves from back to front, and a note on what they show.
+    """
+    drawn = _draw(axes, shown.curves)
     axes.set_title(textwrap.fill(shown.one.family, TITLE_CHARS), loc="left", color=MUTED)
     axes.set_xlabel("Episodes of experience in the task")
     axes.set_ylabel(shown.label)
     axes.grid(color="0.92", linewidth=0.8)
-    cut = _limit_heights(axes, curves) if look.ylim is None else ""
-    if look.ylim is not None:
-        axes.set_ylim(*look.ylim)
-    _add_legend(axes, handles, curves, layout, inside=look.axes is not None)
-    if look.axes is None:
-        tasks = shown.tasks or tasks_text(shown.one.split, shown.one.num_tasks)
-        add_note(figure, _note(tasks, curves) + cut)
-    return figure
+    cut = _limit_heights(axes, shown.curves) if ylim is None else ""
+    if ylim is not None:
+        axes.set_ylim(*ylim)
+    tasks = shown.tasks or tasks_text(shown.one.split, shown.one.num_tasks)
+    return drawn, _note(tasks, shown.curves) + cut
 
 
 def plotted_rows(curves: Sequence[JoinedCurve]) -> Iterator[tuple[object, ...]]:
@@ -143,36 +176,40 @@ def _drawing_order(curves: Sequence[JoinedCurve]) -> list[JoinedCurve]:
     return sorted(curves, key=lambda curve: curve.role == "agent")
 
 
-def _draw(axes: Axes, curves: Sequence[JoinedCurve]) -> list[Any]:
-    """Draws the curves in their drawing order; returns the legend handle of each."""
+def _draw(axes: Axes, curves: Sequence[JoinedCurve]) -> list[DrawnCurve]:
+    """Draws the curves in their drawing order."""
     agents = sum(curve.role == "agent" for curve in curves)
     few = all(
         len(curve.episode) <= FEW_POINTS for curve in curves if curve.role == "agent" or not agents
     )
-    drawn: dict[str, int] = dict.fromkeys(ROLES, 0)
-    dashes = {
+    count: dict[str, int] = dict.fromkeys(ROLES, 0)
+    reference_styles = {
         role: reference_dashes(role, [curve.agent for curve in curves if curve.role == role])
         for role in REFERENCE_STYLES
     }
     bottom = _lowest_drawn(curves)
     axes.set_xscale("log" if _needs_log_scale(curves) else "linear")
-    handles: list[Any] = []
+    drawn: list[DrawnCurve] = []
     for curve in _drawing_order(curves):
-        index = drawn[curve.role]
-        drawn[curve.role] += 1
+        number = count[curve.role]
+        count[curve.role] += 1
         if curve.role != "agent":
-            handles.append(_draw_reference(axes, curve, dashes[curve.role][index], bottom))
+            dashes = reference_styles[curve.role][number]
+            handle = _draw_reference(axes, curve, dashes, bottom)
         elif len(curve.episode) <= FEW_POINTS:
             # Small horizontal offsets keep the error bars of similar agents legible.
-            offset = min(0.015, 0.06 / agents) * (index - (agents - 1) / 2) * few
+            offset = min(0.015, 0.06 / agents) * (number - (agents - 1) / 2) * few
+            dashes = agent_dashes(number)
             x = _shifted(axes, curves, curve.episode, offset)
-            handles.append(_draw_points(axes, curve, index, x))
+            handle = _draw_points(axes, curve, number, x)
         else:
-            handles.append(_draw_band(axes, curve, index))
-        handles[-1].set_label(_legend_label(curve, bottom))
+            dashes = agent_dashes(number)
+            handle = _draw_band(axes, curve, number)
+        handle.set_label(_legend_label(curve, bottom))
+        drawn.append(DrawnCurve(curve, number, dashes, handle))
     axes.margins(x=0.06 if few else 0.02)
     _set_ticks(axes, curves, few)
-    return handles
+    return drawn
 
 
 def _needs_log_scale(curves: Sequence[JoinedCurve]) -> bool:
@@ -227,19 +264,18 @@ def _legible_ticks(
     return [int(points[i]) for i in sorted(kept)]
 
 
-def _add_legend(
-    axes: Axes,
-    handles: Sequence[Any],
-    curves: Sequence[JoinedCurve],
-    layout: LegendLayout,
-    *,
-    inside: bool,
-) -> None:
-    """Right of the axes if there is room, else above; in the order of the curves at the right."""
+def legend_order(drawn: Sequence[DrawnCurve]) -> list[DrawnCurve]:
+    """The curves in the order of their heights at the right, the highest first."""
     # Mean of the last tenth: the last point alone may be noisier than the gap between two curves.
-    height = [curve.mean[-1 - len(curve.mean) // 10 :].mean() for curve in _drawing_order(curves)]
-    order = np.argsort(height, kind="stable")[::-1]
-    ordered = [handles[i] for i in order]
+    height = [one.curve.mean[-1 - len(one.curve.mean) // 10 :].mean() for one in drawn]
+    return [drawn[i] for i in np.argsort(height, kind="stable")[::-1]]
+
+
+def _add_legend(
+    axes: Axes, drawn: Sequence[DrawnCurve], layout: LegendLayout, *, inside: bool
+) -> None:
+    """Right of the axes if there is room, else above."""
+    ordered = [one.handle for one in legend_order(drawn)]
     figure = axes.get_figure(root=True)
     assert figure is not None
     if inside:

@@ -24,8 +24,8 @@ from metarl.plots.pulls import pulls_figure
 from metarl.plots.regret import regret_curves
 from metarl.plots.style import METADATA, STYLE, save
 from metarl.results.bootstrap import choose_references
-from metarl.results.comparison import unique_folders
 from metarl.results.csv_files import write_table
+from metarl.results.folders import common_folder, unique_folders
 from metarl.results.learning_curves import read_learning
 from metarl.results.run_curves import read_run_curves
 from metarl.results.step_log import STEPS_FILE, StepLog, read_step_logs
@@ -152,12 +152,7 @@ def _target(folders: Sequence[Path], options: PlotOptions) -> tuple[str, Sequenc
                 f"{ending!r} is no format of a figure here; use {', '.join(METADATA)}."
             )
     if options.out is None:
-        common = (
-            folders[0]
-            if len(folders) == 1
-            else Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
-        )
-        return str(common / options.kind), options.formats
+        return str(common_folder(folders) / options.kind), options.formats
     path = Path(options.out)
     if path.suffix.removeprefix(".") in METADATA:
         return str(path.with_suffix("")), [path.suffix.removeprefix(".")]

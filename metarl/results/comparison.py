@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
-from metarl.field_types import kind_of, require_instance
+from metarl.field_types import require_instance
 from metarl.results.adaptation_curves import Curve
 from metarl.results.bootstrap import (
     Estimate,
@@ -25,6 +25,7 @@ from metarl.results.bootstrap import (
     task_sets,
 )
 from metarl.results.csv_files import write_table
+from metarl.results.folders import unique_folders
 from metarl.results.run_curves import read_run_curves
 from metarl.results.scores import normalised_score, score_references
 
@@ -219,26 +220,6 @@ def write_comparison(path: str | os.PathLike[str], comparison: Comparison) -> No
             for row in comparison.rows
         ),
     )
-
-
-def unique_folders(runs: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Each folder once, in order; a single path counts as a list of one.
-
-    Raises:
-        ConfigError: the list is empty, or holds no paths.
-    """
-    if isinstance(runs, str | os.PathLike):
-        runs = [runs]
-    if not isinstance(runs, Iterable) or not all(isinstance(r, (str, os.PathLike)) for r in runs):
-        raise ConfigError(
-            "Runs are given as a list of their folders, or of what metarl.train returns; got "
-            f"{kind_of(runs)}."
-        )
-    paths = [Path(run).expanduser() for run in runs]
-    folders = list({path.resolve(): path for path in paths}.values())
-    if not folders:
-        raise ConfigError("There is nothing to show; name at least one run folder.")
-    return folders
 
 
 def _label_by_run(curves: Sequence[Curve]) -> list[Curve]:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metarl.cli.table import Column, fitted, number_cells, print_comparison
+from metarl.cli.table import fitted, print_comparison
 from metarl.results.bootstrap import Estimate
 from metarl.results.comparison import compare_curves
+from metarl.results.comparison_table import Column, number_cells
 from tests.plots.test_plot import make_curve
 
 HEADINGS = ("role", "seeds", "first", "last", "whole", "score", "difference")
