@@ -44,6 +44,7 @@ from .registry import register_family as register_family
 from .registry import register_memory as register_memory
 from .registry import register_preset as register_preset
 from .registry import task_ids as task_ids
+from .reports.report import report as report
 from .results.adaptation_curves import Curve as Curve
 from .results.bootstrap import Estimate as Estimate
 from .results.bootstrap import bootstrap_mean as bootstrap_mean

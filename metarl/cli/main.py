@@ -23,6 +23,7 @@ from metarl.cli.config_file import take_config
 from metarl.cli.deployment import DEPLOYMENT
 from metarl.cli.listing import list_names, preset_lines, print_overview
 from metarl.cli.modules import find_named
+from metarl.cli.report import report
 from metarl.cli.results import RESULTS
 from metarl.cli.sweep import sweep
 from metarl.cli.task_form import task_form
@@ -58,6 +59,7 @@ Trains and evaluates agents that adapt to a new task, on families of tasks.
   metarl evaluate RUN [--options]         evaluate it in test tasks; writes adaptation.csv
   metarl compare RUN [RUN ...]            compare agents and seeds in a table; can write CSV
   metarl plot RUN [RUN ...] [--options]   plot adaptation curves and more; writes PNG and SVG
+  metarl report RUN [RUN ...] [--out F]   write one page of HTML: figures, table, films, settings
   metarl record RUN [--options]           record one trial in a test task; writes a GIF
   metarl export RUN --out FILE            write the acting network as a graph of torch.export
   metarl card RUN [--share DIR]           write a model card; make a folder to share
@@ -260,6 +262,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "sweep": sweep,
     **RESULTS,
+    "report": report,
     **DEPLOYMENT,
     "benchmark": benchmark,
 }

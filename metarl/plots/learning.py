@@ -74,7 +74,7 @@ def learning_figure(
     rows = layout.height if len(groups) > columns else 0.0
     figure = new_figure(*(size or (width, HEIGHT + rows)))
     axes = figure.subplots(1, 2, sharey=True)
-    name, unit = _time_unit(max(curve.seconds[-1] for curve in curves))
+    name, unit = time_unit(max(curve.seconds[-1] for curve in curves))
     handles = []
     for index, (label, runs) in enumerate(groups.items()):
         by_steps = [(run.env_steps, run.values) for run in runs]
@@ -140,7 +140,7 @@ def join_runs(runs: Sequence[MetricSeries]) -> MetricBand:
     return MetricBand(x.mean(0), values.mean(0), values.min(0), values.max(0))
 
 
-def _time_unit(seconds: float) -> tuple[str, float]:
+def time_unit(seconds: float) -> tuple[str, float]:
     """A suitable unit for a duration, and its length in seconds."""
     if seconds < 120:
         return "Seconds", 1.0
@@ -166,11 +166,11 @@ def _by_agent(
     """Runs grouped by label; runs of one group differ in the seed only."""
     groups: dict[str, list[LearningCurve]] = {}
     for curve in curves:
-        part = None if join_unfinished else _unfinished(curve)
+        part = None if join_unfinished else curve.unfinished
         key = json.dumps([curve.agent, curve.label, dict(curve.options), part], sort_keys=True)
         groups.setdefault(key, []).append(curve)
     members = list(groups.values())
-    trained = [None if join_unfinished else _unfinished(group[0]) for group in members]
+    trained = [None if join_unfinished else group[0].unfinished for group in members]
     names = [
         (group[0].label or group[0].agent) + (f" (trained {part})" if part else "")
         for group, part in zip(members, trained, strict=True)
@@ -181,14 +181,6 @@ def _by_agent(
         for namesakes in [[one for one, other in zip(members, names, strict=True) if other == name]]
     ]
     return dict(zip(labels, members, strict=True))
-
-
-def _unfinished(curve: LearningCurve) -> str | None:
-    """How far an unfinished run is trained, such as '3 of 100 iterations'; None for others."""
-    iterations = curve.options.get("iterations")
-    if not isinstance(iterations, int) or len(curve.values) >= iterations:
-        return None
-    return f"{len(curve.values)} of {iterations} iterations"
 
 
 def _differing_options(

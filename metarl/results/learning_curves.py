@@ -142,6 +142,14 @@ class LearningCurve:
     seconds: NDArray[np.float64]  # [I] likewise
     values: NDArray[np.float64]  # [I]
 
+    @property
+    def unfinished(self) -> str | None:
+        """How far an unfinished run is trained, such as '3 of 100 iterations'; None for others."""
+        iterations = self.options.get("iterations")
+        if not isinstance(iterations, int) or len(self.values) >= iterations:
+            return None
+        return f"{len(self.values)} of {iterations} iterations"
+
 
 def read_learning(folder: Path, metric: str) -> LearningCurve:
     """One column of a run's `metrics.csv`, with the settings in its `config.json`.

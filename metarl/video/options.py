@@ -24,6 +24,8 @@ class VideoOptions:
     """of the task and the trial, independent of the training seed"""
     episodes: int | None = None
     """consecutive episodes per phase; by default as in training"""
+    every: int = 1
+    """keep each n-th step of an episode, its start and its end"""
     fps: float = 10.0
     """frames per second"""
     size: int = 400
@@ -36,6 +38,7 @@ class VideoOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         require_positive("episodes", self.episodes)
+        require_positive("every", self.every)
         if self.num < 0:
             raise ConfigError(f"num={self.num} must not be negative: tasks are numbered from 0 on.")
         require_between("fps", self.fps, 0.1, 50)  # the limits of GIF timing and of browsers

@@ -35,10 +35,12 @@ are equal tasks"""
 
 
 class RecordedEnv:
-    """A batched env that adds a frame of lane 0 to a video at each episode start and step."""
+    """A batched env that adds a frame of lane 0 to a video at episode starts and after steps."""
 
-    def __init__(self, env: RenderableEnv, video: Video, *, episodes: int, subject: str) -> None:
-        self._env, self._video = env, video
+    def __init__(
+        self, env: RenderableEnv, video: Video, *, episodes: int, subject: str, every: int = 1
+    ) -> None:
+        self._env, self._video, self._every = env, video, every
         self._episodes, self._subject = episodes, subject
         self._episode, self._step = 0, 0
         self._episode_return, self._total_return = 0.0, 0.0
@@ -58,7 +60,8 @@ class RecordedEnv:
         self._step += 1
         self._episode_return += reward
         self._total_return += reward
-        self._add_frame()
+        if self._step % self._every == 0 or bool(last.terminated[0] | last.truncated[0]):
+            self._add_frame()
         return last
 
     def _add_frame(self) -> None:
@@ -85,9 +88,10 @@ def record(
 ) -> Path:
     """Records a video of one trial of the final agent of a run, in an unseen task.
 
-    There is one frame at each episode start and one after each step, with the episode, the step,
-    the return of the episode so far and that of the trial in its caption. An agent that adapts its
-    parameters is shown before and after each adaptation step, in one of its rollouts.
+    There is one frame at each episode start and one after each step (or each n-th, `every`), with
+    the episode, the step, the return of the episode so far and that of the trial in its caption. An
+    agent that adapts its parameters is shown before and after each adaptation step, in one of its
+    rollouts.
 
     Args:
         run: a run or its folder.
@@ -126,6 +130,7 @@ def record(
         episodes=options.episodes or config.episodes or family.trial_episodes,
         rollouts_per_task=config.rollouts_per_task,
         keep_next_obs=config.reads_next_obs,
+        every=options.every,
         seeds=seeds.child("recording", num),
     )
     most = (agent.evaluation_steps + 1) * trial.episodes * (family.episode_steps + 1)
@@ -148,6 +153,7 @@ class _RecordedTrial:
     episodes: int  # of each phase
     rollouts_per_task: int
     keep_next_obs: bool
+    every: int
     seeds: Seeds
 
     def roll_out(self, agent: Agent, video: Video) -> None:
@@ -157,7 +163,9 @@ class _RecordedTrial:
         def record_env(env: BatchedEnv, phase: int) -> BatchedEnv:
             subject = f"{self.subject}, {_phase_name(phase)}" if steps else self.subject
             renderable = as_renderable(env)
-            return RecordedEnv(renderable, video, episodes=self.episodes, subject=subject)
+            return RecordedEnv(
+                renderable, video, episodes=self.episodes, subject=subject, every=self.every
+            )
 
         spec = RolloutSpec(
             episodes=self.episodes,

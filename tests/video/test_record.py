@@ -109,6 +109,20 @@ def test_there_is_one_frame_for_each_episode_start_and_each_step(bandit, recorde
     assert {c.subject for c in captions} == {"RL², test task 0"}
 
 
+def test_each_nth_step_is_kept_and_the_end_of_each_episode(folder, recorded):
+    options = {"rollouts_per_task": 2, "episodes": 2, "evaluation_steps": 0}
+    run = saved_run(folder, "steering", NAVIGATION, options, {"steps": 9})
+    trajectories, captions = recorded
+    path = metarl.record(run, size=150, every=4)
+    expected = expected_captions(trajectories, 2)
+    ends = [i for i, (*_, step, _, _) in enumerate(expected) if i and not step]
+    ends = [i - 1 for i in [*ends, len(expected)]]
+    kept = [one for i, one in enumerate(expected) if one[2] % 4 == 0 or i in ends]
+    shown = [(0, c.episode, c.step, c.episode_return, c.total_return) for c in captions]
+    np.testing.assert_allclose(shown, kept, rtol=1e-6)
+    assert frame_count(path) == len(kept) < len(expected)
+
+
 def test_an_agent_that_adapts_its_parameters_is_shown_in_each_phase(steering, recorded):
     trajectories, captions = recorded
     path = metarl.record(steering, out="trial.gif", size=150, seed=1)  # lane 0 ends early
@@ -170,6 +184,7 @@ def test_options_are_given_as_an_object_as_keywords_or_both(bandit):
         ({"fps": float("nan")}, "fps=nan of VideoOptions must be a number"),
         ({"size": 100}, "size=100 must lie between 120 and 2000"),
         ({"episodes": 0}, "episodes=0 must be greater than zero"),
+        ({"every": 0}, "every=0 must be greater than zero"),
         ({"out": "video.avi"}, r"video\.avi is not a video"),
         ({"device": "abacus"}, "device='abacus' cannot be used"),
     ],
