@@ -16,7 +16,7 @@ project_copyright = author
 version = release = metarl.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "_api",
     "_docstrings",
@@ -27,6 +27,13 @@ include_patterns = ["docs/**", "experiments/**", "CONTRIBUTING.md", "CHANGELOG.m
 exclude_patterns = [".*", "build", "dist", "runs", "metarl", "envs", "agents", "tests", "**/_*"]
 
 myst_heading_anchors = 4
+
+# Tutorials are notebooks, which are executed anew; an error in one ends the build.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
+nb_execution_timeout = 300
+nb_merge_streams = True
 
 autodoc_default_options = {
     "members": True,

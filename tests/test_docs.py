@@ -21,8 +21,12 @@ from metarl.cli.terminal import parse
 from tests.test_readme import ROOT, code_blocks
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
+CELL = r"\{code-cell\} python"
+"""what opens a cell of a tutorial, as a regular expression"""
 PAGES_WITH_COMMANDS = [
     *PAGES,
+    *TUTORIALS,
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "experiments/README.md",
@@ -65,18 +69,20 @@ def small(tmp_path, monkeypatch):
         del gymnasium.registry[task_id]
 
 
-def run_blocks(text: str, name: str) -> ModuleType:
+def run_blocks(text: str, name: str, language: str = "python") -> ModuleType:
     """Runs the Python blocks of a page in order, as one module.
 
-    A block whose first line is a file name, `# my_module.py`, is written there and imported.
+    A block whose first line is a file name, `# my_module.py` or `%%writefile my_module.py`, is
+    written there and imported.
     """
     page = ModuleType(name)
     before = set(sys.modules)
     sys.modules[name] = page  # pickling and dataclasses look classes up by module
     try:
-        for block in code_blocks(text, "python"):
-            if file := re.match(r"# (\w+)\.py\n", block):
-                Path(f"{file[1]}.py").write_text(block, encoding="utf-8")
+        for block in code_blocks(text, language):
+            if file := re.match(r"(?:# |%%writefile )(\w+)\.py\n", block):
+                content = block.removeprefix(f"%%writefile {file[1]}.py\n")
+                Path(f"{file[1]}.py").write_text(content, encoding="utf-8")
                 importlib.import_module(file[1])
             else:
                 exec(compile(block, name, "exec"), vars(page))
@@ -136,6 +142,15 @@ def check_metarl(words: list[str]) -> None:
 def test_python_blocks_run_as_printed(page, small):
     with matplotlib.rc_context():
         run_blocks(page.read_text(encoding="utf-8"), "page")
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.name)
+def test_cells_of_tutorials_run_as_printed(page, small):
+    pytest.importorskip("IPython")
+    text = page.read_text(encoding="utf-8")
+    assert f"{{nb-download}}`{page.stem}.ipynb`" in text
+    with matplotlib.rc_context():
+        assert run_blocks(text, "page", CELL).metarl is metarl
 
 
 @pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
