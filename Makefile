@@ -27,7 +27,7 @@ check: $(READY) ## before every commit: format, lint, types, quick tests, docume
 	$(BIN)/python -m pytest $(SHARED) -m "not slow and not learning"
 	$(MAKE) docs
 
-docs: $(READY) ## the documentation site, in build/docs; whatever looks wrong is an error
+docs: $(READY) ## the documentation site, in build/docs, tutorials executed; whatever looks wrong is an error
 	$(BIN)/sphinx-build -q -n -W --keep-going -c docs -d build/doctrees . build/docs
 	@echo "Open build/docs/index.html"
 

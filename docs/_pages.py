@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from _api import api
 from _docstrings import field_texts, first_line, linked
+from _quick_starts import quick_start
 from matplotlib import image
 from numpy.typing import NDArray
 from sphinx.application import Sphinx
@@ -107,13 +108,14 @@ def page_of_missing(task_id: str, reason: str) -> str:
     """The page of a family that cannot be made here, for example without its package."""
     parts = [
         f"# {task_id}",
-        _docstring(family_class(task_id)[0]),
         committed_frame(task_id),
+        quick_start(task_id),
+        _docstring(family_class(task_id)[0]),
         f"`metarl list {task_id}` shows its spaces if it can be made. Here it failed:",
         f"```text\n{reason}\n```",
         *_presets_of_family(task_id),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def family_page(task_id: str, family: metarl.TaskDistribution, image_link: str) -> str:
@@ -123,8 +125,9 @@ def family_page(task_id: str, family: metarl.TaskDistribution, image_link: str) 
     listed = "".join(f", {name}={getattr(family, name)!r}" for name in options)
     parts = [
         f"# {task_id}",
-        _docstring(cls),
         image_link,
+        quick_start(task_id),
+        _docstring(cls),
         f'```python\nfamily = metarl.make_family("{task_id}"{listed})\n```',
         f"Class `{cls.__module__}.{cls.__qualname__}`.",
         "## Spaces and lengths",

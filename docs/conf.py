@@ -3,6 +3,7 @@
 The source folder is the whole repository, so that links work here and on a code host.
 """
 
+import logging
 import sys
 from pathlib import Path
 
@@ -34,6 +35,7 @@ nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+logging.getLogger("traitlets").setLevel(logging.WARNING)  # else each notebook is announced
 
 autodoc_default_options = {
     "members": True,
@@ -49,9 +51,10 @@ smartquotes_action = "D"  # dashes only, because quoted text is often code
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(torch|numpy|np|gymnasium|spaces|stable_baselines3|abc|collections|typing|pathlib|os)\..*",
+        r"(torch|numpy|np|gymnasium|spaces|stable_baselines3|abc|collections|matplotlib|typing|pathlib|os)\..*",
     ),
     ("py:exc", r"(ResetNeeded|InvalidAction)"),  # Gymnasium's
+    ("py:exc", r"StoppedBySignal"),  # a SystemExit for the command line
 ]
 
 html_theme = "furo"

@@ -130,19 +130,19 @@ class LaneNoise:
         return self
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform in [0, 1): [L, *shape] float32."""
+        """Uniform in [0, 1): `[L, *shape]` float32."""
         return self._next("uniform", shape, _uniform)
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal: [L, *shape] float32, by the transform of Box and Muller (1958)."""
+        """Standard normal: `[L, *shape]` float32, by the transform of Box and Muller (1958)."""
         return self._next("normal", shape, _normal)
 
     def exponential(self, *shape: int) -> Tensor:
-        """Exponential of mean 1, never 0: [L, *shape] float32."""
+        """Exponential of mean 1, never 0: `[L, *shape]` float32."""
         return self._next("exponential", shape, _exponential)
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """Uniform in 0, ..., high - 1: [L, *shape] int64; `high` is at most 2^40."""
+        """Uniform in 0, ..., high - 1: `[L, *shape]` int64; `high` is at most 2^40."""
         return self._next(high, shape, _integers(high))
 
     def gamma(self, concentration: Tensor) -> Tensor:

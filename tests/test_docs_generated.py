@@ -8,10 +8,12 @@ import _docstrings
 import _pages
 import numpy as np
 import pytest
+from _quick_starts import QUICK_STARTS
 from gymnasium import spaces
 
 import metarl
 from metarl.envs.navigation.point_navigation import PointNavigation
+from tests.test_docs import check_command, commands
 from tests.test_readme import ROOT
 
 IDS = [name for name in metarl.task_ids() if name.startswith("metarl/")]
@@ -63,6 +65,23 @@ def test_every_family_has_a_frame(task_id, folder):
     below_docs = ROOT / "docs" / "generated" / "families"
     found = page.with_name(link) if link == f"{name}.png" else below_docs / link
     assert found.resolve().stat().st_size > 1000
+
+
+@pytest.mark.parametrize("task_id", IDS)
+def test_the_page_of_a_family_begins_with_its_picture_and_a_command(task_id, folder):
+    page = (folder / "families" / f"{_pages.slug(task_id)}.md").read_text(encoding="utf-8")
+    title, picture, command, *_ = page.split("\n\n")
+    assert title == f"# {task_id}"
+    assert picture.startswith(f"![A frame of {task_id}](")
+    (line,) = commands(command)
+    assert line.split()[:2] == ["metarl", "train"]
+    assert line.split()[3] == task_id
+    if task_id not in _pages._families()[1]:
+        check_command(line)
+
+
+def test_exactly_the_families_have_a_command():
+    assert sorted(QUICK_STARTS) == sorted(IDS)
 
 
 @pytest.mark.parametrize("name", metarl.agent_names())
