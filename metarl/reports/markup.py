@@ -62,7 +62,8 @@ def table(
     if caption:
         parts.insert(0, element("caption", caption))
     scrolled = element("table", *parts)
-    return element("div", scrolled, class_="wide", tabindex=0, role="region", aria_label="table")
+    name = f"Table by {heads[0]}"  # of a region that the keyboard can scroll
+    return element("div", scrolled, class_="wide", tabindex=0, role="region", aria_label=name)
 
 
 def details(summary: str, *children: Markup | str) -> Markup:
