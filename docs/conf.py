@@ -29,7 +29,7 @@ exclude_patterns = [".*", "build", "dist", "runs", "metarl", "envs", "agents", "
 
 myst_heading_anchors = 4
 
-# Tutorials are notebooks, which are executed anew; an error in one ends the build.
+# Tutorials are notebooks, which are executed whenever they are read; an error ends the build.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True

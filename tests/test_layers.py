@@ -322,7 +322,14 @@ _BANNED = re.compile(
 def worded_files() -> list[Path]:
     """Library, scripts and documentation: the files without banned words."""
     library = [path for one in ("metarl", "envs", "agents") for path in (ROOT / one).rglob("*.py*")]
-    patterns = ("*.md", "docs/*.py", "docs/*.md", "experiments/*.py", "experiments/**/*.md")
+    patterns = (
+        "*.md",
+        "docs/*.py",
+        "docs/*.md",
+        "docs/tutorials/*.md",
+        "experiments/*.py",
+        "experiments/**/*.md",
+    )
     others = [path for pattern in patterns for path in ROOT.glob(pattern)]
     return sorted(path for path in library + others if path.suffix in (".py", ".pyi", ".md"))
 
