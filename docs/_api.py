@@ -55,7 +55,7 @@ ADDITIONAL = {
     "metarl.reports.report": ["ReportOptions"],
     "metarl.video.record": ["VideoOptions"],
     "metarl.results.sweeps": ["SweepRecord", "SweepRow", "SweptSetting"],
-    "metarl.agent": ["Ranks", "ShownTargets"],
+    "metarl.agent": ["ShownTargets"],
     "metarl.deployment.sb3_predictor": ["LaneState", "LaneArrays"],
     "metarl.bridges.sb3_vec_env": ["FamilyVecEnv"],
     "metarl.bridges.sb3_policy": ["SB3Policy"],

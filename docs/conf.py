@@ -55,6 +55,7 @@ nitpick_ignore_regex = [
     ),
     ("py:exc", r"(ResetNeeded|InvalidAction)"),  # Gymnasium's
     ("py:exc", r"StoppedBySignal"),  # a SystemExit for the command line
+    ("py:class", r"metarl\.ranks\..*"),  # not public
 ]
 
 html_theme = "furo"
