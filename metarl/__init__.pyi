@@ -67,6 +67,8 @@ from .tasks.batched_env import Transition as Transition
 from .tasks.family import RenderFrame as RenderFrame
 from .tasks.family import TaskDistribution as TaskDistribution
 from .tasks.family import TaskFamily as TaskFamily
+from .tracking.mlflow_tracker import MlflowTracker as MlflowTracker
+from .tracking.wandb_tracker import WandbTracker as WandbTracker
 from .training.callbacks import Callback as Callback
 from .training.callbacks import TrainingView as TrainingView
 from .training.loop import train as train

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -35,7 +35,7 @@ from metarl.cli.terminal import (
     parse,
     print_error,
 )
-from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, run_training
+from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, TRACK_HELP, run_training
 from metarl.errors import ConfigError, MetaRLError, RankError, UnknownNameError
 from metarl.field_types import require_known, suggestion
 from metarl.options import option_names, typed_options
@@ -189,7 +189,7 @@ def _train_options(
     file: TrainingFile | None = None,
     declared: bool = False,
 ) -> type[Any]:
-    """A dataclass with the fields `agent`, `run`, `task`, `seeds` and `evaluate_every`.
+    """A dataclass with the fields `agent`, `run`, `task`, `seeds`, `evaluate_every` and `track`.
 
     Args:
         agent: its name.
@@ -225,6 +225,8 @@ def _train_options(
     fields.append(("seeds", tuple[int, ...], dataclasses.field(default=(), metadata=SEEDS_HELP)))
     every = dataclasses.field(default=None, metadata=EVALUATE_HELP)
     fields.append(("evaluate_every", int | None, every))
+    track = dataclasses.field(default=(), metadata=TRACK_HELP)
+    fields.append(("track", tuple[Literal["wandb", "mlflow"], ...], track))
     made = dataclasses.make_dataclass("TrainOptions", fields, frozen=True, kw_only=True)
     made.__doc__ = f"Meta-trains {agent} on the training tasks of {task}."
     if known := registry.presets(agent, task):
