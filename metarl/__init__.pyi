@@ -30,6 +30,8 @@ from .evaluation.agents import evaluate as evaluate
 from .evaluation.card import write_card as write_card
 from .evaluation.periodic import PeriodicEvaluation as PeriodicEvaluation
 from .evaluation.policies import evaluate_policy as evaluate_policy
+from .hub import pull as pull
+from .hub import push as push
 from .native.library import compiled_library as compiled_library
 from .noise import LaneNoise as LaneNoise
 from .plots.plot import plot as plot

@@ -59,8 +59,10 @@ Trains and evaluates agents that adapt to a new task, on families of tasks.
   metarl compare RUN [RUN ...]            compare agents and seeds in a table; can write CSV
   metarl plot RUN [RUN ...] [--options]   plot adaptation curves and more; writes PNG and SVG
   metarl record RUN [--options]           record one trial in a test task; writes a GIF
-  metarl export RUN --out FILE            write the acting network as a graph of torch.export
+  metarl export RUN --out FILE            write one acting step for torch.export or ONNX
   metarl card RUN [--share DIR]           write a model card; make a folder to share
+  metarl push RUN USER/NAME               send settings, weights and card to the Hugging Face Hub
+  metarl pull USER/NAME [--out DIR]       fetch a run from there into a new folder
   metarl benchmark AGENT TASK             measure steps per second on this machine
 
 `metarl COMMAND --help` explains every option.
