@@ -36,6 +36,8 @@ from metarl.training.progress import TrainingProgress
 
 LOCAL = "local"
 """the address of a cluster that is started on this machine, and stopped at the end"""
+CONNECT_SECONDS = 10.0
+"""in which a cluster must answer"""
 REPORT_SECONDS = 0.5
 """between two reports of a task; iterations can be faster"""
 
@@ -252,16 +254,20 @@ def _carry_out(
 
 def _connect(ray: Any, address: str, *, cores: int) -> None:
     """Starts a cluster, or connects to one; `ConfigError` if there is none."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
         options |= {"num_cpus": cores, "include_dashboard": False}
+        os.environ.setdefault("RAY_worker_niceness", "0")  # as without Ray; otherwise it is 15
     with _signal_handlers_kept():
         try:
+            if host and port.isdecimal():  # Ray itself would try for minutes
+                socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
             ray.init(address, **options)
-        except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # OSError: no connection
             raise ConfigError(
-                f"There is no Ray cluster at {address!r}: {error} Start one by `ray start --head`, "
-                "or use --ray local."
+                f"There is no Ray cluster at {address!r}: {error}. Start one by `ray start "
+                "--head`, or use --ray local."
             ) from error
 
 

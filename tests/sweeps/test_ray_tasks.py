@@ -43,7 +43,7 @@ def file(tmp_path):
 @pytest.fixture
 def cluster():
     ray = pytest.importorskip("ray", reason="needs the extra 'ray'")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
