@@ -13,6 +13,7 @@ from metarl.field_types import check_fields
 from metarl.results.reading import shortened
 from metarl.tracking.tracker import TrackedRun, TrackedTraining, Tracker
 from metarl.training.callbacks import Outcome
+from metarl.training.launcher import is_first_rank
 
 EXPERIMENT = "metarl"
 STATUS: Mapping[Outcome, str] = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
@@ -51,7 +52,8 @@ class MlflowTracker(Tracker):
         if "://" in (uri := self.store) and not uri.startswith("http"):
             for package in ("sqlalchemy", "alembic"):
                 require_extra(package, "mlflow", f"MLflow's store {uri} needs {package}")
-            _make_store(uri)
+            if is_first_rank():  # the one whose callbacks are called
+                _make_store(uri)
 
     @property
     def store(self) -> str:
