@@ -43,6 +43,7 @@ def records(path: Path):
     """The records of a file: each has a head of 7 bytes, and may lie in several blocks."""
     from wandb.proto.wandb_internal_pb2 import Record
 
+    wandb.teardown()  # waits until its process has written all
     content, at, begun = path.read_bytes(), 7, b""
     while at + 7 <= len(content):
         if BLOCK - at % BLOCK < 7:
