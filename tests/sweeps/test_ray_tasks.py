@@ -101,7 +101,8 @@ def test_the_table_and_the_runs_are_those_of_processes(tmp_path, file, cluster):
 )
 def test_a_run_that_fails_is_named_then_repeated(tmp_path, file, cluster, failure, reason):
     failing = f"iterations = 3\nfailing_seed = 1\nfailure = '{failure}'"
-    file.write_text(SHORT.replace("iterations = 3", failing))
+    saving = "[run]\ncheckpoint_seconds = 1e-6\n[sweep]"  # a process that is killed saves nothing
+    file.write_text(SHORT.replace("iterations = 3", failing).replace("[sweep]", saving))
     out = tmp_path / "out"
     table = metarl.sweep(file, out=out, ray="auto", retries=0, progress=False)
     ((folder, found),) = table.failures.items()
