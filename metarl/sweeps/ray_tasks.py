@@ -105,8 +105,10 @@ class RayTasks(Executor):
 
     @property
     def _room(self) -> int:
-        found = self._ray.cluster_resources()
-        return min(int(found.get(name, 0) / n) for name, n in self._resources.items() if n)
+        """Runs that fit on the machines side by side; none is spread over two."""
+        machines = [each["Resources"] for each in self._ray.nodes() if each["Alive"]]
+        needs = [(name, number) for name, number in self._resources.items() if number]
+        return sum(min(int(has.get(name, 0) / n) for name, n in needs) for has in machines)
 
     def start(self, line: int, job: TrainingJob) -> None:
         """Submits a task.
