@@ -60,7 +60,7 @@ class MlflowTracker(Tracker):
         """The URI that is used."""
         return self.uri or str(_mlflow().get_tracking_uri())
 
-    def begin(self, training: TrackedTraining) -> TrackedRun:
+    def _begin(self, training: TrackedTraining) -> TrackedRun:
         """Starts or continues a run."""
         return _MlflowRun(self, training)
 

@@ -67,7 +67,7 @@ class Tracker(Callback, ABC):
     _has_failed = False
 
     @abstractmethod
-    def begin(self, training: TrackedTraining) -> TrackedRun:
+    def _begin(self, training: TrackedTraining) -> TrackedRun:
         """Starts a run of the service, or continues that of `training.known_id`."""
 
     def on_start(self, training: TrainingView) -> None:
@@ -110,7 +110,7 @@ class Tracker(Callback, ABC):
         self._tracked = None
 
     def _open(self, start: TrackedTraining) -> None:
-        self._tracked = self.begin(start)
+        self._tracked = self._begin(start)
 
     def _log(self, values: Mapping[str, float], training: TrainingView) -> None:
         tracked = self._tracked

@@ -43,7 +43,7 @@ class WandbTracker(Tracker):
                 "files that `wandb sync` sends later."
             )
 
-    def begin(self, training: TrackedTraining) -> TrackedRun:
+    def _begin(self, training: TrackedTraining) -> TrackedRun:
         """Starts or continues a run."""
         return _WandbRun(self, training)
 

@@ -48,7 +48,7 @@ class Recorder(Tracker):
         if kind == self.fails_at:
             raise ConnectionError("no route to host")
 
-    def begin(self, training):
+    def _begin(self, training):
         self.call("begin", training)
         return Recorded(self, training.known_id or f"run-{len(self.calls)}")
 
