@@ -30,6 +30,8 @@ from .evaluation.agents import evaluate as evaluate
 from .evaluation.card import write_card as write_card
 from .evaluation.periodic import PeriodicEvaluation as PeriodicEvaluation
 from .evaluation.policies import evaluate_policy as evaluate_policy
+from .hub import pull as pull
+from .hub import push as push
 from .native.library import compiled_library as compiled_library
 from .noise import LaneNoise as LaneNoise
 from .plots.plot import plot as plot
@@ -68,6 +70,8 @@ from .tasks.batched_env import Transition as Transition
 from .tasks.family import RenderFrame as RenderFrame
 from .tasks.family import TaskDistribution as TaskDistribution
 from .tasks.family import TaskFamily as TaskFamily
+from .tracking.mlflow_tracker import MlflowTracker as MlflowTracker
+from .tracking.wandb_tracker import WandbTracker as WandbTracker
 from .training.callbacks import Callback as Callback
 from .training.callbacks import TrainingView as TrainingView
 from .training.loop import train as train

@@ -60,5 +60,9 @@ class RunFolderError(MetaRLError, OSError):
     """A run folder is missing, incomplete, or would be overwritten."""
 
 
+class HubError(MetaRLError, OSError):
+    """A run cannot be sent to the Hugging Face Hub, or fetched from it."""
+
+
 class CheckpointError(MetaRLError, ValueError):
     """A checkpoint is truncated, or of another program, agent or family."""

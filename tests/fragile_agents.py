@@ -1,6 +1,7 @@
 """RL^2 whose training fails for one seed, or is slow: importing the module registers it."""
 
 import os
+import signal
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +19,7 @@ class FragileConfig(RL2Config):
 
     failing_seed: int = -1
     """of the run that fails"""
-    failure: Literal["not finite", "error", "exit"] = "not finite"
+    failure: Literal["not finite", "error", "exit", "killed"] = "not finite"
     """how it fails"""
     pause: float = 0.0
     """seconds that every update takes in addition"""
@@ -43,6 +44,8 @@ def fail(how: str) -> None:
         raise NonFiniteError("the loss is NaN")
     if how == "error":
         raise ZeroDivisionError("a mistake of the agent")
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     os._exit(3)
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -36,7 +36,7 @@ from metarl.cli.terminal import (
     parse,
     print_error,
 )
-from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, run_training
+from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, TRACK_HELP, run_training
 from metarl.errors import ConfigError, MetaRLError, RankError, UnknownNameError
 from metarl.field_types import require_known, suggestion
 from metarl.options import option_names, typed_options
@@ -61,8 +61,10 @@ Trains and evaluates agents that adapt to a new task, on families of tasks.
   metarl plot RUN [RUN ...] [--options]   plot adaptation curves and more; writes PNG and SVG
   metarl report RUN [RUN ...] [--out F]   write one page of HTML: figures, table, films, settings
   metarl record RUN [--options]           record one trial in a test task; writes a GIF
-  metarl export RUN --out FILE            write the acting network as a graph of torch.export
+  metarl export RUN --out FILE            write one acting step for torch.export or ONNX
   metarl card RUN [--share DIR]           write a model card; make a folder to share
+  metarl push RUN USER/NAME               send settings, weights and card to the Hugging Face Hub
+  metarl pull USER/NAME [--out DIR]       fetch a run from there into a new folder
   metarl benchmark AGENT TASK             measure steps per second on this machine
 
 `metarl COMMAND --help` explains every option.
@@ -191,7 +193,7 @@ def _train_options(
     file: TrainingFile | None = None,
     declared: bool = False,
 ) -> type[Any]:
-    """A dataclass with the fields `agent`, `run`, `task`, `seeds` and `evaluate_every`.
+    """A dataclass with the fields `agent`, `run`, `task`, `seeds`, `evaluate_every` and `track`.
 
     Args:
         agent: its name.
@@ -227,6 +229,8 @@ def _train_options(
     fields.append(("seeds", tuple[int, ...], dataclasses.field(default=(), metadata=SEEDS_HELP)))
     every = dataclasses.field(default=None, metadata=EVALUATE_HELP)
     fields.append(("evaluate_every", int | None, every))
+    track = dataclasses.field(default=(), metadata=TRACK_HELP)
+    fields.append(("track", tuple[Literal["wandb", "mlflow"], ...], track))
     made = dataclasses.make_dataclass("TrainOptions", fields, frozen=True, kw_only=True)
     made.__doc__ = f"Meta-trains {agent} on the training tasks of {task}."
     if known := registry.presets(agent, task):

@@ -38,7 +38,10 @@ class SweepCommand:
     """Trains an agent with many settings and seeds, and compares the settings in one table.
 
     The file names agent, task and fixed options as for `metarl train --config`, and under [sweep]
-    the values to try. The same command goes on with a sweep that was interrupted.
+    the values to try. The same command goes on with a sweep that was interrupted. Examples:
+
+      metarl sweep rates.toml --processes 4
+      metarl sweep rates.toml --ray auto
     """
 
     file: tyro.conf.Positional[Path | None] = None
@@ -48,6 +51,9 @@ class SweepCommand:
     processes: int | None = None
     """runs at once, each in a process; by default as many as there are CPU cores for their
     threads"""
+    ray: str | None = None
+    """carry out the runs on a Ray cluster: `local` starts one on this machine, `auto` finds the one
+    that runs there, anything else is an address; its machines share the file system of --out"""
     retries: int = 1
     """how often a run that has failed is resumed, after all others"""
     show: Path | None = None
@@ -86,6 +92,7 @@ def _sweep(options: SweepCommand, file: Path, arguments: Sequence[str]) -> int:
             file,
             out=folder,
             processes=options.processes,
+            ray=options.ray,
             retries=options.retries,
             progress=options.progress,
         )

@@ -35,6 +35,12 @@ EVALUATE_HELP = {
 }
 """metadata of the field `evaluate_every`"""
 
+TRACK_HELP = {
+    "help": "log metrics, evaluations and settings to wandb, mlflow or both: --track wandb mlflow; "
+    "WANDB_MODE=offline keeps them on this machine, as MLflow does without MLFLOW_TRACKING_URI"
+}
+"""metadata of the field `track`"""
+
 
 def run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) -> int:
     """Trains, and prints a summary; returns the exit code.
@@ -42,7 +48,7 @@ def run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) 
     Args:
         agent: its name.
         task: id of the family.
-        options: with the fields `agent`, `run`, `task`, `seeds` and `evaluate_every`.
+        options: with the fields `agent`, `run`, `task`, `seeds`, `evaluate_every` and `track`.
         arguments: the command line after `metarl train`.
     """
     if options.seeds:
@@ -77,6 +83,7 @@ def run_training(agent: str, task: str, options: Any, arguments: Sequence[str]) 
         return _report_interruption([folder], arguments, stop)
     if is_first_rank():
         print_text(_training_summary(run))
+        _print_tracked([run.path], options)
         _print_evaluation([run.path])
     return SUCCESS
 
@@ -113,16 +120,26 @@ def _train_seeds(agent: str, task: str, options: Any, arguments: Sequence[str]) 
         raise
     for folder in folders:
         print_text(_training_summary(load_run(folder)))
+    _print_tracked(folders, options)
     _print_evaluation(folders)
     return SUCCESS
 
 
 def _callbacks(options: Any) -> "list[Callback]":
-    if options.evaluate_every is None:
-        return []
-    from metarl.evaluation.periodic import PeriodicEvaluation
+    made: list[Callback] = []
+    if "wandb" in options.track:
+        from metarl.tracking.wandb_tracker import WandbTracker
 
-    return [PeriodicEvaluation(options.evaluate_every)]
+        made.append(WandbTracker())
+    if "mlflow" in options.track:
+        from metarl.tracking.mlflow_tracker import MlflowTracker
+
+        made.append(MlflowTracker())
+    if options.evaluate_every is not None:
+        from metarl.evaluation.periodic import PeriodicEvaluation
+
+        made.append(PeriodicEvaluation(options.evaluate_every))
+    return made
 
 
 def _report_interruption(
@@ -159,6 +176,15 @@ def _training_summary(run: "Run") -> str:
         f"{float(last['last_episode_return']):.3f} in the last.\n"
         f"The run is in {run.path}."
     )
+
+
+def _print_tracked(folders: Sequence[Path], options: Any) -> None:
+    if not options.track:
+        return
+    from metarl.tracking.tracker import tracked_urls
+
+    for url in (url for folder in folders for url in tracked_urls(folder)):
+        print_text(f"It is tracked at {url}")
 
 
 def _print_evaluation(folders: Sequence[Path]) -> None:

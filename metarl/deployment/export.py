@@ -1,4 +1,4 @@
-"""Export of one acting step as a graph of `torch.export`, which needs no metarl to run.
+"""Export of one acting step as a graph of `torch.export` or ONNX, which needs no metarl to run.
 
 Axes: `L` lanes, then features (`D` observation, `A` action, `R` parameters of a distribution).
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from metarl.agent import DistributionPolicy, Policy
+from metarl.deployment.onnx_file import require_onnx, write_onnx
 from metarl.errors import ConfigError
 from metarl.networks.action_heads import GaussianHead
 from metarl.noise import LaneNoise
@@ -25,8 +26,9 @@ from metarl.training.run_folder import Run, load_run
 from metarl.training.torch_defaults import torch_defaults
 from metarl.trajectory import Percept, blank_action, first_percept
 
+ENDINGS = (".pt2", ".onnx")
 METADATA = "metarl.json"
-"""name of the file of settings inside the archive"""
+"""name of the settings inside the file"""
 _FORMAT = "metarl-policy-1"
 _LANES = 2  # of the example that is traced; any number runs
 
@@ -86,18 +88,24 @@ def export_policy(
 ) -> Path:
     """Writes one acting step of a run's final agent as a graph, for any number of lanes.
 
+    The ending of the file selects the kind: .pt2 of torch.export, or .onnx.
+
         step = torch.export.load("policy.pt2").module()
         dist_params, likeliest, memory = step(*percept, memory)
 
     The inputs are the seven fields of a `Percept`, then the memory, a tuple of tensors [L, ...]; in
     the first step of a trial of a lane it is not read, so it may be zeros. Discrete actions have
     logits as parameters; Box actions have means, then logarithms of deviations, in units of half
-    the range around its centre. `metarl.json` in the archive holds shapes and settings. An
-    agent that adapts by gradient steps is exported as it is before any step.
+    the range around its centre. `metarl.json` in the archive, or in the metadata of an ONNX file,
+    holds shapes and settings. An agent that adapts by gradient steps is exported as it is before
+    any step.
+
+    Inputs of ONNX are the fields of a `Percept` by name, then `memory_0`, ...; outputs are
+    `dist_params`, `likeliest_action` and `next_memory_0`, ...
 
     Args:
         run: a run or its folder.
-        out: the file, with the ending .pt2.
+        out: the file, with the ending .pt2 or .onnx.
         modules: modules that define the task or the agent and that you trust; see `load_run`.
 
     Returns:
@@ -105,16 +113,19 @@ def export_policy(
 
     Raises:
         ConfigError: the memory grows in the trial, as that of attention, the policy draws more
-            than its action, or the file has another ending.
+            than its action, the file has another ending, or ONNX is not installed or has no
+            operation for a part of the network.
         RunFolderError: there is no run in this folder, or the file cannot be written.
         CheckpointError: the run is not trained yet, or its checkpoint is broken.
     """
     path = Path(out)
-    if path.suffix != ".pt2" or path.is_dir():
+    if path.suffix not in ENDINGS or path.is_dir():
         raise ConfigError(
             f"out={os.fspath(out)!r} must be a file with the ending .pt2, that of graphs of "
-            "torch.export."
+            "torch.export, or .onnx."
         )
+    if path.suffix == ".onnx":
+        require_onnx()
     run = run if isinstance(run, Run) and not modules else load_run(run, modules=modules)
     family = run.config.make_family()
     agent = run.make_agent(family)
@@ -137,8 +148,12 @@ def export_policy(
         "action": _described_action(step),
     }
     graph = _graph(step, (*inputs.values(), memory))
+    metadata = {METADATA: json.dumps(described, indent=2)}
     with as_folder_error(path), atomic_write(path) as draft:
-        torch.export.save(graph, draft, extra_files={METADATA: json.dumps(described, indent=2)})
+        if path.suffix == ".onnx":
+            write_onnx(graph, draft, metadata)
+        else:
+            torch.export.save(graph, draft, extra_files=metadata)
     return path
 
 

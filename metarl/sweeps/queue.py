@@ -18,7 +18,7 @@ from metarl.results.sweeps import (
 from metarl.sweeps.space import Choice, Setting, Space, setting_name
 from metarl.sweeps.sweep_file import Sweep
 from metarl.sweeps.tpe import Trial, suggest
-from metarl.training.children import Ended
+from metarl.training.executor import Ended
 from metarl.training.job import TrainingJob
 from metarl.training.progress import TrainingProgress
 

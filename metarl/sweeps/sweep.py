@@ -25,9 +25,11 @@ from metarl.results.sweeps import (
 )
 from metarl.sweeps.figure import write_figure
 from metarl.sweeps.queue import SweepQueue, swept_setting
+from metarl.sweeps.ray_tasks import RayTasks
 from metarl.sweeps.sweep_file import Sweep, read_sweep
 from metarl.sweeps.work import TrainAndEvaluate
-from metarl.training.children import Children, available_cores
+from metarl.training.children import Children
+from metarl.training.executor import Executor, Work, available_cores
 from metarl.training.interruption import stop_between_iterations
 from metarl.training.job import TrainingJob
 from metarl.training.progress import TrainingProgress
@@ -45,6 +47,7 @@ def sweep(
     *,
     out: str | os.PathLike[str] | None = None,
     processes: int | None = None,
+    ray: str | None = None,
     retries: int = RETRIES,
     progress: bool = True,
     modules: Sequence[str] = (),
@@ -60,6 +63,9 @@ def sweep(
         file: TOML file of the sweep; `docs/sweeps.md` describes it.
         out: folder of the sweep; by default `runs/NAME` for `NAME.toml`.
         processes: runs at once; by default as many as there are CPU cores for their threads.
+        ray: a Ray cluster that carries out the runs: "local" starts one on this machine, "auto"
+            finds the one that runs there, anything else is an address. Its machines need metarl,
+            and share the file system of `out`.
         retries: how often a run that has failed is resumed.
         progress: show a progress bar.
         modules: modules that define the task or the agent and that you trust; see `load_run`.
@@ -69,7 +75,8 @@ def sweep(
         as `sweep.csv`, and drawn as `sweep.png`.
 
     Raises:
-        ConfigError: the file holds something unexpected, or a setting is out of range.
+        ConfigError: the file holds something unexpected, a setting is out of range, or there is no
+            such cluster.
         UnknownNameError: there is no such agent, task or preset.
         RunFolderError: the folder holds other files, or runs with other settings.
         KeyboardInterrupt: Ctrl-C, after all runs have finished their iterations and saved them. A
@@ -87,27 +94,36 @@ def sweep(
     display = TrainingProgress([], 0, enabled=progress)
     queue = SweepQueue(plan, folder, record, display, retries=retries)
     _require_valid(queue.waiting_jobs, plan.metric)
-    with _locked(folder):
+    with _executor(plan, queue, display, processes, ray) as executor, _locked(folder):
         write_sweep(folder, queue.record)
-        limit = processes or max(1, available_cores() // plan.job.options.threads)
-        work = TrainAndEvaluate(
-            replace(
-                plan.evaluation,
-                device=plan.job.options.device,
-                threads=plan.job.options.threads,
-                workers=plan.job.options.workers,
-            )
-        )
-        with (
-            stop_between_iterations() as stop,
-            Children(queue, display, limit=limit, work=work) as children,
-        ):
-            children.run(stop)
+        with stop_between_iterations() as stop:
+            executor.run(stop)
         stop.raise_if_set()
         table = replace(sweep_table(folder, queue.record), failures=queue.failed_folders)
         write_sweep_table(folder / TABLE_FILE, table)
         write_figure(folder, table)
     return table
+
+
+def _executor(
+    plan: Sweep,
+    queue: SweepQueue,
+    display: TrainingProgress,
+    processes: int | None,
+    address: str | None,
+) -> Executor:
+    """Processes of this machine, or tasks of a cluster if an address is given."""
+    options = plan.job.options
+    evaluation = replace(
+        plan.evaluation, device=options.device, threads=options.threads, workers=options.workers
+    )
+    work: Work = TrainAndEvaluate(evaluation)
+    if address is not None:
+        return RayTasks(
+            queue, display, address=address, options=options, limit=processes, work=work
+        )
+    limit = processes or max(1, available_cores() // options.threads)
+    return Children(queue, display, limit=limit, work=work)
 
 
 def sweep_folder(file: Path, out: str | os.PathLike[str] | None) -> Path:

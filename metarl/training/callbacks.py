@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from metarl.agent import Agent, AgentConfig
 from metarl.tasks.family import TaskDistribution
@@ -10,6 +11,8 @@ from metarl.training.run_folder import Progress, Run
 
 Row = Mapping[str, float]
 """metrics of an iteration, or one measured point of an evaluation, by name"""
+Outcome: TypeAlias = Literal["complete", "stopped", "failed"]
+"""all iterations were trained; a signal or a callback ended the training; an error ended it"""
 
 
 class Callback:
@@ -33,7 +36,7 @@ class Callback:
         """The agent was evaluated, as by `PeriodicEvaluation`; True stops the training."""
 
     def on_end(self, training: "TrainingView") -> None:
-        """Training ends, for whatever reason, after `training.progress`."""
+        """Training ends after `training.progress`; `training.outcome` says how."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,8 @@ class TrainingView:
     progress: Progress
     callbacks: Sequence[Callback]
     """all of this training"""
+    outcome: Outcome = "stopped"
+    """how the training has ended; as long as it goes on, what it would be if it stopped now"""
 
     def announce(self, rows: Sequence[Row]) -> bool:
         """Calls `on_evaluation` of every callback; whether one of them stops the training."""

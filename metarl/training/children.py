@@ -1,4 +1,4 @@
-"""Processes that carry out trainings side by side, as many at once as are allowed.
+"""Processes of this machine that carry out trainings side by side.
 
 The processes share nothing but a pipe to the parent. It carries rows of metrics to the parent, and
 its request to stop to the child. A child ignores Ctrl-C, which a terminal sends to all processes:
@@ -6,99 +6,56 @@ the parent decides. Where the parent has gone, the pipe is broken, and the child
 """
 
 import multiprocessing
-import os
 import pickle
 import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias
+from typing import Any
 
-from metarl.errors import ConfigError, MetaRLError
-from metarl.training.interruption import StoppedBySignal, StopRequest
+from metarl.errors import ConfigError
+from metarl.training.executor import POLL_SECONDS, Ended, Executor, JobQueue, Work, carry_out
 from metarl.training.job import TrainingJob
 from metarl.training.loop import run_job
-from metarl.training.progress import ProgressDisplay, TrainingProgress
-
-POLL_SECONDS = 0.2
-"""longest time in which the parent does not notice a signal"""
-
-Work: TypeAlias = Callable[[TrainingJob, ProgressDisplay], object]
-"""what a process does with its job, such as `run_job`; it can be pickled"""
+from metarl.training.progress import TrainingProgress
 
 
-class Ended(NamedTuple):
-    """How a job has ended."""
-
-    error: str | None  # None: it has trained all iterations
-    stopped: bool = False  # by the parent, or by a signal
-
-
-TRAINED = Ended(None)
-"""the job was carried out"""
-
-
-class JobQueue(Protocol):
-    """Jobs in the order in which they are started; each has a line of the display."""
-
-    def next_job(self) -> tuple[int, TrainingJob] | None:
-        """The next job, after the index of its line; None if there is none at present."""
-
-    def end(self, line: int, ended: Ended) -> None:
-        """Is told how the job of this line has ended."""
-
-
-def available_cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-class Children:
-    """The processes of the jobs; those that still run when the context ends are killed."""
+class Children(Executor):
+    """Processes of this machine, which share nothing but a pipe with this one."""
 
     def __init__(
         self, queue: JobQueue, display: TrainingProgress, *, limit: int, work: Work = run_job
     ) -> None:
-        self._queue = queue
-        self._display = display
-        self._limit = limit  # of processes at once
+        super().__init__(queue, display)
+        self._limit = limit
         self._work = work
         self._active: dict[Connection, tuple[int, BaseProcess]] = {}  # line of the display, process
         self._reported: set[int] = set()  # lines whose process has told how it ended
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def limit(self) -> int:
+        """Processes at once."""
+        return self._limit
 
-    def __exit__(self, *error: Any) -> None:
+    @property
+    def num_active(self) -> int:
+        """Processes that run."""
+        return len(self._active)
+
+    def kill(self) -> None:
+        """Kills all processes."""
         for _, child in self._active.values():
             child.kill()
             child.join()
 
-    def run(self, stop: StopRequest) -> None:
-        """Carries out all jobs, or until `stop` is set."""
-        asked = False
-        with self._display:
-            while self._start_all(stop):
-                if stop and not asked:
-                    self._ask_to_stop()
-                    asked = True
-                for connection in wait(list(self._active), timeout=POLL_SECONDS):
-                    assert isinstance(connection, Connection)
-                    self._receive(connection)
+    def start(self, line: int, job: TrainingJob) -> None:
+        """Starts a process.
 
-    def _start_all(self, stop: StopRequest) -> bool:
-        """Starts jobs while there is room; returns whether a process is active."""
-        while not stop and len(self._active) < self._limit:
-            found = self._queue.next_job()
-            if found is None:
-                break
-            self._start(*found)
-        return bool(self._active)
-
-    def _start(self, line: int, job: TrainingJob) -> None:
+        Raises:
+            ConfigError: the settings cannot be pickled.
+        """
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         ours, theirs = context.Pipe()
         child = context.Process(target=_carry_out, args=(theirs, self._work, job))
@@ -113,11 +70,17 @@ class Children:
         theirs.close()  # so that the pipe ends with the child
         self._active[ours] = (line, child)
 
-    def _ask_to_stop(self) -> None:
+    def ask_to_stop(self) -> None:
         """Sends every child a message, which it finds after its iteration."""
         for connection in self._active:
             with suppress(OSError):  # the child has just ended
                 connection.send(None)
+
+    def receive(self) -> None:
+        """Handles a message of each child that has sent one."""
+        for connection in wait(list(self._active), timeout=POLL_SECONDS):
+            assert isinstance(connection, Connection)
+            self._receive(connection)
 
     def _receive(self, connection: Connection) -> None:
         line, child = self._active[connection]
@@ -128,20 +91,13 @@ class Children:
             child.join()
             connection.close()
             if line not in self._reported:  # it could not report its end
-                self._end(line, Ended(exit_text(child.exitcode)))
+                self.end(line, Ended(exit_text(child.exitcode)))
             return
         if isinstance(message, Ended):
             self._reported.add(line)
-            self._end(line, message)
-        elif isinstance(message, int):
-            self._display.show_iteration(message, run=line)
+            self.end(line, message)
         else:
-            self._display.show(message, run=line)
-
-    def _end(self, line: int, ended: Ended) -> None:
-        if ended.error is not None:
-            self._display.show_end(f"failed: {ended.error.splitlines()[0]}", run=line)
-        self._queue.end(line, ended)
+            self.show(line, message)
 
 
 def exit_text(code: int | None) -> str:
@@ -173,17 +129,7 @@ def _carry_out(connection: Connection, work: Work, job: TrainingJob) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    try:
-        work(job, _ParentDisplay(connection))
-        end = TRAINED
-    except KeyboardInterrupt:
-        end = Ended(None, stopped=True)
-    except StoppedBySignal as stop:
-        end = Ended(f"its process was asked to end ({stop.code}).", stopped=True)
-    except MetaRLError as error:
-        end = Ended(str(error) or repr(error))
-    except Exception as error:
-        end = Ended(f"{error!r}\n{traceback.format_exc()}")
+    end = carry_out(work, job, _ParentDisplay(connection))
     with suppress(OSError):  # the parent has gone
         connection.send(end)
 

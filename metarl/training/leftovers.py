@@ -9,8 +9,10 @@ LOCK_FILE = "training.lock"
 """empty; locked while a process trains in the folder"""
 EVENTS = "events.out.tfevents."
 """beginning of the names of TensorBoard's files"""
+TRACKING_FILE = "tracking.json"
+"""ids of the run in the services that track it"""
 
-_TABLES = ("config.json", METRICS_FILE, EVALUATION_CURVE_FILE)
+_TABLES = ("config.json", METRICS_FILE, EVALUATION_CURVE_FILE, TRACKING_FILE)
 
 
 def files_of_a_training(folder: Path) -> set[str]:

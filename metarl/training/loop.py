@@ -16,7 +16,7 @@ from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
-from metarl.training.callbacks import Callback, TrainingView
+from metarl.training.callbacks import Callback, Outcome, TrainingView
 from metarl.training.interruption import StopRequest, stop_between_iterations
 from metarl.training.job import TrainingJob, training_job
 from metarl.training.launcher import is_first_rank
@@ -157,6 +157,7 @@ class _Training:
         self._progress = Progress()
         self._seeds = Seeds(job.options.seed).child("training")
         self._storage = RolloutStorage()
+        self._outcome: Outcome = "stopped"
         self._is_ahead = False  # True while the agent may have learned what is not recorded
 
     def run(self, progress: Progress) -> None:
@@ -238,11 +239,18 @@ class _Training:
     @contextmanager
     def _callbacks_open(self) -> Iterator[None]:
         """Within it all callbacks are started; at the end those that were are ended."""
+        self._outcome = "stopped"
         with ExitStack() as stack:
             for each in self._callbacks:
                 each.on_start(self._view())
                 stack.callback(self._end_callback, each)
-            yield
+            try:
+                yield
+            except Exception:  # no interruption
+                self._outcome = "failed"
+                raise
+            if self._progress.iteration >= self._config.iterations:
+                self._outcome = "complete"
 
     def _end_callback(self, callback: Callback) -> None:
         callback.on_end(self._view())
@@ -264,6 +272,7 @@ class _Training:
             options=self._options,
             progress=self._progress,
             callbacks=self._callbacks,
+            outcome=self._outcome,
         )
 
     def _save(self, record: TrainingRecord | None) -> None:

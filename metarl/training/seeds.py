@@ -12,7 +12,8 @@ from metarl.errors import ConfigError, SeedsError
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution
 from metarl.training.callbacks import Callback
-from metarl.training.children import TRAINED, Children, Ended, available_cores
+from metarl.training.children import Children
+from metarl.training.executor import TRAINED, Ended, available_cores
 from metarl.training.interruption import stop_between_iterations
 from metarl.training.job import TrainingJob, training_job
 from metarl.training.launcher import require_one_process

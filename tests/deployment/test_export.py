@@ -1,7 +1,9 @@
 """Exported acting steps: they act like the policy, and what cannot be exported is refused."""
 
 import json
+import sys
 from dataclasses import fields
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,23 +22,45 @@ SMALL = {"num_tasks": 8, "iterations": 2, "progress": False}
 NAVIGATION = "metarl/PointNavigation-v0"
 
 
+def load_pt2(path):
+    """The step, and what the file says of it."""
+    files = {METADATA: ""}
+    step = torch.export.load(path, extra_files=files).module()
+    return step, json.loads(files[METADATA])
+
+
+def load_onnx(path):
+    session = pytest.importorskip("onnxruntime").InferenceSession(path)
+
+    def step(*inputs):
+        *percept, memory = inputs
+        names = [each.name for each in session.get_inputs()]
+        given = dict(zip(names, (each.numpy() for each in (*percept, *memory)), strict=True))
+        found = [torch.from_numpy(each) for each in session.run(None, given)]
+        return found[0], found[1], tuple(found[2:])
+
+    return step, json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("ending", "load"), [("pt2", load_pt2), ("onnx", load_onnx)])
 @pytest.mark.parametrize(
     ("agent", "task", "options"),
     [
         ("rl2", "metarl/BernoulliBandit-v0", {"hidden_size": 8}),
+        ("rl2", "metarl/BernoulliBandit-v0", {"hidden_size": 8, "memory": "lstm"}),
         ("rl2", NAVIGATION, {"hidden_size": 8, "memory": "lstm", "normalise_inputs": True}),
         ("rl2", NAVIGATION, {"hidden_size": 8, "memory": "none"}),
         ("varibad", "metarl/GridNavigation-v0", {"hidden_size": 16}),
         ("maml", NAVIGATION, {"hidden_sizes": (8,), "rollouts_per_task": 4}),
     ],
 )
-def test_an_exported_step_acts_like_the_policy(tmp_path, agent, task, options):
+def test_an_exported_step_acts_like_the_policy(tmp_path, agent, task, options, ending, load):
+    if ending == "onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(package, reason="needs the extra 'onnx'")
     run = train(agent, task, out=tmp_path / "run", **{**SMALL, **options})
-    path = export_policy(run, tmp_path / "policy.pt2")
-    files = {METADATA: ""}
-    step = torch.export.load(path, extra_files=files).module()
-    described = json.loads(files[METADATA])
+    step, described = load(export_policy(run, tmp_path / f"policy.{ending}"))
     assert described["run"]["agent"] == agent
     assert list(described["inputs"]) == [field.name for field in fields(Percept)]
 
@@ -60,6 +84,9 @@ def test_an_exported_step_acts_like_the_policy(tmp_path, agent, task, options):
             expected, mine = policy.distribution(Percept(**parts), mine)
         torch.testing.assert_close(dist_params, expected, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(likeliest, policy.head.mode(expected), atol=1e-5, rtol=1e-4)
+        if described["action"]["kind"] == "discrete":
+            probabilities = dist_params.softmax(-1), expected.softmax(-1)
+            torch.testing.assert_close(*probabilities, atol=1e-5, rtol=0)
     if agent == "rl2" and options.get("memory") != "none":
         assert len(memory) == 1 + (options.get("memory") == "lstm")
 
@@ -94,6 +121,27 @@ def test_the_command_writes_the_file(tmp_path, capsys):
     assert cli.main(["export", str(run.path), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     torch.export.load(out)
+
+
+def test_without_its_packages_onnx_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "onnx", ModuleType("onnx"))
+    with pytest.raises(ConfigError, match=r"onnxscript.*pip install 'metarl-suite\[onnx\]'"):
+        export_policy(tmp_path / "run", tmp_path / "policy.onnx")
+
+
+def test_what_onnx_cannot_hold_is_refused(tmp_path, monkeypatch):
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package, reason="needs the extra 'onnx'")
+
+    def fails(*arguments, **options):
+        raise torch.onnx.errors.OnnxExporterError("no such operation")
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    run = train("rl2", "metarl/TMaze-v0", out=tmp_path / "run", hidden_size=8, **SMALL)
+    with pytest.raises(ConfigError, match="ONNX cannot hold this agent: no such operation"):
+        export_policy(run, tmp_path / "policy.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "policy"])

@@ -8,7 +8,7 @@ from metarl.sweeps import queue as queues
 from metarl.sweeps import sweep as sweeps
 from metarl.sweeps.queue import SweepQueue
 from metarl.sweeps.sweep_file import read_sweep
-from metarl.training.children import TRAINED, Ended
+from metarl.training.executor import TRAINED, Ended
 from metarl.training.progress import TrainingProgress
 
 TOML = """

@@ -38,7 +38,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def never_started(monkeypatch):
-    monkeypatch.setattr(Children, "_start", None)
+    monkeypatch.setattr(Children, "start", None)
 
 
 @pytest.mark.learning
@@ -65,7 +65,7 @@ def test_a_sweep_trains_every_setting_and_goes_on_where_it_has_ended(tmp_path, f
         assert not (folder / "adaptation.csv").exists()  # that of the final evaluation
         assert (folder / SELECTION / "adaptation.csv").exists()
 
-    monkeypatch.setattr(Children, "_start", None)
+    monkeypatch.setattr(Children, "start", None)
     again = metarl.sweep(file, out=out, progress=False)  # starts no process
     assert again == first
     file.write_text(TOML.replace("num_tasks = 8", "num_tasks = 16"))

@@ -109,7 +109,7 @@ def weights(run: metarl.Run) -> dict[str, torch.Tensor]:
     ],
 )
 def test_options_that_do_not_fit_start_no_process(tmp_path, monkeypatch, options, error, message):
-    monkeypatch.setattr(Children, "_start", None)
+    monkeypatch.setattr(Children, "start", None)
     with pytest.raises(error, match=message):
         train_seeds("rl2", TASK, out=tmp_path / "runs", iterations=1, **options)
     assert not (tmp_path / "runs").exists()

@@ -1,0 +1,27 @@
+"""Importing packages that are extras, which are not installed with metarl."""
+
+from importlib import import_module
+from typing import Any
+
+from metarl.errors import ConfigError
+
+
+def require_extra(package: str, extra: str, need: str, *, otherwise: str = "") -> Any:
+    """The package, imported.
+
+    Args:
+        package: its import name.
+        extra: of metarl that installs it.
+        need: beginning of the message, such as "MP4 needs imageio".
+        otherwise: end of the message: what works without the package.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise ConfigError(
+            f"{need}, which is not installed: pip install 'metarl-suite[{extra}]'."
+            f"{' ' * bool(otherwise)}{otherwise}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Trackers: callbacks that log trainings to services for experiments."""
