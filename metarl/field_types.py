@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, UnknownOptionError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -127,7 +127,7 @@ def union_members(hint: Any) -> tuple[Any, ...]:
 def require_known(
     owner: str, given: Iterable[str], known: Sequence[str], others: Iterable[str] = ()
 ) -> None:
-    """Raises `ConfigError` unless all options given are known.
+    """Raises `UnknownOptionError` unless all options given are known.
 
     Args:
         owner: name of the agent or family that has the options, for the message.
@@ -137,9 +137,10 @@ def require_known(
     """
     for name in given:
         if name not in known:
-            raise ConfigError(
+            # Wrappers of other libraries look for Python's own words.
+            raise UnknownOptionError(
                 f"{owner} has no option {name!r}.{suggestion(name, [*known, *others])} Its "
-                f"options: {', '.join(known) or 'none'}."
+                f"options: {', '.join(known) or 'none'}. (unexpected keyword argument {name!r})"
             )
 
 

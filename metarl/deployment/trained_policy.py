@@ -361,6 +361,6 @@ def _require_same_step(envs: VectorEnv[Any, Any, Any]) -> None:
         raise ConfigError(
             "The vector environment resets in the step after the end of an episode (autoreset mode "
             "NEXT_STEP), which ignores the action of that step, so the memory would count a step "
-            "that was none. Make it with autoreset_mode=AutoresetMode.SAME_STEP; "
-            "gymnasium.make_vec takes it in vector_kwargs."
+            "that was none. Make it with autoreset_mode=AutoresetMode.SAME_STEP: "
+            "gymnasium.make_vec of metarl's ids takes it so, of others in vector_kwargs."
         )

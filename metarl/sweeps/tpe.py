@@ -6,7 +6,7 @@ Source: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization", Neu
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from metarl.errors import ConfigError
+from metarl.errors import MissingPackageError
 from metarl.seeding import Seeds
 from metarl.sweeps.space import ATTEMPTS, Choice, Range, Setting, Space
 
@@ -23,11 +23,11 @@ class Trial(NamedTuple):
 
 
 def require_optuna() -> Any:
-    """The package Optuna; `ConfigError` if it is not installed."""
+    """The package Optuna; `MissingPackageError` if it is not installed."""
     try:
         import optuna  # NOTE: an extra, which only this search needs
     except ImportError as error:
-        raise ConfigError(
+        raise MissingPackageError(
             'search = "tpe" needs Optuna, which is not installed: pip install '
             "'metarl-suite[sweep]'. search = \"random\" needs no other package."
         ) from error

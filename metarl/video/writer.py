@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, MissingPackageError
 from metarl.results.files import as_folder_error, atomic_write
 
 Frame: TypeAlias = NDArray[np.uint8]
@@ -126,7 +126,7 @@ def require_ending(path: Path) -> None:
             "format."
         )
     if ending == ".mp4" and not (find_spec("imageio") and find_spec("imageio_ffmpeg")):
-        raise ConfigError(
+        raise MissingPackageError(
             f"{path} is an MP4, and the packages that write it are not installed: pip install "
             "'metarl-suite[video]'. A GIF needs no further packages."
         )
