@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.error import DependencyNotInstalled
+from gymnasium.utils.env_match import check_environments_match
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import TimeAwareObservation
 
@@ -237,3 +238,36 @@ def test_gymnasiums_observation_wrappers_take_every_vector_environment(task_id):
 def test_a_family_cannot_have_an_option_of_the_environment():
     assert "new_task" in metarl.registry.RESERVED
     assert not hasattr(TaskEnv(NAVIGATION).family, "new_task")
+
+
+@pytest.mark.parametrize("trial", [False, True])
+@pytest.mark.parametrize(
+    "task_id", [name for name in FAMILIES if metarl.make_family(name).can_render]
+)
+def test_the_first_lane_for_stable_baselines_can_be_filmed(task_id, trial):
+    plain = metarl.to_sb3_vec_env(task_id, 3, trial=trial)
+    envs = metarl.to_sb3_vec_env(task_id, 3, trial=trial, render_mode="rgb_array")
+    assert (plain.render_mode, envs.render_mode) == (None, "rgb_array")
+    assert np.array_equal(plain.reset(), envs.reset())
+    first = envs.render()
+    assert (first.dtype, first.shape[2]) == (np.uint8, 3)
+    envs.action_space.seed(0)
+    for _ in range(25):
+        actions = np.stack([envs.action_space.sample() for _ in range(3)])
+        for one, other in zip(plain.step(actions)[:3], envs.step(actions)[:3], strict=True):
+            assert np.array_equal(one, other)
+    assert envs.render().shape == first.shape
+
+
+def test_filming_without_a_render_mode_is_refused():
+    with pytest.raises(ConfigError, match="render_mode='rgb_array'"):
+        metarl.to_sb3_vec_env(IDS[0], 2).get_images()
+    with pytest.raises(ConfigError, match="must be 'rgb_array'"):
+        metarl.to_sb3_vec_env(IDS[0], 2, render_mode="human")
+
+
+@pytest.mark.parametrize("task_id", IDS)
+def test_gymnasiums_environments_match(task_id):
+    check_environments_match(
+        gymnasium.make(task_id), gymnasium.make(task_id), num_steps=60, seed=5, skip_render=True
+    )
