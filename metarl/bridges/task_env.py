@@ -39,6 +39,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     """
 
     metadata: dict[str, Any] = RENDERING
+    _spec: EnvSpec | None = None
 
     def __init__(
         self,

@@ -75,10 +75,14 @@ class EnvUnderTest:
     @cached_property
     def task_tensor(self) -> torch.Tensor:
         """Up to `MAX_TASKS` different tasks [N, ...], from both splits."""
+        return self.different_tasks(MAX_TASKS)
+
+    def different_tasks(self, most: int) -> torch.Tensor:
+        """Up to `most` different tasks [N, ...], from both splits."""
         sampled = [self.sample_tasks(32, split) for split in ("train", "test")]
         alternating = torch.stack(sampled, 1).flatten(0, 1)
         different = {tuple(row.reshape(-1).tolist()): row for row in alternating}
-        return torch.stack(list(different.values())[:MAX_TASKS])
+        return torch.stack(list(different.values())[:most])
 
     @cached_property
     def tasks(self) -> list[Any]:

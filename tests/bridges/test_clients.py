@@ -107,6 +107,7 @@ def test_every_id_has_a_time_limit_that_wrappers_find(task_id):
 
 
 def test_the_time_limit_follows_the_options():
+    assert TaskEnv(NAVIGATION).spec is None
     env = gymnasium.make("metarl/PointNavigation-v0", steps=37)
     assert env.spec.max_episode_steps == 37
     shorter = gymnasium.make("metarl/PointNavigation-v0", max_episode_steps=5)

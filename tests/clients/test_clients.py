@@ -44,7 +44,7 @@ def test_rllib(python_with, tmp_path):
 
 @pytest.mark.parametrize("task_id", ["metarl/PointNavigation-v0", "metarl/GridNavigation-v0"])
 def test_rl_zoo_trains_and_enjoys(python_with, tmp_path, task_id):
-    python = python_with("rl_zoo3", "rl_zoo3==2.9.2", "huggingface_hub<1")
+    python = python_with("rl_zoo3", "rl_zoo3==2.9.2")
     (tmp_path / "ppo.yml").write_text(
         "default:\n  n_envs: 4\n  n_timesteps: 8000\n  policy: 'MlpPolicy'\n  n_steps: 256\n"
     )

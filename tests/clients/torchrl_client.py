@@ -39,7 +39,8 @@ def check_specs():
 def check_parallel():
     """A rollout of every id in two processes."""
     for task_id in IDS:
-        envs = ParallelEnv(2, lambda task_id=task_id: GymEnv(task_id))
+        # Forked, because each new process would import torch anew.
+        envs = ParallelEnv(2, lambda task_id=task_id: GymEnv(task_id), mp_start_method="fork")
         rollout = envs.rollout(12, break_when_any_done=False)
         assert rollout.batch_size == (2, 12)
         assert torch.isfinite(rollout["observation"]).all()
