@@ -19,6 +19,7 @@ from metarl.bridges.numpy_lanes import sampled_tasks, to_numpy
 from metarl.bridges.seeded_env import SeededEnv
 from metarl.bridges.trial_env import TrialEnv, percept_space
 from metarl.errors import ConfigError
+from metarl.field_types import checks_arguments
 from metarl.networks.action_heads import action_head
 from metarl.registry import resolve_family
 from metarl.seeding import Seeds
@@ -37,6 +38,7 @@ LANE_ATTRIBUTES = ("task", "task_space", "family", "observation_space", "action_
 """attributes of a lane that `get_attr` returns, in addition to `render_mode`"""
 
 
+@checks_arguments("num_envs", "trial", "episodes", "seed", "informed", "render_mode")
 def to_sb3_vec_env(
     task: str | TaskFamily,
     num_envs: int,

@@ -18,6 +18,7 @@ from metarl.checks.interface_checks import (
 from metarl.checks.parallel_checks import LANE_CHECKS
 from metarl.checks.task_checks import TASK_CHECKS
 from metarl.errors import ConfigError, TaskContractError
+from metarl.field_types import checks_arguments
 from metarl.registry import resolve_family
 from metarl.tasks.family import TaskDistribution, TaskFamily
 
@@ -47,6 +48,7 @@ class Report:
         return "\n".join([self.task, *map(_paragraph, self.findings), _counts(self)])
 
 
+@checks_arguments("workers", "seed", "task_options")
 def check_task(
     task: str | TaskDistribution,
     *,
@@ -92,6 +94,7 @@ def check_task(
     return report
 
 
+@checks_arguments("workers", "seed", "task_options")
 def run_checks(
     task: str | TaskDistribution,
     *,

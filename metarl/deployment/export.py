@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from metarl.agent import DistributionPolicy, Policy
 from metarl.errors import ConfigError
+from metarl.modules import trusted_names
 from metarl.networks.action_heads import GaussianHead
 from metarl.noise import LaneNoise
 from metarl.results.files import as_folder_error, atomic_write
@@ -115,7 +116,8 @@ def export_policy(
             f"out={os.fspath(out)!r} must be a file with the ending .pt2, that of graphs of "
             "torch.export."
         )
-    run = run if isinstance(run, Run) and not modules else load_run(run, modules=modules)
+    names = trusted_names(modules)
+    run = run if isinstance(run, Run) and not names else load_run(run, modules=names)
     family = run.config.make_family()
     agent = run.make_agent(family)
     run.load(agent)

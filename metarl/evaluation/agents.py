@@ -10,7 +10,12 @@ from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, RunFolderError, UnknownNameError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.protocol import EvaluationProtocol, Measurement, Schedule
-from metarl.field_types import overridden, require_instance, require_known, suggestion
+from metarl.field_types import (
+    checks_arguments,
+    overridden,
+    require_known,
+    suggestion,
+)
 from metarl.modules import import_trusted, split_module
 from metarl.options import plain_options, plain_value
 from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, write_curves
@@ -25,6 +30,7 @@ from metarl.training.zoo import results_path, run_path
 from metarl.validation import as_device
 
 
+@checks_arguments("agent_options", "task_options")
 @torch_defaults()
 def evaluate(
     run: Run | str | os.PathLike[str],
@@ -71,8 +77,6 @@ def evaluate(
     """
     options = overridden(options, EvaluationOptions(), overrides)
     as_device(options.device)
-    for name, given in (("agent_options", agent_options), ("task_options", task_options)):
-        require_instance(name, given or {}, Mapping, "a mapping of options by name")
     run = run if isinstance(run, Run) else load_run(run)
     import_trusted(modules, run.path)
     folder = folder_of_results(run.path, options)

@@ -183,8 +183,10 @@ def _settings(
     """Sorts loose options into the agent's and the run's."""
     kind = agent_config(agent)
     wanted = f"{kind.__name__}(...), the hyper-parameters of {agent}"
-    require_instance("config", config or kind(), kind, wanted)
-    require_instance("run", run or RunOptions(), RunOptions, "metarl.RunOptions(...)")
+    if config is not None:
+        require_instance("config", config, kind, wanted)
+    if run is not None:
+        require_instance("run", run, RunOptions, "metarl.RunOptions(...)")
     of_run = {name: value for name, value in options.items() if name in RunOptions.__annotations__}
     of_agent = {name: value for name, value in options.items() if name not in of_run}
     known = [field.name for field in fields(kind)]

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig, MetaBatch
 from metarl.errors import MetaRLError, NonFiniteError, RunFolderError
+from metarl.field_types import checks_arguments
 from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
-from metarl.training.callbacks import Callback, TrainingView
+from metarl.training.callbacks import Callback, TrainingView, stops
 from metarl.training.interruption import StopRequest, stop_between_iterations
 from metarl.training.job import TrainingJob, training_job
 from metarl.training.launcher import is_first_rank
@@ -31,6 +32,7 @@ from metarl.training.warm_start import origin_of
 from metarl.trajectory import Trajectory
 
 
+@checks_arguments("task_options")
 @torch_defaults()
 def train(
     agent: str,
@@ -253,7 +255,7 @@ class _Training:
             return False
         view = self._view()
         answers = [each.on_iteration(view, row) for each in self._callbacks]
-        return any(answers)
+        return stops(self._callbacks, answers, "on_iteration")
 
     def _view(self) -> TrainingView:
         return TrainingView(
