@@ -74,6 +74,13 @@ class NoOptions(Lever):
         return super().reset(seed=seed)
 
 
+class ClosesWhatIsNotThere(Lever):
+    viewer = None
+
+    def close(self):
+        self.viewer.close()
+
+
 class CarriesOverState(Lever):
     """Rewards depend on how often the task has changed."""
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from metarl.bridges.env_block import close_env
 from metarl.bridges.gym_family import EnvFamily
 from metarl.bridges.task_env import TaskEnv
 from metarl.checks.env_rollouts import Rollout, first_difference, global_generators, roll_out
@@ -161,7 +162,7 @@ class EnvUnderTest:
         with global_generators(0):
             rollout = roll_out(used, actions, task=task, seed=seed)
         if env is None:
-            used.close()
+            close_env(used)  # another check is about close()
         return rollout
 
     @cached_property

@@ -11,6 +11,7 @@ from metarl.checks.check import Check, Finding
 from metarl.checks.env_under_test import ActionFunction, EnvUnderTest
 from metarl.checks.episode_checks import EPISODE_CHECKS, SEEDING_CHECKS
 from metarl.checks.interface_checks import (
+    close_works,
     reset_and_step_work,
     spaces_are_supported,
     tasks_lie_in_the_task_space,
@@ -134,6 +135,7 @@ def all_checks(*, batched: bool) -> tuple[Check, ...]:
         *(BATCHED_CHECKS if batched else ()),
         spaces_are_supported,
         reset_and_step_work,
+        close_works,
         *SEEDING_CHECKS,
         *TASK_CHECKS,
         *EPISODE_CHECKS,

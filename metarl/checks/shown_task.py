@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.bridges.env_block import close_env
 from metarl.bridges.gym_family import EnvFamily
 from metarl.checks.env_rollouts import flat_obs, global_generators, step_through
 from metarl.checks.env_under_test import EnvUnderTest
@@ -25,9 +26,9 @@ PROBES = 6
 """plans of actions, each with a seed, in every task"""
 MIN_PROBES = 3
 """that must reach a step for it to be judged"""
-MAX_TASKS = 8
+MAX_TASKS = 6
 """tasks that are compared"""
-MAX_STEPS = 24_000
+MAX_STEPS = 18_000
 """over all tasks and probes"""
 TOLERANCE = 1e-6
 """relative and absolute; values that are nearer count as equal"""
@@ -66,7 +67,7 @@ def probe(env_under_test: EnvUnderTest) -> tuple[list[list[Probe]], NDArray[np.f
         actions = list(itertools.islice(itertools.cycle(plans[number % len(plans)]), steps))
         with global_generators(0):
             probes.append([_probe(env, actions, task, seed=number) for task in tasks])
-    env.close()
+    close_env(env)
     return probes, rows.reshape(len(rows), -1).numpy().astype(np.float64), whole
 
 

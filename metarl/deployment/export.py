@@ -3,6 +3,7 @@
 Axes: `L` lanes, then features (`D` observation, `A` action, `R` parameters of a distribution).
 """
 
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from metarl.agent import DistributionPolicy, Policy
 from metarl.errors import ConfigError
+from metarl.field_types import checks_arguments
 from metarl.modules import trusted_names
 from metarl.networks.action_heads import GaussianHead
 from metarl.noise import LaneNoise
@@ -78,6 +80,7 @@ class ActingStep(nn.Module):
         return dist_params, self._policy.head.mode(dist_params), kept
 
 
+@checks_arguments("out")
 @torch_defaults()
 def export_policy(
     run: Run | str | os.PathLike[str],
@@ -139,8 +142,11 @@ def export_policy(
         "action": _described_action(step),
     }
     graph = _graph(step, (*inputs.values(), memory))
+    # In memory first, because torch ends the process where a file cannot be written.
+    content = io.BytesIO()
+    torch.export.save(graph, content, extra_files={METADATA: json.dumps(described, indent=2)})
     with as_folder_error(path), atomic_write(path) as draft:
-        torch.export.save(graph, draft, extra_files={METADATA: json.dumps(described, indent=2)})
+        draft.write_bytes(content.getvalue())
     return path
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from metarl.agent import AgentConfig
@@ -19,7 +20,12 @@ from metarl.field_types import (
 from metarl.modules import import_trusted, split_module
 from metarl.options import plain_options, plain_value
 from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, write_curves
-from metarl.results.evaluation_settings import EvaluationSettings, keep_earlier, write_settings
+from metarl.results.evaluation_settings import (
+    SETTINGS_FILE,
+    EvaluationSettings,
+    keep_earlier,
+    write_settings,
+)
 from metarl.results.files import as_folder_error
 from metarl.results.step_log import STEPS_FILE, write_step_logs
 from metarl.tasks.family import Reference, TaskDistribution
@@ -199,12 +205,19 @@ def _writable(path: Path) -> Path:
 
 
 def _write(folder: Path, settings: EvaluationSettings, measured: Sequence[Measurement]) -> None:
+    """Writes the results beside those of an earlier evaluation, which stay until all is written."""
     with as_folder_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    keep_earlier(folder, settings)
-    write_curves(folder / ADAPTATION_FILE, [each.curve for each in measured])
-    write_step_logs(folder / STEPS_FILE, [each.log for each in measured])
-    write_settings(folder, settings)
+        drafts = TemporaryDirectory(prefix=".evaluation.", dir=folder)
+    with drafts as name:
+        draft = Path(name)
+        write_curves(draft / ADAPTATION_FILE, [each.curve for each in measured])
+        write_step_logs(draft / STEPS_FILE, [each.log for each in measured])
+        write_settings(draft, settings)
+        keep_earlier(folder, settings)
+        with as_folder_error(folder):
+            for file in (ADAPTATION_FILE, STEPS_FILE, SETTINGS_FILE):
+                os.replace(draft / file, folder / file)
 
 
 def _with_options(run: Run, agent: Mapping[str, Any], task: Mapping[str, Any]) -> Run:

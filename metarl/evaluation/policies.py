@@ -39,7 +39,7 @@ from metarl.validation import as_device
 DEFAULTS = EvaluationOptions(references=("none",))
 
 
-@checks_arguments("policy", "out", "task_options", "agent")
+@checks_arguments("out", "task_options", "agent")
 @torch_defaults()
 def evaluate_policy(
     policy: PolicyBuilder | Mapping[int, PolicyBuilder],

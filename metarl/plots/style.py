@@ -1,5 +1,6 @@
 """Style shared by all figures, and saving them to files."""
 
+import io
 import textwrap
 import zlib
 from collections.abc import Sequence
@@ -200,10 +201,12 @@ def save(figure: Figure, stem: str, ending: str) -> Path:
 
 
 def _draw(figure: Figure, draft: Path, ending: str) -> None:
+    picture = io.BytesIO()  # a backend that cannot write a file may raise anything
     try:
-        figure.savefig(draft, metadata=METADATA[ending])
+        figure.savefig(picture, format=ending, metadata=METADATA[ending])
     except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         raise ConfigError(
             f"The rows cannot be drawn ({error}): their numbers are too large or too far apart for "
             "an axis."
         ) from error
+    draft.write_bytes(picture.getvalue())
