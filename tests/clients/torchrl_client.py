@@ -16,7 +16,7 @@ import metarl
 from tests.known_ids import ENVIRONMENTS, FAMILIES
 
 IDS = [*FAMILIES, *ENVIRONMENTS]
-TRAINED = ("metarl/PointNavigation-v0", "metarl/GridNavigation-v0")
+TRAINED = ("metarl/PointNavigation-v0", "metarl/KrazyWorld-v0")
 
 
 def ways_to_make(task_id):
@@ -80,7 +80,7 @@ def train(task_id, iterations=20):
     env.set_seed(0)
     actor, critic = actor_and_value(env)
     loss_module = ClipPPOLoss(actor, critic)
-    advantage = GAE(gamma=0.99, lmbda=0.95, value_network=critic)
+    advantage = GAE(gamma=0.9, lmbda=0.9, value_network=critic, average_gae=True)
     optimiser = torch.optim.Adam(loss_module.parameters(), 1e-3)
     rewards = []
     for _ in range(iterations):
