@@ -101,16 +101,16 @@ def test_training_starts_from_the_weights_of_another_run(tmp_path, monkeypatch, 
     small = {"num_tasks": 8, "iterations": 2, "progress": False, **options}
     source = train(agent, NAVIGATION, out=tmp_path / "source", **small)
     starts = []
-    from metarl.training import loop
+    from metarl.training import job
 
-    original = loop.take_weights
+    original = job.take_weights
 
     def recorded(new, *arguments):
         fresh = new.state()
         original(new, *arguments)
         starts.append((fresh, new.state()))
 
-    monkeypatch.setattr(loop, "take_weights", recorded)
+    monkeypatch.setattr(job, "take_weights", recorded)
     run = train(
         agent,
         "metarl/SparsePointNavigation-v0",
