@@ -1,8 +1,8 @@
 """Finds what observations show of the task, whatever the agent does.
 
-An observation may well depend on the task: through what the agent did. Here each task is rolled out with
-several plans of actions and several seeds. A component of the observation shows the task if its
-value differs between tasks, but not between plans and seeds. The form does not matter: the task
+An observation may well depend on the task: through what the agent did. Here each task is rolled
+out with several plans of actions and several seeds. A component of the observation shows the task if
+its value differs between tasks, but not between plans and seeds. The form does not matter: the task
 itself, in other units, one-hot, a part of it, shown all the time or at some steps.
 
 Not found: what changes from step to step, such as a drift, and what noise hides.
@@ -96,8 +96,8 @@ def shown_in_steps(probes: list[list[Probe]]) -> list[Shown]:
     found: dict[int, Shown] = {}
     candidates: set[int] | None = None
     for step in range(judged_steps(probes)):
-        alive = [row for row in probes if min(len(one.first) for one in row) > step]
-        obs = np.array([[one.first[step] for one in row] for row in alive])
+        active = [row for row in probes if min(len(one.first) for one in row) > step]
+        obs = np.array([[one.first[step] for one in row] for row in active])
         differs, fixed = _compared(obs)
         if candidates is None:
             candidates = set(range(obs.shape[2]))
