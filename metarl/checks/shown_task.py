@@ -1,9 +1,9 @@
 """Finds what observations show of the task, whatever the agent does.
 
 An observation may well depend on the task: through what the agent did. Here each task is rolled
-out with several plans of actions and several seeds. A component of the observation shows the task if
-its value differs between tasks, but not between plans and seeds. The form does not matter: the task
-itself, in other units, one-hot, a part of it, shown all the time or at some steps.
+out with several plans of actions and several seeds. A component of the observation shows the task
+if its value differs between tasks, but not between plans and seeds. The form does not matter: the
+task itself, in other units, one-hot, a part of it, shown all the time or at some steps.
 
 Not found: what changes from step to step, such as a drift, and what noise hides.
 

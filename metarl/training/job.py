@@ -130,7 +130,8 @@ def training_job(
     **options: Any,
 ) -> TrainingJob:
     """The job that `train` carries out; arguments and errors are those of `train`."""
-    require_instance("task_options", task_options or {}, Mapping, "a mapping of options by name")
+    if task_options is not None:
+        require_instance("task_options", task_options, Mapping, "a mapping of options by name")
     if not isinstance(task, str):
         task, task_options = name_of(resolve_family(task, task_options))
     if preset is not None:

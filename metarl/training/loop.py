@@ -12,7 +12,6 @@ from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig, MetaBatch
 from metarl.errors import MetaRLError, NonFiniteError, RunFolderError
-from metarl.field_types import checks_arguments
 from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
@@ -32,7 +31,6 @@ from metarl.training.warm_start import origin_of
 from metarl.trajectory import Trajectory
 
 
-@checks_arguments("task_options")
 @torch_defaults()
 def train(
     agent: str,

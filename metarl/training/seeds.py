@@ -9,7 +9,6 @@ import numpy as np
 
 from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, SeedsError
-from metarl.field_types import checks_arguments
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution
 from metarl.training.callbacks import Callback
@@ -23,7 +22,6 @@ from metarl.training.run_folder import Run, load_run
 from metarl.training.torch_defaults import torch_defaults
 
 
-@checks_arguments("task_options")
 @torch_defaults()
 def train_seeds(
     agent: str,
