@@ -8,6 +8,8 @@ LOCOMOTION_STEPS = 200
 """time limit of an episode, as in Finn et al. 2017 and later work; the models' default is 1000"""
 META_WORLD_STEPS = 500
 """time limit of an episode, the benchmark's default"""
+VECTORS = "metarl.bridges.env_vectors"
+"""makes vector environments with the arguments that those of families have"""
 
 for _name, _module in {
     "BernoulliBandit": "bandits.multi_armed",
@@ -41,11 +43,13 @@ for _name, _module in {
         f"metarl/{_name}-v0",
         f"metarl.envs.locomotion.{_module}:{_name}",
         max_episode_steps=LOCOMOTION_STEPS,
+        vector_entry_point=f"{VECTORS}:metarl/{_name}-v0",
     )
 for _name in ("ML1", "ML10", "ML25", "ML45"):
     gymnasium.register(
         f"metarl/MetaWorld{_name}-v0",
         "metarl.envs.meta_world:MetaWorld",
         max_episode_steps=META_WORLD_STEPS,
+        vector_entry_point=f"{VECTORS}:metarl/MetaWorld{_name}-v0",
         kwargs={"benchmark": _name},
     )

@@ -15,8 +15,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, MissingPackageError
 from metarl.field_types import suggestion
+from metarl.new_tasks import NewTask, NewTasks
 from metarl.split import Split
 
 BENCHMARKS = ("ML1", "ML10", "ML25", "ML45")
@@ -50,6 +51,7 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
         goals_seed: int = 1,
         draws: int = 1,
         render_mode: str | None = None,
+        new_task: NewTask | None = None,
     ) -> None:
         """Draws the benchmark's tasks, once per process.
 
@@ -61,6 +63,7 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
                 draw adds as many training tasks, with new goals (seeds `goals_seed` + 2, + 4, ...),
                 and takes about a second. Test tasks do not change.
             render_mode: `rgb_array` or None.
+            new_task: when a task is drawn where none is given; None means "episode".
         """
         self._env_classes, self._tasks, self._trained_on = benchmark_tasks(
             benchmark, thing, goals_seed, draws
@@ -69,13 +72,19 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
         self.task_space = spaces.Discrete(len(self._tasks))
         self._envs: dict[str, Any] = {}
         self._task: int | None = None
+        self._new_tasks = NewTasks(new_task or "episode", self.trial_episodes)
         env = self._env_of(self._tasks[0].env_name)
         self.observation_space = spaces.Box(
             -np.inf, np.inf, env.observation_space.shape, np.float64
         )
         self.action_space = env.action_space
 
-    def sample_task(self, np_random: np.random.Generator, split: Split) -> int:
+    @property
+    def task(self) -> int | None:
+        """The current task; None before the first reset."""
+        return self._task
+
+    def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> int:
         """A uniformly random task of the split."""
         bounds = (0, self._trained_on) if split == "train" else (self._trained_on, len(self._tasks))
         return int(np_random.integers(*bounds))
@@ -83,10 +92,10 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        """Starts an episode; the task stays until `options` give another."""
+        """Starts an episode; a given task stays until `options` give another."""
         super().reset(seed=seed)
         given = (options or {}).get("task")
-        if given is None and self._task is None:
+        if self._new_tasks.needs_task(given is not None, seed is not None) and given is None:
             given = self.sample_task(self.np_random, "train")
         if given is not None and int(given) != self._task:
             self._task = int(given)
@@ -98,7 +107,8 @@ class MetaWorld(gymnasium.Env[NDArray[np.float64], Any]):
     def step(self, action: Any) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
         """One step; `info` holds the package's `success`."""
         obs, reward, _, truncated, info = self._current.step(np.asarray(action, dtype=np.float32))
-        success = {"success": bool(info["success"])}
+        # An array of no axes, because readers of infos look for a dtype.
+        success = {"success": np.array(bool(info["success"]))}
         return np.array(obs, dtype=np.float64), float(reward), False, bool(truncated), success
 
     def render(self) -> Any:
@@ -150,7 +160,7 @@ def benchmark_tasks(
     try:
         import metaworld
     except ImportError as error:
-        raise ConfigError(
+        raise MissingPackageError(
             "Meta-World is not installed. In a clone of this library: pip install '.[metaworld]', "
             "into a virtual environment without the extra `mujoco`. "
             f"({error})"

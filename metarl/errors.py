@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from gymnasium.error import DependencyNotInstalled
+
 
 class MetaRLError(Exception):
     """Base class of all errors of metarl."""
@@ -10,6 +12,14 @@ class MetaRLError(Exception):
 
 class ConfigError(MetaRLError, ValueError):
     """An option is out of range, or options contradict each other."""
+
+
+class UnknownOptionError(ConfigError, TypeError):
+    """There is no option of this name."""
+
+
+class MissingPackageError(ConfigError, DependencyNotInstalled, ImportError):
+    """A package is not installed that a task or a function needs."""
 
 
 class ShapeError(MetaRLError, ValueError):

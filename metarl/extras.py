@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from metarl.errors import ConfigError
+from metarl.errors import MissingPackageError
 
 
 def require_extra(package: str, extra: str, need: str, *, otherwise: str = "") -> Any:
@@ -16,12 +16,12 @@ def require_extra(package: str, extra: str, need: str, *, otherwise: str = "") -
         otherwise: end of the message: what works without the package.
 
     Raises:
-        ConfigError: it is not installed.
+        MissingPackageError: it is not installed.
     """
     try:
         return import_module(package)
     except ImportError as error:
-        raise ConfigError(
+        raise MissingPackageError(
             f"{need}, which is not installed: pip install 'metarl-suite[{extra}]'."
             f"{' ' * bool(otherwise)}{otherwise}"
         ) from error

@@ -6,21 +6,25 @@ Ranges are checked by the dataclass itself, afterwards.
 import dataclasses
 import difflib
 import enum
+import functools
+import inspect
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, UnknownOptionError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Options = TypeVar("Options", bound="DataclassInstance")
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 NAME = "option"
 """key in the metadata of a field with the option's name, where the field has another one"""
@@ -81,6 +85,46 @@ def require_types(cls: type[Any], given: Mapping[str, Any]) -> None:
             )
 
 
+def checks_arguments(*names: str) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
+    """Decorator of a public function, which checks the types of some arguments by its annotations.
+
+    A list counts as a sequence, as do a tuple, a range and an array. The decorator raises
+    `ConfigError` before anything is done.
+    """
+
+    def decorate(function: Callable[Given, Result]) -> Callable[Given, Result]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def checked(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+            arguments = signature.bind(*args, **kwargs).arguments
+            hints = _argument_hints(function)
+            for name in names:
+                if name in arguments:
+                    _require_argument(function.__name__, name, arguments[name], hints[name])
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+@functools.cache
+def _argument_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(function)
+
+
+def _require_argument(function: str, name: str, value: Any, hint: Any) -> None:
+    given = tuple(value) if isinstance(value, np.ndarray | range) and np.ndim(value) else value
+    kinds = union_members(hint)
+    is_mapping = isinstance(value, Mapping)
+    fits = [one for one in kinds if not (is_mapping and dataclasses.is_dataclass(one))]
+    if not any(_fits(given, kind) for kind in fits):
+        raise ConfigError(
+            f"{name}={shown(value)} of {function} must be {_wanted(hint)}; got {kind_of(value)}."
+        )
+
+
 def require_instance(
     name: str, value: Any, kind: type[Any] | tuple[type[Any], ...], wanted: str
 ) -> None:
@@ -127,7 +171,7 @@ def union_members(hint: Any) -> tuple[Any, ...]:
 def require_known(
     owner: str, given: Iterable[str], known: Sequence[str], others: Iterable[str] = ()
 ) -> None:
-    """Raises `ConfigError` unless all options given are known.
+    """Raises `UnknownOptionError` unless all options given are known.
 
     Args:
         owner: name of the agent or family that has the options, for the message.
@@ -137,9 +181,10 @@ def require_known(
     """
     for name in given:
         if name not in known:
-            raise ConfigError(
+            # Wrappers of other libraries look for Python's own words.
+            raise UnknownOptionError(
                 f"{owner} has no option {name!r}.{suggestion(name, [*known, *others])} Its "
-                f"options: {', '.join(known) or 'none'}."
+                f"options: {', '.join(known) or 'none'}. (unexpected keyword argument {name!r})"
             )
 
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from metarl import plugins
-from metarl.errors import RunFolderError, UnknownNameError
+from metarl.errors import ConfigError, RunFolderError, UnknownNameError
 
 
 def split_module(name: str) -> tuple[str, str]:
@@ -49,9 +49,24 @@ def import_trusted(modules: Sequence[str] | str, folder: Path) -> None:
         UnknownNameError: there is no such module, or it fails to import another one.
         RunFolderError: a module lies in the run folder, which holds results and no code.
     """
-    for module in (modules,) if isinstance(modules, str) else modules:
+    for module in trusted_names(modules):
         require_outside(module, folder)
         _import(module, "that was named")
+
+
+def trusted_names(modules: Sequence[str] | str) -> tuple[str, ...]:
+    """The names of modules, one or several.
+
+    Raises:
+        ConfigError: they are no texts.
+    """
+    names = (modules,) if isinstance(modules, str) else modules
+    if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
+        raise ConfigError(
+            f"modules={modules!r} must be a list of names, such as ['my_module']: those of modules "
+            "that you trust."
+        )
+    return tuple(names)
 
 
 def require_outside(module: str, folder: Path) -> None:

@@ -33,6 +33,7 @@ RESERVED = frozenset(
     (
         *(FAMILY_KEY, "render_mode", "id", "max_episode_steps", "disable_env_checker"),
         *("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "autoreset_mode"),
+        "new_task",
     )
 )
 """names that options of a task family cannot have, because `gymnasium.make` takes them"""
@@ -113,7 +114,8 @@ def register_family(task_id: str, family: "str | type[TaskFamily]", /, **options
         entry_point=_bridges["env"],
         vector_entry_point=_bridges["vector env"],
         kwargs={FAMILY_KEY: path, **options},
-        # A family counts its own steps, so the limit can follow its options.
+        # A family counts its own steps, so the limit can follow its options; Gymnasium would put
+        # the limit of the defaults around all of them. `TaskEnv.spec` holds the right one.
         max_episode_steps=None,
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metarl.agent import Adapted, Agent, GuidedAgent, MetaBatch, Phase, Policy
 from metarl.errors import NonFiniteError, TaskContractError
+from metarl.field_types import checks_arguments
 from metarl.noise import LaneNoise, lane_keys
 from metarl.seeding import Seeds
 from metarl.tasks.batched_env import BatchedEnv
@@ -136,6 +137,17 @@ def _of_phase(
     return None if wrap_env is None else lambda env: wrap_env(env, phase)
 
 
+@checks_arguments(
+    "family",
+    "tasks",
+    "seeds",
+    "episodes",
+    "rollouts_per_task",
+    "first_task",
+    "workers",
+    "worker_timeout",
+    "keep_next_obs",
+)
 def collect(
     family: TaskDistribution,
     tasks: Tensor,

@@ -22,7 +22,7 @@ def as_device(name: str) -> "torch.device":
 
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"device={name!r} cannot be used here: {reason}. Use 'cpu', or 'cuda' where torch "

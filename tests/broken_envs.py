@@ -74,6 +74,13 @@ class NoOptions(Lever):
         return super().reset(seed=seed)
 
 
+class ClosesWhatIsNotThere(Lever):
+    viewer = None
+
+    def close(self):
+        self.viewer.close()
+
+
 class CarriesOverState(Lever):
     """Rewards depend on how often the task has changed."""
 
@@ -126,6 +133,137 @@ class ShowsTaskLater(Lever):
 
     def observe(self):
         return np.float32([self.memory[0], self.task if self.memory[0] else self.memory[1]])
+
+
+class _Shows(Lever):
+    """What `shown` returns follows the two usual numbers of an observation."""
+
+    first_step, last_step = 1, 99
+    """steps of the episode at which it is shown; 0 is the reset"""
+    shape = (1,)
+    episodes = 0
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = spaces.Box(-100, np.inf, (2 + self.shape[0],), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.episodes = 0 if seed is not None else self.episodes + 1
+        return super().reset(seed=seed, options=options)
+
+    def visible(self):
+        return self.first_step <= self.memory[0] <= self.last_step
+
+    def shown(self):
+        return np.full(self.shape, self.task)
+
+    def observe(self):
+        parts = self.shown() if self.visible() else np.zeros(self.shape)
+        return np.concatenate([self.memory, parts]).astype(np.float32)
+
+
+class ShowsTaskInOtherUnits(_Shows):
+    def shown(self):
+        return [20 - 2.5 * self.task]
+
+
+class ShowsTaskOneHot(_Shows):
+    shape = (ARMS,)
+
+    def shown(self):
+        return np.eye(ARMS)[self.task]
+
+
+class ShowsTaskInBits(_Shows):
+    shape = (4,)
+
+    def shown(self):
+        return [self.task >> bit & 1 for bit in range(4)]
+
+
+class ShowsPartOfTheTask(_Shows):
+    """Whether the arm is even: one bit of several."""
+
+    def shown(self):
+        return [self.task % 2]
+
+
+class ShowsSquareOfTheTask(_Shows):
+    def shown(self):
+        return [(self.task - 5) ** 2]
+
+
+class ShowsTaskFromTheThirdStep(_Shows):
+    first_step = 3
+
+
+class ShowsTaskOnce(_Shows):
+    first_step = last_step = 2
+
+
+class ShowsTaskAtTheEnd(_Shows):
+    """In the last observation of an episode, which is never acted on but is learnt from."""
+
+    first_step = 5
+
+
+class ShowsTaskBeside(_Shows):
+    """The component holds other numbers, the same in all tasks, when it does not show it."""
+
+    def observe(self):
+        obs = super().observe()
+        obs[2] = obs[2] if self.memory[0] in (1, 4) else self.memory[0] * 7
+        return obs
+
+
+class ShowsTaskInTheSecondEpisode(_Shows):
+    first_step = 0
+
+    def visible(self):
+        return self.episodes > 0
+
+
+class AnswersActions(_Shows):
+    """Valid: what follows the first pull tells whether it was the arm of the task."""
+
+    pulled = -1
+
+    def step(self, action):
+        self.pulled = int(action)
+        return super().step(action)
+
+    def shown(self):
+        return [self.pulled == self.task]
+
+
+class DrawsNearTheTask(_Shows):
+    """Valid here: a number that is drawn for every step, with the task as its mean."""
+
+    def shown(self):
+        return [self.task + self.np_random.normal()]
+
+
+class AddsUp(_Shows):
+    """Valid: a position that the action moves, by an amount that depends on the task."""
+
+    position = 0.0
+
+    def reset(self, *, seed=None, options=None):
+        self.position = 0.0
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        self.position += 0.1 * self.task * action + 0.01 * self.task
+        return super().step(action)
+
+    def shown(self):
+        return [self.position]
+
+
+class LongShowsNothing(Lever):
+    """Its episodes are longer than the checks look."""
+
+    episode_steps = limit = 9000
 
 
 class ObservationView(Lever):
@@ -391,6 +529,20 @@ class CountsCalls(ValidFamily):
         return after, reward + 1e-3 * len(self.calls), terminated
 
 
+class CountsResets(ValidFamily):
+    """Rewards depend on how often reset was called."""
+
+    calls: ClassVar[list[int]] = []
+
+    def reset(self, task, noise):
+        self.calls.append(1)
+        return super().reset(task, noise)
+
+    def step(self, task, state, action, noise):
+        after, reward, terminated = super().step(task, state, action, noise)
+        return after, reward + 1e-3 * len(self.calls), terminated
+
+
 class MixesLanes(ValidFamily):
     """The mean reward of all lanes is subtracted."""
 
@@ -461,6 +613,40 @@ class FamilyIgnoresTask(ValidFamily):
 class FamilyShowsTask(ValidFamily):
     def observe(self, task, state):
         return state + torch.stack([torch.zeros(len(task)), task.float()], 1)
+
+
+class _FamilyShows(ValidFamily):
+    """What `shown` returns is in the observation from the first step on."""
+
+    @property
+    def observation_space(self):
+        return spaces.Box(-100, np.inf, (3,), np.float32)
+
+    def shown(self, task, state):
+        return task.float()
+
+    def observe(self, task, state):
+        shown = self.shown(task, state) * (state[:, 0] > 0)
+        return torch.cat((state, shown[:, None].float()), 1)
+
+
+class FamilyShowsTaskLater(_FamilyShows):
+    pass
+
+
+class FamilyShowsTaskInOtherUnits(_FamilyShows):
+    def shown(self, task, state):
+        return 3.5 - task / 7
+
+
+class FamilyShowsPartOfTheTask(_FamilyShows):
+    def shown(self, task, state):
+        return (task > 5).float()
+
+
+class FamilyShowsTaskOnce(_FamilyShows):
+    def shown(self, task, state):
+        return task * (state[:, 0] == 3)
 
 
 class FamilyOverlappingSplits(ValidFamily):

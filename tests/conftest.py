@@ -19,13 +19,15 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The size of the test of damaged files."""
+    """Options of single files of tests."""
     parser.addoption(
         "--damaged-files",
         type=int,
         default=200,
         help="cases of tests/results/test_damaged_files.py, for each kind of file a tenth of it",
     )
+    parser.addoption("--clients", help="folder for what tests/clients downloads; else skipped")
+    parser.addoption("--cleanrl", help="clone of CleanRL for tests/clients; else cloned")
 
 
 @pytest.fixture

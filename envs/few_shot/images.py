@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from metarl.envs.few_shot.glyphs import draw_glyphs
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, MissingPackageError
 from metarl.field_types import suggestion
 from metarl.split import Split
 
@@ -191,7 +191,7 @@ def _digits() -> ImageSet:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ConfigError(
+        raise MissingPackageError(
             "The images 'digits' come with scikit-learn, which is not installed: "
             "pip install 'metarl-suite[few-shot]'. Or use images='glyphs'."
         ) from error

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl.envs.locomotion.base import Locomotion, Vector, random_direction, random_sign
+from metarl.new_tasks import NewTask
 from metarl.split import Split
 
 CONTACT_WEIGHT = 5e-4
@@ -64,18 +65,24 @@ class AntDir(_Ant):
 
     SOURCES = ("maml", "promp", "pearl")
 
-    def __init__(self, source: str = "pearl", render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str = "pearl",
+        render_mode: str | None = None,
+        new_task: NewTask | None = None,
+    ) -> None:
         """Creates the body.
 
         Args:
             source: publication whose rewards and tasks are used, see above.
             render_mode: `rgb_array` or None.
+            new_task: when a task is drawn where none is given; None means "episode".
         """
-        super().__init__(source, render_mode)
+        super().__init__(source, render_mode, new_task)
         self.splits_share_tasks = source != "promp"
         self.task_space = spaces.Box(-1.0, 1.0, (2,), np.float64)
 
-    def sample_task(self, np_random: np.random.Generator, split: Split) -> Vector:
+    def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> Vector:
         """The direction [2], of length 1."""
         if self.source == "promp":
             return random_direction(np_random)
@@ -99,14 +106,20 @@ class AntVel(_Ant):
 
     SOURCES = ("maml",)
 
-    def __init__(self, source: str = "maml", render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str = "maml",
+        render_mode: str | None = None,
+        new_task: NewTask | None = None,
+    ) -> None:
         """Creates the body.
 
         Args:
             source: publication whose rewards and tasks are used, see above.
             render_mode: `rgb_array` or None.
+            new_task: when a task is drawn where none is given; None means "episode".
         """
-        super().__init__(source, render_mode)
+        super().__init__(source, render_mode, new_task)
         self.task_space = spaces.Box(0.0, 3.0, (1,), np.float64)
 
     def reward(self, action: Vector, info: Mapping[str, Any]) -> float:
@@ -132,17 +145,23 @@ class AntGoal(_Ant):
     }
     SOURCES = ("maml", "promp", "pearl", "varibad")
 
-    def __init__(self, source: str = "pearl", render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str = "pearl",
+        render_mode: str | None = None,
+        new_task: NewTask | None = None,
+    ) -> None:
         """Creates the body.
 
         Args:
             source: publication whose rewards and tasks are used, see above.
             render_mode: `rgb_array` or None.
+            new_task: when a task is drawn where none is given; None means "episode".
         """
-        super().__init__(source, render_mode)
+        super().__init__(source, render_mode, new_task)
         self.task_space = spaces.Box(-3.0, 3.0, (2,), np.float64)
 
-    def sample_task(self, np_random: np.random.Generator, split: Split) -> Vector:
+    def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> Vector:
         """The goal [2]."""
         if self.source == "maml":
             return super().sample_task(np_random, split)

@@ -21,10 +21,13 @@ from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, MissingPackageError
+from metarl.new_tasks import NewTask, NewTasks
 from metarl.split import Split
 
 Vector = NDArray[np.float64]
+SIMULATION = "simulation"
+"""key of MuJoCo's data and Gymnasium's generator in a copied body"""
 
 
 class Locomotion(gymnasium.Env[Vector, Any]):
@@ -39,7 +42,12 @@ class Locomotion(gymnasium.Env[Vector, Any]):
     task_space: spaces.Box
     trial_episodes = 2
 
-    def __init__(self, source: str, render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        render_mode: str | None = None,
+        new_task: NewTask | None = None,
+    ) -> None:
         if source not in self.SOURCES:
             raise ConfigError(f"source={source!r} must be one of {', '.join(self.SOURCES)}.")
         self.source = source
@@ -51,7 +59,7 @@ class Locomotion(gymnasium.Env[Vector, Any]):
                 **self.MODEL_OPTIONS,
             )
         except DependencyNotInstalled as error:
-            raise ConfigError(
+            raise MissingPackageError(
                 f"{type(self).__name__} needs MuJoCo: pip install 'metarl-suite[mujoco]'. ({error})"
             ) from error
         self.mujoco_env: Any = self._env.unwrapped
@@ -59,8 +67,9 @@ class Locomotion(gymnasium.Env[Vector, Any]):
         self.observation_space = self._env.observation_space
         self.action_space = self._env.action_space
         self.task: Vector | None = None
+        self._new_tasks = NewTasks(new_task or "episode", self.trial_episodes)
 
-    def sample_task(self, np_random: np.random.Generator, split: Split) -> Vector:
+    def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> Vector:
         """Draws a task; uniform in the task space unless a subclass overrides it."""
         return np_random.uniform(self.task_space.low, self.task_space.high)
 
@@ -79,10 +88,10 @@ class Locomotion(gymnasium.Env[Vector, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Vector, dict[str, Any]]:
-        """Starts an episode; the task stays until `options` give another."""
+        """Starts an episode; a given task stays until `options` give another."""
         super().reset(seed=seed)
         given = (options or {}).get("task")
-        if given is not None or self.task is None:
+        if self._new_tasks.needs_task(given is not None, seed is not None):
             task = self.sample_task(self.np_random, "train") if given is None else given
             self.set_task(np.array(task, dtype=np.float64))
         obs, info = self._env.reset(seed=seed)
@@ -93,6 +102,22 @@ class Locomotion(gymnasium.Env[Vector, Any]):
         action = np.asarray(action, dtype=np.float64)
         obs, _, _, _, info = self._env.step(action)
         return self._observation(obs), self.reward(action, info), self.terminated(), False, info
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All attributes, and what Gymnasium's models leave out: the state of the simulation."""
+        env = self.mujoco_env
+        return {**self.__dict__, SIMULATION: (env.data, env.np_random, env.np_random_seed)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy steps as the original does."""
+        import mujoco  # NOTE: an extra, which is installed where a body exists
+
+        data, generator, seed = state.pop(SIMULATION)
+        self.__dict__.update(state)
+        if self.task is not None:
+            self.set_task(self.task)
+        mujoco.mj_copyData(self.mujoco_env.data, self.mujoco_env.model, data)
+        self.mujoco_env.np_random, self.mujoco_env._np_random_seed = generator, seed
 
     def render(self) -> Any:
         """A frame of the model."""

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl.envs.locomotion.base import Locomotion, Vector, random_sign
+from metarl.new_tasks import NewTask
 from metarl.split import Split
 
 
@@ -28,14 +29,20 @@ class HalfCheetahVel(Locomotion):
     MODEL = "HalfCheetah-v5"
     SOURCES = ("maml", "promp", "pearl", "varibad")
 
-    def __init__(self, source: str = "pearl", render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str = "pearl",
+        render_mode: str | None = None,
+        new_task: NewTask | None = None,
+    ) -> None:
         """Creates the body.
 
         Args:
             source: publication whose rewards and tasks are used, see above.
             render_mode: `rgb_array` or None.
+            new_task: when a task is drawn where none is given; None means "episode".
         """
-        super().__init__(source, render_mode)
+        super().__init__(source, render_mode, new_task)
         self.task_space = spaces.Box(0.0, 2.0 if source == "maml" else 3.0, (1,), np.float64)
 
     def reward(self, action: Vector, info: Mapping[str, Any]) -> float:
@@ -58,17 +65,23 @@ class HalfCheetahDir(Locomotion):
     SOURCES = ("maml", "promp", "pearl", "varibad")
     splits_share_tasks = True
 
-    def __init__(self, source: str = "maml", render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str = "maml",
+        render_mode: str | None = None,
+        new_task: NewTask | None = None,
+    ) -> None:
         """Creates the body.
 
         Args:
             source: publication whose rewards and tasks are used, see above.
             render_mode: `rgb_array` or None.
+            new_task: when a task is drawn where none is given; None means "episode".
         """
-        super().__init__(source, render_mode)
+        super().__init__(source, render_mode, new_task)
         self.task_space = spaces.Box(-1.0, 1.0, (1,), np.float64)
 
-    def sample_task(self, np_random: np.random.Generator, split: Split) -> Vector:
+    def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> Vector:
         """The direction [1]."""
         return random_sign(np_random)
 

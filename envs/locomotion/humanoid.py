@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl.envs.locomotion.base import Locomotion, Vector, random_direction
+from metarl.new_tasks import NewTask
 from metarl.split import Split
 
 
@@ -29,17 +30,23 @@ class HumanoidDir(Locomotion):
     MODEL_OPTIONS: ClassVar[Mapping[str, Any]] = {"include_cfrc_ext_in_observation": False}
     SOURCES = ("pearl",)
 
-    def __init__(self, source: str = "pearl", render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str = "pearl",
+        render_mode: str | None = None,
+        new_task: NewTask | None = None,
+    ) -> None:
         """Creates the body.
 
         Args:
             source: publication whose rewards and tasks are used, see above.
             render_mode: `rgb_array` or None.
+            new_task: when a task is drawn where none is given; None means "episode".
         """
-        super().__init__(source, render_mode)
+        super().__init__(source, render_mode, new_task)
         self.task_space = spaces.Box(-1.0, 1.0, (2,), np.float64)
 
-    def sample_task(self, np_random: np.random.Generator, split: Split) -> Vector:
+    def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> Vector:
         """The direction [2], of length 1."""
         return random_direction(np_random)
 

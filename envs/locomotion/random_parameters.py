@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.envs.locomotion.base import Locomotion, Vector
+from metarl.new_tasks import NewTask
 
 SCALES = {"body_mass": 1.5, "body_inertia": 1.5, "geom_friction": 1.5, "dof_damping": 1.3}
 """arrays of the model, and the base of their scale factors"""
@@ -33,14 +34,20 @@ class RandomParameters(Locomotion):
 
     SOURCES = ("pearl",)
 
-    def __init__(self, source: str = "pearl", render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str = "pearl",
+        render_mode: str | None = None,
+        new_task: NewTask | None = None,
+    ) -> None:
         """Creates the body.
 
         Args:
             source: publication whose rewards and tasks are used, see above.
             render_mode: `rgb_array` or None.
+            new_task: when a task is drawn where none is given; None means "episode".
         """
-        super().__init__(source, render_mode)
+        super().__init__(source, render_mode, new_task)
         self._original: Mapping[str, NDArray[np.float64]] = {
             name: np.array(getattr(self.mujoco_env.model, name)) for name in SCALES
         }

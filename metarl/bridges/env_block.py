@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import DTypeLike, NDArray
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, MissingPackageError
 
 MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
 SUCCESS_KEYS = ("success", "is_success")
@@ -84,7 +84,9 @@ class Lane(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             self.frames[when] = self.env.render()
         except DependencyNotInstalled as error:
-            raise ConfigError(f"The environment cannot be rendered here: {error}.") from error
+            raise MissingPackageError(
+                f"The environment cannot be rendered here: {error}."
+            ) from error
 
 
 MAX_NUMBERS = 10_000_000

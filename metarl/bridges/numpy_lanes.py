@@ -14,6 +14,8 @@ from torch import Generator, Tensor
 
 from metarl.bridges.seeded_env import SeededEnv
 from metarl.errors import TaskError
+from metarl.new_tasks import NewTask, NewTasks
+from metarl.seeding import Seeds
 from metarl.tasks.batched_env import Transition, select_lanes
 from metarl.tasks.family import Split, TaskFamily, as_tasks
 from metarl.tasks.rendering import RenderedEnv
@@ -22,15 +24,25 @@ from metarl.tasks.rendering import RenderedEnv
 class NumpyLanes:
     """A batched env with NumPy actions, its tasks and its seeds."""
 
-    def __init__(self, family: TaskFamily, count: int, *, rendered: bool = False) -> None:
+    def __init__(
+        self,
+        family: TaskFamily,
+        count: int,
+        *,
+        new_task: NewTask = "never",
+        rendered: bool = False,
+    ) -> None:
         self._family, self._count, self._rendered = family, count, rendered
+        self._new_tasks = NewTasks(new_task, family.trial_episodes, count)
+        self._task_seeds = np.zeros(count, np.uint64)
+        self._drawn = np.zeros(count, np.uint64)  # tasks that each lane has drawn from its seed
         self._seeded: SeededEnv | None = None
         self._env: SeededEnv | RenderedEnv | None = None  # `_seeded` or a wrapper of it
 
     @property
-    def tasks(self) -> Tensor:
-        """Parameters [L, ...] of the current tasks."""
-        return self._require_env().tasks
+    def tasks(self) -> Tensor | None:
+        """Parameters [L, ...] of the current tasks; None before the first reset."""
+        return None if self._env is None else self._env.tasks
 
     def reset(
         self,
@@ -41,36 +53,66 @@ class NumpyLanes:
     ) -> Tensor:
         """Starts an episode in the marked lanes, in `tasks` if given; observations [L, D]."""
         given = None if tasks is None else self._checked(tasks)
-        if self._seeded is None:
-            self._open(given, np_random)
-        else:
-            if reseed:
-                _, seed = _two_words(np_random)
-                self._seeded.seed(seed, mask)
-            if given is not None:
-                old = self._seeded.tasks
-                self._seeded.tasks = given if mask is None else select_lanes(mask, given, old)
-        if isinstance(self._env, RenderedEnv) and (reseed or given is not None):
+        marked = torch.ones(self._count, dtype=torch.bool) if mask is None else mask
+        if reseed or self._seeded is None:
+            self._seed(np_random, marked, given)
+        if given is not None:
+            self._new_tasks.give(to_numpy(marked))
+            self._set_tasks(given, marked)
+        elif isinstance(self._env, RenderedEnv) and reseed:
             self._env.forget()
-        return self._require_env().reset(mask)
+        return self.restart(marked)
 
-    def _open(self, tasks: Tensor | None, np_random: np.random.Generator) -> None:
-        """Makes the env, in tasks drawn from the train split if none are given."""
+    def _seed(self, np_random: np.random.Generator, marked: Tensor, given: Tensor | None) -> None:
+        """Seeds the marked lanes; makes the env at the first call, in the given tasks if any."""
         task_seed, seed = _two_words(np_random)
-        if tasks is None:
-            stream = Generator().manual_seed(task_seed)
-            tasks = self._family.sample_tasks(self._count, stream, "train")
-        self._seeded = SeededEnv(self._family, tasks, seed)
+        lanes = to_numpy(marked)
+        self._task_seeds[lanes], self._drawn[lanes] = task_seed, 0
+        if self._seeded is not None:
+            self._new_tasks.reseed(lanes)
+            self._seeded.seed(seed, marked)
+            return
+        if given is None:  # replaced before the first episode
+            given = self._family.sample_tasks(self._count, Seeds(task_seed).torch("tasks"), "train")
+        self._seeded = SeededEnv(self._family, given, seed)
         self._env = RenderedEnv(self._seeded) if self._rendered else self._seeded
+
+    def _drawn_tasks(self, due: NDArray[np.bool_]) -> Tensor:
+        """The next tasks of the train split in the marked lanes.
+
+        The task of a lane follows from its seed, its position and the number of tasks it has drawn.
+        """
+        tasks = self._require_env().tasks
+        addresses = np.stack((self._task_seeds, self._drawn), 1)
+        for seed, number in np.unique(addresses[due], axis=0).tolist():
+            lanes = due & (addresses == np.array((seed, number), np.uint64)).all(1)
+            stream = Seeds(seed).torch("tasks", number)
+            drawn = self._family.sample_tasks(self._count, stream, "train")
+            tasks = select_lanes(torch.from_numpy(lanes), drawn, tasks)
+        self._drawn[due] += np.uint64(1)
+        return tasks
+
+    def _set_tasks(self, tasks: Tensor, lanes: Tensor) -> None:
+        assert self._seeded is not None
+        self._seeded.tasks = select_lanes(lanes, tasks, self._seeded.tasks)
+        if isinstance(self._env, RenderedEnv) and bool(lanes[0]):
+            self._env.forget()
 
     def frame(self) -> NDArray[np.uint8] | None:
         """Current frame [H, W, 3] of lane 0; None unless rendered."""
         env = self._require_env()
         return env.frame() if isinstance(env, RenderedEnv) else None
 
-    def restart(self, mask: Tensor) -> Tensor:
-        """Starts an episode in the marked lanes, tasks unchanged; observations [L, D]."""
-        return self._require_env().reset(mask)
+    def restart(self, marked: Tensor) -> Tensor:
+        """Starts an episode in the marked lanes, in new tasks where due; observations [L, D]."""
+        due = torch.from_numpy(self._new_tasks.start(to_numpy(marked)))
+        if bool(due.any()):
+            self._set_tasks(self._drawn_tasks(to_numpy(due)), due)
+        return self._require_env().reset(None if bool(marked.all()) else marked)
+
+    def rewind(self, mask: Tensor) -> None:
+        """Puts the marked lanes, whose episodes have ended, into a state that can be stepped."""
+        self._require_env().reset(mask)
 
     def step(self, action: NDArray[Any]) -> Transition:
         """One step with actions [L] or [L, A], after checking them."""

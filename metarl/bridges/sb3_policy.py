@@ -18,6 +18,7 @@ from metarl.agent import Memory, PolicyOutput
 from metarl.bridges.sb3_vec_env import informed_space, task_features
 from metarl.bridges.trial_env import percept_space
 from metarl.errors import ConfigError
+from metarl.field_types import checks_arguments, require_instance
 from metarl.networks.action_heads import action_head
 from metarl.networks.actor_critic import percept_features
 from metarl.noise import LaneNoise
@@ -83,6 +84,7 @@ class SB3Policy:
         return inputs if self.normalise is None else self.normalise(inputs)
 
 
+@checks_arguments("trial", "informed", "deterministic", "normalise")
 def sb3_policy(
     model: BaseAlgorithm,
     task: str | TaskDistribution,
@@ -115,6 +117,7 @@ def sb3_policy(
         space = percept_space(space, action_head(family.action_space))
     if informed:
         space = informed_space(space, family)
+    require_instance("model", model, BaseAlgorithm, "a model of stable-baselines3")
     if model.observation_space.shape != space.shape:
         raise ConfigError(
             f"The model was trained on observations of shape {model.observation_space.shape}; "

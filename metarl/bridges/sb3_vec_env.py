@@ -19,6 +19,7 @@ from metarl.bridges.numpy_lanes import sampled_tasks, to_numpy
 from metarl.bridges.seeded_env import SeededEnv
 from metarl.bridges.trial_env import TrialEnv, percept_space
 from metarl.errors import ConfigError
+from metarl.field_types import checks_arguments
 from metarl.networks.action_heads import action_head
 from metarl.registry import resolve_family
 from metarl.seeding import Seeds
@@ -30,12 +31,14 @@ from metarl.tasks.family import (
     as_tasks,
     draw_tasks,
 )
+from metarl.tasks.rendering import RenderedEnv, rendering
 from metarl.validation import require_positive
 
 LANE_ATTRIBUTES = ("task", "task_space", "family", "observation_space", "action_space", "spec")
 """attributes of a lane that `get_attr` returns, in addition to `render_mode`"""
 
 
+@checks_arguments("num_envs", "trial", "episodes", "seed", "informed", "render_mode")
 def to_sb3_vec_env(
     task: str | TaskFamily,
     num_envs: int,
@@ -46,6 +49,7 @@ def to_sb3_vec_env(
     seed: int = 0,
     split: Split = "train",
     informed: bool = False,
+    render_mode: str | None = None,
     **options: Any,
 ) -> "FamilyVecEnv":
     """A family as a vector environment of stable-baselines3, stepped in batches.
@@ -69,6 +73,7 @@ def to_sb3_vec_env(
         seed: seed of tasks and noise, until `VecEnv.seed` or the `seed` of a model replaces it.
         split: split from which tasks are drawn.
         informed: appends the parameters of the task to the observation, a Discrete task one-hot.
+        render_mode: "rgb_array" lets `render` and `VecVideoRecorder` film lane 0.
         options: fields of the family, where `task` is an id.
 
     Raises:
@@ -89,7 +94,7 @@ def to_sb3_vec_env(
         raise ConfigError(f"episodes={episodes} is the length of a trial; pass trial=True as well.")
     fixed = None if tasks is None else _lane_tasks(as_tasks(family, tasks), num_envs)
     length = (episodes or family.trial_episodes) if trial else None
-    return FamilyVecEnv(family, num_envs, length, fixed, Seeds(seed), split, informed)
+    return FamilyVecEnv(family, num_envs, length, fixed, Seeds(seed), split, informed, render_mode)
 
 
 def _lane_tasks(tasks: Tensor, num_envs: int) -> Tensor:
@@ -124,15 +129,19 @@ class FamilyVecEnv(VecEnv):
         seeds: Seeds,
         split: Split,
         informed: bool,
+        render_mode: str | None = None,
     ) -> None:
         """`episodes` is the length of a trial, or None; `tasks` [L, ...] are fixed, or None."""
+        rendering(family, render_mode)
+        self._wanted_render_mode = render_mode
         self.family = family
         self.num_envs = num_envs
         self._fixed, self._split = tasks is not None, split
         self._task_stream = seeds.torch("tasks")
         drawn = draw_tasks(family, num_envs, self._task_stream, split) if tasks is None else tasks
         self._task_env = SeededEnv(family, drawn, seeds.word("world"))
-        self._env: BatchedEnv = self._task_env
+        self._rendered = RenderedEnv(self._task_env) if render_mode else None
+        self._env: BatchedEnv = self._rendered or self._task_env
         space = family.observation_space
         if episodes is not None:
             self._env = TrialEnv(self._env, family.action_space, episodes)
@@ -157,6 +166,8 @@ class FamilyVecEnv(VecEnv):
             self._task_env.seed(seeds.word("world"))
         self._reset_seeds()
         every = torch.ones(self.num_envs, dtype=torch.bool)
+        if self._rendered is not None:
+            self._rendered.forget()
         self._draw_tasks(every)
         self._solved = ~every
         return to_numpy(self._env.reset())
@@ -212,6 +223,21 @@ class FamilyVecEnv(VecEnv):
         tasks = self._task_env.tasks.clone()
         tasks[lanes] = self.family.sample_tasks(int(lanes.sum()), self._task_stream, self._split)
         self._task_env.tasks = tasks
+        if self._rendered is not None and bool(lanes[0]):
+            self._rendered.forget()
+
+    def get_images(self) -> list[NDArray[np.uint8]]:
+        """The frame [H, W, 3] of lane 0, alone: other lanes keep no history.
+
+        Raises:
+            ConfigError: the vector environment was made without a render mode.
+        """
+        if self._rendered is None:
+            raise ConfigError(
+                "This vector environment does not render: make it with "
+                "to_sb3_vec_env(..., render_mode='rgb_array')."
+            )
+        return [self._rendered.frame()]
 
     def close(self) -> None:
         """Does nothing: there are no resources to release."""
@@ -235,7 +261,7 @@ class FamilyVecEnv(VecEnv):
             tasks = to_numpy(self._task_env.tasks)
             return [tasks[lane].copy() for lane in lanes]
         shared = {
-            "render_mode": None,
+            "render_mode": self._wanted_render_mode,
             "spec": None,
             "family": self.family,
             "task_space": self.family.task_space,

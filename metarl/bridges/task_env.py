@@ -3,11 +3,13 @@
 Axes: `L` lanes, the environments of a vector environment, then features.
 """
 
+import dataclasses
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from metarl.bridges.numpy_lanes import NumpyLanes, sampled_tasks, to_numpy
 from metarl.errors import ShapeError
+from metarl.new_tasks import NewTask
 from metarl.registry import build_family
 from metarl.tasks.batched_env import Transition
 from metarl.tasks.family import Split, TaskFamily
@@ -29,15 +32,21 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     """One lane of a task family.
 
     `reset(options={"task": ...})` sets the task, which persists over resets, seeded ones included,
-    until another is given. If none is given at the first reset, one is drawn from the train split.
-    Equal seeds, tasks and actions give equal transitions. A frame may show the steps since the last
-    seeded reset or new task.
+    until another is given. As long as none is given, tasks are drawn from the train split:
+    `new_task` says whether for every "episode", for every "trial" of the family's length, or once
+    and "never" again. Equal seeds, tasks and actions give equal transitions. A frame may show the
+    steps since the last seeded reset or new task.
     """
 
     metadata: dict[str, Any] = RENDERING
+    _spec: EnvSpec | None = None
 
     def __init__(
-        self, family: str | type[TaskFamily], render_mode: str | None = None, **options: Any
+        self,
+        family: str | type[TaskFamily],
+        render_mode: str | None = None,
+        new_task: NewTask = "episode",
+        **options: Any,
     ) -> None:
         """Builds the family, a class or `'module:Class'`, with its `options`."""
         self.family: TaskFamily = build_family(family, options)
@@ -45,13 +54,26 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self.observation_space = self.family.observation_space
         self.action_space = self.family.action_space
         self.task_space = self.family.task_space
-        self._lanes = NumpyLanes(self.family, 1, rendered=render_mode is not None)
+        rendered = render_mode is not None
+        self._lanes = NumpyLanes(self.family, 1, new_task=new_task, rendered=rendered)
         self._running = False
 
     @property
-    def task(self) -> NDArray[Any]:
-        """Parameters of the current task."""
-        return to_numpy(self._lanes.tasks[0]).copy()
+    def spec(self) -> EnvSpec | None:
+        """Gymnasium's specification, whose time limit is the family's with these options."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = spec
+        if spec is not None and spec.max_episode_steps is None:
+            self._spec = dataclasses.replace(spec, max_episode_steps=self.family.episode_steps)
+
+    @property
+    def task(self) -> NDArray[Any] | None:
+        """Parameters of the current task; None before the first reset."""
+        tasks = self._lanes.tasks
+        return None if tasks is None else to_numpy(tasks[0]).copy()
 
     def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
         """Draws a task for `options["task"]`; the current task does not change."""
@@ -84,7 +106,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         last = self._lanes.step(np.asarray(action)[None])
         terminated, truncated = bool(last.terminated), bool(last.truncated)
         self._running = not (terminated or truncated)
-        info = {"success": bool(last.success)} if self.family.defines_success else {}
+        # An array of no axes, because readers of infos look for a dtype.
+        info = {"success": np.array(bool(last.success))} if self.family.defines_success else {}
         return to_numpy(last.next_obs[0]), float(last.reward), terminated, truncated, info
 
     def render(self) -> NDArray[np.uint8] | None:
@@ -96,13 +119,14 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     """`num_envs` lanes of a task family, one task each, stepped by tensor operations.
 
     `reset(options={"task": ...})` sets the tasks [L, ...], which persist over resets, automatic and
-    seeded ones included, until others are given. If none are given at the first reset, they are
-    drawn from the train split. Equal seeds, tasks and actions give equal transitions, and the noise
-    of a lane depends on no other lane.
+    seeded ones included, until others are given. As long as none are given, they are drawn from
+    the train split: `new_task` says whether for every "episode", for every "trial" of the family's
+    length, or once and "never" again. Equal seeds, tasks and actions give equal transitions, and
+    neither the noise nor the drawn tasks of a lane depend on what happens in another.
 
-    Autoreset: all three modes of Gymnasium. The default is SAME_STEP, not Gymnasium's NEXT_STEP,
-    which ignores the action after the end of an episode: where an episode is one pull of a bandit,
-    every second step would be lost.
+    Autoreset: all three modes of Gymnasium, whose default, NEXT_STEP, is the default here: its
+    vector wrappers expect it. It ignores the action after the end of an episode. "SameStep" loses
+    no step; TorchRL and `metarl.load_policy` ask for it, or for "Disabled".
     """
 
     def __init__(
@@ -110,9 +134,10 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         num_envs: int,
         family: str | type[TaskFamily],
         *,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
+        new_task: NewTask = "episode",
         **options: Any,
     ) -> None:
         """Builds the family, a class or `'module:Class'`, with its `options`.
@@ -132,15 +157,21 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
         self._limit = max_episode_steps
-        self._lanes = NumpyLanes(self.family, num_envs)
+        self._lanes = NumpyLanes(self.family, num_envs, new_task=new_task)
         self._started = False
         self._elapsed = torch.zeros(num_envs, dtype=torch.int64)
         self._ended = torch.zeros(num_envs, dtype=torch.bool)
 
     @property
-    def task(self) -> NDArray[Any]:
-        """Parameters [L, ...] of the current tasks."""
-        return to_numpy(self._lanes.tasks).copy()
+    def autoreset_mode(self) -> AutoresetMode:
+        """As in Gymnasium's own vector environments."""
+        return self._mode
+
+    @property
+    def task(self) -> NDArray[Any] | None:
+        """Parameters [L, ...] of the current tasks; None before the first reset."""
+        tasks = self._lanes.tasks
+        return None if tasks is None else to_numpy(tasks).copy()
 
     def sample_task(self, np_random: np.random.Generator, split: Split = "train") -> NDArray[Any]:
         """Draws tasks [L, ...] for `options["task"]`; the current tasks do not change."""
@@ -183,6 +214,8 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         """
         self._require_running()
         restarting = self._ended  # non-empty only in mode NEXT_STEP; their action is ignored
+        if bool(restarting.any()):  # a state after an end may have no next one
+            self._lanes.rewind(restarting)
         last = self._limited(self._lanes.step(np.asarray(actions)), restarting)
         self._ended = last.terminated | last.truncated
         infos = self._success(last, ~restarting)

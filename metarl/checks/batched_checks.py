@@ -3,6 +3,7 @@
 Axes: `L` lanes, `A` action, `D` observation.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from metarl.bridges.task_env import TaskVectorEnv
 from metarl.checks.check import ViolationError, check
 from metarl.checks.env_rollouts import global_generators
 from metarl.checks.env_under_test import EnvUnderTest
@@ -178,6 +182,52 @@ def observe_returns_new_tensors(env_under_test: EnvUnderTest) -> str | None:
     return None
 
 
+@check(
+    "The vector environment gives equal transitions, however it is reset after an episode.",
+    why="Libraries differ in the mode of autoreset that they ask gymnasium.make_vec for.",
+    fix="Let step accept every state that reset returns, also where the episode is started again "
+    "at once, and keep nothing in attributes.",
+    needs=[shapes_and_dtypes_are_correct],
+)
+def autoreset_modes_agree(env_under_test: EnvUnderTest) -> str | None:
+    """Steps the same lanes past several ends in every mode.
+
+    SAME_STEP and DISABLED give equal transitions. NEXT_STEP inserts a step, after which the noise
+    differs: there the first episodes are equal.
+    """
+    same, disabled, later = (
+        _vector_steps(env_under_test, mode)
+        for mode in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED, AutoresetMode.NEXT_STEP)
+    )
+    ended = np.zeros(LANES, bool)
+    for step, (one, two, other) in enumerate(zip(same, disabled, later, strict=True)):
+        pairs = [(one, two, ~np.zeros(LANES, bool), "DISABLED"), (one, other, ~ended, "NEXT_STEP")]
+        for a, b, lanes, mode in pairs:
+            if not np.array_equal(a[lanes], b[lanes], equal_nan=True):
+                raise ViolationError(
+                    f"In step {step} of the vector environment, reward or end of an episode differ "
+                    f"between the autoreset modes SAME_STEP and {mode}."
+                )
+        ended |= one[:, 1:].any(1)
+    return None
+
+
+def _vector_steps(env_under_test: EnvUnderTest, mode: AutoresetMode) -> list[NDArray[np.float64]]:
+    """Reward, terminated and truncated [L, 3] of each step."""
+    family = _family(env_under_test)
+    options: dict[str, Any] = dataclasses.asdict(family)  # type: ignore[call-overload]
+    envs = TaskVectorEnv(LANES, type(family), autoreset_mode=mode, **options)
+    rows = []
+    with global_generators(0):  # another check tests whether these are used
+        envs.reset(seed=env_under_test.seed, options={"task": _lanes(env_under_test)})
+        for action in _actions(env_under_test) * 3:
+            _, reward, terminated, truncated, _ = envs.step(action.numpy())
+            rows.append(np.stack((reward, terminated, truncated), 1))
+            if mode is AutoresetMode.DISABLED and (terminated | truncated).any():
+                envs.reset(options={"reset_mask": terminated | truncated})
+    return rows
+
+
 def _family(env_under_test: EnvUnderTest) -> TaskFamily:
     assert isinstance(env_under_test.family, TaskFamily)
     return env_under_test.family
@@ -249,4 +299,5 @@ BATCHED_CHECKS = (
     functions_are_pure,
     lanes_do_not_mix,
     observe_returns_new_tensors,
+    autoreset_modes_agree,
 )

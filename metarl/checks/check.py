@@ -7,8 +7,9 @@ from typing import Literal, TypeAlias
 from metarl.checks.env_rollouts import global_generators
 from metarl.checks.env_under_test import ActionFunctionError, EnvUnderTest, error_line
 
-Verdict: TypeAlias = Literal["passed", "noted", "failed", "skipped"]
-"""`noted`: passed, with a remark; `skipped`: a check that this one needs has not passed"""
+Verdict: TypeAlias = Literal["passed", "noted", "unknown", "failed", "skipped"]
+"""`noted`: passed, with a remark; `unknown`: what was seen does not decide it; `skipped`: a check
+that this one needs has not passed"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,10 @@ class ViolationError(Exception):
         self.fix = fix
 
 
+class UndecidedError(Exception):
+    """Raised by a check that saw no violation, but not enough; the message says what is missing."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Check:
     """One requirement and the function that tests it."""
@@ -47,7 +52,7 @@ class Check:
     why: str
     fix: str
     function: Callable[["EnvUnderTest"], str | None]
-    """returns a note or None, or raises `ViolationError`"""
+    """returns a note or None, or raises `ViolationError` or `UndecidedError`"""
     needs: tuple["Check", ...]
     """checks that must pass before this one can run"""
 
@@ -65,6 +70,8 @@ class Check:
                 note = self.function(env_under_test)
         except ViolationError as violation:
             return self._finding("failed", str(violation), self.why, violation.fix or self.fix)
+        except UndecidedError as undecided:
+            return self._finding("unknown", str(undecided))
         except ActionFunctionError:
             raise
         except Exception as error:  # a user's environment may raise anything

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from metarl.bridges.env_block import close_env
 from metarl.bridges.gym_family import EnvFamily
 from metarl.bridges.task_env import TaskEnv
 from metarl.checks.env_rollouts import Rollout, first_difference, global_generators, roll_out
@@ -75,10 +76,14 @@ class EnvUnderTest:
     @cached_property
     def task_tensor(self) -> torch.Tensor:
         """Up to `MAX_TASKS` different tasks [N, ...], from both splits."""
+        return self.different_tasks(MAX_TASKS)
+
+    def different_tasks(self, most: int) -> torch.Tensor:
+        """Up to `most` different tasks [N, ...], from both splits."""
         sampled = [self.sample_tasks(32, split) for split in ("train", "test")]
         alternating = torch.stack(sampled, 1).flatten(0, 1)
         different = {tuple(row.reshape(-1).tolist()): row for row in alternating}
-        return torch.stack(list(different.values())[:MAX_TASKS])
+        return torch.stack(list(different.values())[:most])
 
     @cached_property
     def tasks(self) -> list[Any]:
@@ -157,7 +162,7 @@ class EnvUnderTest:
         with global_generators(0):
             rollout = roll_out(used, actions, task=task, seed=seed)
         if env is None:
-            used.close()
+            close_env(used)  # another check is about close()
         return rollout
 
     @cached_property

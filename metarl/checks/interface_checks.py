@@ -64,3 +64,24 @@ def reset_and_step_work(env_under_test: EnvUnderTest) -> str | None:
         except Exception as error:
             raise ViolationError(f"In task {task_text(task)}: {error_line(error)}") from error
     return None
+
+
+@check(
+    "close() raises no error, before the first reset or after an episode.",
+    why="Environments are closed when the results are there already: an error at that moment looks "
+    "like one of the results.",
+    fix="Close only what exists: `if self.viewer is not None: self.viewer.close()`.",
+    needs=[reset_and_step_work],
+)
+def close_works(env_under_test: EnvUnderTest) -> str | None:
+    """Closes a new environment, and one that was used."""
+    new, used = env_under_test.make_env(), env_under_test.make_env()
+    env_under_test.roll_out(
+        env_under_test.action_plan(0)[:3], env=used, task=env_under_test.tasks[0], seed=0
+    )
+    for env, when in ((new, "before the first reset"), (used, "after some steps")):
+        try:
+            env.close()
+        except Exception as error:
+            raise ViolationError(f"close() {when} raised {error_line(error)}") from error
+    return None

@@ -11,6 +11,7 @@ from metarl.checks.check import Check, Finding
 from metarl.checks.env_under_test import ActionFunction, EnvUnderTest
 from metarl.checks.episode_checks import EPISODE_CHECKS, SEEDING_CHECKS
 from metarl.checks.interface_checks import (
+    close_works,
     reset_and_step_work,
     spaces_are_supported,
     tasks_lie_in_the_task_space,
@@ -18,6 +19,7 @@ from metarl.checks.interface_checks import (
 from metarl.checks.parallel_checks import LANE_CHECKS
 from metarl.checks.task_checks import TASK_CHECKS
 from metarl.errors import ConfigError, TaskContractError
+from metarl.field_types import checks_arguments
 from metarl.registry import resolve_family
 from metarl.tasks.family import TaskDistribution, TaskFamily
 
@@ -47,6 +49,7 @@ class Report:
         return "\n".join([self.task, *map(_paragraph, self.findings), _counts(self)])
 
 
+@checks_arguments("workers", "seed", "task_options")
 def check_task(
     task: str | TaskDistribution,
     *,
@@ -92,6 +95,7 @@ def check_task(
     return report
 
 
+@checks_arguments("workers", "seed", "task_options")
 def run_checks(
     task: str | TaskDistribution,
     *,
@@ -131,6 +135,7 @@ def all_checks(*, batched: bool) -> tuple[Check, ...]:
         *(BATCHED_CHECKS if batched else ()),
         spaces_are_supported,
         reset_and_step_work,
+        close_works,
         *SEEDING_CHECKS,
         *TASK_CHECKS,
         *EPISODE_CHECKS,

@@ -1,18 +1,16 @@
 """Checks of the task distribution: tasks are set, persist, matter, are hidden, and are new at test.
 
-Axes: `N` tasks, `S` steps, `D` observation, `F` numbers of a task.
+Axes: `N` tasks.
 """
 
-from itertools import islice
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 from metarl.bridges.gym_family import EnvFamily
-from metarl.checks.check import ViolationError, check
-from metarl.checks.env_rollouts import first_difference, flat_obs, step_through
+from metarl.checks.check import UndecidedError, ViolationError, check
+from metarl.checks.env_rollouts import first_difference
 from metarl.checks.env_under_test import EnvUnderTest, task_text
 from metarl.checks.episode_checks import seeds_determine_rollouts
 from metarl.checks.interface_checks import (
@@ -20,13 +18,18 @@ from metarl.checks.interface_checks import (
     reset_and_step_work,
     tasks_lie_in_the_task_space,
 )
+from metarl.checks.shown_task import (
+    MIN_PROBES,
+    PROBES,
+    judged_steps,
+    probe,
+    relation,
+    shown_in_second_reset,
+    shown_in_steps,
+)
 
 MIN_SHARED_TASKS = 2
 """test tasks found among the training tasks; fewer may be a coincidence, even in float32"""
-MIN_DIFFERENT_VALUES = 3
-"""of a task number, among the tasks; with fewer, an equal observation may be a coincidence"""
-MAX_SHOWN_STEPS = 4
-"""steps over which an observation must equal the task to count as showing it"""
 
 
 @check(
@@ -128,11 +131,10 @@ def the_task_matters(env_under_test: EnvUnderTest) -> str | None:
     needs=[reset_and_step_work, seeds_determine_rollouts],
 )
 def the_task_is_hidden(env_under_test: EnvUnderTest) -> str | None:
-    """Compares initial observations of different tasks, and observed numbers with the task.
+    """Compares initial observations of different tasks, and later ones: see `shown_task`.
 
-    A component of later observations that always equals a number of the task is found too. Not
-    found: the task in other units, with noise, or in parts, after the first step; there,
-    observations may legitimately differ between tasks.
+    Raises:
+        UndecidedError: episodes are longer than the probes.
     """
     if env_under_test.family.task_is_observable:
         return "declared as observable"
@@ -145,38 +147,19 @@ def the_task_is_hidden(env_under_test: EnvUnderTest) -> str | None:
                     f"Under equal seeds the initial observation is {task_text(initial[0])} in task "
                     f"{task_text(tasks[0])} and {task_text(obs)} in task {task_text(task)}."
                 )
-    task_rows = env_under_test.task_tensor
-    task_numbers = task_rows.reshape(len(task_rows), -1).numpy().astype(np.float64)
-    for component, number in _shown_numbers(_later_observations(env_under_test), task_numbers):
+    probes, task_numbers, whole = probe(env_under_test)
+    for shown in (*shown_in_steps(probes), *shown_in_second_reset(probes)):
         raise ViolationError(
-            f"After the first step, component {component} of the flattened observation equals "
-            f"number {number} of the task, in every task."
+            f"At {shown.when}, component {shown.component} of the flattened observation "
+            f"{relation(shown.values, task_numbers)}, whatever the actions and the seed."
+        )
+    if (seen := judged_steps(probes)) < whole:
+        raise UndecidedError(
+            f"The observation does not show the task in the first {seen} of {whole} steps of an "
+            f"episode. No more were seen by {MIN_PROBES} of {PROBES} probes; pass `actions` that "
+            "last longer to metarl.testing.check_task."
         )
     return None
-
-
-def _later_observations(env_under_test: EnvUnderTest) -> NDArray[np.float64]:
-    """Observations [N, S, D] after the first steps, cut to the shortest first episode."""
-    actions, episodes = env_under_test.action_plan(0)[:MAX_SHOWN_STEPS], []
-    for task in env_under_test.tasks:
-        env, observations = env_under_test.make_env(), []
-        for output in islice(step_through(env, actions, task=task, seed=0), 1, None):
-            observations.append(flat_obs(env, output.obs))
-            if output.ended:
-                break
-        episodes.append(observations)
-    steps = min(map(len, episodes))
-    return np.array([observations[:steps] for observations in episodes])
-
-
-def _shown_numbers(obs: NDArray[np.float64], tasks: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Pairs (d, f) such that component d of [N, S, D] always is number f of the tasks [N, F]."""
-    if obs.shape[1] < 2:  # a single step does not show that the component is constant
-        return []
-    equal = np.isclose(obs[:, :, :, None], tasks[:, None, None, :], rtol=1e-5, atol=1e-8)
-    num_values = [len(np.unique(column)) for column in tasks.T]
-    pairs = np.argwhere(equal.all((0, 1)))
-    return [(int(d), int(f)) for d, f in pairs if num_values[f] >= MIN_DIFFERENT_VALUES]
 
 
 @check(

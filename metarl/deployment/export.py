@@ -3,6 +3,7 @@
 Axes: `L` lanes, then features (`D` observation, `A` action, `R` parameters of a distribution).
 """
 
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from torch.utils import _pytree as pytree
 from metarl.agent import DistributionPolicy, Policy
 from metarl.deployment.onnx_file import require_onnx, write_onnx
 from metarl.errors import ConfigError
+from metarl.field_types import checks_arguments
+from metarl.modules import trusted_names
 from metarl.networks.action_heads import GaussianHead
 from metarl.noise import LaneNoise
 from metarl.results.files import as_folder_error, atomic_write
@@ -79,6 +82,7 @@ class ActingStep(nn.Module):
         return dist_params, self._policy.head.mode(dist_params), kept
 
 
+@checks_arguments("out")
 @torch_defaults()
 def export_policy(
     run: Run | str | os.PathLike[str],
@@ -126,7 +130,8 @@ def export_policy(
         )
     if path.suffix == ".onnx":
         require_onnx()
-    run = run if isinstance(run, Run) and not modules else load_run(run, modules=modules)
+    names = trusted_names(modules)
+    run = run if isinstance(run, Run) and not names else load_run(run, modules=names)
     family = run.config.make_family()
     agent = run.make_agent(family)
     run.load(agent)
@@ -153,7 +158,10 @@ def export_policy(
         if path.suffix == ".onnx":
             write_onnx(graph, draft, metadata)
         else:
-            torch.export.save(graph, draft, extra_files=metadata)
+            # In memory first, because torch ends the process where a file cannot be written.
+            content = io.BytesIO()
+            torch.export.save(graph, content, extra_files=metadata)
+            draft.write_bytes(content.getvalue())
     return path
 
 

@@ -19,6 +19,7 @@ from metarl.bridges.lane_arrays import LaneArrays
 from metarl.bridges.trial_env import percept_space
 from metarl.deployment.acting import most_likely, require_finite
 from metarl.errors import ShapeError
+from metarl.field_types import checks_arguments
 from metarl.networks.action_heads import action_head
 from metarl.networks.actor_critic import percept_of_features
 from metarl.noise import LaneNoise, lane_keys
@@ -54,6 +55,7 @@ class SB3Predictor:
     device: torch.device
 
     @torch_defaults()
+    @checks_arguments("deterministic")
     def predict(
         self,
         observation: Any,
@@ -112,6 +114,11 @@ class SB3Predictor:
         """The state of each lane, a new one where a trial begins."""
         if state is None:
             return [self._start(0) for _ in range(lanes)]
+        if not isinstance(state, Sequence) or not all(isinstance(one, LaneState) for one in state):
+            raise ShapeError(
+                "The state is not one that predict() has returned. Pass what the last call "
+                "returned, and None before the first step."
+            )
         if len(state) != lanes:
             raise ShapeError(
                 f"The state is of {len(state)} environments, the observation of {lanes}. Pass "

@@ -21,6 +21,8 @@ from metarl.deployment.acting import most_likely, require_finite
 from metarl.deployment.experience import Recording
 from metarl.deployment.sb3_predictor import SB3Predictor
 from metarl.errors import ConfigError, PolicyUseError
+from metarl.field_types import checks_arguments
+from metarl.modules import trusted_names
 from metarl.noise import LaneNoise, lane_keys
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution
@@ -61,7 +63,11 @@ def load_policy(
         ConfigError: there is no such device.
     """
     as_device(device)
-    run = run if isinstance(run, Run) and not modules else load_run(run, modules=modules)
+    run = (
+        run
+        if isinstance(run, Run) and not trusted_names(modules)
+        else load_run(run, modules=modules)
+    )
     family = run.config.make_family()
     agent = run.make_agent(family, device)
     run.load(agent)
@@ -112,6 +118,7 @@ class TrainedPolicy:
         self._trials = 0
         self._trial: _Trial | None = None
 
+    @checks_arguments("num_envs", "rollouts_per_task", "seed")
     @torch_defaults()
     def begin_trial(
         self,
@@ -155,6 +162,7 @@ class TrainedPolicy:
         self._trial = _Trial(num_envs, tasks, seeds, policy)
         self._begin_phase(self._trial, torch.ones(lanes, dtype=torch.bool, device=self._device))
 
+    @checks_arguments("deterministic")
     @torch_defaults()
     def act(self, observation: Any, *, deterministic: bool = False) -> Any:
         """The action for what `reset` or `step` of the environment has returned.
@@ -274,6 +282,7 @@ class TrainedPolicy:
         trial.phase += 1
         self._begin_phase(trial, trial.episode_starts)
 
+    @checks_arguments("seed")
     def for_sb3(self, *, seed: int = 0) -> SB3Predictor:
         """An object with `predict`, as functions of stable-baselines3 want it.
 
@@ -361,6 +370,6 @@ def _require_same_step(envs: VectorEnv[Any, Any, Any]) -> None:
         raise ConfigError(
             "The vector environment resets in the step after the end of an episode (autoreset mode "
             "NEXT_STEP), which ignores the action of that step, so the memory would count a step "
-            "that was none. Make it with autoreset_mode=AutoresetMode.SAME_STEP; "
-            "gymnasium.make_vec takes it in vector_kwargs."
+            "that was none. Make it with autoreset_mode=AutoresetMode.SAME_STEP: "
+            "gymnasium.make_vec of metarl's ids takes it so, of others in vector_kwargs."
         )

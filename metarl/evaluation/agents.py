@@ -4,17 +4,28 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from metarl.agent import AgentConfig
 from metarl.errors import ConfigError, RunFolderError, UnknownNameError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.evaluation.protocol import EvaluationProtocol, Measurement, Schedule
-from metarl.field_types import overridden, require_instance, require_known, suggestion
+from metarl.field_types import (
+    checks_arguments,
+    overridden,
+    require_known,
+    suggestion,
+)
 from metarl.modules import import_trusted, split_module
 from metarl.options import plain_options, plain_value
 from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, write_curves
-from metarl.results.evaluation_settings import EvaluationSettings, keep_earlier, write_settings
+from metarl.results.evaluation_settings import (
+    SETTINGS_FILE,
+    EvaluationSettings,
+    keep_earlier,
+    write_settings,
+)
 from metarl.results.files import as_folder_error
 from metarl.results.step_log import STEPS_FILE, write_step_logs
 from metarl.tasks.family import Reference, TaskDistribution
@@ -25,6 +36,7 @@ from metarl.training.zoo import results_path, run_path
 from metarl.validation import as_device
 
 
+@checks_arguments("agent_options", "task_options")
 @torch_defaults()
 def evaluate(
     run: Run | str | os.PathLike[str],
@@ -71,8 +83,6 @@ def evaluate(
     """
     options = overridden(options, EvaluationOptions(), overrides)
     as_device(options.device)
-    for name, given in (("agent_options", agent_options), ("task_options", task_options)):
-        require_instance(name, given or {}, Mapping, "a mapping of options by name")
     run = run if isinstance(run, Run) else load_run(run)
     import_trusted(modules, run.path)
     folder = folder_of_results(run.path, options)
@@ -195,12 +205,19 @@ def _writable(path: Path) -> Path:
 
 
 def _write(folder: Path, settings: EvaluationSettings, measured: Sequence[Measurement]) -> None:
+    """Writes the results beside those of an earlier evaluation, which stay until all is written."""
     with as_folder_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    keep_earlier(folder, settings)
-    write_curves(folder / ADAPTATION_FILE, [each.curve for each in measured])
-    write_step_logs(folder / STEPS_FILE, [each.log for each in measured])
-    write_settings(folder, settings)
+        drafts = TemporaryDirectory(prefix=".evaluation.", dir=folder)
+    with drafts as name:
+        draft = Path(name)
+        write_curves(draft / ADAPTATION_FILE, [each.curve for each in measured])
+        write_step_logs(draft / STEPS_FILE, [each.log for each in measured])
+        write_settings(draft, settings)
+        keep_earlier(folder, settings)
+        with as_folder_error(folder):
+            for file in (ADAPTATION_FILE, STEPS_FILE, SETTINGS_FILE):
+                os.replace(draft / file, folder / file)
 
 
 def _with_options(run: Run, agent: Mapping[str, Any], task: Mapping[str, Any]) -> Run:

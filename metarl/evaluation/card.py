@@ -8,6 +8,8 @@ from typing import Any
 
 from metarl.agent import WarmStartAgent
 from metarl.errors import ConfigError, RunFolderError
+from metarl.field_types import checks_arguments
+from metarl.modules import trusted_names
 from metarl.options import plain_options
 from metarl.registry import make_family
 from metarl.results.adaptation_curves import ADAPTATION_FILE, describe_family
@@ -25,6 +27,7 @@ CARD_FILE = "README.md"
 """name of a card inside its folder, as Hugging Face wants it"""
 
 
+@checks_arguments("share")
 @torch_defaults()
 def write_card(
     run: Run | str | os.PathLike[str],
@@ -51,7 +54,8 @@ def write_card(
         CheckpointError: the run is not trained yet, or its checkpoint is broken.
         ConfigError: the agent has no weights apart from its optimiser.
     """
-    run = run if isinstance(run, Run) and not modules else load_run(run, modules=modules)
+    names = trusted_names(modules)
+    run = run if isinstance(run, Run) and not names else load_run(run, modules=names)
     family = run.config.make_family()
     agent = run.make_agent(family)
     progress = run.load(agent)

@@ -26,7 +26,7 @@ from metarl.evaluation.protocol import (
     Schedule,
     join_measurements,
 )
-from metarl.field_types import overridden
+from metarl.field_types import checks_arguments, kind_of, overridden, require_instance, shown
 from metarl.options import option_names
 from metarl.registry import name_of, resolve_family
 from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, describe_family, write_curves
@@ -39,6 +39,7 @@ from metarl.validation import as_device
 DEFAULTS = EvaluationOptions(references=("none",))
 
 
+@checks_arguments("out", "task_options", "agent")
 @torch_defaults()
 def evaluate_policy(
     policy: PolicyBuilder | Mapping[int, PolicyBuilder],
@@ -88,6 +89,7 @@ def evaluate_policy(
     folder = None if out is None else result_folder(Path(out))
     episodes = options.episodes or family.trial_episodes
     builders = dict(policy) if isinstance(policy, Mapping) else {0: policy}
+    _require_builders(builders)
     _require_spacing(list(builders), episodes)
 
     protocol = protocol_of(family, options)
@@ -143,6 +145,16 @@ def _require_no_common_name(
                 f"{name} is an option of the evaluation and of {type(family).__name__}, so the "
                 f"keyword {name}= could be either. Pass that of the family in task_options, and "
                 "that of the evaluation in options=EvaluationOptions(...)."
+            )
+
+
+def _require_builders(builders: Mapping[int, PolicyBuilder]) -> None:
+    for before, build in builders.items():
+        require_instance("policy", before, int, "a function, or functions by episodes before")
+        if not callable(build) or isinstance(build, type):
+            raise ConfigError(
+                f"policy={shown(build)} must be a function that builds the policy for tasks "
+                f"[N, ...]; got {kind_of(build)}. If the policy is made already: lambda tasks: it."
             )
 
 

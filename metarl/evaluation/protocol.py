@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.agent import Agent, Policy
+from metarl.errors import ConfigError
+from metarl.field_types import kind_of
 from metarl.results.adaptation_curves import Curve
 from metarl.results.step_log import MAX_COMPONENTS, StepLog
 from metarl.rollout import RolloutSpec, RolloutStorage, collect, rollout_phases
@@ -180,7 +182,7 @@ class EvaluationProtocol:
             trajectory = collect(
                 self.family,
                 tasks,
-                build(tasks),
+                _built(build, tasks),
                 episodes=episodes,
                 seeds=seeds.child("phase", 0),
                 first_task=first_task,
@@ -284,6 +286,18 @@ class EvaluationProtocol:
         space = self.family.action_space
         log["num_actions"] = int(space.n) if isinstance(space, spaces.Discrete) else None
         return log
+
+
+def _built(build: PolicyBuilder, tasks: Tensor) -> Policy:
+    """The policy for some tasks, checked to be one."""
+    policy = build(tasks)
+    if not (hasattr(policy, "act") and hasattr(policy, "initial_memory")):
+        raise ConfigError(
+            f"The function that builds the policy returned {kind_of(policy)}. A policy has the "
+            "methods initial_memory(lanes, horizon) and act(percept, memory, noise): see "
+            "metarl.Policy."
+        )
+    return policy
 
 
 def _after_experience(found: Measurement, before: int, stage: int, steps: int) -> Measurement:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
@@ -52,7 +52,8 @@ def learning_figure(
     join_unfinished: bool = False,
     size: tuple[float, float] | None = None,
     ylim: tuple[float, float] | None = None,
-) -> Figure:
+    canvas: FigureBase | None = None,
+) -> FigureBase:
     """A metric over environment steps and over wall time, in two panels.
 
     Args:
@@ -62,6 +63,7 @@ def learning_figure(
             is a line, whose label says so.
         size: width and height in inches.
         ylim: ends of the y-axis.
+        canvas: a figure or subfigure to draw into, in place of a new one.
 
     Raises:
         ConfigError: the families differ, or `smooth` is not positive.
@@ -72,7 +74,7 @@ def learning_figure(
     layout = LegendLayout.of(list(groups), width, size[1] if size else None)
     columns = layout.columns or 2
     rows = layout.height if len(groups) > columns else 0.0
-    figure = new_figure(*(size or (width, HEIGHT + rows)))
+    figure = canvas or new_figure(*(size or (width, HEIGHT + rows)))
     axes = figure.subplots(1, 2, sharey=True)
     name, unit = time_unit(max(curve.seconds[-1] for curve in curves))
     handles = []
@@ -91,7 +93,8 @@ def learning_figure(
         axes[0].set_ylim(*ylim)
     place = {"loc": "outside upper center", "ncols": columns, "fontsize": layout.font_size}
     add_legend(figure, handles, handlelength=3.2, **place)
-    add_note(figure, f"{curves[0].family}: {_note(groups, window)}")
+    if isinstance(figure, Figure) and canvas is None:
+        add_note(figure, f"{curves[0].family}: {_note(groups, window)}")
     return figure
 
 

@@ -29,9 +29,9 @@ class PlotOptions:
     """floors, baselines and ceilings to plot; all, none, or names; by default all in curves, and
     none in pulls and paths"""
     data: Path | None = None
-    """also write the plotted means and intervals to this CSV file, except of pulls and paths"""
+    """also write what is plotted to this CSV file: means and intervals, or steps"""
     size: tuple[float, float] | None = None
-    """width and height in inches; of adaptation, regret, learning"""
+    """width and height in inches"""
     ylim: tuple[float, float] | None = None
     """ends of the y-axis; by default a curve that would squeeze all others is cut off"""
     labels: Sequence[str] | None = None
@@ -49,12 +49,13 @@ class PlotOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        named = [n for n in ("data", "size", "ylim", "labels") if getattr(self, n) is not None]
-        if named and self.kind in ("pulls", "paths"):
+        if self.ylim is not None and self.kind in ("pulls", "paths"):
             raise ConfigError(
-                f"{named[0]} is no option of a figure of {self.kind}, but of adaptation, regret "
-                "and learning."
+                f"ylim is no option of a figure of {self.kind}, but of adaptation, regret and "
+                "learning."
             )
+        if self.data is not None and not self.data.name:
+            raise ConfigError(f"data={str(self.data)!r} must be the path of a file.")
         if self.size is not None and not all(1 <= side <= MAX_SIDE for side in self.size):
             raise ConfigError(f"size={self.size} must be sides of 1 to {MAX_SIDE} inches.")
         if self.ylim is not None and not -math.inf < self.ylim[0] < self.ylim[1] < math.inf:

@@ -3,20 +3,24 @@
 Axes: `S` steps. A log can be drawn if its observations are points [S, 2].
 """
 
+import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
 from metarl.plots.style import MUTED, add_note, new_figure, tasks_text
 from metarl.results.step_log import StepLog, common_tasks
+
+MAX_TASKS = 6
+"""drawn by default"""
 
 
 class Stage(NamedTuple):
@@ -26,12 +30,20 @@ class Stage(NamedTuple):
     episode: int  # of experience in the task, from 1 on
 
 
-def paths_figure(logs: Sequence[StepLog], *, tasks: int = 6) -> Figure:
+def paths_figure(
+    logs: Sequence[StepLog],
+    *,
+    tasks: int = MAX_TASKS,
+    size: tuple[float, float] | None = None,
+    canvas: FigureBase | None = None,
+) -> FigureBase:
     """The path of each episode, from the first (light) to the last (dark).
 
     Args:
         logs: of agents and references, in the same tasks.
         tasks: number of tasks to draw.
+        size: width and height in inches.
+        canvas: a figure or subfigure to draw into, in place of a new one.
 
     Raises:
         ConfigError: observations are not points of a plane, or the logs are of different tasks.
@@ -44,8 +56,7 @@ def paths_figure(logs: Sequence[StepLog], *, tasks: int = 6) -> Figure:
     low, high = axis_limits(logs, chosen)
     width = 2.2 if columns <= 3 else 1.6
     height = width * float(np.clip((high[1] - low[1]) / (high[0] - low[0]), 0.4, 2.0))
-    figure = new_figure(0.6 + width * columns, 0.95 + (height + 0.2) * rows)
-    figure.set_layout_engine("compressed")  # removes the space around panels of equal aspect
+    figure = canvas or _own_figure(size or (0.6 + width * columns, 0.95 + (height + 0.2) * rows))
     grid = figure.subplots(
         rows,
         columns,
@@ -66,11 +77,36 @@ def paths_figure(logs: Sequence[StepLog], *, tasks: int = 6) -> Figure:
         for axes, log in zip(grid[:, 0], logs, strict=True):
             axes.set_ylabel(textwrap.fill(log.label, 18), fontsize=9)
     _add_legend(figure, logs, shown)
+    if not isinstance(figure, Figure) or canvas is not None:
+        return figure
     agent = f"{logs[0].label} in " if len(logs) == 1 else ""
     cut = "; paths of references are cut at the frame" * _exceeds(logs, chosen, low, high)
     many = tasks_text(logs[0].split, len(chosen))
     add_note(figure, f"{agent}{logs[0].family}: {_trials_text(logs)} in each of {many}{cut}")
     return figure
+
+
+def _own_figure(size: tuple[float, float]) -> Figure:
+    figure = new_figure(*size)
+    figure.set_layout_engine("compressed")  # removes the space around panels of equal aspect
+    return figure
+
+
+PATHS_COLUMNS = ("label", "role", "task", "rollout", "phase", "episode", "point", "x", "y")
+
+
+def paths_rows(logs: Sequence[StepLog], *, tasks: int = MAX_TASKS) -> Iterator[tuple[object, ...]]:
+    """What the figure of these arguments shows, in the order of `PATHS_COLUMNS`."""
+    for log in logs:
+        _require_paths(log)
+    for task, log in itertools.product(common_tasks(logs, tasks), logs):
+        part = log.where(log.task == task)
+        for stage in stages(logs):
+            for rollout in np.unique(part.rollout).tolist():
+                points = episode_path(part, stage.episode, rollout).tolist()
+                for number, (x, y) in enumerate(points):
+                    where = (task, rollout, stage.phase, stage.episode, number)
+                    yield log.label, log.role, *where, x, y
 
 
 def stages(logs: Sequence[StepLog]) -> list[Stage]:
@@ -186,7 +222,7 @@ def _stage_name(stage: Stage, shown: Sequence[Stage]) -> str:
     return steps if stage.phase else "before adapting"
 
 
-def _add_legend(figure: Figure, logs: Sequence[StepLog], shown: Sequence[Stage]) -> None:
+def _add_legend(figure: FigureBase, logs: Sequence[StepLog], shown: Sequence[Stage]) -> None:
     handles = [
         Line2D([], [], color=colour, linewidth=width, label=_stage_name(stage, shown))
         for stage, colour, width in _line_styles(shown)
@@ -198,7 +234,8 @@ def _add_legend(figure: Figure, logs: Sequence[StepLog], shown: Sequence[Stage])
         legend = figure.legend(
             handles=handles, loc="outside upper center", ncols=columns, frameon=False
         )
-        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+        width = figure.bbox.width  # type: ignore[attr-defined]
+        if columns == 1 or legend.get_window_extent().width <= width:
             return
         legend.remove()
 

@@ -7,22 +7,22 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from metarl.errors import ConfigError
-from metarl.field_types import overridden
+from metarl.field_types import overridden, require_instance
 from metarl.plots.adaptation import adaptation_curves
 from metarl.plots.episode_curves import PLOTTED_COLUMNS, Look, curves_figure, plotted_rows
 from metarl.plots.learning import LEARNING_COLUMNS, learning_figure, learning_rows
 from metarl.plots.options import PlotOptions
-from metarl.plots.paths import paths_figure
-from metarl.plots.pulls import pulls_figure
+from metarl.plots.paths import PATHS_COLUMNS, paths_figure, paths_rows
+from metarl.plots.pulls import PULLS_COLUMNS, pulls_figure, pulls_rows
 from metarl.plots.regret import regret_curves
-from metarl.plots.style import METADATA, STYLE, save
+from metarl.plots.style import METADATA, STYLE, canvas_of, save
 from metarl.results.bootstrap import choose_references
 from metarl.results.csv_files import write_table
 from metarl.results.folders import common_folder, unique_folders
@@ -36,7 +36,7 @@ def plot(
     *,
     options: PlotOptions | None = None,
     reference: Sequence[str] | None = None,
-    ax: Axes | None = None,
+    ax: Axes | FigureBase | None = None,
     **overrides: Any,
 ) -> list[Path]:
     """Plots runs in one figure, by default the adaptation curves of their agents.
@@ -55,8 +55,9 @@ def plot(
         runs: folders of evaluated runs; for learning, trained is enough.
         options: what is plotted; by default made from `overrides`.
         reference: another name for the option `references`.
-        ax: axes of a figure of yours, into which adaptation or regret is drawn; no file is written
-            then but that of `data`.
+        ax: axes of a figure of yours to draw into; no file is written then but that of `data`. A
+            kind with several panels divides them among each other, or takes a figure or subfigure
+            of yours in place of axes.
         overrides: fields of `PlotOptions`, such as `kind="regret", out="regret.pdf"`. An `out`
             with an ending such as `.pdf` selects that format alone; without `out`, the figure is
             written into the run's folder, or the folder that the runs have in common.
@@ -76,24 +77,25 @@ def plot(
     kind = options.kind
     folders = unique_folders(runs)
     stem, formats = _target(folders, options)
-    if ax is not None and kind not in ("adaptation", "regret"):
-        raise ConfigError(
-            f"A figure of {kind} has panels of its own; only adaptation and regret are drawn into "
-            "given axes."
-        )
+    if ax is not None:
+        require_instance("ax", ax, (Axes, FigureBase), "axes of Matplotlib, or a figure of it")
     with matplotlib.rc_context(STYLE):
         if kind == "learning":
-            figure = _learning_figure(folders, options)
+            figure = _learning_figure(folders, options, ax)
         elif kind in ("pulls", "paths"):
-            figure = _trials_figure(folders, options)
+            figure = _trials_figure(folders, options, ax)
         else:
             figure = _episodes_figure(folders, options, ax)
-        if ax is not None:
+        if ax is not None or not isinstance(figure, Figure):
             return []
         return [save(figure, stem, ending) for ending in formats]
 
 
-def _episodes_figure(folders: Sequence[Path], options: PlotOptions, ax: Axes | None) -> Figure:
+Target: TypeAlias = Axes | FigureBase | None
+"""what the user gave to draw into"""
+
+
+def _episodes_figure(folders: Sequence[Path], options: PlotOptions, ax: Target) -> FigureBase:
     """The figure of adaptation or regret; writes its numbers if these are wanted."""
     evaluated = read_run_curves(folders, join_unfinished=options.join_unfinished)
     agents = [curve for curve in evaluated if curve.role == "agent"]
@@ -105,10 +107,11 @@ def _episodes_figure(folders: Sequence[Path], options: PlotOptions, ax: Axes | N
     shown = choose(curves, reference=options.shown_references)
     if options.data is not None:
         write_table(options.data, PLOTTED_COLUMNS, plotted_rows(shown.curves))
-    return curves_figure(shown, Look(size=options.size, ylim=options.ylim, axes=ax))
+    axes = ax.add_subplot() if isinstance(ax, FigureBase) else ax
+    return curves_figure(shown, Look(size=options.size, ylim=options.ylim, axes=axes))
 
 
-def _learning_figure(folders: Sequence[Path], options: PlotOptions) -> Figure:
+def _learning_figure(folders: Sequence[Path], options: PlotOptions, ax: Target) -> FigureBase:
     """The figure of learning; writes its numbers if these are wanted."""
     curves = [read_learning(folder, options.metric) for folder in folders]
     if names := _names(options, len(curves)):
@@ -119,7 +122,9 @@ def _learning_figure(folders: Sequence[Path], options: PlotOptions) -> Figure:
     }
     if options.data is not None:
         write_table(options.data, LEARNING_COLUMNS, learning_rows(curves, **wanted))
-    return learning_figure(curves, size=options.size, ylim=options.ylim, **wanted)
+    canvas = None if ax is None else canvas_of(ax)
+    look: dict[str, Any] = {"size": options.size, "ylim": options.ylim, "canvas": canvas}
+    return learning_figure(curves, **look, **wanted)
 
 
 def _names(options: PlotOptions, count: int) -> list[str] | None:
@@ -133,15 +138,24 @@ def _names(options: PlotOptions, count: int) -> list[str] | None:
     return names
 
 
-def _trials_figure(folders: Sequence[Path], options: PlotOptions) -> Figure:
-    """One trial log of each agent and of each chosen reference."""
+def _trials_figure(folders: Sequence[Path], options: PlotOptions, ax: Target) -> FigureBase:
+    """One trial log of each agent and of each chosen reference; writes its steps if wanted."""
     logs = [log for folder in folders for log in read_step_logs(folder / STEPS_FILE)]
+    agents = [log for log in logs if log.role == "agent"]
+    names = iter(_names(options, len(agents)) or [log.label for log in agents])
+    logs = [replace(log, label=next(names)) if log.role == "agent" else log for log in logs]
     chosen: dict[tuple[str, str], StepLog] = {}
     for log in choose_references(logs, options.shown_references):
         chosen.setdefault((log.agent, log.label), log)
-    draw = pulls_figure if options.kind == "pulls" else paths_figure
+    shown = sorted(chosen.values(), key=lambda log: log.role != "agent")
     limit = {} if options.tasks is None else {"tasks": options.tasks}
-    return draw(sorted(chosen.values(), key=lambda log: log.role != "agent"), **limit)
+    is_pulls = options.kind == "pulls"
+    if options.data is not None:
+        columns, rows = (PULLS_COLUMNS, pulls_rows) if is_pulls else (PATHS_COLUMNS, paths_rows)
+        write_table(options.data, columns, list(rows(shown, **limit)))
+    canvas = None if ax is None else canvas_of(ax)
+    draw = pulls_figure if is_pulls else paths_figure
+    return draw(shown, size=options.size, canvas=canvas, **limit)
 
 
 def _target(folders: Sequence[Path], options: PlotOptions) -> tuple[str, Sequence[str]]:

@@ -4,14 +4,16 @@ Axes: `S` steps, `A` arms. A log can be drawn if it has discrete actions, episod
 constant observations.
 """
 
+import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -31,12 +33,37 @@ COLOUR_0, COLOUR_1 = "#F0B840", "#0B3C5D"
 """of rewards 0 and 1: light and dark, so that they differ in black-and-white print too"""
 
 
-def pulls_figure(logs: Sequence[StepLog], *, tasks: int = 4) -> Figure:
+MAX_TASKS = 4
+"""drawn by default"""
+PULLS_COLUMNS = ("label", "role", "task", "pull", "arm", "reward", "expected_payout")
+
+
+def pulls_rows(logs: Sequence[StepLog], *, tasks: int = MAX_TASKS) -> Iterator[tuple[object, ...]]:
+    """What the figure of these arguments shows, in the order of `PULLS_COLUMNS`."""
+    for log in logs:
+        _require_pulls(log)
+    for task, log in itertools.product(common_tasks(logs, tasks), logs):
+        part, expected = log.where((log.task == task) & (log.rollout == 0)), payouts(logs[0], task)
+        arms = part.action[:, 0].astype(int).tolist()
+        for pull, (arm, reward) in enumerate(zip(arms, part.reward.tolist(), strict=True), 1):
+            payout = "" if expected is None else float(expected[arm])
+            yield log.label, log.role, task, pull, arm, reward, payout
+
+
+def pulls_figure(
+    logs: Sequence[StepLog],
+    *,
+    tasks: int = MAX_TASKS,
+    size: tuple[float, float] | None = None,
+    canvas: FigureBase | None = None,
+) -> FigureBase:
     """The arm of each pull, with the best arm on top, next to the expected payouts of the arms.
 
     Args:
         logs: of agents and references, in the same tasks.
         tasks: number of tasks to draw.
+        size: width and height in inches.
+        canvas: a figure or subfigure to draw into, in place of a new one.
 
     Raises:
         ConfigError: the tasks are not bandits, or the logs are of different tasks.
@@ -46,7 +73,8 @@ def pulls_figure(logs: Sequence[StepLog], *, tasks: int = 4) -> Figure:
     chosen = common_tasks(logs, tasks)
     arms = logs[0].num_actions or 1
     height = max(0.75, min(0.16 * arms, 6.5 / len(chosen)))
-    figure = new_figure(1.5 + min(6.0, 2.6 + 2.0 * len(logs)), 1.1 + (height + 0.22) * len(chosen))
+    width = 1.5 + min(6.0, 2.6 + 2.0 * len(logs))
+    figure = canvas or new_figure(*(size or (width, 1.1 + (height + 0.22) * len(chosen))))
     expected = [payouts(logs[0], task) for task in chosen]
     has_payouts = expected[0] is not None
     grid = figure.subplots(
@@ -72,6 +100,8 @@ def pulls_figure(logs: Sequence[StepLog], *, tasks: int = 4) -> Figure:
     if has_payouts:
         grid[-1, 0].set_xlabel("Expected payout")
     rasters.add_legend(figure)
+    if not isinstance(figure, Figure) or canvas is not None:
+        return figure
     order_text = "the best arm on top" if has_payouts else "arms by number"
     add_note(
         figure,
@@ -134,10 +164,11 @@ class _RasterPanels:
         for side in ("top", "right", "left", "bottom"):
             axes.spines[side].set(visible=True, color="0.6")
 
-    def add_legend(self, figure: Figure) -> None:
+    def add_legend(self, figure: FigureBase) -> None:
         """Adds a legend for binary rewards, else a colour bar."""
         if not self._binary:
-            bar = figure.colorbar(self._meshes[0], ax=figure.axes, shrink=0.6, pad=0.02)
+            panels: Any = figure.axes
+            bar = figure.colorbar(self._meshes[0], ax=panels, shrink=0.6, pad=0.02)
             bar.set_label("Reward of the pull")
             return
         patches = [

@@ -1,5 +1,6 @@
 """Style shared by all figures, and saving them to files."""
 
+import io
 import textwrap
 import zlib
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from metarl.errors import ConfigError
 from metarl.results.files import as_folder_error, atomic_write
@@ -105,6 +106,26 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def canvas_of(target: Axes | FigureBase) -> FigureBase:
+    """The figure, or subfigure, into which several panels are drawn.
+
+    Axes are replaced by a subfigure in their place.
+
+    Raises:
+        ConfigError: the axes have no place in a grid.
+    """
+    if not isinstance(target, Axes):
+        return target
+    place, parent = target.get_subplotspec(), target.get_figure()
+    if place is None or parent is None:
+        raise ConfigError(
+            "The given axes are not part of a grid, and this figure has several panels: give axes "
+            "of plt.subplots, or a figure or subfigure."
+        )
+    target.remove()
+    return parent.add_subfigure(place)
+
+
 def wrapped_label(label: str) -> str:
     """The label on several lines if it would leave too little room for the axes."""
     return label if len(label) <= LABEL_CHARS else textwrap.fill(label, LABEL_CHARS)
@@ -144,7 +165,7 @@ class LegendLayout(NamedTuple):
         return fits
 
 
-def add_legend(owner: Figure | Axes, handles: Sequence[Any], **style: Any) -> None:
+def add_legend(owner: FigureBase | Axes, handles: Sequence[Any], **style: Any) -> None:
     """Adds a legend to a figure, or within axes, with the labels of the handles.
 
     Matplotlib leaves out labels that begin with an underscore, so the text is set afterwards.
@@ -180,10 +201,12 @@ def save(figure: Figure, stem: str, ending: str) -> Path:
 
 
 def _draw(figure: Figure, draft: Path, ending: str) -> None:
+    picture = io.BytesIO()  # a backend that cannot write a file may raise anything
     try:
-        figure.savefig(draft, metadata=METADATA[ending])
+        figure.savefig(picture, format=ending, metadata=METADATA[ending])
     except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         raise ConfigError(
             f"The rows cannot be drawn ({error}): their numbers are too large or too far apart for "
             "an axis."
         ) from error
+    draft.write_bytes(picture.getvalue())

@@ -6,6 +6,7 @@ from itertools import groupby
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from metarl.plots.adaptation import adaptation_curves
 from metarl.plots.episode_curves import FEW_POINTS, DrawnCurve, draw_curves, legend_order
@@ -51,6 +52,7 @@ def learning_plot(
     _, unit = time_unit(max(curve.seconds[-1] for curve in curves))
     with matplotlib.rc_context(STYLE):
         figure = learning_figure(curves, smooth=smooth, join_unfinished=join_unfinished)
+        assert isinstance(figure, Figure)  # of its own, where none is given
         by_steps, by_time = figure.axes
         by_time.set_ylabel(by_steps.get_ylabel())
         rows = learning_rows(curves, smooth=smooth, join_unfinished=join_unfinished)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
-from metarl.field_types import require_instance
+from metarl.field_types import checks_arguments, require_instance
 from metarl.results.adaptation_curves import Curve
 from metarl.results.bootstrap import (
     Estimate,
@@ -99,6 +99,7 @@ class Comparison:
         return any(row.first_success is not None for row in self.rows)
 
 
+@checks_arguments("by_seed", "join_unfinished")
 def compare(
     runs: Sequence[str | os.PathLike[str]],
     *,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError, UnknownNameError
+from metarl.field_types import checks_arguments
 from metarl.results.adaptation_curves import ADAPTATION_FILE, CURVES, describe_family
 from metarl.results.csv_files import TableKind, TableRow, open_table, require_text, to_numbers
 from metarl.results.files import AppendedFile, as_folder_error
@@ -83,12 +84,24 @@ class MetricsFile:
         self._file.close()
 
 
+@checks_arguments("path")
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """Rows of a `metrics.csv`, or of that of a run or its folder."""
+    """Rows of a `metrics.csv`, or of that of a run or its folder.
+
+    Raises:
+        ConfigError: the path is none.
+        RunFolderError: there is no such file.
+    """
     path = Path(path).expanduser()
     path = path / METRICS_FILE if path.is_dir() else path
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunFolderError(
+            f"{path} cannot be read as metrics of a training ({error}). Give a run, its folder or "
+            "its metrics.csv."
+        ) from error
     return [{current_metric_name(name): cell for name, cell in row.items()} for row in rows]
 
 

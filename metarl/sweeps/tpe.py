@@ -23,7 +23,7 @@ class Trial(NamedTuple):
 
 
 def require_optuna() -> Any:
-    """The package Optuna; `ConfigError` if it is not installed."""
+    """The package Optuna; `MissingPackageError` if it is not installed."""
     return require_extra(
         "optuna",
         "sweep",

@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from metarl.agent import Agent, AgentConfig
+from metarl.errors import ConfigError
+from metarl.field_types import shown
 from metarl.tasks.family import TaskDistribution
 from metarl.training.options import RunOptions
 from metarl.training.run_folder import Progress, Run
@@ -58,4 +62,19 @@ class TrainingView:
     def announce(self, rows: Sequence[Row]) -> bool:
         """Calls `on_evaluation` of every callback; whether one of them stops the training."""
         answers = [each.on_evaluation(self, rows) for each in self.callbacks]
-        return any(answers)
+        return stops(self.callbacks, answers, "on_evaluation")
+
+
+def stops(callbacks: Sequence[Callback], answers: Sequence[object], method: str) -> bool:
+    """Whether a callback has answered that the training stops.
+
+    Raises:
+        ConfigError: an answer is neither a bool nor None.
+    """
+    for callback, answer in zip(callbacks, answers, strict=True):
+        if answer is not None and not isinstance(answer, bool | np.bool_):
+            raise ConfigError(
+                f"{method} of {type(callback).__name__} returned {shown(answer)}. It must return "
+                "True, which stops the training, or False or None, which do not."
+            )
+    return any(answers)

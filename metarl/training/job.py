@@ -130,7 +130,8 @@ def training_job(
     **options: Any,
 ) -> TrainingJob:
     """The job that `train` carries out; arguments and errors are those of `train`."""
-    require_instance("task_options", task_options or {}, Mapping, "a mapping of options by name")
+    if task_options is not None:
+        require_instance("task_options", task_options, Mapping, "a mapping of options by name")
     if not isinstance(task, str):
         task, task_options = name_of(resolve_family(task, task_options))
     if preset is not None:
@@ -183,8 +184,10 @@ def _settings(
     """Sorts loose options into the agent's and the run's."""
     kind = agent_config(agent)
     wanted = f"{kind.__name__}(...), the hyper-parameters of {agent}"
-    require_instance("config", config or kind(), kind, wanted)
-    require_instance("run", run or RunOptions(), RunOptions, "metarl.RunOptions(...)")
+    if config is not None:
+        require_instance("config", config, kind, wanted)
+    if run is not None:
+        require_instance("run", run, RunOptions, "metarl.RunOptions(...)")
     of_run = {name: value for name, value in options.items() if name in RunOptions.__annotations__}
     of_agent = {name: value for name, value in options.items() if name not in of_run}
     known = [field.name for field in fields(kind)]

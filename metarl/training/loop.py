@@ -16,7 +16,7 @@ from metarl.rollout import RolloutSpec, RolloutStorage, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.training import process
-from metarl.training.callbacks import Callback, Outcome, TrainingView
+from metarl.training.callbacks import Callback, Outcome, TrainingView, stops
 from metarl.training.interruption import StopRequest, stop_between_iterations
 from metarl.training.job import TrainingJob, training_job
 from metarl.training.launcher import is_first_rank
@@ -261,7 +261,7 @@ class _Training:
             return False
         view = self._view()
         answers = [each.on_iteration(view, row) for each in self._callbacks]
-        return any(answers)
+        return stops(self._callbacks, answers, "on_iteration")
 
     def _view(self) -> TrainingView:
         return TrainingView(

@@ -3,6 +3,7 @@
 Axes: a frame is [H, W, 3] uint8.
 """
 
+import errno
 import itertools
 import math
 import zlib
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, MissingPackageError
 from metarl.results.files import as_folder_error, atomic_write
 
 Frame: TypeAlias = NDArray[np.uint8]
@@ -115,6 +116,18 @@ def _write_mp4(video: Video, path: Path, fps: float) -> None:
     with imageio.get_writer(path, fps=fps, macro_block_size=2, quality=8) as writer:
         for frame in itertools.chain(video, last):
             writer.append_data(frame)
+    _require_whole(path, len(video) + len(last))
+
+
+def _require_whole(path: Path, frames: int) -> None:
+    """Raises `OSError` unless an MP4 has all frames: its writer does not say where it failed."""
+    ffmpeg: Any = import_module("imageio_ffmpeg")
+    try:
+        written, _ = ffmpeg.count_frames_and_secs(str(path))
+    except (RuntimeError, OSError):
+        written = 0
+    if written < frames:
+        raise OSError(errno.ENOSPC, f"only {written} of {frames} frames reached the file")
 
 
 def require_ending(path: Path) -> None:
@@ -126,7 +139,7 @@ def require_ending(path: Path) -> None:
             "format."
         )
     if ending == ".mp4" and not (find_spec("imageio") and find_spec("imageio_ffmpeg")):
-        raise ConfigError(
+        raise MissingPackageError(
             f"{path} is an MP4, and the packages that write it are not installed: pip install "
             "'metarl-suite[video]'. A GIF needs no further packages."
         )

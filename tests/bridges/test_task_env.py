@@ -187,7 +187,13 @@ def drawn_by(env, split):
     return env.sample_task(np.random.default_rng(7), split)
 
 
-@pytest.mark.parametrize("make", [TaskEnv, lambda family: TaskVectorEnv(3, family)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda family: TaskEnv(family, new_task="never"),
+        lambda family: TaskVectorEnv(3, family, new_task="never"),
+    ],
+)
 def test_the_task_persists_over_resets_until_another_is_given(make):
     env = make(BANDIT)
     env.reset(seed=0)
@@ -364,16 +370,16 @@ def test_next_step_uses_a_step_for_each_reset_and_same_step_does_not():
     assert rewards[AutoresetMode.SAME_STEP] == [[1, 0]] * 4
 
 
-def test_make_vec_uses_same_step_autoreset_by_default():
+def test_make_vec_uses_gymnasiums_autoreset_by_default():
     envs = gymnasium.make_vec("metarl/BernoulliBandit-v0", num_envs=3, arms=2)
-    assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
     assert envs.action_space.nvec.tolist() == [2, 2, 2]
     assert envs.observation_space.shape == (3, 1)
     other = gymnasium.make_vec(
         "metarl/BernoulliBandit-v0", num_envs=1, autoreset_mode=AutoresetMode.DISABLED
     )
     assert other.metadata["autoreset_mode"] is AutoresetMode.DISABLED
-    assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
 
 
 def test_vector_transitions_are_equal_for_equal_seeds_only():
@@ -418,7 +424,9 @@ def test_max_episode_steps_counts_from_the_last_reset():
 
 
 def test_gymnasiums_record_episode_statistics_reads_the_infos():
-    envs = gymnasium.wrappers.vector.RecordEpisodeStatistics(TaskVectorEnv(2, NAVIGATION))
+    envs = gymnasium.wrappers.vector.RecordEpisodeStatistics(
+        TaskVectorEnv(2, NAVIGATION, autoreset_mode=AutoresetMode.SAME_STEP)
+    )
     envs.reset(options={"task": np.array([[0.1, 0.0], [0.3, 0.0]])})
     lengths = []
     for _ in range(6):
@@ -475,8 +483,7 @@ def test_wrong_masks_are_refused(mask):
 
 def test_stepping_needs_a_running_episode():
     env = TaskEnv(BANDIT)
-    with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
-        _ = env.task
+    assert env.task is None
     with pytest.raises(ResetNeeded, match=r"call reset\(\) before step"):
         env.step(0)
     env.reset()

@@ -151,7 +151,7 @@ def test_single_and_vector_environments_of_gymnasium(runs):
         policy.observe(reward, terminated, truncated)
         if terminated or truncated:
             obs, _ = env.reset()
-    envs = gymnasium.make_vec("metarl/PointNavigation-v0", num_envs=3)
+    envs = gymnasium.make_vec("metarl/PointNavigation-v0", num_envs=3, autoreset_mode="SameStep")
     obs, _ = envs.reset(seed=1)
     policy.begin_trial(envs)
     for _ in range(150):
@@ -396,7 +396,7 @@ def test_returns_of_a_loop_equal_those_of_an_evaluation_for_rl2(tmp_path):
     run = train("rl2", task, num_tasks=256, iterations=60, out=tmp_path / "run", progress=False)
     (curve,) = metarl.evaluate(run, num_tasks=2000, references=False)
     policy, num = load_policy(run), 2000
-    envs = gymnasium.make_vec(task, num_envs=num)
+    envs = gymnasium.make_vec(task, num_envs=num, autoreset_mode="SameStep")
     tasks = envs.unwrapped.sample_task(np.random.default_rng(3), "test")
 
     def total(forget):
@@ -429,7 +429,7 @@ def test_returns_of_a_loop_equal_those_of_an_evaluation_for_maml(tmp_path):
         run, num_tasks=100, references=False, agent_options={"evaluation_steps": 1}
     )
     policy, tasks, rollouts = load_policy(run), 100, 10
-    envs = gymnasium.make_vec(task, num_envs=tasks * rollouts)
+    envs = gymnasium.make_vec(task, num_envs=tasks * rollouts, autoreset_mode="SameStep")
     goals = envs.unwrapped.sample_task(np.random.default_rng(3), "test")[:tasks]
     obs, _ = envs.reset(seed=7, options={"task": goals.repeat(rollouts, 0)})
     policy.begin_trial(envs, rollouts_per_task=rollouts)

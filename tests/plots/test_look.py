@@ -1,6 +1,7 @@
 """What users may choose of a figure, and where its legend and its limits are."""
 
 import csv
+import struct
 from dataclasses import replace
 
 import matplotlib
@@ -8,12 +9,16 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import metarl
 from metarl.errors import ConfigError
 from metarl.plots.adaptation import adaptation_figure
 from metarl.plots.options import PlotOptions
+from metarl.plots.paths import episode_path
 from metarl.plots.plot import plot
 from metarl.plots.style import COLOURS, STYLE, LegendLayout, agent_dashes
 from metarl.results.bootstrap import bootstrap_mean
+from metarl.results.step_log import STEPS_FILE, read_step_logs
+from tests.foreign_runs import train_tiny
 from tests.plots.test_plot import make_curve, make_run
 
 
@@ -101,8 +106,78 @@ def test_a_figure_of_ones_own_is_drawn_into(folders):
     assert len(axes[1].get_lines()) > 2
     assert axes[1].get_legend() is not None
     assert not axes[0].get_lines()
-    with pytest.raises(ConfigError, match="A figure of learning has panels of its own"):
-        plot(folders, ax=axes[1], kind="learning")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two seeds of a bandit agent, and one of navigation, with all rows."""
+    folder = tmp_path_factory.mktemp("trained")
+    runs = [train_tiny(folder / f"bandit{seed}", seed=seed) for seed in (0, 1)]
+    options = {"num_tasks": 4, "iterations": 2, "threads": 1, "progress": False}
+    run = metarl.train("rl2", "metarl/PointNavigation-v0", out=folder / "paths", **options)
+    metarl.evaluate(run, num_tasks=8)
+    return {"learning": runs, "pulls": runs[:1], "regret": runs, "paths": [run.path]}
+
+
+PANELS = {"learning": 2, "pulls": 4 * 2, "paths": 6, "adaptation": 1, "regret": 1}
+
+
+@pytest.mark.parametrize("kind", PANELS)
+def test_every_kind_is_drawn_into_a_figure_of_ones_own(trained, kind, tmp_path):
+    runs = trained.get(kind, trained["regret"])
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    left, right = figure.subfigures(1, 2)
+    axes = left.subplots(2, 1)
+    before = sorted(runs[0].iterdir())
+    assert plot(runs, kind=kind, ax=axes[1]) == []
+    assert plot(runs, kind=kind, ax=right) == []
+    assert len(right.axes) == PANELS[kind]
+    panels = [*left.axes, *(each for part in left.subfigs for each in part.axes)]
+    assert len(panels) == 1 + PANELS[kind]
+    assert axes[0] in panels
+    assert not axes[0].has_data()
+    assert any(each.has_data() for each in panels)
+    figure.savefig(tmp_path / "figure.png")
+    assert sorted(runs[0].iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", ["learning", "pulls", "paths"])
+def test_axes_outside_a_grid_and_other_objects_are_refused(trained, kind):
+    axes = Figure().add_axes((0, 0, 1, 1))
+    with pytest.raises(ConfigError, match="not part of a grid"):
+        plot(trained[kind], kind=kind, ax=axes)
+    for wrong in (3, "x", [axes], object):
+        with pytest.raises(ConfigError, match=r"ax=.* must be axes of Matplotlib"):
+            plot(trained[kind], kind=kind, ax=wrong)
+
+
+@pytest.mark.parametrize("kind", ["pulls", "paths"])
+def test_single_trials_have_names_sizes_and_data(trained, kind, tmp_path):
+    data, picture = tmp_path / "data.csv", tmp_path / "x.png"
+    options = {"kind": kind, "data": data, "out": picture, "size": (4.0, 3.0), "labels": ["mine"]}
+    assert plot(trained[kind], tasks=2, **options) == [picture]
+    assert struct.unpack(">II", picture.read_bytes()[16:24]) == (1200, 900)  # at 300 dpi
+    rows = list(csv.DictReader(data.read_text().splitlines()))
+    assert {row["label"] for row in rows} == {"mine"}
+    assert len({row["task"] for row in rows}) == 2
+    (log,) = (one for one in read_step_logs(trained[kind][0] / STEPS_FILE) if one.role == "agent")
+    first = log.where((log.task == log.task[0]) & (log.rollout == 0))
+    ours = [row for row in rows if int(row["task"]) == log.task[0]]
+    if kind == "pulls":
+        assert [int(row["arm"]) for row in ours] == first.action[:, 0].astype(int).tolist()
+        assert [float(row["reward"]) for row in ours] == first.reward.tolist()
+    else:
+        path = [row for row in ours if row["episode"] == "1"]
+        points = [[float(row["x"]), float(row["y"])] for row in path]
+        np.testing.assert_array_equal(points, episode_path(first, 1))
+    with pytest.raises(ConfigError, match="Got 2 labels for 1 runs"):
+        plot(trained[kind], kind=kind, labels=["a", "b"])
+
+
+@pytest.mark.parametrize("kind", ["pulls", "paths"])
+def test_single_trials_have_no_heights(kind):
+    with pytest.raises(ConfigError, match=f"ylim is no option of a figure of {kind}"):
+        PlotOptions(kind=kind, ylim=(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +187,7 @@ def test_a_figure_of_ones_own_is_drawn_into(folders):
         ({"size": (640.0, 480.0)}, "must be sides of 1 to 60 inches"),
         ({"size": (3.0,)}, "size=.* must be a list"),
         ({"ylim": (1.0, 0.0)}, "must be two finite numbers, the lower one first"),
-        ({"kind": "pulls", "size": (3.0, 3.0)}, "size is no option of a figure of pulls"),
+        ({"data": ""}, "data='.' must be the path of a file"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

@@ -4,11 +4,13 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+import metarl
 from metarl.errors import RunFolderError
 from metarl.plots import style
 from metarl.training.loop import train
 from metarl.training.run_folder import load_run
 from tests.file_limits import file_size_limit
+from tests.foreign_runs import copy_of, train_tiny
 from tests.training.test_loop import SMALL, TASK, Interrupting, assert_equal_runs, state_of
 
 OPTIONS = {"iterations": 60, "checkpoint_seconds": 1e6, **SMALL}
@@ -61,3 +63,34 @@ def test_a_picture_that_does_not_fit_leaves_the_one_before(tmp_path):
             style.save(figure, stem, ending)
         assert path.read_bytes() == content
     assert len(list(tmp_path.iterdir())) == len(style.METADATA)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    return train_tiny(tmp_path_factory.mktemp("evaluated") / "run")
+
+
+def all_files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+@pytest.mark.parametrize("file", ["adaptation.csv", "trials.csv", "evaluation.json"])
+def test_an_evaluation_that_does_not_fit_leaves_the_one_before(evaluated, tmp_path, file):
+    run = copy_of(evaluated, tmp_path / "run")
+    before = all_files(run)
+    small = {"num_tasks": 12, "references": ("none",)}  # other settings than those of `before`
+    sizes = {"adaptation.csv": 100, "trials.csv": 2000, "evaluation.json": 2000}
+    with file_size_limit(sizes[file]), pytest.raises(RunFolderError, match="free some space"):
+        metarl.evaluate(run, **small)
+    assert all_files(run) == before
+    metarl.evaluate(run, **small)
+    assert len(list((run / "evaluations").iterdir())) == 1
+
+
+def test_an_exported_network_that_does_not_fit_leaves_the_one_before(evaluated, tmp_path):
+    path = metarl.export_policy(evaluated, tmp_path / "policy.pt2")
+    before = path.read_bytes()
+    with file_size_limit(len(before) // 2), pytest.raises(RunFolderError, match="free some space"):
+        metarl.export_policy(evaluated, path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]

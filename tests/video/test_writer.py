@@ -141,6 +141,9 @@ def test_an_mp4_holds_every_frame_and_repeats_the_last(tmp_path, monkeypatch):
     stand_in = type(sys)("imageio")
     stand_in.get_writer = Writer
     monkeypatch.setitem(sys.modules, "imageio", stand_in)
+    counter = type(sys)("imageio_ffmpeg")
+    counter.count_frames_and_secs = lambda path: (len(written), 1.0)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", counter)
     video = Video(150)
     for step in range(3):
         video.add(grey_frame(step), caption(step=step))
@@ -149,6 +152,16 @@ def test_an_mp4_holds_every_frame_and_repeats_the_last(tmp_path, monkeypatch):
     assert len(written) == 3 + 15
     assert all((frame == written[2]).all() for frame in written[2:])
     assert (written[1] != written[2]).any()
+
+    def unreadable(path):
+        raise RuntimeError("moov atom not found")
+
+    # On a full disk ffmpeg ends early, and nobody is told.
+    for torn in (lambda path: (2, 0.2), unreadable):
+        counter.count_frames_and_secs = torn
+        with pytest.raises(RunFolderError, match=r"only [02] of 18 frames .* free some space"):
+            write_video(video, tmp_path / "video.mp4", fps=10)
+        assert (tmp_path / "video.mp4").read_bytes() == b"video"
 
 
 def test_a_real_mp4_has_the_expected_frame_count(tmp_path):
