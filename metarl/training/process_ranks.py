@@ -6,13 +6,16 @@ of the others, whose next sum then fails at once; one that hangs is given up aft
 
 import atexit
 import pickle
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
 from metarl.errors import RankError
 from metarl.ranks import ALONE, Ranks, report_of
@@ -20,6 +23,9 @@ from metarl.training.launcher import started_ranks
 
 Value = TypeVar("Value")
 TIMEOUT = timedelta(minutes=10)
+"""after which a rank that does not answer is given up"""
+PARTING_SECONDS = 3.0
+"""that a rank waits for the others at its end"""
 
 
 def joined_ranks(device: str) -> Ranks:
@@ -35,15 +41,28 @@ def joined_ranks(device: str) -> Ranks:
     if not distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         try:
-            distributed.init_process_group(backend, timeout=TIMEOUT)
+            store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+            distributed.init_process_group(
+                backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT
+            )
         except (RuntimeError, ValueError) as error:
             raise RankError(f"The ranks could not be joined: {error}") from error
-        atexit.register(_part)
+        atexit.register(_part, store, size)
     return ProcessRanks()
 
 
-def _part() -> None:
-    """Ends the connections, so that torch does not warn of them."""
+def _part(store: Store, size: int) -> None:
+    """Ends the connections when all ranks have come so far, or some have ended otherwise.
+
+    A rank that ends its connections while another still waits for its part of a sum looks as if it
+    had failed.
+    """
+    deadline = time.monotonic() + PARTING_SECONDS
+    with suppress(RuntimeError):  # the store ends with torchrun
+        parted = store.add("metarl/parted", 1)
+        while parted < size and time.monotonic() < deadline:
+            time.sleep(0.01)
+            parted = store.add("metarl/parted", 0)
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
