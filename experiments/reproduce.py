@@ -82,6 +82,20 @@ def bandit(
     )
 
 
+IMITATED_INDEX = Reproduction(
+    name="dpt-bandit-50x500",
+    title="DPT of the Gittins index, GRU, bandit, 50 arms, 500 pulls: reward of a trial",
+    agent="dpt",
+    task="metarl/BernoulliBandit-v0",
+    preset="pulls-500-arms-50",
+    measure="trial",
+    published="RL²: 438.9 (Duan et al. 2016); SNAIL: 442.6 (Mishra et al. 2018)",
+    ceiling="gittins",
+    seeds=1,
+    test_tasks=4000,
+)
+
+
 def gradient_agent(agent: str, label: str) -> Reproduction:
     """One agent in the protocol of Finn et al. 2017: 40 unseen goals, 40 trajectories per step."""
     return Reproduction(
@@ -104,6 +118,7 @@ REPRODUCTIONS = (
     bandit(5, 100, "78.7 (Duan et al. 2016)", "gittins", seeds=3),
     bandit(10, 100, "83.5 (Duan et al. 2016)", "gittins", seeds=3, preset="pulls-100-arms-10"),
     bandit(50, 100, "84.9 (Duan et al. 2016)", "gittins", seeds=3, preset="pulls-100-arms-50"),
+    IMITATED_INDEX,
     Reproduction(
         name="point-navigation",
         title="RL², point navigation: return of the third episode",
