@@ -82,9 +82,9 @@ def steps_per_second(command: list[str], iterations: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         length = ["--iterations", str(iterations + LEFT_OUT), "--no-progress", "--out", str(run)]
-        done = subprocess.run([*command, *length], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join([*command, *length])}\n{done.stderr}")
+        ended = subprocess.run([*command, *length], capture_output=True, text=True)
+        if ended.returncode:
+            raise SystemExit(f"{' '.join([*command, *length])}\n{ended.stderr}")
         with open(run / "metrics.csv", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))[LEFT_OUT:]
     return statistics.median(float(row["steps_per_second"]) for row in rows)

@@ -4,6 +4,7 @@ Only files with known names travel. What is fetched is checked like any run of s
 nothing of it is executed.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -30,6 +31,8 @@ from metarl.training.zoo import results_path
 CONFIG_FILE = "config.json"
 TABLES = (ADAPTATION_FILE, SETTINGS_FILE, EVALUATION_CURVE_FILE)
 """of evaluations; a run may lack them"""
+LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+"""a full disk, and places that may not be written"""
 MAX_BYTES: Mapping[str, int] = {
     CONFIG_FILE: 10_000_000,
     CHECKPOINT_FILE: 4_000_000_000,
@@ -203,6 +206,10 @@ def _as_hub_error(hub: Any, repository: str) -> Iterator[None]:
         code = getattr(error.response, "status_code", None)
         reason = "your login may not do this" if code in (401, 403) else shortened(error)
         raise HubError(f"{repository} on the Hugging Face Hub: {reason}. {login}") from error
+    except OSError as error:
+        if error.errno not in LOCAL_ERRORS:  # errors of connections are of this type, too
+            raise HubError(f"The Hugging Face Hub cannot be reached: {shortened(error)}") from error
+        raise RunFolderError(f"The files could not be written: {shortened(error)}.") from error
     except Exception as error:  # of the connection; the library for it differs by version
         raise HubError(
             f"The Hugging Face Hub cannot be reached: {type(error).__name__}: {shortened(error)}"

@@ -93,8 +93,9 @@ class Ranks(ABC):
             yield
         except Exception as caught:  # raised below, when the others know of it
             error = caught
-        reports = self.gather(None if error is None else report_of(error))
-        if error is not None:
+        own = None if error is None else report_of(error)
+        reports = self.gather(own)
+        if error is not None and (self.is_first or own != reports[0]):
             raise error
         for rank, report in enumerate(reports):
             if report is not None:

@@ -2,12 +2,13 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import metarl
-from metarl.errors import MetaRLError
+from metarl.errors import MetaRLError, NonFiniteError
 from tests.rank_agents import AGENT
 
 TASK = "metarl/BernoulliBandit-v0"
@@ -20,6 +21,14 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+class NotANumber(metarl.Callback):
+    """Fails after the first iteration, some seconds later than other ranks come so far."""
+
+    def on_iteration(self, training, row):
+        time.sleep(0.5)
+        raise NonFiniteError("not a number")
+
+
 class StopAfterThree(metarl.Callback):
     """Ends the training after three iterations."""
 
@@ -27,16 +36,24 @@ class StopAfterThree(metarl.Callback):
         return training.progress.iteration == 3
 
 
-def attempt(name: str, train: Callable[[], object]) -> None:
-    """Prints the rank and how the training ended."""
+def attempt(folder: Path, name: str, train: Callable[[], Any]) -> None:
+    """Writes down how the training ended, for this rank."""
     try:
-        train()
+        run = train()
         end = "trained"
+        if name in ("whole", "resumed"):
+            agent = run.make_agent(run.config.make_family())
+            write(folder, f"{name}, saved: {run.load(agent).iteration}")
     except MetaRLError as error:
         end = f"{type(error).__name__}: {error}"
     except ZeroDivisionError as error:
         end = f"its own {error}"
-    print(f"rank {os.environ['RANK']}, {name}: {end}", flush=True)
+    write(folder, f"{name}: {end}")
+
+
+def write(folder: Path, line: str) -> None:
+    with open(folder / f"rank-{os.environ['RANK']}.txt", "a") as said:
+        said.write(line + "\n")
 
 
 def main(folder: Path) -> None:
@@ -48,11 +65,12 @@ def main(folder: Path) -> None:
     def fragile(name: str, failure: str, **others: Any) -> object:
         return train(name, AGENT, failure=failure, **others)
 
-    attempt("whole", lambda: train("whole"))
-    attempt("stopped", lambda: train("resumed", callbacks=[StopAfterThree()]))
-    attempt("again", lambda: train("resumed"))
-    attempt("resumed", lambda: train("resumed", resume=True))
+    attempt(folder, "whole", lambda: train("whole"))
+    attempt(folder, "stopped", lambda: train("resumed", callbacks=[StopAfterThree()]))
+    attempt(folder, "again", lambda: train("resumed"))
+    attempt(folder, "resumed", lambda: train("resumed", resume=True))
     attempt(
+        folder,
         "maml",
         lambda: metarl.train(
             "maml",
@@ -64,13 +82,18 @@ def main(folder: Path) -> None:
             progress=False,
         ),
     )
-    attempt("not finite", lambda: fragile("stop", "not finite"))
-    attempt("rollback", lambda: fragile("rollback", "not finite", on_nan="rollback"))
-    attempt("error", lambda: fragile("error", "error"))
-    attempt("memory", lambda: train("refused", "varibad"))
-    attempt("shares", lambda: train("refused", num_tasks=9, num_minibatches=3))
-    attempt("seeds", lambda: metarl.train_seeds("rl2", TASK, seeds=(0, 1)))
-    attempt("killed", lambda: fragile("killed", "killed"))
+    attempt(folder, "not finite", lambda: fragile("stop", "not finite"))
+    attempt(folder, "rollback", lambda: fragile("rollback", "not finite", on_nan="rollback"))
+    attempt(
+        folder,
+        "callback",
+        lambda: train("callback", on_nan="rollback", callbacks=[NotANumber()]),
+    )
+    attempt(folder, "error", lambda: fragile("error", "error"))
+    attempt(folder, "memory", lambda: train("refused", "varibad"))
+    attempt(folder, "shares", lambda: train("refused", num_tasks=9, num_minibatches=3))
+    attempt(folder, "seeds", lambda: metarl.train_seeds("rl2", TASK, seeds=(0, 1)))
+    attempt(folder, "killed", lambda: fragile("killed", "killed"))
 
 
 if __name__ == "__main__":

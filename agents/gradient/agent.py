@@ -26,7 +26,7 @@ from metarl.agents.gradient.pg_batch import (
     pg_batch,
     supervised_batch,
 )
-from metarl.errors import CheckpointError, ConfigError, MetaRLError, NonFiniteError
+from metarl.errors import CheckpointError, ConfigError, MetaRLError, NonFiniteError, RankError
 from metarl.networks.action_heads import action_head
 from metarl.networks.policies import StackedPolicy
 from metarl.networks.stacked_mlp import StackedMLP
@@ -148,6 +148,8 @@ class GradientAgent:
             meta_params, report = self._outer.update(problem, self._meta_params)
         except MetaRLError as error:
             self.load_state(before)
+            if isinstance(error, RankError):
+                raise
             raise type(error)(
                 f"{error} It was after {self._updates} meta-iterations; the agent is unchanged."
             ) from error

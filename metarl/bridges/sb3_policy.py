@@ -18,7 +18,7 @@ from metarl.agent import Memory, PolicyOutput
 from metarl.bridges.sb3_vec_env import informed_space, task_features
 from metarl.bridges.trial_env import percept_space
 from metarl.errors import ConfigError
-from metarl.field_types import checks_arguments, require_instance
+from metarl.field_types import checks_arguments, shown
 from metarl.networks.action_heads import action_head
 from metarl.networks.actor_critic import percept_features
 from metarl.noise import LaneNoise
@@ -117,7 +117,8 @@ def sb3_policy(
         space = percept_space(space, action_head(family.action_space))
     if informed:
         space = informed_space(space, family)
-    require_instance("model", model, BaseAlgorithm, "a model of stable-baselines3")
+    if not hasattr(model, "predict") or not hasattr(model, "observation_space"):
+        raise ConfigError(f"model={shown(model)} must be a model of stable-baselines3.")
     if model.observation_space.shape != space.shape:
         raise ConfigError(
             f"The model was trained on observations of shape {model.observation_space.shape}; "

@@ -40,7 +40,7 @@ from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, TRACK_HELP, run_train
 from metarl.errors import ConfigError, MetaRLError, RankError, UnknownNameError
 from metarl.field_types import require_known, suggestion
 from metarl.options import option_names, typed_options
-from metarl.training.launcher import is_first_rank, require_one_process
+from metarl.training.launcher import are_joined, is_first_rank, require_one_process
 from metarl.training.settings_file import TrainingFile
 
 # NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
@@ -115,8 +115,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _is_said_by_others(error: MetaRLError) -> bool:
     """Whether another of the processes that train together prints this error."""
-    is_reported = isinstance(error, RankError) and error.is_reported
-    return is_reported or isinstance(error, ConfigError | UnknownNameError)
+    if isinstance(error, RankError):
+        return error.is_reported
+    # Before the ranks are joined, each finds the same fault in its options.
+    return isinstance(error, ConfigError | UnknownNameError) and not are_joined()
 
 
 def _run_command(arguments: Sequence[str]) -> int:

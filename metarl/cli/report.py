@@ -10,6 +10,7 @@ import tyro
 from metarl.cli.modules import import_for_run
 from metarl.cli.terminal import SUCCESS, parse, print_text
 from metarl.reports.options import ReportOptions
+from metarl.training.zoo import evaluated_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,5 +36,6 @@ def report(arguments: Sequence[str]) -> int:
         import_for_run(command.module, run)
     from metarl.reports.report import report as write_report
 
-    print_text(str(write_report(command.runs, options=command.report)))
+    runs = [evaluated_folder(run) for run in command.runs]
+    print_text(str(write_report(runs, options=command.report)))
     return SUCCESS

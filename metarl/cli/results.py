@@ -144,7 +144,7 @@ def _compare(arguments: Sequence[str]) -> int:
 
     reference = reference_names(options.references)
     comparison = compare(
-        options.runs,
+        [zoo.evaluated_folder(run) for run in options.runs],
         reference=reference,
         by_seed=options.by_seed,
         join_unfinished=options.join_unfinished,
@@ -181,9 +181,10 @@ def _plot(arguments: Sequence[str]) -> int:
                 "figure has one kind. Omit one of them."
             )
         options = dataclasses.replace(options, kind="paths")
+    runs = [zoo.evaluated_folder(run) for run in command.runs]
     from metarl.plots.plot import plot
 
-    print_text("\n".join(map(str, plot(command.runs, options=options))))
+    print_text("\n".join(map(str, plot(runs, options=options))))
     return SUCCESS
 
 

@@ -239,8 +239,8 @@ class Imitation:
         trials, metrics = self._labelled(batch.tasks, experience)
         with optimiser.unchanged_on_error():
             means = optimiser.update(trials.valid, by_autograd(trials, self._loss))
-        # Only now: this experience was collected and learned from with the former statistics.
-        self.network.observe(experience.percepts(), experience.valid, self._ranks)
+            # Only now: this experience was collected and learned from with the former statistics.
+            self.network.observe(experience.percepts(), experience.valid, self._ranks)
         return means | metrics | {"learning_rate": learning_rate, "guided_share": share}
 
     def state(self) -> dict[str, Tensor]:

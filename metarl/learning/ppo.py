@@ -160,8 +160,8 @@ class PPO:
         with optimiser.unchanged_on_error():
             batch, explained_variance = self._advantages_and_targets(experience, percepts)
             means = self._learn(batch, entropy_coef)
-        # Only now: this experience was collected and learned from with the former statistics.
-        self.network.observe(percepts, experience.valid, self._ranks)
+            # Only now: this experience was collected and learned from with the former statistics.
+            self.network.observe(percepts, experience.valid, self._ranks)
         return means | {
             "explained_variance": float(explained_variance),
             "learning_rate": learning_rate,

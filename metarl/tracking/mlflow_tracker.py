@@ -1,6 +1,7 @@
 """The tracker of MLflow, an extra: to a server, or to a database file of this machine."""
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ class MlflowTracker(Tracker):
         return _MlflowRun(self, training)
 
 
+def without_login(address: str) -> str:
+    """The address without a name and a password in it."""
+    return re.sub(r"(?<=://)[^/@]*@", "", address)
+
+
 def _make_store(uri: str) -> None:
     """Makes the tables of a database; two processes that do it at the same time break it."""
     path = Path(uri.removeprefix("sqlite:///"))
@@ -74,10 +80,10 @@ def _make_store(uri: str) -> None:
             _mlflow().MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
             return
         except Exception as error:  # of MLflow, SQLAlchemy or the driver of a database
-            reason = shortened(error)
+            reason = shortened(without_login(str(error)))
     raise ConfigError(
-        f"MLflow cannot open the store {uri}: {reason}. Name another one in MLFLOW_TRACKING_URI, "
-        "such as sqlite:///mlflow.db, or the address of a server."
+        f"MLflow cannot open the store {without_login(uri)}: {reason}. Name another one in "
+        "MLFLOW_TRACKING_URI, such as sqlite:///mlflow.db, or the address of a server."
     )
 
 
@@ -93,7 +99,7 @@ class _MlflowRun(TrackedRun):
         if found is None:
             found = self._new(tracker, training)
         self.id = found.info.run_id
-        place = f"{store}/#/experiments/{found.info.experiment_id}/runs/{self.id}"
+        place = f"{without_login(store)}/#/experiments/{found.info.experiment_id}/runs/{self.id}"
         self.url = place if store.startswith("http") else None
 
     def _found(self, run_id: str) -> Any:

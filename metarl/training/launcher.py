@@ -1,6 +1,7 @@
 """What `torchrun` tells the processes that it starts, in the environment; imports no torch."""
 
 import os
+import sys
 
 from metarl.errors import ConfigError
 
@@ -21,6 +22,12 @@ def started_ranks() -> int:
 def is_first_rank() -> bool:
     """Whether this process is the one of the ranks that writes files and reports."""
     return started_ranks() == 1 or _whole_number("RANK") == 0
+
+
+def are_joined() -> bool:
+    """Whether this process is joined with the other ranks already."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and bool(distributed.is_initialized())
 
 
 def device_of_rank(device: str) -> str:

@@ -91,15 +91,17 @@ def run_job(job: TrainingJob, display: ProgressDisplay) -> Run:
     process.keep_freed_memory()
     options = job.options
     with process.torch_threads(options.threads), torch_defaults():
-        job = job.on(joined_ranks(options.device))
-        ranks = job.ranks
-        family = job.make_family()
-        if options.on_nan == "rollback":
-            with_halved_rate(job.config, 0)  # an agent without one is refused here
+        ranks = joined_ranks(options.device)
+        with ranks.together():
+            job = job.on(ranks)
+            family = job.make_family()
+            if options.on_nan == "rollback":
+                with_halved_rate(job.config, 0)  # an agent without one is refused here
         # Built before the folder is made: an option that does not fit leaves no empty folder.
         is_started = ranks.from_first(lambda: job.open_folder().is_started)
         is_new = not is_started and ranks.is_first
-        learner = (job.first_agent if is_new else job.new_agent)(family)
+        with ranks.together():
+            learner = (job.first_agent if is_new else job.new_agent)(family)
         with ExitStack() as folder_in_use:
             start = ranks.from_first(partial(_begin, job, learner, folder_in_use))
             if start.progress.rollbacks:
@@ -130,7 +132,12 @@ def _begin(job: TrainingJob, learner: Agent, folder_in_use: ExitStack) -> _Start
         folder.start(origin_of(job.options.init_from), ranks=job.ranks.size)
         progress = Progress()
     is_sent = job.ranks.size > 1 or progress.rollbacks > 0
-    return _Start(folder, progress, learner.state() if is_sent else None)
+    return _Start(folder, progress, on_cpu(learner.state()) if is_sent else None)
+
+
+def on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state as it is sent to other ranks, whose devices are others."""
+    return {name: value.cpu() for name, value in state.items()}
 
 
 class _Training:
@@ -183,7 +190,7 @@ class _Training:
 
         def go_back() -> tuple[Progress, Mapping[str, Tensor] | None]:
             self._agent, progress = rollback.go_back(error, self._progress)
-            return progress, self._agent.state() if self._ranks.size > 1 else None
+            return progress, on_cpu(self._agent.state()) if self._ranks.size > 1 else None
 
         self._progress, state = self._ranks.from_first(go_back)
         if state is not None and not self._ranks.is_first:
@@ -202,30 +209,35 @@ class _Training:
         saved, saved_at = self._progress, time.monotonic()
         iterations = self._config.iterations
         self._display.show_iteration(saved.iteration)
-        with self._recorded(saved) as record, self._callbacks_open():
+        with ExitStack() as opened:
+            with self._ranks.together():
+                record = opened.enter_context(self._recorded(saved))
+                opened.enter_context(self._callbacks_open())
             is_stopped = False
             try:
                 while self._progress.iteration < iterations and not self._must_stop(
                     stop, is_stopped
                 ):
                     after, row = self._iteration(self._progress)
-                    if record is not None:
-                        record.write(row)
-                    self._progress, self._is_ahead = after, False
-                    self._display.show(row)
-                    is_stopped = self._call_back(row)
-                    if self._rollback is not None and self._ranks.is_first:
-                        self._rollback.keep(self._agent, after)
-                    elapsed = time.monotonic() - saved_at
-                    if after.iteration == 1 or elapsed >= self._options.checkpoint_seconds:
-                        self._save(record)
-                        saved, saved_at = after, time.monotonic()
+                    with self._ranks.together():  # rank 0 alone writes and calls back
+                        if record is not None:
+                            record.write(row)
+                        self._progress, self._is_ahead = after, False
+                        self._display.show(row)
+                        is_stopped = self._call_back(row)
+                        if self._rollback is not None and self._ranks.is_first:
+                            self._rollback.keep(self._agent, after)
+                        elapsed = time.monotonic() - saved_at
+                        if after.iteration == 1 or elapsed >= self._options.checkpoint_seconds:
+                            self._save(record)
+                            saved, saved_at = after, time.monotonic()
             except BaseException as error:
                 if self._progress != saved and not self._is_ahead:
                     self._save_after(error, record)
                 raise
-            if self._progress != saved:
-                self._save(record)
+            with self._ranks.together():
+                if self._progress != saved:
+                    self._save(record)
 
     def _recorded(self, saved: Progress) -> AbstractContextManager[TrainingRecord | None]:
         """The record that goes on from `saved`; only rank 0 has one."""
@@ -295,6 +307,8 @@ class _Training:
         with self._ranks.together():
             batch = self._collect_phases(progress.iteration)
         collected = time.perf_counter()
+        phases = batch.trajectories
+        steps, *returns = self._over_ranks(phases)
         self._is_ahead = True
         try:
             learned = self._agent.update(batch)
@@ -303,8 +317,6 @@ class _Training:
             raise
         ended = time.perf_counter()
 
-        phases = batch.trajectories
-        steps, *returns = self._over_ranks(phases)
         after = replace(
             progress,
             iteration=progress.iteration + 1,

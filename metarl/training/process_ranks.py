@@ -1,7 +1,8 @@
 """Ranks as `torchrun` starts them: processes joined by `torch.distributed`.
 
 On CPUs the backend is gloo, on GPUs NCCL for tensors there. A rank that ends breaks the connections
-of the others, whose next sum then fails at once; one that hangs is given up after ten minutes.
+of the others, whose next sum then fails at once; one that hangs is given up after an
+hour, because the others also wait for what rank 0 does alone, such as an evaluation.
 """
 
 import atexit
@@ -22,7 +23,7 @@ from metarl.ranks import ALONE, Ranks, report_of
 from metarl.training.launcher import started_ranks
 
 Value = TypeVar("Value")
-TIMEOUT = timedelta(minutes=10)
+TIMEOUT = timedelta(hours=1)
 """after which a rank that does not answer is given up"""
 PARTING_SECONDS = 3.0
 """that a rank waits for the others at its end"""

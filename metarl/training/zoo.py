@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from metarl.errors import UnknownNameError
+from metarl.errors import RunFolderError, UnknownNameError
 from metarl.field_types import suggestion
 
 PREFIX = "zoo:"
@@ -48,3 +48,18 @@ def run_path(path: str | os.PathLike[str]) -> Path:
 def results_path(folder: Path) -> Path:
     """Where results of a run are written by default: in its folder, or for the zoo below runs/."""
     return Path("runs") / "zoo" / folder.name if is_in_zoo(folder) else folder
+
+
+def evaluated_folder(path: Path) -> Path:
+    """The folder with the results of a run: its own, or that below runs/ for `zoo:NAME`.
+
+    Raises:
+        UnknownNameError: the zoo has no agent of this name.
+        RunFolderError: that agent was not evaluated here.
+    """
+    if not os.fspath(path).startswith(PREFIX):
+        return path
+    folder = results_path(run_path(path))
+    if not folder.is_dir():
+        raise RunFolderError(f"{path} was not evaluated here; `metarl evaluate {path}` does it.")
+    return folder

@@ -18,7 +18,7 @@ def test_an_agent_has_the_settings_of_the_script(name):
     item, config = make_zoo.AGENTS[name], metarl.load_run(f"zoo:{name}").config
     preset = metarl.presets(item.agent, item.task)[item.preset]
     assert (config.agent, config.task, config.seed) == (item.agent, item.task, item.seed)
-    expected = metarl.agent_config(item.agent)(**preset.agent_options)
+    expected = metarl.agent_config(item.agent)(**{**preset.agent_options, **item.options})
     assert config.make_agent_config() == expected
     assert config.make_family() == metarl.make_family(item.task, **preset.task_options)
     content = json.loads((make_zoo.ZOO / name / "config.json").read_text())

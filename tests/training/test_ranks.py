@@ -75,8 +75,11 @@ def trained(tmp_path_factory):
     process = start_ranks("tests.rank_trainings", folder)
     output, _ = process.communicate(timeout=SECONDS)
     assert time.monotonic() - started < SECONDS
-    lines = [line for line in output.splitlines() if line.startswith("rank ")]
-    ends = dict(line.removeprefix("rank ").split(": ", 1) for line in lines)
+    ends = {}
+    for rank in range(2):
+        for line in (folder / f"rank-{rank}.txt").read_text().splitlines():
+            name, _, end = line.partition(": ")
+            ends[f"{rank}, {name}"] = end
     assert "0, whole" in ends, output
     return folder, ends
 
@@ -125,8 +128,9 @@ def test_a_resumed_run_of_ranks_equals_one_without_a_stop_bit_for_bit(trained):
         ("again", "RunFolderError: The run folder", "RankError: Rank 0 has failed"),
         ("not finite", "NonFiniteError: Rank 1 has failed", "NonFiniteError: the reward is NaN"),
         ("error", "RankError: Rank 1 has failed", "its own a mistake of the task"),
-        ("memory", "ConfigError: VariBAD cannot", "ConfigError: VariBAD cannot"),
-        ("shares", "ConfigError: num_tasks=9 does", "ConfigError: num_tasks=9 does"),
+        ("memory", "ConfigError: VariBAD cannot", "RankError: Rank 0 has failed"),
+        ("shares", "ConfigError: num_tasks=9 does", "RankError: Rank 0 has failed"),
+        ("callback", "NonFiniteError: not a number", "NonFiniteError: Rank 0 has failed"),
         ("seeds", "ConfigError: torchrun has started 2", "ConfigError: torchrun has started 2"),
         ("killed", "RankError: Another rank has ended", ""),
     ],
@@ -137,6 +141,16 @@ def test_a_failure_of_one_rank_ends_all_and_each_says_why(trained, name, first, 
     assert ends.get(f"1, {name}", "").startswith(second)
     assert second or f"1, {name}" not in ends
     assert not (trained[0] / "refused").exists()
+
+
+def test_where_a_callback_fails_with_nan_all_ranks_go_back_until_none_is_left(trained):
+    rows = metrics(trained[0] / "callback")
+    assert [row["iteration"] for row in rows] == [1.0]  # rolled back as often as is allowed
+
+
+@pytest.mark.parametrize("name", ["whole", "resumed"])
+def test_train_returns_on_every_rank_when_the_last_checkpoint_is_written(trained, name):
+    assert [trained[1][f"{rank}, {name}, saved"] for rank in range(2)] == ["6", "6"]
 
 
 @pytest.mark.parametrize("name", ["not finite", "error", "killed"])

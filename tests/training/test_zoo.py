@@ -79,7 +79,12 @@ def test_the_commands_take_names_of_the_zoo(folder, capsys):
     few = ["--num-tasks", "5", "--no-progress", "--task.pulls", "20"]
     assert cli.main(["evaluate", "zoo:rl2-bandit-5x10", *few]) == 0
     assert "runs/zoo/rl2-bandit-5x10/adaptation.csv" in capsys.readouterr().out
-    assert cli.main(["plot", "runs/zoo/rl2-bandit-5x10", "--formats", "svg"]) == 0
+    assert cli.main(["plot", "zoo:rl2-bandit-5x10", "--formats", "svg"]) == 0
+    assert cli.main(["compare", "zoo:rl2-bandit-5x10"]) == 0
+    assert cli.main(["report", "zoo:rl2-bandit-5x10", "--out", "report.html"]) == 0
+    capsys.readouterr()
+    assert cli.main(["compare", "zoo:rl2-two-step"]) == 1
+    assert "`metarl evaluate zoo:rl2-two-step` does it" in capsys.readouterr().err
     assert cli.main(["export", "zoo:rl2-bandit-5x10", "--out", "p.pt2"]) == 0
     assert cli.main(["evaluate", "zoo:gone", *few]) == 2
 
