@@ -207,10 +207,13 @@ def _as_hub_error(hub: Any, repository: str) -> Iterator[None]:
         reason = "your login may not do this" if code in (401, 403) else shortened(error)
         raise HubError(f"{repository} on the Hugging Face Hub: {reason}. {login}") from error
     except OSError as error:
-        if error.errno not in LOCAL_ERRORS:  # errors of connections are of this type, too
-            raise HubError(f"The Hugging Face Hub cannot be reached: {shortened(error)}") from error
-        raise RunFolderError(f"The files could not be written: {shortened(error)}.") from error
+        if error.errno in LOCAL_ERRORS:  # those of connections are of this type, too
+            raise RunFolderError(f"The files cannot be written: {shortened(error)}.") from error
+        raise _unreachable(error) from error
     except Exception as error:  # of the connection; the library for it differs by version
-        raise HubError(
-            f"The Hugging Face Hub cannot be reached: {type(error).__name__}: {shortened(error)}"
-        ) from error
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: Exception) -> HubError:
+    reason = f"{type(error).__name__}: {shortened(error)}"
+    return HubError(f"The Hugging Face Hub cannot be reached: {reason}")

@@ -181,7 +181,7 @@ def _plot(arguments: Sequence[str]) -> int:
                 "figure has one kind. Omit one of them."
             )
         options = dataclasses.replace(options, kind="paths")
-    runs = [zoo.evaluated_folder(run) for run in command.runs]
+    runs = tuple(map(zoo.evaluated_folder, command.runs))
     from metarl.plots.plot import plot
 
     print_text("\n".join(map(str, plot(runs, options=options))))
