@@ -10,7 +10,10 @@ import metarl
 from tests.foreign_runs import train_tiny
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+pytestmark = [
+    pytest.mark.slow,  # how long a browser takes depends on the load of the machine
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
+]
 SCHEMES = {"dark": 0, "light": 1}
 """numbers of colour schemes among Chromium's settings"""
 FRAME = """<!doctype html><body><iframe width="{width}" height="900" src="report.html"></iframe>
