@@ -88,8 +88,8 @@ def require_types(cls: type[Any], given: Mapping[str, Any]) -> None:
 def checks_arguments(*names: str) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
     """Decorator of a public function, which checks the types of some arguments by its annotations.
 
-    A list counts as a sequence, as do a tuple, a range and an array. The decorator raises
-    `ConfigError` before anything is done.
+    A list counts as a sequence, as do a tuple, a range and an array. The decorated function raises
+    `ConfigError` before it runs.
     """
 
     def decorate(function: Callable[Given, Result]) -> Callable[Given, Result]:

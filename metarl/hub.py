@@ -24,7 +24,7 @@ from metarl.results.learning_curves import EVALUATION_CURVE_FILE
 from metarl.results.reading import require_file, shortened
 from metarl.text import visible
 from metarl.training.checkpoint import CHECKPOINT_FILE
-from metarl.training.run_folder import Run, load_run
+from metarl.training.run_folder import Run, as_run, load_run
 from metarl.training.torch_defaults import torch_defaults
 from metarl.training.zoo import results_path
 
@@ -73,7 +73,7 @@ def push(
         HubError: there is no login, it may not write there, or the Hub cannot be reached.
     """
     hub = _hub(repository)
-    run = run if isinstance(run, Run) and not modules else load_run(run, modules=modules)
+    run = as_run(run, modules=modules)
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / repository.partition("/")[2]
         write_card(run, share=folder)

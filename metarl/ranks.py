@@ -110,20 +110,19 @@ class Ranks(ABC):
         return float(self.mean(torch.tensor(value, dtype=torch.float64)))
 
     def ratio(self, part: Tensor, whole: Tensor) -> Tensor:
-        """The sum of `part` over ranks divided by that of `whole`, such as a mean over all rows."""
-        return self.sum(part) / self.sum(whole)
+        """The sum over ranks of `part` [...], divided by that of the number `whole`."""
+        sums = self.sum(torch.cat((part.flatten(), whole.reshape(1).to(part))))
+        return sums[:-1].view_as(part) / sums[-1]
 
     def mean_over(self, rows: Tensor) -> Tensor:
         """The mean of the rows [M, ...] of all ranks; M may differ."""
-        return self.sum(rows.sum(0)) / self._count(rows)
+        return self.ratio(rows.sum(0), torch.tensor(len(rows)))
 
     def moments(self, rows: Tensor) -> Moments:
         """Mean, variance and number of the rows [M, ...] of all ranks; M may differ."""
-        mean = self.mean_over(rows)
-        return Moments(mean, self.mean_over((rows - mean).square()), self._count(rows))
-
-    def _count(self, rows: Tensor) -> int:
-        return int(self.sum(torch.tensor(len(rows), device=rows.device)))
+        count = sum(self.gather(len(rows)))
+        mean = self.sum(rows.sum(0)) / count
+        return Moments(mean, self.sum((rows - mean).square().sum(0)) / count, count)
 
     def first_of(self, own: int) -> int:
         """Number of the first of this rank's lanes or tasks among all; every rank has `own`."""
@@ -145,6 +144,10 @@ class OneRank(Ranks):
     def sum(self, value: Tensor) -> Tensor:
         """The value itself."""
         return value
+
+    def ratio(self, part: Tensor, whole: Tensor) -> Tensor:
+        """Of what is given."""
+        return part / whole
 
     def gather(self, value: Value) -> list[Value]:
         """The value alone."""

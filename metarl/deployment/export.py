@@ -19,13 +19,12 @@ from metarl.agent import DistributionPolicy, Policy
 from metarl.deployment.onnx_file import require_onnx, write_onnx
 from metarl.errors import ConfigError
 from metarl.field_types import checks_arguments
-from metarl.modules import trusted_names
 from metarl.networks.action_heads import GaussianHead
 from metarl.noise import LaneNoise
 from metarl.results.files import as_folder_error, atomic_write
 from metarl.seeding import Seeds
 from metarl.training.provenance import versions
-from metarl.training.run_folder import Run, load_run
+from metarl.training.run_folder import Run, as_run
 from metarl.training.torch_defaults import torch_defaults
 from metarl.trajectory import Percept, blank_action, first_percept
 
@@ -130,8 +129,7 @@ def export_policy(
         )
     if path.suffix == ".onnx":
         require_onnx()
-    names = trusted_names(modules)
-    run = run if isinstance(run, Run) and not names else load_run(run, modules=names)
+    run = as_run(run, modules=modules)
     family = run.config.make_family()
     agent = run.make_agent(family)
     run.load(agent)

@@ -22,12 +22,11 @@ from metarl.deployment.experience import Recording
 from metarl.deployment.sb3_predictor import SB3Predictor
 from metarl.errors import ConfigError, PolicyUseError
 from metarl.field_types import checks_arguments
-from metarl.modules import trusted_names
 from metarl.noise import LaneNoise, lane_keys
 from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution
 from metarl.training.process import torch_threads
-from metarl.training.run_folder import Run, load_run
+from metarl.training.run_folder import Run, as_run
 from metarl.training.torch_defaults import torch_defaults
 from metarl.trajectory import Percept, blank_action, first_percept, next_percept
 from metarl.validation import as_device, require_positive
@@ -63,11 +62,7 @@ def load_policy(
         ConfigError: there is no such device.
     """
     as_device(device)
-    run = (
-        run
-        if isinstance(run, Run) and not trusted_names(modules)
-        else load_run(run, modules=modules)
-    )
+    run = as_run(run, modules=modules)
     family = run.config.make_family()
     agent = run.make_agent(family, device)
     run.load(agent)

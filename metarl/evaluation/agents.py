@@ -17,7 +17,7 @@ from metarl.field_types import (
     require_known,
     suggestion,
 )
-from metarl.modules import import_trusted, split_module
+from metarl.modules import split_module
 from metarl.options import plain_options, plain_value
 from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, write_curves
 from metarl.results.evaluation_settings import (
@@ -30,7 +30,7 @@ from metarl.results.files import as_folder_error
 from metarl.results.step_log import STEPS_FILE, write_step_logs
 from metarl.tasks.family import Reference, TaskDistribution
 from metarl.training.progress import tracked
-from metarl.training.run_folder import Run, load_run
+from metarl.training.run_folder import Run, as_run
 from metarl.training.torch_defaults import torch_defaults
 from metarl.training.zoo import results_path, run_path
 from metarl.validation import as_device
@@ -83,8 +83,7 @@ def evaluate(
     """
     options = overridden(options, EvaluationOptions(), overrides)
     as_device(options.device)
-    run = run if isinstance(run, Run) else load_run(run)
-    import_trusted(modules, run.path)
+    run = as_run(run, modules=modules)
     folder = folder_of_results(run.path, options)
     # The agent is built with the options of this evaluation, its parameters are those of training.
     changed = _with_options(run, agent_options or {}, task_options or {})

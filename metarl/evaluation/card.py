@@ -9,7 +9,6 @@ from typing import Any
 from metarl.agent import WarmStartAgent
 from metarl.errors import ConfigError, RunFolderError
 from metarl.field_types import checks_arguments
-from metarl.modules import trusted_names
 from metarl.options import plain_options
 from metarl.registry import make_family
 from metarl.results.adaptation_curves import ADAPTATION_FILE, describe_family
@@ -19,7 +18,7 @@ from metarl.results.evaluation_settings import EvaluationSettings, read_settings
 from metarl.results.files import as_folder_error, json_text, write_text
 from metarl.results.reading import read_json
 from metarl.text import visible
-from metarl.training.run_folder import WEIGHTS_ONLY, Progress, Run, load_run
+from metarl.training.run_folder import WEIGHTS_ONLY, Progress, Run, as_run
 from metarl.training.torch_defaults import torch_defaults
 from metarl.training.zoo import results_path
 
@@ -54,8 +53,7 @@ def write_card(
         CheckpointError: the run is not trained yet, or its checkpoint is broken.
         ConfigError: the agent has no weights apart from its optimiser.
     """
-    names = trusted_names(modules)
-    run = run if isinstance(run, Run) and not names else load_run(run, modules=names)
+    run = as_run(run, modules=modules)
     family = run.config.make_family()
     agent = run.make_agent(family)
     progress = run.load(agent)

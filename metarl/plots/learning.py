@@ -21,7 +21,7 @@ from metarl.plots.style import (
     add_legend,
     add_note,
     agent_dashes,
-    new_figure,
+    panel_figure,
 )
 from metarl.results.learning_curves import LearningCurve
 
@@ -52,7 +52,7 @@ def learning_figure(
     join_unfinished: bool = False,
     size: tuple[float, float] | None = None,
     ylim: tuple[float, float] | None = None,
-    canvas: FigureBase | None = None,
+    target: Axes | FigureBase | None = None,
 ) -> FigureBase:
     """A metric over environment steps and over wall time, in two panels.
 
@@ -63,7 +63,7 @@ def learning_figure(
             is a line, whose label says so.
         size: width and height in inches.
         ylim: ends of the y-axis.
-        canvas: a figure or subfigure to draw into, in place of a new one.
+        target: axes, a figure or a subfigure to draw into, in place of a new one.
 
     Raises:
         ConfigError: the families differ, or `smooth` is not positive.
@@ -74,7 +74,7 @@ def learning_figure(
     layout = LegendLayout.of(list(groups), width, size[1] if size else None)
     columns = layout.columns or 2
     rows = layout.height if len(groups) > columns else 0.0
-    figure = canvas or new_figure(*(size or (width, HEIGHT + rows)))
+    figure = panel_figure(target, size or (width, HEIGHT + rows))
     axes = figure.subplots(1, 2, sharey=True)
     name, unit = time_unit(max(curve.seconds[-1] for curve in curves))
     handles = []
@@ -93,7 +93,7 @@ def learning_figure(
         axes[0].set_ylim(*ylim)
     place = {"loc": "outside upper center", "ncols": columns, "fontsize": layout.font_size}
     add_legend(figure, handles, handlelength=3.2, **place)
-    if isinstance(figure, Figure) and canvas is None:
+    if isinstance(figure, Figure) and target is None:
         add_note(figure, f"{curves[0].family}: {_note(groups, window)}")
     return figure
 

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
-from metarl.plots.style import MUTED, add_note, new_figure, tasks_text
+from metarl.plots.style import MUTED, add_note, panel_figure, tasks_text
 from metarl.results.step_log import StepLog, common_tasks
 
 MAX_TASKS = 6
@@ -35,7 +35,7 @@ def paths_figure(
     *,
     tasks: int = MAX_TASKS,
     size: tuple[float, float] | None = None,
-    canvas: FigureBase | None = None,
+    target: Axes | FigureBase | None = None,
 ) -> FigureBase:
     """The path of each episode, from the first (light) to the last (dark).
 
@@ -43,7 +43,7 @@ def paths_figure(
         logs: of agents and references, in the same tasks.
         tasks: number of tasks to draw.
         size: width and height in inches.
-        canvas: a figure or subfigure to draw into, in place of a new one.
+        target: axes, a figure or a subfigure to draw into, in place of a new one.
 
     Raises:
         ConfigError: observations are not points of a plane, or the logs are of different tasks.
@@ -56,7 +56,9 @@ def paths_figure(
     low, high = axis_limits(logs, chosen)
     width = 2.2 if columns <= 3 else 1.6
     height = width * float(np.clip((high[1] - low[1]) / (high[0] - low[0]), 0.4, 2.0))
-    figure = canvas or _own_figure(size or (0.6 + width * columns, 0.95 + (height + 0.2) * rows))
+    figure = panel_figure(target, size or (0.6 + width * columns, 0.95 + (height + 0.2) * rows))
+    if target is None and isinstance(figure, Figure):
+        figure.set_layout_engine("compressed")  # removes the space around panels of equal aspect
     grid = figure.subplots(
         rows,
         columns,
@@ -77,18 +79,12 @@ def paths_figure(
         for axes, log in zip(grid[:, 0], logs, strict=True):
             axes.set_ylabel(textwrap.fill(log.label, 18), fontsize=9)
     _add_legend(figure, logs, shown)
-    if not isinstance(figure, Figure) or canvas is not None:
+    if not isinstance(figure, Figure) or target is not None:
         return figure
     agent = f"{logs[0].label} in " if len(logs) == 1 else ""
     cut = "; paths of references are cut at the frame" * _exceeds(logs, chosen, low, high)
     many = tasks_text(logs[0].split, len(chosen))
     add_note(figure, f"{agent}{logs[0].family}: {_trials_text(logs)} in each of {many}{cut}")
-    return figure
-
-
-def _own_figure(size: tuple[float, float]) -> Figure:
-    figure = new_figure(*size)
-    figure.set_layout_engine("compressed")  # removes the space around panels of equal aspect
     return figure
 
 

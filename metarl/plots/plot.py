@@ -22,7 +22,7 @@ from metarl.plots.options import PlotOptions
 from metarl.plots.paths import PATHS_COLUMNS, paths_figure, paths_rows
 from metarl.plots.pulls import PULLS_COLUMNS, pulls_figure, pulls_rows
 from metarl.plots.regret import regret_curves
-from metarl.plots.style import METADATA, STYLE, canvas_of, save
+from metarl.plots.style import METADATA, STYLE, save
 from metarl.results.bootstrap import choose_references
 from metarl.results.csv_files import write_table
 from metarl.results.folders import common_folder, unique_folders
@@ -78,7 +78,7 @@ def plot(
     folders = unique_folders(runs)
     stem, formats = _target(folders, options)
     if ax is not None:
-        require_instance("ax", ax, (Axes, FigureBase), "axes of Matplotlib, or a figure of it")
+        _require_target(ax, options)
     with matplotlib.rc_context(STYLE):
         if kind == "learning":
             figure = _learning_figure(folders, options, ax)
@@ -89,6 +89,18 @@ def plot(
         if ax is not None or not isinstance(figure, Figure):
             return []
         return [save(figure, stem, ending) for ending in formats]
+
+
+def _require_target(ax: object, options: PlotOptions) -> None:
+    """Raises `ConfigError` unless these are plane axes, or a figure, and nothing is to be saved."""
+    require_instance("ax", ax, (Axes, FigureBase), "axes of Matplotlib, or a figure of it")
+    if isinstance(ax, Axes) and ax.name != "rectilinear":
+        raise ConfigError(f"ax are {ax.name} axes, but figures are drawn into plane ones.")
+    if options.out is not None:
+        raise ConfigError(
+            f"out={options.out!r} and ax are given, but what is drawn into your axes is saved by "
+            "you, with savefig. Leave one of them out."
+        )
 
 
 Target: TypeAlias = Axes | FigureBase | None
@@ -122,8 +134,7 @@ def _learning_figure(folders: Sequence[Path], options: PlotOptions, ax: Target) 
     }
     if options.data is not None:
         write_table(options.data, LEARNING_COLUMNS, learning_rows(curves, **wanted))
-    canvas = None if ax is None else canvas_of(ax)
-    look: dict[str, Any] = {"size": options.size, "ylim": options.ylim, "canvas": canvas}
+    look: dict[str, Any] = {"size": options.size, "ylim": options.ylim, "target": ax}
     return learning_figure(curves, **look, **wanted)
 
 
@@ -153,9 +164,8 @@ def _trials_figure(folders: Sequence[Path], options: PlotOptions, ax: Target) ->
     if options.data is not None:
         columns, rows = (PULLS_COLUMNS, pulls_rows) if is_pulls else (PATHS_COLUMNS, paths_rows)
         write_table(options.data, columns, list(rows(shown, **limit)))
-    canvas = None if ax is None else canvas_of(ax)
     draw = pulls_figure if is_pulls else paths_figure
-    return draw(shown, size=options.size, canvas=canvas, **limit)
+    return draw(shown, size=options.size, target=ax, **limit)
 
 
 def _target(folders: Sequence[Path], options: PlotOptions) -> tuple[str, Sequence[str]]:

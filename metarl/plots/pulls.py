@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
-from metarl.plots.style import add_note, new_figure, tasks_text
+from metarl.plots.style import add_note, panel_figure, tasks_text
 from metarl.results.step_log import StepLog, common_tasks
 
 MAX_LABELLED_ARMS = 10
@@ -55,7 +55,7 @@ def pulls_figure(
     *,
     tasks: int = MAX_TASKS,
     size: tuple[float, float] | None = None,
-    canvas: FigureBase | None = None,
+    target: Axes | FigureBase | None = None,
 ) -> FigureBase:
     """The arm of each pull, with the best arm on top, next to the expected payouts of the arms.
 
@@ -63,7 +63,7 @@ def pulls_figure(
         logs: of agents and references, in the same tasks.
         tasks: number of tasks to draw.
         size: width and height in inches.
-        canvas: a figure or subfigure to draw into, in place of a new one.
+        target: axes, a figure or a subfigure to draw into, in place of a new one.
 
     Raises:
         ConfigError: the tasks are not bandits, or the logs are of different tasks.
@@ -74,7 +74,7 @@ def pulls_figure(
     arms = logs[0].num_actions or 1
     height = max(0.75, min(0.16 * arms, 6.5 / len(chosen)))
     width = 1.5 + min(6.0, 2.6 + 2.0 * len(logs))
-    figure = canvas or new_figure(*(size or (width, 1.1 + (height + 0.22) * len(chosen))))
+    figure = panel_figure(target, size or (width, 1.1 + (height + 0.22) * len(chosen)))
     expected = [payouts(logs[0], task) for task in chosen]
     has_payouts = expected[0] is not None
     grid = figure.subplots(
@@ -100,7 +100,7 @@ def pulls_figure(
     if has_payouts:
         grid[-1, 0].set_xlabel("Expected payout")
     rasters.add_legend(figure)
-    if not isinstance(figure, Figure) or canvas is not None:
+    if not isinstance(figure, Figure) or target is not None:
         return figure
     order_text = "the best arm on top" if has_payouts else "arms by number"
     add_note(

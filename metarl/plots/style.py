@@ -106,20 +106,26 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def canvas_of(target: Axes | FigureBase) -> FigureBase:
+def panel_figure(target: Axes | FigureBase | None, size: tuple[float, float]) -> FigureBase:
     """The figure, or subfigure, into which several panels are drawn.
 
-    Axes are replaced by a subfigure in their place.
+    Args:
+        target: what the user gave to draw into; None for a new figure. Axes are replaced by a
+            subfigure in their place, so check all else before.
+        size: width and height of a new figure, in inches.
 
     Raises:
         ConfigError: the axes have no place in a grid.
     """
+    if target is None:
+        return new_figure(*size)
     if not isinstance(target, Axes):
         return target
     place, parent = target.get_subplotspec(), target.get_figure()
     if place is None or parent is None:
         raise ConfigError(
-            "The given axes are not part of a grid, and this figure has several panels: give axes "
+            "The given axes are not part of a grid (or no longer, because another figure of "
+            "several panels has taken their place), and this figure has several panels: give axes "
             "of plt.subplots, or a figure or subfigure."
         )
     target.remove()

@@ -72,6 +72,12 @@ def report(
 
 def report_page(runs: Sequence[ReportedRun], options: ReportOptions) -> str:
     """The text of the page."""
+    tasks = dict.fromkeys(run.config.task for run in runs if run.config is not None)
+    if len(tasks) > 1:
+        raise ConfigError(
+            f"The runs are of different families ({', '.join(tasks)}), and a report is about one: "
+            "write a report of each."
+        )
     reference = reference_names(["all"] if options.references is None else options.references)
     evaluated = [run.folder for run in runs if run.is_evaluated]
     curves = read_run_curves(evaluated, join_unfinished=options.join_unfinished)

@@ -26,9 +26,11 @@ from metarl.training.executor import (
     Executor,
     JobQueue,
     Message,
+    RemoteDisplay,
     Work,
     available_cores,
     carry_out,
+    naming_unpicklable,
 )
 from metarl.training.job import TrainingJob
 from metarl.training.options import RunOptions
@@ -55,7 +57,7 @@ class RayTasks(Executor):
         limit: int | None,
         work: Work,
     ) -> None:
-        """Connects to the cluster, which a script may have done before.
+        """Connects to the cluster, unless the script is connected already.
 
         Args:
             queue: of the jobs.
@@ -118,13 +120,8 @@ class RayTasks(Executor):
         """
         folder = job.path.resolve()
         job = replace(job, options=replace(job.options, out=folder))
-        try:
+        with naming_unpicklable("a cluster"):
             content = pickle.dumps((self._work, job))
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                f"The settings cannot be sent to a cluster: {error}. Define the config of the "
-                "agent at the top level of a module, with plain values in its fields."
-            ) from error
         place = (os.getcwd(), str(folder.parents[1]), tuple(sys.path))
         self._active[self._task(self._mailbox, line, place, content)] = line
 
@@ -200,33 +197,23 @@ class _Mailbox:
         return messages
 
 
-class _MailboxDisplay:
-    """Sends progress to the mailbox; raises `KeyboardInterrupt` if the task is asked to stop."""
+class _MailboxDisplay(RemoteDisplay):
+    """Sends progress to the mailbox."""
 
     def __init__(self, mailbox: Any, line: int) -> None:
         self._mailbox = mailbox
         self._line = line
         self._sent_at = 0.0
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: Any) -> None:
-        pass
-
-    def show_iteration(self, iteration: int) -> None:
-        """Sends the iteration from which the run continues."""
-        self._send(iteration)
-
     def show(self, row: Mapping[str, float]) -> None:
-        """Sends a row, if the last one was not sent just before."""
+        """Sends a row, if the last message was not sent just before."""
         if time.monotonic() - self._sent_at >= REPORT_SECONDS:
-            self._send(dict(row))
+            super().show(dict(row))
 
-    def _send(self, message: Message) -> None:
+    def send(self, message: Message) -> bool:
         self._sent_at = time.monotonic()
-        if _ray().get(self._mailbox.report.remote(self._line, message)):
-            raise KeyboardInterrupt
+        asked: bool = _ray().get(self._mailbox.report.remote(self._line, message))
+        return asked
 
 
 def _carry_out(

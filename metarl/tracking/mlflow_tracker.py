@@ -52,7 +52,8 @@ class MlflowTracker(Tracker):
         check_fields(self)
         if "://" in (uri := self.store) and not uri.startswith("http"):
             for package in ("sqlalchemy", "alembic"):
-                require_extra(package, "mlflow", f"MLflow's store {uri} needs {package}")
+                need = f"MLflow's store {without_login(uri)} needs {package}"
+                require_extra(package, "mlflow", need)
             if is_first_rank():  # the one whose callbacks are called
                 _make_store(uri)
 

@@ -6,17 +6,24 @@ the parent decides. Where the parent has gone, the pipe is broken, and the child
 """
 
 import multiprocessing
-import pickle
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
-from metarl.errors import ConfigError
-from metarl.training.executor import POLL_SECONDS, Ended, Executor, JobQueue, Work, carry_out
+from metarl.training.executor import (
+    POLL_SECONDS,
+    Ended,
+    Executor,
+    JobQueue,
+    Message,
+    RemoteDisplay,
+    Work,
+    carry_out,
+    naming_unpicklable,
+)
 from metarl.training.job import TrainingJob
 from metarl.training.loop import run_job
 from metarl.training.progress import TrainingProgress
@@ -59,14 +66,8 @@ class Children(Executor):
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         ours, theirs = context.Pipe()
         child = context.Process(target=_carry_out, args=(theirs, self._work, job))
-        try:
-            with _interrupt_blocked():
-                child.start()
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                f"The settings cannot be sent to another process: {error}. Define the config of "
-                "the agent at the top level of a module, with plain values in its fields."
-            ) from error
+        with naming_unpicklable("another process"), _interrupt_blocked():
+            child.start()
         theirs.close()  # so that the pipe ends with the child
         self._active[ours] = (line, child)
 
@@ -134,31 +135,15 @@ def _carry_out(connection: Connection, work: Work, job: TrainingJob) -> None:
         connection.send(end)
 
 
-class _ParentDisplay:
-    """Sends progress to the parent; raises `KeyboardInterrupt` if it asks to stop, or has gone."""
+class _ParentDisplay(RemoteDisplay):
+    """Sends progress to the parent; where that has gone, the job stops, too."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: Any) -> None:
-        pass
-
-    def show_iteration(self, iteration: int) -> None:
-        """Sends the iteration from which the run continues."""
-        self._send(iteration)
-
-    def show(self, row: Mapping[str, float]) -> None:
-        """Sends a row."""
-        self._send(row)
-
-    def _send(self, message: Any) -> None:
+    def send(self, message: Message) -> bool:
         try:
             self._connection.send(message)
-            asked = self._connection.poll()
+            return self._connection.poll()
         except OSError:
-            asked = True
-        if asked:
-            raise KeyboardInterrupt
+            return True

@@ -5,13 +5,15 @@ of metrics to the display, and how each has ended to the queue. The executor dec
 """
 
 import os
+import pickle
 import sys
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
-from metarl.errors import MetaRLError
+from metarl.errors import ConfigError, MetaRLError
 from metarl.training.interruption import StoppedBySignal, StopRequest
 from metarl.training.job import TrainingJob
 from metarl.training.progress import ProgressDisplay, TrainingProgress
@@ -116,6 +118,44 @@ class Executor(ABC):
                 break
             self.start(*found)
         return self.num_active > 0
+
+
+class RemoteDisplay(ABC):
+    """Sends the progress of a job to the process that started it, which may ask the job to stop."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        return
+
+    @abstractmethod
+    def send(self, message: Message) -> bool:
+        """Sends a message; returns whether the job is asked to stop."""
+
+    def show_iteration(self, iteration: int) -> None:
+        """Sends the iteration from which the run continues."""
+        self._send(iteration)
+
+    def show(self, row: Mapping[str, float]) -> None:
+        """Sends a row."""
+        self._send(row)
+
+    def _send(self, message: Message) -> None:
+        if self.send(message):
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def naming_unpicklable(target: str) -> Iterator[None]:
+    """Within it a job is pickled, to be sent to `target`; `ConfigError` if it cannot be."""
+    try:
+        yield
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"The settings cannot be sent to {target}: {error}. Define the config of the agent at "
+            "the top level of a module, with plain values in its fields."
+        ) from error
 
 
 def available_cores() -> int:

@@ -313,7 +313,7 @@ def create_run(path: Path, config: RunConfig) -> Run:
     return run
 
 
-def load_run(path: str | os.PathLike[str], *, modules: Sequence[str] = ()) -> Run:
+def load_run(path: str | os.PathLike[str], *, modules: Sequence[str] | str = ()) -> Run:
     """Opens an existing run folder.
 
     Args:
@@ -341,6 +341,14 @@ def load_run(path: str | os.PathLike[str], *, modules: Sequence[str] = ()) -> Ru
             "`metarl train`."
         )
     return Run(path=folder, config=RunConfig(**read_config(folder)))
+
+
+def as_run(run: Run | str | os.PathLike[str], *, modules: Sequence[str] | str = ()) -> Run:
+    """The run itself, or that in a folder; `modules` and errors are those of `load_run`."""
+    if isinstance(run, Run):
+        import_trusted(modules, run.path)
+        return run
+    return load_run(run, modules=modules)
 
 
 def _parse_progress(progress: Mapping[str, Any]) -> Progress:

@@ -14,7 +14,6 @@ from torch import Tensor
 from metarl.agent import Agent
 from metarl.evaluation.options import EvaluationOptions
 from metarl.field_types import overridden
-from metarl.modules import import_trusted
 from metarl.rollout import RolloutSpec, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.batched_env import BatchedEnv, Transition
@@ -22,7 +21,7 @@ from metarl.tasks.family import TaskDistribution, draw_tasks
 from metarl.tasks.rendering import RenderableEnv, as_renderable, require_rendering
 from metarl.training.process import torch_threads
 from metarl.training.progress import progress_counter
-from metarl.training.run_folder import Run, load_run
+from metarl.training.run_folder import Run, as_run
 from metarl.training.torch_defaults import torch_defaults
 from metarl.training.zoo import results_path
 from metarl.validation import as_device
@@ -111,8 +110,7 @@ def record(
             or the packages that write MP4 are not installed.
     """
     options = overridden(options, VideoOptions(), overrides)
-    run = run if isinstance(run, Run) else load_run(run)
-    import_trusted(modules, run.path)
+    run = as_run(run, modules=modules)
     path = results_path(run.path) / "trial.gif" if options.out is None else Path(options.out)
     require_ending(path)
     as_device(options.device)

@@ -151,6 +151,20 @@ def test_axes_outside_a_grid_and_other_objects_are_refused(trained, kind):
             plot(trained[kind], kind=kind, ax=wrong)
 
 
+@pytest.mark.parametrize("kind", ["learning", "pulls", "paths"])
+def test_given_axes_stay_where_a_plot_is_refused(trained, kind):
+    kept, in_space = Figure().add_subplot(), Figure().add_subplot(projection="3d")
+    with pytest.raises(ConfigError, match=r"ax are 3d axes"):
+        plot(trained[kind], kind=kind, ax=in_space)
+    with pytest.raises(ConfigError, match=r"out=.*saved by you, with savefig"):
+        plot(trained[kind], kind=kind, ax=kept, out="figure.png")
+    other = {"learning": "learning", "pulls": "paths", "paths": "pulls"}[kind]
+    wrong = {"smooth": 0} if kind == "learning" else {}
+    with pytest.raises(ConfigError, match=r"smooth=0|not a bandit|as paths"):
+        plot(trained[other], kind=kind, ax=kept, **wrong)
+    assert kept.figure.axes == [kept]  # nothing is removed before all is checked
+
+
 @pytest.mark.parametrize("kind", ["pulls", "paths"])
 def test_single_trials_have_names_sizes_and_data(trained, kind, tmp_path):
     data, picture = tmp_path / "data.csv", tmp_path / "x.png"

@@ -322,7 +322,7 @@ def test_single_trials_are_of_the_first_seed_and_requested_references(tmp_path, 
     calls = []
     monkeypatch.setattr(
         "metarl.plots.plot.paths_figure",
-        lambda logs, size, canvas, **limit: (
+        lambda logs, size, target, **limit: (
             calls.append(([(log.agent, log.run) for log in logs], limit)) or Figure()
         ),
     )

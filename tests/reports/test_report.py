@@ -47,6 +47,14 @@ def test_the_table_is_that_of_compare(tmp_path):
     assert shown[1:] == [list(row) for row in zip(*(c.cells for c in expected), strict=True)]
 
 
+def test_runs_of_two_families_are_refused_evaluated_or_not(tmp_path, tiny):
+    other = tmp_path / "other"
+    metarl.train("rl2", "metarl/TMaze-v0", out=other, num_tasks=4, iterations=1, progress=False)
+    with pytest.raises(ConfigError, match=r"different families \(metarl/.*TMaze-v0\)"):
+        metarl.report([tiny, other], out=tmp_path / "r.html", films=False)
+    assert not (tmp_path / "r.html").exists()
+
+
 @pytest.mark.parametrize("points", [3, 20])
 def test_the_curves_are_those_of_plot(tmp_path, points):
     runs = [make_folder(tmp_path / "a", points=points), make_folder(tmp_path / "b", seed=1)]
