@@ -30,6 +30,7 @@ class PolicyOutput(NamedTuple):
     action: Tensor  # [L] int64, or [L, A] float
     log_prob: Tensor  # [L] float, log-density of `action`
     memory: Memory  # passed to `act` at the next step
+    value: Tensor | None = None  # [L] estimate of the return to come, if it is kept
 
 
 class Policy(Protocol):

@@ -12,7 +12,7 @@ import torch
 from gymnasium import Space
 from torch import Tensor
 
-from metarl.agent import Adapted, Agent, GuidedAgent, MetaBatch, Phase, Policy
+from metarl.agent import Adapted, Agent, GuidedAgent, MetaBatch, Phase, Policy, PolicyOutput
 from metarl.errors import NonFiniteError, TaskContractError
 from metarl.field_types import checks_arguments
 from metarl.noise import LaneNoise, lane_keys
@@ -234,9 +234,11 @@ class _Log:
         self._columns: dict[str, Tensor] = {}
         self._rows: dict[str, tuple[Tensor, ...]] = {}
 
-    def write(self, step: int, next_obs: Tensor, **values: Tensor) -> None:
+    def write(self, step: int, next_obs: Tensor, value: Tensor | None, **values: Tensor) -> None:
         if self._keep_next_obs:
             values["next_obs"] = next_obs
+        if value is not None:
+            values["value"] = value
         if not self._columns:
             self._columns = {
                 name: self._storage.column(self._slot, name, self.horizon, value)
@@ -278,7 +280,7 @@ def _roll_out(
     percept = first_percept(obs, blank_action(action_space))
     memory = policy.initial_memory(lanes, log.horizon)
     for step in range(log.horizon):
-        action, log_prob, memory = policy.act(percept, memory, noise.at(step))
+        action, log_prob, memory, value = PolicyOutput(*policy.act(percept, memory, noise.at(step)))
         last = env.step(action)
         log.write(
             step,
@@ -292,6 +294,7 @@ def _roll_out(
             success=last.success,
             valid=active,
             next_obs=last.next_obs,
+            value=value,
         )
         ended = last.terminated | last.truncated
         if fixed_length is not None:

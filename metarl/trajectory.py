@@ -93,6 +93,8 @@ class Trajectory:
     reward: Tensor  # [T, N, B]  float
     next_obs: Tensor | None = None  # [T, N, B, D]  float  after acting, before any reset
     """kept only where `collect` is asked for it"""
+    value: Tensor | None = None  # [T, N, B]  float  the policy's estimate of the return to come
+    """kept only where the policy gives it"""
     terminated: Tensor  # [T, N, B]  bool
     truncated: Tensor  # [T, N, B]  bool
     first: Tensor  # [T, N, B]  bool  obs[t] is the first of an episode

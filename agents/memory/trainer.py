@@ -128,6 +128,8 @@ class MemoryAgent(ABC):
 
     adaptation_steps = 0
     evaluation_steps = 0
+    learns_from_values = False
+    """whether `update` reads `Trajectory.value`"""
 
     def __init__(self, learner: MemoryLearner, auxiliary: AuxiliaryLoss | None = None) -> None:
         """An agent that learns by `learner`, with an auxiliary loss where there is one.
@@ -147,7 +149,7 @@ class MemoryAgent(ABC):
 
     def start(self, num_tasks: int, noise: LaneNoise) -> Policy:
         """The recurrent policy."""
-        return RecurrentPolicy(self._learner.network)
+        return RecurrentPolicy(self._learner.network, gives_values=self.learns_from_values)
 
     def adapt(self, policy: Policy, experience: Trajectory, noise: LaneNoise) -> Adapted:
         """The policy itself: it adapted in its memory while it acted."""
@@ -183,6 +185,8 @@ class MemoryAgent(ABC):
 
 class RecurrentAgent(MemoryAgent):
     """Adapts in memory, trained by PPO."""
+
+    learns_from_values = True
 
     def __init__(
         self,

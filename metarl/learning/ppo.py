@@ -8,6 +8,7 @@ Axes: `T` steps, `L` lanes = tasks x rollouts per task, `F` inputs, `H` features
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,8 +24,8 @@ from metarl.learning.trial_optimiser import (
     by_autograd,
     require_optimisation_options,
 )
-from metarl.native.library import alone
-from metarl.native.ppo import PPOGradients, PPOInputs, can_run
+from metarl.native.library import alone, serves
+from metarl.native.ppo import ActorCriticWeights, PPOGradients, PPOInputs, can_run
 from metarl.networks.actor_critic import ActorCritic
 from metarl.trajectory import Percept, Trajectory
 from metarl.validation import require_between, require_positive
@@ -157,7 +158,7 @@ class PPO:
         entropy_coef = optimiser.scheduled(config.entropy_coef, config.final_entropy_coef)
         learning_rate = optimiser.learning_rate
         percepts = experience.percepts()
-        with optimiser.unchanged_on_error():
+        with optimiser.unchanged_on_error(), self._threads():
             batch, explained_variance = self._advantages_and_targets(experience, percepts)
             means = self._learn(batch, entropy_coef)
             # Only now: this experience was collected and learned from with the former statistics.
@@ -176,6 +177,15 @@ class PPO:
         """Restores what `state` returned."""
         self._optimiser.load_state(state)
 
+    def _threads(self) -> AbstractContextManager[None]:
+        """The compiled library has all threads where it computes the gradients."""
+        weights = self._weights()
+        return nullcontext() if weights is None or not serves(*weights.all) else alone()
+
+    def _weights(self) -> ActorCriticWeights | None:
+        """Of a network and a loss that the compiled library may serve."""
+        return self.network.plain_weights() if self._auxiliary is None else None
+
     @torch.no_grad()
     def _advantages_and_targets(
         self, experience: Trajectory, percepts: Percept
@@ -183,7 +193,8 @@ class PPO:
         """Advantages and value targets over whole trials; also the explained variance."""
         inputs = self.network.encode(percepts).flatten(1, 2)
         valid = experience.valid.flatten(1, 2)
-        value = self.network.values(inputs)
+        kept = experience.value
+        value = self.network.values(inputs) if kept is None else kept.flatten(1, 2)
         # Values go on across the episodes of a trial, so that of the next step is the next value,
         # after a reset, too; only the end of the trial terminates.
         next_value = torch.cat((value[1:], torch.zeros_like(value[:1])))
@@ -236,7 +247,7 @@ class PPO:
 
     def _learn(self, batch: Batch, entropy_coef: float) -> dict[str, float]:
         """By the compiled library where it serves network and loss, else by autograd."""
-        weights = self.network.plain_weights() if self._auxiliary is None else None
+        weights = self._weights()
         inputs = PPOInputs(
             inputs=batch.inputs,
             action=batch.action,
@@ -255,8 +266,7 @@ class PPO:
             value_coef=self._config.value_coef,
             entropy_coef=entropy_coef,
         )
-        with alone():
-            return self._optimiser.update(batch.valid, gradients.minibatch)
+        return self._optimiser.update(batch.valid, gradients.minibatch)
 
     def _loss(self, batch: Batch, *, entropy_coef: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Surrogate, value error, entropy and auxiliary loss of a minibatch; and metrics."""

@@ -1,7 +1,7 @@
 // One step of a recurrent policy for categorical actions, from percepts to sampled actions.
 //
-// Encodes the percept as `percept_features`, then embedding, recurrent layer and a perceptron for
-// the logits. Weights are packed once for a whole rollout. Within a block of lanes, equal inputs,
+// Encodes the percept as `percept_features`, then embedding, recurrent layer and perceptrons for
+// the logits and, if they are wanted, the values. Weights are packed once for a whole rollout. Within a block of lanes, equal inputs,
 // as of discrete observations, are embedded once.
 
 #pragma once
@@ -15,7 +15,7 @@ extern "C" {
 // Mirrored by `ActingStep` in library.py.
 struct ActingStep {
   Layer layer;  // of one step; its inputs are made here
-  Perceptron policy;
+  Perceptron policy, value;  // value: without outputs where it is not wanted
   int32_t observation, actions;  // components of the observation, and of an encoded action
   const float* obs;              // [L, D]
   const int64_t* previous_action;
@@ -24,7 +24,7 @@ struct ActingStep {
   const float* uniform;     // in [0, 1), decides the action
   float *hidden, *cell;     // results: [L, H]
   int64_t* action;
-  float* log_prob;
+  float *log_prob, *values;
 };
 }
 
@@ -73,13 +73,15 @@ inline void sample(int rows, int actions, long stride, const float* logits, cons
 
 // Buffers for a block of lanes.
 struct ActingBuffers {
-  std::vector<float> tape, inputs, rows, embedded, products, policy_hidden, logits;
+  std::vector<float> tape, inputs, rows, embedded, products, head_hidden, logits, values;
   std::vector<int32_t> row;
   std::vector<Vector> shifted;
-  ActingBuffers(const ActingStep& step, const Sizes& s, const PerceptronParts& policy, long lanes)
+  ActingBuffers(const ActingStep& step, const Sizes& s, const PerceptronParts& policy,
+                const PerceptronParts& value, long lanes)
       : tape(lanes * Tape::lane_size(s)), inputs(lanes * s.F), rows(lanes * s.F),
-        embedded(lanes * s.P), products(lanes * s.product()), policy_hidden(lanes * policy.P),
-        logits(lanes * policy.Q), row(lanes), shifted(step.actions) {}
+        embedded(lanes * s.P), products(lanes * s.product()),
+        head_hidden(lanes * std::max(policy.P, value.P)), logits(lanes * policy.Q),
+        values(lanes * value.Q), row(lanes), shifted(step.actions) {}
 
   // The inputs' part of the gates, with each distinct row of `inputs` embedded once.
   void input_product(const Sizes& s, const Packed& packed, int lanes, float* gates) {
@@ -105,24 +107,26 @@ struct ActingBuffers {
 
 extern "C" {
 
-// Floats of the packed weights of layer and policy.
-void acting_sizes(const ActingStep* step, int64_t sizes[2]) {
+// Floats of the packed weights of layer, policy and value.
+void acting_sizes(const ActingStep* step, int64_t sizes[3]) {
   sizes[0] = Packed(Sizes(step->layer), nullptr).size;
   sizes[1] = PerceptronParts(step->policy).packed_size;
+  sizes[2] = PerceptronParts(step->value).packed_size;
 }
 
 void acting_prepare(const ActingStep* step) {
   recurrent_prepare(&step->layer);
   perceptron_prepare(&step->policy);
+  if (step->value.outputs) perceptron_prepare(&step->value);
 }
 
 // Blocks first, ..., last - 1.
 void act(const ActingStep* step, int first, int last) {
   const Sizes s(step->layer);
   const Packed packed(s, step->layer.packed);
-  const PerceptronParts policy(step->policy);
+  const PerceptronParts policy(step->policy), value(step->value);
   const int most = std::min(BLOCK, s.L);
-  ActingBuffers buffers(*step, s, policy, most);
+  ActingBuffers buffers(*step, s, policy, value, most);
   for (int number = first; number < last; number++) {
     Block block(step->layer, s, packed, number, Tape(s, buffers.tape.data(), 0, most));
     const int lanes = block.lanes, from = block.from;
@@ -131,10 +135,13 @@ void act(const ActingStep* step, int first, int last) {
     block.start();
     block.step(0);
     block.write(step->hidden, step->cell);
-    perceptron_rows(policy, lanes, block.hidden(1), s.P, buffers.policy_hidden.data(),
-                    buffers.logits.data());
+    float* head_hidden = buffers.head_hidden.data();
+    perceptron_rows(policy, lanes, block.hidden(1), s.P, head_hidden, buffers.logits.data());
     sample(lanes, step->actions, policy.Q, buffers.logits.data(), step->uniform + from,
            step->action + from, step->log_prob + from, buffers.shifted);
+    if (!value.O) continue;
+    perceptron_rows(value, lanes, block.hidden(1), s.P, head_hidden, buffers.values.data());
+    for (int b = 0; b < lanes; b++) step->values[from + b] = buffers.values[(long)b * value.Q];
   }
 }
 

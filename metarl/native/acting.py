@@ -7,7 +7,7 @@ Axes: `L` lanes, `D` observation, `H` hidden.
 """
 
 import ctypes
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -15,12 +15,13 @@ from torch import Tensor
 from metarl.native.library import (
     ActingStep,
     Layer,
+    Perceptron,
     address,
     new_memory,
+    parts_of,
     require_library,
     serves,
     share_out,
-    threads,
 )
 from metarl.native.perceptron import perceptron_sizes, perceptron_weights
 from metarl.native.ppo import ActorCriticWeights
@@ -28,7 +29,7 @@ from metarl.native.recurrent import State, layer_weights
 
 _TYPES = (torch.float32, torch.int64, torch.float32, *[torch.bool] * 4, torch.float32)
 """of the fields of `ActingInputs`"""
-BLOCKS_OF_A_THREAD = 16
+BLOCKS_OF_A_THREAD = 4
 """fewer blocks of 64 lanes are not worth a thread of their own"""
 
 
@@ -45,10 +46,21 @@ class ActingInputs(NamedTuple):
     uniform: Tensor  # [L] in [0, 1)
 
 
+class Acted(NamedTuple, Generic[State]):
+    """What one step returns."""
+
+    action: Tensor  # [L] int64
+    log_prob: Tensor  # [L]
+    state: State
+    value: Tensor | None  # [L] in the units of the value head
+
+
 class Acting:
     """Acts in L lanes, with the weights that the network has when this is made."""
 
-    def __init__(self, weights: ActorCriticWeights, *, lanes: int, observation: int) -> None:
+    def __init__(
+        self, weights: ActorCriticWeights, *, lanes: int, observation: int, with_values: bool
+    ) -> None:
         """Packs the weights; `observation` is D."""
         self._library = loaded = require_library()
         core, actions = weights.recurrence.core, len(weights.policy[3])
@@ -65,15 +77,17 @@ class Acting:
                 hidden=self._hidden,
             ),
             policy=perceptron_sizes(self._hidden, weights.policy),
+            value=perceptron_sizes(self._hidden, weights.value) if with_values else Perceptron(),
             observation=observation,
             actions=actions,
         )
         layer_weights(step.layer, weights.recurrence.weights)
         perceptron_weights(step.policy, weights.policy)
-        sizes = (ctypes.c_int64 * 2)()
+        perceptron_weights(step.value, weights.value)
+        sizes = (ctypes.c_int64 * 3)()
         loaded.acting_sizes(step, sizes)
         self._packed = [new_memory(size) for size in sizes]  # NOTE: the step holds addresses alone
-        step.layer.packed, step.policy.packed = map(address, self._packed)
+        step.layer.packed, step.policy.packed, step.value.packed = map(address, self._packed)
         loaded.acting_prepare(step)
         self._blocks = loaded.recurrent_blocks(step.layer)
         lane = torch.Size((lanes,))
@@ -94,11 +108,8 @@ class Acting:
             and all(part.shape == (lanes, hidden) and serves(part) for part in parts)
         )
 
-    def act(self, inputs: ActingInputs, state: State) -> tuple[Tensor, Tensor, State]:
-        """Actions [L] int64, their log-probabilities [L], and the next state of the memory.
-
-        The inputs must be such that `can_act`.
-        """
+    def act(self, inputs: ActingInputs, state: State) -> Acted[State]:
+        """One step; the inputs must be such that `can_act`."""
         step = ActingStep.from_buffer_copy(self._step)  # of this call, as threads may share this
         kept = [value.contiguous() for value in inputs]
         step.obs, step.previous_action, step.previous_reward, *flags, step.uniform = map(
@@ -111,11 +122,9 @@ class Acting:
         step.layer.hidden0, step.hidden = address(before[0]), address(after[0])
         if self._is_lstm:
             step.layer.cell0, step.cell = address(before[1]), address(after[1])
-        step.action, step.log_prob = address(action), address(log_prob)
-
-        def work(part: int, first: int, end: int) -> None:
-            self._library.act(step, first, end)
-
-        parts = min(threads(), max(1, self._blocks // BLOCKS_OF_A_THREAD))
-        share_out(self._blocks, parts, work)
-        return action, log_prob, after[0] if isinstance(state, Tensor) else (after[0], after[1])
+        value = torch.empty_like(log_prob) if step.value.outputs else None
+        step.action, step.log_prob, step.values = map(address, (action, log_prob, value))
+        parts: list[tuple[()]] = [()] * parts_of(self._blocks, BLOCKS_OF_A_THREAD)
+        share_out("act", step, self._blocks, parts)
+        next_state = after[0] if isinstance(state, Tensor) else (after[0], after[1])
+        return Acted(action, log_prob, next_state, value)

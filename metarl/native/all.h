@@ -2,10 +2,6 @@
 
 #pragma once
 
-#include "acting.h"
 #include "losses.h"
 #include "noise.h"
-#include "perceptron.h"
-#include "ppo.h"
-#include "recurrent.h"
-#include "stacked.h"
+#include "shared.h"

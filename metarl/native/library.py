@@ -5,13 +5,12 @@ Set `METARL_NATIVE=0` in the environment to compute everything in torch.
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -108,6 +107,7 @@ class ActingStep(ctypes.Structure):
     _fields_ = (
         ("layer", Layer),
         ("policy", Perceptron),
+        ("value", Perceptron),
         ("observation", ctypes.c_int32),
         ("actions", ctypes.c_int32),
         ("obs", _FLOATS),
@@ -119,6 +119,7 @@ class ActingStep(ctypes.Structure):
         ("cell", _FLOATS),
         ("action", _FLOATS),
         ("log_prob", _FLOATS),
+        ("values", _FLOATS),
     )
 
 
@@ -215,46 +216,52 @@ def is_missed() -> bool:
     return library() is None and os.environ.get(SWITCH) != "0"
 
 
+_ON_BLOCKS = (
+    "act",
+    "perceptron_backward",
+    "perceptron_forward",
+    "ppo_gradients",
+    "recurrent_backward",
+    "recurrent_forward",
+    "stacked_backward",
+    "stacked_forward",
+    "stacked_tangents",
+)
+"""functions whose blocks are shared out to threads: shared.h"""
+
+
 def _with_signatures(loaded: ctypes.CDLL) -> ctypes.CDLL:
     layer, net = ctypes.POINTER(Layer), ctypes.POINTER(Perceptron)
     whole, real, sizes = ctypes.c_int, ctypes.c_float, ctypes.POINTER(ctypes.c_int64)
     exact, numbers = ctypes.c_double, ctypes.POINTER(ctypes.c_double)
-    stacked, second = ctypes.POINTER(StackedNet), ctypes.POINTER(StackedSecond)
+    stacked = ctypes.POINTER(StackedNet)
     signatures: dict[str, list[Any]] = {
         "recurrent_blocks": [layer],
         "recurrent_sizes": [layer, sizes],
         "recurrent_prepare": [layer],
-        "recurrent_forward": [layer, whole, whole, *[_FLOATS] * 2],
-        "recurrent_backward": [layer, whole, whole, *[_FLOATS] * 6],
         "recurrent_finish": [layer, *[_FLOATS] * 7],
         "distinct_rows": [_FLOATS, whole, whole, whole, *[_FLOATS] * 2],
         "perceptron_blocks": [net],
         "perceptron_sizes": [net, sizes],
         "perceptron_prepare": [net],
-        "perceptron_forward": [net, whole, whole, _FLOATS],
-        "perceptron_backward": [net, whole, whole, *[_FLOATS] * 3],
         "perceptron_finish": [net, *[_FLOATS] * 5],
         "categorical_forward": [whole, whole, ctypes.c_long, *[_FLOATS] * 5],
         "categorical_backward": [whole, whole, ctypes.c_long, *[_FLOATS] * 6],
         "surrogate": [whole, *[_FLOATS] * 7, exact, *[real] * 3, numbers, *[_FLOATS] * 3],
         "acting_sizes": [ctypes.POINTER(ActingStep), sizes],
         "acting_prepare": [ctypes.POINTER(ActingStep)],
-        "act": [ctypes.POINTER(ActingStep), whole, whole],
         "draw_words": [ctypes.POINTER(Draw), _FLOATS],
         "draw_uniform": [ctypes.POINTER(Draw), _FLOATS],
         "draw_integers": [ctypes.POINTER(Draw), ctypes.c_int64, _FLOATS],
         "ppo_sizes": [ctypes.POINTER(PPOStep), sizes],
         "ppo_prepare": [ctypes.POINTER(PPOStep)],
-        "ppo_gradients": [ctypes.POINTER(PPOStep), whole, whole, *[_FLOATS] * 3],
         "ppo_finish": [ctypes.POINTER(PPOStep), _FLOATS, _FLOATS],
         "stacked_blocks": [stacked],
         "stacked_tape": [stacked],
-        "stacked_forward": [stacked, whole, whole, _FLOATS],
-        "stacked_tangents": [stacked, whole, whole, *[_FLOATS] * 3],
-        "stacked_backward": [stacked, whole, whole, *[_FLOATS] * 2, second, _FLOATS],
         "gradient_norm": [whole, _FLOATS, sizes],
         "adam_step": [whole, *[_FLOATS] * 5, sizes, *[exact] * 5],
     }
+    signatures |= {f"{name}_shared": [_FLOATS, whole, whole, _FLOATS] for name in _ON_BLOCKS}
     results = {"gradient_norm": exact, "stacked_tape": ctypes.c_int64} | dict.fromkeys(
         ("recurrent_blocks", "distinct_rows", "perceptron_blocks", "stacked_blocks"), whole
     )
@@ -306,30 +313,27 @@ def alone() -> Iterator[None]:
         torch.set_num_threads(_own_threads.pop())
 
 
-def share_out(count: int, parts: int, work: Callable[[int, int, int], None]) -> None:
-    """Calls work(part, first, last) for nearly equal parts of range(count), a thread for each.
+Address: TypeAlias = int | None
+"""None: a null pointer"""
 
-    There are no more parts than numbers.
+
+def share_out(
+    function: str, step: ctypes.Structure, blocks: int, others: Sequence[Sequence[Address]]
+) -> None:
+    """Calls a function on blocks of the library for nearly equal parts of them, a thread for each.
+
+    Args:
+        function: its name.
+        step: its first argument.
+        blocks: their number.
+        others: its further arguments for each part, of which there are no more than blocks.
     """
-    parts = min(count, parts)
-    if parts <= 1:
-        work(0, 0, count)
-        return
-    bounds = [part * count // parts for part in range(parts + 1)]
-    jobs = [(part, bounds[part], bounds[part + 1]) for part in range(parts)]
-    others = [_pool().submit(work, *job) for job in jobs[1:]]
-    try:
-        work(*jobs[0])
-    finally:
-        wait(others)  # also after Ctrl-C: they write to memory of the caller
-    for other in others:
-        other.result()
+    flat = [each for part in others for each in part]
+    given = (ctypes.c_void_p * len(flat))(*flat)
+    shared = getattr(require_library(), f"{function}_shared")
+    shared(ctypes.byref(step), blocks, len(others), given)
 
 
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="metarl-native")
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of the threads
+def parts_of(blocks: int, least: int = 1) -> int:
+    """Threads that are worth having for these blocks, where each has `least` of them or more."""
+    return max(1, min(threads(), blocks // least))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metarl.native.library import Perceptron, address, require_library, share_out, threads
+from metarl.native.library import Perceptron, address, parts_of, require_library, share_out
 
 _WEIGHTS = ("weight1", "bias1", "weight2", "bias2")
 
@@ -65,26 +65,18 @@ class _Pass:
     def forward(self) -> Tensor:
         """[R, O]."""
         output = self._x.new_empty(self.net.rows, self.net.outputs)
-
-        def work(part: int, first: int, end: int) -> None:
-            self._library.perceptron_forward(self.net, first, end, address(output))
-
-        share_out(self._blocks, threads(), work)
+        others = [(address(output),)] * parts_of(self._blocks)
+        share_out("perceptron_forward", self.net, self._blocks, others)
         return output
 
     def backward(self, grad_output: Tensor) -> tuple[Tensor, ...]:
         """Gradients of x and the weights."""
         grad_output = grad_output.contiguous()
-        parts = min(self._blocks, threads())
-        sums = grad_output.new_zeros(parts, self._sums)
+        sums = grad_output.new_zeros(parts_of(self._blocks), self._sums)
         grad_x = torch.empty_like(self._x)
-
-        def work(part: int, first: int, end: int) -> None:
-            others = (address(grad_output), address(sums[part]), address(grad_x))
-            self._library.perceptron_backward(self.net, first, end, *others)
-
-        share_out(self._blocks, parts, work)
-        total = sums[0] if parts == 1 else sums.sum(0)
+        others = [(address(grad_output), address(part), address(grad_x)) for part in sums]
+        share_out("perceptron_backward", self.net, self._blocks, others)
+        total = sums[0] if len(sums) == 1 else sums.sum(0)
         grads = [torch.empty_like(weight) for weight in self._weights]
         self._library.perceptron_finish(self.net, address(total), *map(address, grads))
         return (grad_x, *grads)

@@ -19,10 +19,10 @@ from metarl.native.library import (
     PPOStep,
     address,
     new_memory,
+    parts_of,
     require_library,
     serves,
     share_out,
-    threads,
 )
 from metarl.native.losses import PPO_METRICS, are_actions
 from metarl.native.perceptron import perceptron_sizes, perceptron_weights
@@ -125,13 +125,8 @@ class PPOGradients:
         loaded.ppo_prepare(step)
         self._sums.zero_()
         self._means.zero_()
-
-        def work(part: int, first: int, end: int) -> None:
-            loaded.ppo_gradients(step, first, end, *self._buffers[part])
-
-        parts = len(self._buffers)
-        share_out(self._blocks, parts, work)
-        total = self._sums[0] if parts == 1 else self._sums.sum(0)
+        share_out("ppo_gradients", step, self._blocks, self._buffers)
+        total = self._sums[0] if len(self._sums) == 1 else self._sums.sum(0)
         loaded.ppo_finish(step, address(total), self._addresses)
         for weight, grad in zip(self._weights.all, self._grads, strict=True):
             weight.grad = grad
@@ -146,7 +141,7 @@ class PPOGradients:
         self._packed = [new_memory(size) for size in sizes[:3]]
         step.layer.packed, step.policy.packed, step.value.packed = map(address, self._packed)
         self._blocks = loaded.recurrent_blocks(step.layer)
-        parts = min(self._blocks, threads())
+        parts = parts_of(self._blocks)
         self._sums, self._tapes = new_memory(parts, sizes[3]), new_memory(parts, sizes[4])
         self._means = new_memory(parts, len(PPO_METRICS), dtype=torch.float64)
         buffers = zip(self._tapes, self._sums, self._means, strict=True)

@@ -18,10 +18,10 @@ from metarl.native.library import (
     Layer,
     address,
     new_memory,
+    parts_of,
     require_library,
     serves,
     share_out,
-    threads,
 )
 
 MAX_DISTINCT = 1024
@@ -144,11 +144,8 @@ class _Pass:
         layer = self.layer
         output = self._hidden.new_empty(layer.steps, layer.lanes, layer.hidden)
         last = None if self._cell is None else torch.empty_like(self._cell)
-
-        def work(part: int, first: int, end: int) -> None:
-            self._library.recurrent_forward(layer, first, end, address(output), address(last))
-
-        share_out(self._blocks, threads(), work)
+        others = [(address(output), address(last))] * parts_of(self._blocks)
+        share_out("recurrent_forward", layer, self._blocks, others)
         return output, last
 
     def backward(
@@ -160,20 +157,15 @@ class _Pass:
             grad_output = hidden.new_zeros(layer.steps, layer.lanes, layer.hidden)
         grad_output = grad_output.contiguous()
         grad_last = None if grad_last is None else grad_last.contiguous()
-        parts = min(self._blocks, threads())
-        sums = hidden.new_zeros(parts, self._sums)
+        sums = hidden.new_zeros(parts_of(self._blocks), self._sums)
         grad_hidden = torch.empty_like(hidden)
         grad_cell = None if self._cell is None else torch.empty_like(hidden)
         shape = (layer.steps, layer.lanes, layer.inputs)
         grad_input = hidden.new_empty(shape) if needs_input else None
-
-        def work(part: int, first: int, end: int) -> None:
-            results = (sums[part], grad_hidden, grad_cell, grad_input)
-            tensors = map(address, (grad_output, grad_last, *results))
-            self._library.recurrent_backward(layer, first, end, *tensors)
-
-        share_out(self._blocks, parts, work)
-        total = sums[0] if parts == 1 else sums.sum(0)
+        results = (grad_hidden, grad_cell, grad_input)
+        others = [[*map(address, (grad_output, grad_last, part, *results))] for part in sums]
+        share_out("recurrent_backward", layer, self._blocks, others)
+        total = sums[0] if len(sums) == 1 else sums.sum(0)
         grads = [None if weight is None else torch.empty_like(weight) for weight in self._weights]
         self._library.recurrent_finish(layer, address(total), *map(address, grads))
         return (grad_input, grad_hidden, grad_cell, *grads)

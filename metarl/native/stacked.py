@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from metarl.native.library import (
+    Address,
     StackedNet,
     StackedSecond,
     address,
+    parts_of,
     require_library,
     serves,
     share_out,
-    threads,
 )
 
 
@@ -72,7 +73,7 @@ class StackedPass:
         self._features = self._tape() if keep else None
         self._net.features = address(self._features)
         self.dist_params = inputs.new_empty(samples, tasks, shape.sizes[-1] + shape.constants)
-        self._share_out(loaded.stacked_forward, address(self.dist_params))
+        self._share_out("stacked_forward", address(self.dist_params))
 
     def tangent(self, direction: Tensor) -> Tensor:
         """Derivative of dist_params along a direction [N, P]: [M, N, R]."""
@@ -102,27 +103,21 @@ class StackedPass:
 
     def _tangents(self, direction: Tensor, tape: Tensor | None) -> Tensor:
         out = torch.empty_like(self.dist_params)
-        self._share_out(self._library.stacked_tangents, *map(address, (direction, tape, out)))
+        self._share_out("stacked_tangents", *map(address, (direction, tape, out)))
         return out
 
     def _backward(
         self, cotangent: Tensor, tape: Tensor | None, second: StackedSecond | None
     ) -> Tensor:
-        parts = min(self._blocks, threads())
-        sums = self._params.new_zeros(parts, *self._params.shape)
+        sums = self._params.new_zeros(parts_of(self._blocks), *self._params.shape)
+        at_second = None if second is None else ctypes.addressof(second)
+        given = (address(cotangent), address(tape), at_second)
+        others = [(*given, address(part)) for part in sums]
+        share_out("stacked_backward", self._net, self._blocks, others)
+        return sums[0] if len(sums) == 1 else sums.sum(0)
 
-        def work(part: int, first: int, end: int) -> None:
-            given = (address(cotangent), address(tape), second, address(sums[part]))
-            self._library.stacked_backward(self._net, first, end, *given)
-
-        share_out(self._blocks, parts, work)
-        return sums[0] if parts == 1 else sums.sum(0)
-
-    def _share_out(self, function: Callable[..., None], *given: int | None) -> None:
-        def work(part: int, first: int, end: int) -> None:
-            function(self._net, first, end, *given)
-
-        share_out(self._blocks, threads(), work)
+    def _share_out(self, function: str, *given: Address) -> None:
+        share_out(function, self._net, self._blocks, [given] * parts_of(self._blocks))
 
 
 def _like(example: Tensor, value: Tensor) -> Tensor:

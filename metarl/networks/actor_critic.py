@@ -176,7 +176,7 @@ class ActorCritic(nn.Module):
         """State of the policy's memory at the start of a trial."""
         return self.trunk.initial_state(lanes, horizon)
 
-    def acting(self, lanes: int) -> Acting | None:
+    def acting(self, lanes: int, *, with_values: bool = False) -> Acting | None:
         """The policy's steps by the compiled library, with the weights of this moment.
 
         None where it does not serve the network, or gradients are wanted.
@@ -186,7 +186,9 @@ class ActorCritic(nn.Module):
             return None
         if not lanes or not serves(*weights.all):
             return None
-        return Acting(weights, lanes=lanes, observation=self.sizes.observation)
+        return Acting(
+            weights, lanes=lanes, observation=self.sizes.observation, with_values=with_values
+        )
 
     def step(self, inputs: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """One step of the policy: inputs [L, F] -> dist_params [L, R] and the next state."""

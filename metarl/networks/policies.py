@@ -36,6 +36,9 @@ class RecurrentPolicy:
     network: ActorCritic
     is_greedy: bool = False
     """takes the most likely action"""
+    gives_values: bool = False
+    """returns values, too, where they come with the step; an agent that learns from them saves a
+    pass through its experience"""
 
     def greedy(self) -> "RecurrentPolicy":
         """The same policy, but it takes the most likely action."""
@@ -47,7 +50,7 @@ class RecurrentPolicy:
         Where the compiled library acts, it does so with the weights of this moment.
         """
         state = self.network.initial_state(lanes, horizon)
-        acting = self.network.acting(lanes)
+        acting = self.network.acting(lanes, with_values=self.gives_values)
         return state if acting is None else _CompiledMemory(acting, state)
 
     @property
@@ -76,8 +79,11 @@ class RecurrentPolicy:
                 noise.uniform(),
             )
             if memory.acting.can_act(inputs, memory.state):
-                action, log_prob, state = memory.acting.act(inputs, memory.state)
-                return PolicyOutput(action, log_prob, _CompiledMemory(memory.acting, state))
+                action, log_prob, state, value = memory.acting.act(inputs, memory.state)
+                if value is not None:
+                    value = self.network.value.unscaled(value)
+                kept = _CompiledMemory(memory.acting, state)
+                return PolicyOutput(action, log_prob, kept, value)
         dist_params, memory = self.distribution(percept, memory)
         action, log_prob = self.head.choose(dist_params, noise, greedy=self.is_greedy)
         return PolicyOutput(action, log_prob, memory)

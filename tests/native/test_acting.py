@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import metarl
 from metarl.learning.losses import PPOTerms, ppo_loss
 from metarl.native.acting import Acting, ActingInputs
 from metarl.native.ppo import PPOGradients
@@ -17,6 +18,7 @@ from metarl.noise import LaneNoise
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept
 from tests.native.test_ppo import OBSERVATION, OPTIONS, actor_critic, experience
+from tests.recurrent_rollouts import context_of
 
 NUM_ACTIONS = 4
 CPU = {"dtype": torch.float32, "device": "cpu"}
@@ -58,13 +60,16 @@ def test_a_step_is_that_of_the_policy_in_torch(build, memory, lanes, hidden, dis
     network = actor_critic(memory, hidden_size=hidden)
     seen, state = percept(lanes, distinct=distinct), random_state(memory, lanes, hidden)
     uniform = torch.rand(lanes, generator=torch.Generator().manual_seed(2))
-    acting = Acting(network.plain_weights(), lanes=lanes, observation=OBSERVATION.shape[0])
-    action, log_prob, after = acting.act(inputs_of(seen, uniform), state)
+    acting = Acting(
+        network.plain_weights(), lanes=lanes, observation=OBSERVATION.shape[0], with_values=True
+    )
+    action, log_prob, after, value = acting.act(inputs_of(seen, uniform), state)
     exact = actor_critic(memory, hidden_size=hidden).double()
     inputs = exact.encode(seen).double()
     state = state.double() if memory == "gru" else tuple(part.double() for part in state)
-    dist_params, expected = exact.step(inputs, state)
-    probs = dist_params.softmax(-1)
+    features, expected = exact.trunk.step(PolicyInputs(inputs, exact.sizes), state)
+    torch.testing.assert_close(value.double(), exact.value(features), rtol=0, atol=1e-5)
+    probs = exact.decide(features).softmax(-1)
     upper = probs.cumsum(-1).gather(1, action[:, None])[:, 0]
     lower = upper - probs.gather(1, action[:, None])[:, 0]
     slack = 1e-5  # at a boundary either action is right
@@ -81,7 +86,7 @@ def roll_out(policy: RecurrentPolicy, lanes: int, steps: int) -> list[Tensor]:
     memory, actions = policy.initial_memory(lanes, steps), []
     seen = percept(lanes, distinct=True)
     for step in range(steps):
-        action, _, memory = policy.act(seen, memory, noise.at(step))
+        action, _, memory, _ = policy.act(seen, memory, noise.at(step))
         actions.append(action)
         seen = replace(seen, previous_action=action, first_of_trial=torch.zeros(lanes).bool())
     return actions
@@ -91,7 +96,7 @@ def roll_out(policy: RecurrentPolicy, lanes: int, steps: int) -> list[Tensor]:
 def test_the_policy_takes_the_same_actions_as_in_torch(build, monkeypatch):
     network = actor_critic("gru")
     compiled = roll_out(RecurrentPolicy(network), 200, 12)
-    monkeypatch.setattr("metarl.networks.actor_critic.ActorCritic.acting", lambda *_: None)
+    monkeypatch.setattr("metarl.networks.actor_critic.ActorCritic.acting", lambda *_, **__: None)
     in_torch = roll_out(RecurrentPolicy(network), 200, 12)
     differ = sum(int((one != two).sum()) for one, two in zip(compiled, in_torch, strict=True))
     assert differ <= 2  # a uniform number next to a boundary, one in 10^5
@@ -116,15 +121,16 @@ def test_more_lanes_and_threads_change_nothing(build, monkeypatch):
     seen, state = percept(lanes, distinct=False), random_state("lstm", lanes, 20)
     uniform = torch.rand(lanes)
     weights, size = network.plain_weights(), OBSERVATION.shape[0]
-    whole = Acting(weights, lanes=lanes, observation=size).act(inputs_of(seen, uniform), state)
+    inputs, options = inputs_of(seen, uniform), {"observation": size, "with_values": True}
+    whole = Acting(weights, lanes=lanes, **options).act(inputs, state)
     monkeypatch.setattr("metarl.native.acting.BLOCKS_OF_A_THREAD", 2)
-    monkeypatch.setattr("metarl.native.acting.threads", lambda: 3)
-    shared = Acting(weights, lanes=lanes, observation=size).act(inputs_of(seen, uniform), state)
+    monkeypatch.setattr("metarl.native.library.threads", lambda: 3)
+    shared = Acting(weights, lanes=lanes, **options).act(inputs, state)
     few = Percept(**{name: value[5:12] for name, value in vars(seen).items()})
-    part = Acting(weights, lanes=7, observation=size).act(
+    part = Acting(weights, lanes=7, **options).act(
         inputs_of(few, uniform[5:12]), tuple(value[5:12] for value in state)
     )
-    for number in range(2):
+    for number in (0, 1, 3):
         assert torch.equal(shared[number], whole[number])
         assert torch.equal(part[number], whole[number][5:12])
     for one, two, three in zip(shared[2], whole[2], part[2], strict=True):
@@ -137,8 +143,8 @@ def test_more_lanes_and_threads_change_nothing(build, monkeypatch):
 def test_nan_reaches_the_log_probability_and_the_action_is_one(build, field):
     network, seen = actor_critic("gru"), percept(6, distinct=False)
     getattr(seen, field)[2] = torch.nan
-    acting = Acting(network.plain_weights(), lanes=6, observation=3)
-    action, log_prob, _ = acting.act(inputs_of(seen, torch.rand(6)), network.initial_state(6, 1))
+    acting = Acting(network.plain_weights(), lanes=6, observation=3, with_values=False)
+    action, log_prob, *_ = acting.act(inputs_of(seen, torch.rand(6)), network.initial_state(6, 1))
     assert bool(log_prob[2].isnan())
     assert int(log_prob.isfinite().sum()) == 5
     assert 0 <= int(action[2]) < NUM_ACTIONS
@@ -149,9 +155,29 @@ def test_nan_reaches_the_log_probability_and_the_action_is_one(build, field):
 def test_an_action_that_does_not_exist_gives_nan(build, wrong):
     network, seen = actor_critic("gru"), percept(3, distinct=False)
     seen.previous_action[1] = wrong
-    acting = Acting(network.plain_weights(), lanes=3, observation=3)
-    _, log_prob, _ = acting.act(inputs_of(seen, torch.rand(3)), network.initial_state(3, 1))
+    acting = Acting(network.plain_weights(), lanes=3, observation=3, with_values=False)
+    _, log_prob, *_ = acting.act(inputs_of(seen, torch.rand(3)), network.initial_state(3, 1))
     assert log_prob.isnan().tolist() == [False, True, False]
+
+
+@torch.no_grad()
+def test_values_are_those_of_a_pass_through_the_trial_and_only_given_on_request(build):
+    family = metarl.make_family("metarl/GridNavigation-v0")
+    agent = metarl.agent_config("rl2")(num_tasks=8, hidden_size=12).build(context_of(family))
+    network = agent.start(8, LaneNoise.of(Seeds(0), "start", 8)).network
+    network.value.observe(torch.randn(100) * 7.0 + 3.0)  # units that are not those of the rewards
+    tasks = family.sample_tasks(8, Seeds(1).torch("tasks"))
+    for gives in (True, False):
+        policy = RecurrentPolicy(network, gives_values=gives)
+        found = metarl.collect(family, tasks, policy, episodes=2, seeds=Seeds(2))
+        if not gives:
+            assert found.value is None
+            continue
+        expected = network.values(network.encode(found.percepts()).flatten(1, 2))
+        valid = found.valid.flatten(1, 2)
+        torch.testing.assert_close(
+            found.value.flatten(1, 2)[valid], expected[valid], rtol=1e-5, atol=1e-4
+        )
 
 
 def test_other_networks_and_gradients_act_in_torch():
@@ -180,7 +206,7 @@ def test_other_networks_and_gradients_act_in_torch():
 )
 def test_inputs_of_another_kind_are_left_to_torch(build, changed):
     network, lanes = actor_critic("gru"), 6
-    acting = Acting(network.plain_weights(), lanes=lanes, observation=3)
+    acting = Acting(network.plain_weights(), lanes=lanes, observation=3, with_values=True)
     inputs, state = inputs_of(percept(lanes, distinct=False), torch.rand(lanes)), torch.zeros(6, 12)
     assert acting.can_act(inputs, state)
     assert not acting.can_act(inputs._replace(**changed), state)
@@ -191,7 +217,7 @@ def test_inputs_of_another_kind_are_left_to_torch(build, changed):
     "state", [torch.zeros(5, 12), torch.zeros(6, 11), (torch.zeros(6, 12),) * 2]
 )
 def test_a_state_of_another_kind_is_left_to_torch(build, state):
-    acting = Acting(actor_critic("gru").plain_weights(), lanes=6, observation=3)
+    acting = Acting(actor_critic("gru").plain_weights(), lanes=6, observation=3, with_values=False)
     assert not acting.can_act(inputs_of(percept(6, distinct=False), torch.rand(6)), state)
 
 
@@ -232,11 +258,11 @@ def test_defaults_of_torch_for_new_tensors_do_not_matter(build):
         grads = [parameter.grad.clone() for parameter in network.parameters()]
         loss, _ = ppo_loss(terms, clip_range=0.2, value_coef=0.5, entropy_coef=0.01)
         with torch.no_grad():
-            acting = Acting(network.plain_weights(), lanes=8, observation=3)
-            action, log_prob, state = acting.act(inputs, torch.ones(8, 12, **CPU))
+            acting = Acting(network.plain_weights(), lanes=8, observation=3, with_values=True)
+            action, log_prob, state, value = acting.act(inputs, torch.ones(8, 12, **CPU))
             features = network.trunk.sequence(PolicyInputs(given.inputs, network.sizes), state)[0]
         drawn = LaneNoise(keys).uniform(3)
-        return [*grads, loss, action, log_prob, state, features, drawn, *metrics.values()]
+        return [*grads, loss, action, log_prob, state, value, features, drawn, *metrics.values()]
 
     lane, keys = torch.arange(8), torch.arange(8)
     inputs = inputs_of(percept(8, distinct=True), torch.full((8,), 0.5))

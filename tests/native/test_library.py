@@ -3,12 +3,14 @@
 import os
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 from metarl.native import library
+from metarl.native.perceptron import perceptron
 
 
 @pytest.fixture
@@ -59,25 +61,6 @@ def test_the_build_in_use_is_named(switch, expected, folder, monkeypatch):
         library._fastest_build.cache_clear()
 
 
-@pytest.mark.parametrize(("count", "threads"), [(1, 3), (7, 2), (8, 8), (5, 9)])
-def test_every_part_of_a_range_is_visited_once(count, threads):
-    visited: list[tuple[int, int, int]] = []
-    library.share_out(count, threads, lambda *job: visited.append(job))
-    parts = sorted(visited)
-    numbers = [number for _, first, last in parts for number in range(first, last)]
-    assert numbers == [*range(count)]
-    assert [part for part, *_ in parts] == [*range(min(count, threads))]
-
-
-def test_an_error_in_another_thread_is_raised():
-    def work(part: int, first: int, last: int) -> None:
-        if part == 1:
-            raise ValueError("of another thread")
-
-    with pytest.raises(ValueError, match="of another thread"):
-        library.share_out(2, 2, work)
-
-
 def test_torch_gives_its_threads_to_the_library_and_gets_them_back():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -90,25 +73,67 @@ def test_torch_gives_its_threads_to_the_library_and_gets_them_back():
         torch.set_num_threads(before)
 
 
-def test_an_error_leaves_no_part_running():
-    ended = []
+ROWS, INPUTS, OUTPUTS = 128 * 7 + 5, 3, 2  # eight blocks
 
-    def work(part: int, first: int, last: int) -> None:
-        if part == 0:
-            raise KeyboardInterrupt
-        time.sleep(0.2)
-        ended.append(part)
 
-    with pytest.raises(KeyboardInterrupt):
-        library.share_out(3, 3, work)
-    assert sorted(ended) == [1, 2]
+def forward(parts: int) -> torch.Tensor:
+    """A perceptron's outputs, its blocks shared out in so many parts."""
+    weights = [torch.linspace(-1, 1, size).view(shape) for size, shape in SHAPES]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(library, "threads", lambda: parts)
+        with torch.no_grad():
+            return perceptron(torch.linspace(-2, 2, ROWS * INPUTS).view(ROWS, INPUTS), weights)
+
+
+SHAPES = (
+    (4 * INPUTS, (4, INPUTS)),
+    (4, (4,)),
+    (4 * OUTPUTS, (OUTPUTS, 4)),
+    (OUTPUTS, (OUTPUTS,)),
+)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7, 8, 20])
+def test_every_block_is_computed_however_they_are_shared_out(build, parts):
+    assert torch.equal(forward(parts), forward(1))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "threads", "least", "expected"),
+    [(8, 3, 1, 3), (8, 9, 1, 8), (8, 3, 4, 2), (3, 3, 4, 1), (0, 3, 1, 1)],
+)
+def test_no_thread_has_fewer_blocks_than_are_worth_it(
+    blocks, threads, least, expected, monkeypatch
+):
+    monkeypatch.setattr(library, "threads", lambda: threads)
+    assert library.parts_of(blocks, least) == expected
+
+
+def test_callers_in_several_threads_get_their_own_results(build, monkeypatch):
+    expected = forward(1)
+    monkeypatch.setattr(library, "threads", lambda: 3)
+    weights = [torch.linspace(-1, 1, size).view(shape) for size, shape in SHAPES]
+    x = torch.linspace(-2, 2, ROWS * INPUTS).view(ROWS, INPUTS)
+
+    def repeat(_: int) -> bool:
+        with torch.no_grad():
+            return all(torch.equal(perceptron(x, weights), expected) for _ in range(200))
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(repeat, range(3)))
+
+
+def test_threads_that_have_gone_to_sleep_wake_up(build):
+    expected = forward(1)
+    for _ in range(3):
+        time.sleep(0.02)  # longer than a thread looks out for work
+        assert torch.equal(forward(3), expected)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_a_forked_child_has_threads_of_its_own():
-    library.share_out(3, 3, lambda part, first, last: None)
+def test_a_forked_child_has_threads_of_its_own(build):
+    expected = forward(3)
     child = os.fork()
     if not child:
-        library.share_out(3, 3, lambda part, first, last: None)
-        os._exit(0)
+        os._exit(not torch.equal(forward(3), expected))
     assert os.waitpid(child, 0)[1] == 0
