@@ -6,6 +6,7 @@ rounding.
 
 import ctypes
 import math
+from operator import is_
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class ClippedAdam:
         self._kept = [[state[name] for state in states] for name in _MOMENTS]
         self._sizes = (ctypes.c_int64 * len(params))(*(param.numel() for param in params))
         self._pointers = [self._addresses(column) for column in (params, *self._kept)]
+        self._grads: list[Tensor] = []
+        self._gradient = self._addresses(self._grads)
         self._others = [param for param in _all_params(adam) if param not in adam.state]
 
     def step(self, max_grad_norm: float) -> float | None:
@@ -42,17 +45,21 @@ class ClippedAdam:
             another type.
         """
         grads = [param.grad for param in self._params if param.grad is not None]
-        if len(grads) < len(self._params) or not all(map(_fits, grads)):
+        if len(grads) < len(self._params):
             return None
+        if len(self._grads) < len(grads) or not all(map(is_, grads, self._grads)):
+            if not all(map(_fits, grads)):
+                return None
+            # Tensors of the last step stay where they were, as those of `PPOGradients` do.
+            self._grads, self._gradient = grads, self._addresses(grads)
         if any(param.grad is not None for param in self._others):
             return None
         (group,) = self._adam.param_groups
         params, means, squares, steps = self._pointers
-        gradient = self._addresses(grads)
-        norm: float = self._library.gradient_norm(len(grads), gradient, self._sizes)
+        norm: float = self._library.gradient_norm(len(grads), self._gradient, self._sizes)
         if math.isfinite(norm):
             scale = min(1.0, max_grad_norm / (norm + 1e-6))
-            columns = (params, gradient, means, squares, steps)
+            columns = (params, self._gradient, means, squares, steps)
             options = (group["lr"], *group["betas"], group["eps"])
             self._library.adam_step(len(grads), *columns, self._sizes, scale, *options)
             torch.autograd.graph.increment_version(self._params)
