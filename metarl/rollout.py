@@ -318,9 +318,9 @@ def _roll_out(
 def _require_fixed_length(trajectory: Trajectory, family: TaskDistribution, length: int) -> None:
     ended = (trajectory.terminated | trajectory.truncated).flatten(1)
     expected = torch.arange(1, len(ended) + 1, device=ended.device) % length == 0
-    wrong = (ended != expected[:, None]).nonzero()
-    if len(wrong):
-        step = int(wrong[0, 0]) % length + 1
+    wrong = ended != expected[:, None]
+    if bool(wrong.any()):  # much faster than to look for them
+        step = int(wrong.nonzero()[0, 0]) % length + 1
         raise TaskContractError(
             f"{type(family).__name__} declares that every episode has {length} steps "
             f"(`fixed_length`), but one ended after {step}. Set `fixed_length = False`, or never "

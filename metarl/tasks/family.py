@@ -294,9 +294,8 @@ def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = 
             torch.as_tensor(b, dtype=dtype, device=device) for b in (space.low, space.high)
         )
         inside = (tasks >= low) & (tasks <= high)  # NaN is not
-        inside = inside.reshape(len(tasks), -1).all(1)
     if not bool(inside.all()):
-        row = int((~inside).nonzero()[0])
+        row = int((~inside.reshape(len(tasks), -1).all(1)).nonzero()[0])
         raise TaskError(
             f"Task {row} of {len(tasks)} is {tasks[row].tolist()}, outside the task space "
             f"{space} of {name}; draw tasks with sample_tasks, or give values inside it."

@@ -198,3 +198,31 @@ def test_tabular_references_are_measured_and_written(tmp_path):
     assert page.strip() in out
     for policy in ("random", "greedy", "PSRL", "oracle, MDP known", "greedy (prior mean 0, flat)"):
         assert f"\n| {policy} | " in page
+
+
+def test_benchmark_growth_measures_each_size_and_draws_it(tmp_path):
+    small = ["--smallest", "2", "--rounds", "1", "--seconds", "0", "--results", "growth"]
+    out = run_script(tmp_path, "benchmark_growth.py", *small)
+    for name, sizes in {"lanes": (64, 128), "pulls": (5, 10), "tasks": (5, 10)}.items():
+        assert f"| {name} (" in out
+        assert all(re.search(rf"^\| {size} \| [\d,]+ \(", out, re.M) for size in sizes)
+    assert "| 256 |" not in out
+    assert (tmp_path / "growth.md").exists()
+    assert (tmp_path / "growth.png").exists()
+
+
+def test_adaptation_controls_measures_agents_beside_their_controls(tmp_path):
+    small = ["--only", "versa", "--iterations", "2", "--test-tasks", "20", "--results", "found"]
+    out = run_script(tmp_path, "adaptation_controls.py", *small)
+    rows = [line.split("|")[1:3] for line in (tmp_path / "found.md").read_text().splitlines()]
+    cells = [[cell.strip() for cell in row] for row in rows if row and "VERSA" in row[0]]
+    assert cells == [["VERSA", "BernoulliBandit"], ["VERSA", "GridNavigation"]]
+    assert "memory=none" in out
+    controls = sorted(path.name for path in (tmp_path / "runs" / "adaptation-controls").iterdir())
+    assert controls == [
+        "versa-BernoulliBandit-control-seed0",
+        "versa-BernoulliBandit-seed0",
+        "versa-GridNavigation-control-seed0",
+        "versa-GridNavigation-seed0",
+    ]
+    assert (tmp_path / "found.png").exists()
