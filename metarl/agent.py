@@ -219,6 +219,11 @@ class AgentConfig(ABC):
         return False
 
     @property
+    def joins_rollouts(self) -> bool:
+        """Whether an adaptation step joins the rollouts of a task; otherwise each adapts alone."""
+        return True
+
+    @property
     def trains_on_ranks(self) -> bool:
         """Whether several processes can train the agent together: its learner sums over `ranks`."""
         return False

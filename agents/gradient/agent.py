@@ -82,23 +82,24 @@ class GradientAgent:
         """The parameters before the first inner step, for each task."""
         initial, rule_params = self._inner.split(self._meta_params)
         per_task, start_noise = self._config.policies_per_task, None
-        policies = num_tasks * per_task
+        rows = num_tasks * (per_task or 1)
         if numbers := self._inner.rule.noise_size(self._network.size):
-            start_noise = noise.normal(per_task, numbers).flatten(0, 1)
-        start = self._inner.start(
-            initial.expand(policies, -1).contiguous(), rule_params, start_noise
-        )
+            start_noise = noise.normal(per_task or 1, numbers).flatten(0, 1)
+        start = self._inner.start(initial.repeat(rows, 1), rule_params, start_noise)
         return StackedPolicy(
             self._network,
             self._head,
             start.params,
-            start.state,
+            policies_per_task=per_task,
+            rule_state=start.state,
             start_noise=start_noise,
             hidden=self._targets.components if self._targets else None,
         )
 
     def adapt(self, policy: Policy, experience: Trajectory, noise: LaneNoise) -> Adapted:
         """The gradient steps of one adaptation step, in every task.
+
+        How many policies of a task adapt is decided by the rollouts of the experience.
 
         Raises:
             NonFiniteError: the inner loss of a task; iteration, task and step are named.
@@ -111,21 +112,26 @@ class GradientAgent:
                 f"{error} It was after {self._updates} meta-iterations, in inner step "
                 f"{policy.inner_steps + 1}; nothing was learned from it."
             ) from error
+        policy = policy.for_lanes(_lanes(experience))
+        per_task = self._policies_per_task(experience)
         steps = []
         for _ in range(self._config.gradient_steps):
-            policy, step = self._step(policy, batch)
+            policy, step = self._step(policy, batch, per_task)
             steps.append(step)
         return Adapted(policy, cache=steps)
 
-    def _step(self, policy: StackedPolicy, batch: PGBatch) -> "tuple[StackedPolicy, InnerStep]":
+    def _step(
+        self, policy: StackedPolicy, batch: PGBatch, per_task: int
+    ) -> "tuple[StackedPolicy, InnerStep]":
         """One gradient step."""
-        _, rule_params = self._inner.split(self._meta_params)
+        inner = self._inner.for_policies(per_task)
+        _, rule_params = inner.split(self._meta_params)
         number = policy.inner_steps
-        loss = self._inner.loss_at(policy.params, batch)
-        self._require_finite(loss, number)
-        inputs = self._inner.inputs(loss, rule_params, policy.rule_state)
-        params, state = self._inner.apply_rule(inputs, number)
-        self._require_in_range(params, number)
+        loss = inner.loss_at(policy.params, batch)
+        self._require_finite(loss, number, per_task)
+        inputs = inner.inputs(loss, rule_params, policy.rule_state)
+        params, state = inner.apply_rule(inputs, number)
+        self._require_in_range(params, number, per_task)
         after = replace(policy, params=params, rule_state=state, inner_steps=number + 1)
         return after, InnerStep(batch, loss)
 
@@ -138,6 +144,7 @@ class GradientAgent:
             with self._ranks.together():
                 last = self._batch(batch.trajectories[-1])
             assert isinstance(first, StackedPolicy)
+            first = first.for_lanes(_lanes(batch.trajectories[0]))
             problem = MetaProblem(
                 self._inner,
                 [*(step.batch for step in steps), last],
@@ -205,24 +212,30 @@ class GradientAgent:
                 gae_lambda=config.gae_lambda,
                 normalise=config.normalise_advantages,
             )
-        return batch.split_rollouts(config.policies_per_task)
+        return batch.split_rollouts(self._policies_per_task(phase))
 
-    def _require_finite(self, loss: InnerLoss, step: int) -> None:
+    def _policies_per_task(self, experience: Trajectory) -> int:
+        """Policies of each task that have experience."""
+        rollouts, wanted = experience.valid.shape[2], self._config.policies_per_task
+        return rollouts if wanted is None else min(wanted, rollouts)
+
+    def _require_finite(self, loss: InnerLoss, step: int, per_task: int) -> None:
         broken = ~(loss.loss.isfinite() & loss.gradient.isfinite().all(1))
         if bool(broken.any()):
-            task = int(broken.nonzero()[0]) // self._config.policies_per_task
+            row = int(broken.nonzero()[0])
             raise NonFiniteError(
-                f"The inner loss is {float(loss.loss[task])}, its gradient's norm "
-                f"{float(loss.gradient[task].norm())}, after {self._updates} meta-iterations, "
-                f"task {task}, inner step {step + 1}. Nothing was learned from it; rewards or "
-                f"observations may be very large, or inner_lr={self._config.inner_lr} too high."
+                f"The inner loss is {float(loss.loss[row])}, its gradient's norm "
+                f"{float(loss.gradient[row].norm())}, after {self._updates} meta-iterations, "
+                f"task {row // per_task}, inner step {step + 1}. Nothing was learned from it; "
+                f"rewards or observations may be very large, or inner_lr={self._config.inner_lr} "
+                "too high."
             )
 
-    def _require_in_range(self, params: Tensor, step: int) -> None:
+    def _require_in_range(self, params: Tensor, step: int, per_task: int) -> None:
         """Parameters that are huge or NaN would only fail later, in the engine."""
         broken = ~(params.abs() < MAX_OPTION).all(1)  # NaN is broken, too
         if bool(broken.any()):
-            task = int(broken.nonzero()[0]) // self._config.policies_per_task
+            task = int(broken.nonzero()[0]) // per_task
             raise NonFiniteError(
                 f"Parameters of task {task} left the range of +-{MAX_OPTION:g} after "
                 f"{self._updates} meta-iterations, in inner step {step + 1}. "
@@ -235,6 +248,11 @@ class GradientAgent:
             return {}
         logs = self._meta_params[: self._network.size][-self._head.constants :]
         return {"standard_deviation": float(logs.exp().mean())}
+
+
+def _lanes(experience: Trajectory) -> int:
+    """L = N x B."""
+    return experience.valid[0].numel()
 
 
 def _shown_targets(config: GradientOptions, context: AgentContext) -> ShownTargets | None:

@@ -15,7 +15,7 @@ rule, `Q` = P + S meta-parameters, `K` inner steps, `R` parameters of an action 
 
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -69,6 +69,10 @@ class InnerLoop:
     estimator: InnerLossFunction
     first_order: bool = False
     """take inner gradients and losses as constants when the steps are differentiated (FOMAML)"""
+
+    def for_policies(self, per_task: int) -> "InnerLoop":
+        """The same loop where each task has `per_task` policies."""
+        return replace(self, rule=self.rule.for_policies(per_task))
 
     def split(self, meta_params: Tensor) -> tuple[Tensor, Tensor]:
         """Meta-parameters [Q] as initial parameters [P] and those of the rule [S]."""

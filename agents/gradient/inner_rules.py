@@ -51,6 +51,10 @@ class InnerRule(ABC):
         """
         return torch.zeros(0)
 
+    def for_policies(self, per_task: int) -> "InnerRule":
+        """The same rule where each task has `per_task` policies; for rules that join them."""
+        return self
+
     def noise_size(self, size: int) -> int:
         """Standard normal numbers of each policy that `start` uses (R); by default none."""
         return 0

@@ -98,9 +98,17 @@ class GradientOptions(AgentConfig):
         return name if self.estimator == usual else f"{name} ({self.estimator})"
 
     @property
-    def policies_per_task(self) -> int:
-        """Policies that adapt to each task, each rolled out in an equal share of its rollouts."""
-        return self.rollouts_per_task if self.adapt_each_rollout else 1
+    def policies_per_task(self) -> int | None:
+        """Policies that adapt to each task, each rolled out in an equal share of its rollouts.
+
+        None: one for each rollout, however many there are.
+        """
+        return None if self.adapt_each_rollout else 1
+
+    @property
+    def joins_rollouts(self) -> bool:
+        """Unless `adapt_each_rollout`."""
+        return not self.adapt_each_rollout
 
     @property
     def schedule(self) -> LearningRateSchedule:

@@ -21,7 +21,7 @@ constants in the KL divergence; TRPO through the inner steps as the outer loop.
 Axes: `N` tasks, `H` hypotheses, `P` parameters of a policy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
@@ -64,6 +64,10 @@ class SampledHypotheses(InnerRule):
         prior = torch.full((size,), self.initial_spread)
         shared_lr = torch.tensor([self.shared_lr])
         return torch.cat((prior, self.posterior_share * prior, shared_lr)).log()
+
+    def for_policies(self, per_task: int) -> "SampledHypotheses":
+        """With as many hypotheses."""
+        return replace(self, hypotheses=per_task)
 
     def noise_size(self, size: int) -> int:
         """Epsilon of every parameter."""
@@ -116,7 +120,8 @@ class PLATIPUSConfig(TrustRegionConfig):
     """PLATIPUS: adapts sampled hypotheses by gradient steps (Finn et al. 2018, 1806.02817)."""
 
     hypotheses: int = 4
-    """policies sampled for each task (H); each is rolled out in rollouts_per_task / H rollouts"""
+    """policies sampled for each task (H); each is rolled out in rollouts_per_task / H rollouts; in
+    fewer than H environments as many of them act"""
     initial_spread: float = 0.05
     """standard deviation of parameters over hypotheses before any experience (sigma), before
     meta-learning; 0 is the negative control: all hypotheses are the same"""
@@ -153,7 +158,7 @@ class PLATIPUSConfig(TrustRegionConfig):
             )
 
     @property
-    def policies_per_task(self) -> int:
+    def policies_per_task(self) -> int | None:
         """H."""
         return self.hypotheses
 

@@ -20,6 +20,7 @@ from metarl.deployment.onnx_file import require_onnx, write_onnx
 from metarl.errors import ConfigError
 from metarl.field_types import checks_arguments
 from metarl.networks.action_heads import GaussianHead
+from metarl.networks.policies import StackedPolicy
 from metarl.noise import LaneNoise
 from metarl.results.files import as_folder_error, atomic_write
 from metarl.seeding import Seeds
@@ -101,7 +102,7 @@ def export_policy(
     logits as parameters; Box actions have means, then logarithms of deviations, in units of half
     the range around its centre. `metarl.json` in the archive, or in the metadata of an ONNX file,
     holds shapes and settings. An agent that adapts by gradient steps is exported as it is before
-    any step.
+    any step; of PLATIPUS one hypothesis is.
 
     Inputs of ONNX are the fields of a `Percept` by name, then `memory_0`, ...; outputs are
     `dist_params`, `likeliest_action` and `next_memory_0`, ...
@@ -134,6 +135,8 @@ def export_policy(
     agent = run.make_agent(family)
     run.load(agent)
     policy = agent.start(1, LaneNoise.of(Seeds(0), "start", 1))
+    if isinstance(policy, StackedPolicy):
+        policy = policy.for_lanes(1)
     label = run.config.make_agent_config().label
     step = ActingStep(_with_distribution(policy, label), _fixed_memory(policy, label)).eval()
     blank = blank_action(family.action_space)

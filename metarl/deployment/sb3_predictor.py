@@ -141,11 +141,12 @@ class SB3Predictor:
     def _act(
         self, policy: Policy, obs: Tensor, states: list[LaneState]
     ) -> tuple[Tensor, list[LaneState]]:
-        """All lanes at once: a policy without memory."""
+        """All lanes at once: a policy that remembers nothing."""
         percept = first_percept(obs, blank_action(self.arrays.lane_action_space))
         step = states[0].step
         noise = self._noise(len(obs), LaneState(0, step, None))
-        action = policy.act(percept, None, noise).action
+        memory = policy.initial_memory(len(obs), self.horizon)  # it is that of every step
+        action = policy.act(percept, memory, noise).action
         return action, [one._replace(step=step + 1) for one in states]
 
     def _act_in_trials(

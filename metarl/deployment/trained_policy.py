@@ -41,7 +41,7 @@ def load_policy(
     The environments need the spaces of the training; nothing else of the family is used.
 
         policy = metarl.load_policy("runs/rl2-BernoulliBandit-v0-seed0")
-        env = gymnasium.make("metarl/BernoulliBandit-v0")
+        env = gymnasium.make("metarl/BernoulliBandit-v0", new_task="never")
         policy.begin_trial()
         observation, info = env.reset()
         for _ in range(10):
@@ -95,7 +95,8 @@ class TrainedPolicy:
 
     A trial is `begin_trial`, then `act` and `observe` in turns, over as many episodes of one task
     as wanted. An agent with a memory adapts in these calls. One that adapts by gradient steps does
-    so in `adapt`, to the episodes since the start of the trial or the last `adapt`.
+    so in `adapt`, to the episodes since the start of the trial or the last `adapt`. Neither needs as
+    many environments as the training had.
     """
 
     def __init__(
@@ -130,7 +131,8 @@ class TrainedPolicy:
                 observation must be the first of the next episode: autoreset mode SAME_STEP, or
                 DISABLED with resets by the caller.
             rollouts_per_task: B environments in a row have the same task; an agent that adapts by
-                gradient steps joins their experience. One that adapts in its memory does not.
+                gradient steps joins their experience, unless each of its rollouts adapts alone
+                (`adapt_each_rollout`). One that adapts in its memory does not.
             seed: of the actions that are drawn; by default the number of the trial of this policy,
                 so that trials differ.
 

@@ -17,6 +17,7 @@ from metarl.results.comparison import Comparison, compare
 from metarl.results.evaluation_settings import EvaluationSettings, read_settings
 from metarl.results.files import as_folder_error, json_text, write_text
 from metarl.results.reading import read_json
+from metarl.tasks.family import TaskFamily
 from metarl.text import visible
 from metarl.training.run_folder import WEIGHTS_ONLY, Progress, Run, as_run
 from metarl.training.torch_defaults import torch_defaults
@@ -106,7 +107,7 @@ def model_card(run: Run, progress: Progress, name: str) -> str:
         _header(run, config.label, comparison, _evaluated_family(run, settings)),
         f"# {name}",
         f"{config.label}, meta-trained on `{run.config.family}` with metarl.",
-        _usage(name),
+        _usage(run, name),
         _training(run, progress, content),
         _evaluation(progress, settings, comparison),
     ]
@@ -134,14 +135,42 @@ def _header(run: Run, label: str, comparison: Comparison | None, family: str) ->
     return "\n".join(["---", *lines, "---"])
 
 
-def _usage(name: str) -> str:
-    return (
-        "```python\nimport metarl\n\n"
-        f'policy = metarl.load_policy("{name}")  # this folder\n'
-        "policy.begin_trial()\n"
-        "action = policy.act(observation)  # then policy.observe(reward, terminated, truncated)\n"
-        "```"
-    )
+def _usage(run: Run, name: str) -> str:
+    """Code that runs where the folder is: a trial in one environment."""
+    config, family = run.config.make_agent_config(), run.config.make_family()
+    adapts = run.make_agent(family).evaluation_steps > 0
+    each = config.episodes or family.trial_episodes
+    episodes = each * (config.rollouts_per_task if adapts and config.joins_rollouts else 1)
+    episodes *= 1 + adapts
+    changed = {name.partition("task.")[2]: value for name, value in _changed(run).items()}
+    options = "".join(f", {name}={value!r}" for name, value in changed.items() if name)
+    sample = 'sample_task(env.np_random, "test")'
+    if not isinstance(family, TaskFamily):
+        sample = "task_space.sample()"
+    seen = ", observation" if adapts and config.reads_next_obs else ""
+    lines = [
+        "import gymnasium",
+        "import metarl",
+        "",
+        f"policy = metarl.load_policy({json.dumps(name, ensure_ascii=False)})  # this folder",
+        f"env = gymnasium.make({json.dumps(run.config.task)}{options})",
+        f"task = env.unwrapped.{sample}",
+        'observation, _ = env.reset(options={"task": task})  # the task stays in later episodes',
+        "policy.begin_trial()",
+        f"for episode in range(1, {episodes + 1}):",
+        "    ended = False",
+        "    while not ended:",
+        "        action = policy.act(observation)",
+        "        observation, reward, terminated, truncated, _ = env.step(action)",
+        f"        policy.observe(reward, terminated, truncated{seen})",
+        "        ended = terminated or truncated",
+    ]
+    if adapts:
+        lines += [
+            f"    if episode == {episodes // 2}:",
+            "        policy.adapt()  # to these episodes; as often as wanted",
+        ]
+    return "\n".join(["```python", *lines, "    observation, _ = env.reset()", "```"])
 
 
 def _training(run: Run, progress: Progress, content: Any) -> str:

@@ -121,12 +121,16 @@ class UniformPolicy:
 class StackedPolicy:
     """Acts with separate parameters in every task; reads the observation alone.
 
-    With more rows of parameters than tasks, equal shares of a task's rollouts take one each.
+    A task has one row of parameters, or several, which equal shares of its rollouts take one each;
+    of fewer rollouts each takes one. Who starts a policy need not know the rollouts: where they do
+    not take the rows as they are, the memory is the parameters of each lane, [L, P].
     """
 
     network: StackedMLP
     head: ActionHead
     params: Tensor  # [N, P]
+    policies_per_task: int | None = 1
+    """rows of parameters of each task; None: one for each rollout, equal until they adapt"""
     rule_state: tuple[Tensor, ...] = ()
     """what the inner rule carries from step to step, each [N, ...]"""
     inner_steps: int = 0
@@ -142,30 +146,58 @@ class StackedPolicy:
         """The same policy, but it takes the most likely action."""
         return replace(self, is_greedy=True)
 
+    def for_lanes(self, lanes: int) -> "StackedPolicy":
+        """The same policy, with the rows of parameters that act, and adapt, in `lanes` lanes."""
+        rows = self._rows(lanes)
+        if rows is None:
+            return self
+        per_task = self.policies_per_task
+        return replace(
+            self,
+            params=self.params[rows],
+            policies_per_task=per_task and len(rows) * per_task // len(self.params),
+            rule_state=tuple(each[rows] for each in self.rule_state),
+            start_noise=None if self.start_noise is None else self.start_noise[rows],
+        )
+
     def initial_memory(self, lanes: int, horizon: int) -> Memory:
-        """None is needed."""
-        return None
+        """The parameters of each lane [L, P]; None where lanes take the rows as they are."""
+        rows = self._rows(lanes)
+        return None if rows is None else self.params[rows]
 
     def distribution(self, percept: Percept, memory: Memory) -> tuple[Tensor, Memory]:
-        """One pass through the networks of all tasks: parameters [L, R]; the memory is None.
+        """One pass through the networks of all tasks: parameters [L, R], and the memory.
 
         Raises:
             ConfigError: the lanes cannot be shared out evenly.
         """
-        obs, sets = percept.obs.to(self.params.dtype), len(self.params)
+        params = self.params if memory is None else memory
+        obs, sets = percept.obs.to(params.dtype), len(params)
         if sets > 1 and len(obs) % sets:
             raise ConfigError(
-                f"The policy has {sets} sets of parameters, one for each task or hypothesis, so "
-                f"the number of environments must be a multiple of it; got {len(obs)}."
+                f"The policy has {sets} sets of parameters, one for each task, hypothesis or "
+                "rollout, so the number of environments must be a multiple of it; got "
+                f"{len(obs)}."
             )
         if self.hidden is not None:
             obs = obs.clone()
             obs[..., self.hidden] = 0.0
-        inputs = obs.view(len(self.params), -1, obs.shape[-1]).transpose(0, 1).contiguous()
-        return self.network.outputs(self.params, inputs).transpose(0, 1).flatten(0, 1), None
+        inputs = obs.view(sets, -1, obs.shape[-1]).transpose(0, 1).contiguous()
+        return self.network.outputs(params, inputs).transpose(0, 1).flatten(0, 1), memory
 
     def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
         """One pass, and a draw."""
-        dist_params, _ = self.distribution(percept, memory)
+        dist_params, memory = self.distribution(percept, memory)
         action, log_prob = self.head.choose(dist_params, noise, greedy=self.is_greedy)
-        return PolicyOutput(action, log_prob, None)
+        return PolicyOutput(action, log_prob, memory)
+
+    def _rows(self, lanes: int) -> Tensor | None:
+        """The row of parameters of each lane, [L]; None where they are taken as they are."""
+        per_task = self.policies_per_task
+        rows = torch.arange(len(self.params), device=self.params.device).view(-1, per_task or 1)
+        rollouts, rest = divmod(lanes, len(rows))
+        if rest or rollouts == 0 or rollouts == rows.shape[1]:
+            return None
+        if per_task is None:
+            return rows.flatten().repeat_interleave(rollouts)
+        return rows[:, :rollouts].flatten() if rollouts < per_task else None

@@ -20,6 +20,7 @@ from metarl.trajectory import Percept
 
 SMALL = {"num_tasks": 8, "iterations": 2, "progress": False}
 NAVIGATION = "metarl/PointNavigation-v0"
+EACH_ROLLOUT = {"estimator": "supervised", "adapt_each_rollout": True, "rollouts_per_task": 3}
 
 
 def load_pt2(path):
@@ -53,6 +54,8 @@ def load_onnx(path):
         ("rl2", NAVIGATION, {"hidden_size": 8, "memory": "none"}),
         ("varibad", "metarl/GridNavigation-v0", {"hidden_size": 16}),
         ("maml", NAVIGATION, {"hidden_sizes": (8,), "rollouts_per_task": 4}),
+        ("platipus", NAVIGATION, {"hidden_sizes": (8,), "rollouts_per_task": 4}),
+        ("meta_lstm", "metarl/Sinusoid-v0", {"hidden_sizes": (8,), **EACH_ROLLOUT}),
     ],
 )
 def test_an_exported_step_acts_like_the_policy(tmp_path, agent, task, options, ending, load):
@@ -69,7 +72,8 @@ def test_an_exported_step_acts_like_the_policy(tmp_path, agent, task, options, e
     run.load(trained)
     tasks = family.sample_tasks(3, Seeds(0).torch("tasks"))
     policy = trained.start(1, metarl.LaneNoise.of(Seeds(0), "start", 1))
-    policy = policy if agent == "maml" else trained.start(3, None)
+    by_gradient = trained.evaluation_steps > 0
+    policy = policy.for_lanes(1) if by_gradient else trained.start(3, None)
     trajectory = collect(family, tasks, policy, episodes=2, seeds=Seeds(1))
     percepts = trajectory.percepts()
     shapes = [text.partition("L")[2].strip(", ]") for text in described["memory"]]

@@ -19,6 +19,7 @@ from tests.simple_agents import Steering, SteeringConfig
 from tests.simple_families import Countdown, Recorder
 
 SMALL = {"num_tasks": 8, "iterations": 1, "progress": False}
+FEW_SHOT = {"shots": 5, "queries": 5, "rewarded": "queries"}
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,15 @@ def runs(tmp_path_factory):
             "platipus", "metarl/PointNavigation-v0", hidden_sizes=(8,), rollouts_per_task=4
         ),
         "pearl": small("pearl", "metarl/PointNavigation-v0", hidden_size=8),
+        "meta_lstm": small(
+            "meta_lstm",
+            "metarl/Sinusoid-v0",
+            hidden_sizes=(8,),
+            rollouts_per_task=5,
+            adapt_each_rollout=True,
+            estimator="supervised",
+            task_options=FEW_SHOT,
+        ),
     }
 
 
@@ -85,21 +95,48 @@ def test_actions_are_those_of_the_engine_bit_for_bit(runs, name):
     OneLane(batch.trajectories[0], policy).replay(family.action_space)
 
 
-@pytest.mark.parametrize("name", ["maml", "platipus"])
-def test_adaptation_equals_that_of_the_engine_bit_for_bit(runs, name):
+@pytest.mark.parametrize("rollouts", [1, 4])
+@pytest.mark.parametrize("name", ["maml", "platipus", "meta_lstm"])
+def test_adaptation_equals_that_of_the_engine_bit_for_bit(runs, name, rollouts):
     run = runs[name]
     policy, family = load_policy(run), run.config.make_family()
     agent = run.make_agent(family)
     run.load(agent)
     tasks = family.sample_tasks(3, Seeds(1).torch("tasks"))
-    spec = RolloutSpec(episodes=2, rollouts_per_task=4)
+    spec = RolloutSpec(episodes=2, rollouts_per_task=rollouts)
     batch = rollout_phases(agent, family, tasks, adaptation_steps=2, spec=spec, seeds=Seeds(5))
-    policy.begin_trial(12, rollouts_per_task=4, seed=5)
+    policy.begin_trial(3 * rollouts, rollouts_per_task=rollouts, seed=5)
     for phase, trajectory in enumerate(batch.trajectories):
         if phase:
             policy.adapt()
             policy.begin_episode()  # the engine resets before each phase
         OneLane(trajectory, policy).replay(family.action_space)
+
+
+def test_a_rollout_that_adapts_to_itself_does_not_depend_on_how_many_there_are(runs):
+    """One environment, a task of each lane, and rollouts of one task: as the training's or not."""
+    policy, lanes = load_policy(runs["meta_lstm"]), 3
+    generator = np.random.default_rng(0)
+    obs = generator.normal(size=(10, lanes, 2)).astype(np.float32)
+
+    def params(choose, **options):
+        policy.begin_trial(**options)
+        for step in range(10):
+            policy.act(choose(obs[step]))
+            policy.observe(*(choose(np.full(lanes, each)) for each in (0.0, False, step == 9)))
+        policy.adapt()
+        policy.act(choose(obs[0]))
+        return policy._trial.policy.params
+
+    own, joined = (
+        params(lambda x: x, num_envs=lanes),
+        params(lambda x: x, num_envs=lanes, rollouts_per_task=lanes),
+    )
+    assert len(own) == lanes
+    torch.testing.assert_close(joined, own)
+    assert (own[0] - own[1]).abs().max() > 1e-4
+    for lane in range(lanes):
+        torch.testing.assert_close(params(lambda x, lane=lane: x[lane])[0], own[lane])
 
 
 def test_trials_differ_without_a_seed_and_are_equal_with_one(runs):
@@ -418,6 +455,43 @@ def test_returns_of_a_loop_equal_those_of_an_evaluation_for_rl2(tmp_path):
     bound = 4 * np.hypot(one, two)
     assert abs(loop - expected) < bound
     assert expected - total(True).mean() > bound  # without its memory it is far off
+
+
+@pytest.mark.learning
+@pytest.mark.usefixtures("one_thread")
+def test_returns_of_a_loop_equal_those_of_an_evaluation_where_each_rollout_adapts(tmp_path):
+    """In one environment, as many trials as the evaluation has tasks."""
+    run = train(
+        "meta_lstm",
+        "metarl/Sinusoid-v0",
+        preset="supervised-shots-5",
+        out=tmp_path / "run",
+        num_tasks=20,
+        iterations=15,
+        progress=False,
+    )
+    (curve,) = metarl.evaluate(run, num_tasks=400, references=False)
+    policy, env = load_policy(run), gymnasium.make("metarl/Sinusoid-v0", **FEW_SHOT)
+    env.reset(seed=3)
+    returns = np.zeros((2, 150))
+    for trial in range(150):
+        task = env.unwrapped.sample_task(env.np_random, "test")
+        obs, _ = env.reset(options={"task": task})
+        policy.begin_trial()
+        for episode in range(2):
+            ended = False
+            while not ended:
+                obs, reward, terminated, truncated, _ = env.step(policy.act(obs))
+                policy.observe(reward, terminated, truncated)
+                returns[episode, trial] += reward
+                ended = terminated or truncated
+            if episode == 0:
+                policy.adapt()
+            obs, _ = env.reset()
+    (before, one), (after, two) = map(mean_and_error, returns)
+    for loop, error, expected in ((before, one, curve.returns[0]), (after, two, curve.returns[1])):
+        assert abs(loop - expected.mean()) < 4 * np.hypot(error, mean_and_error(expected)[1])
+    assert after - before > 4 * np.hypot(one, two)  # it is adapted
 
 
 @pytest.mark.learning

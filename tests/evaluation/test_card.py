@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 import yaml
+from gymnasium.envs.registration import EnvSpec
 
+from metarl import registry
 from metarl.cli import main as cli
 from metarl.errors import ConfigError, RunFolderError
 from metarl.evaluation.agents import evaluate
@@ -76,8 +79,6 @@ def test_the_command_prints_the_path(run, tmp_path, capsys):
 
 
 def test_an_agent_whose_weights_cannot_be_told_apart_is_refused(tmp_path, monkeypatch):
-    from metarl import registry
-
     monkeypatch.setitem(registry._agents, "steering", "tests.simple_agents:SteeringConfig")
     run = train("steering", "metarl/PointNavigation-v0", out=tmp_path / "run", progress=False)
     with pytest.raises(ConfigError, match="no method `take_weights`"):
@@ -100,6 +101,52 @@ def test_a_card_names_the_options_of_the_evaluation(run):
     text = write_card(run).read_text()
     assert "`task.pulls=7`" in text
     assert 'pulls=7)"' in text.partition("---\n\n")[0]
+
+
+SUPERVISED = {"estimator": "supervised", "rollouts_per_task": 3, "hidden_sizes": (8,)}
+LEVER = EnvSpec(
+    "tests/Lever-v0", entry_point="tests.bridges.test_gym_family:Lever", max_episode_steps=4
+)
+
+
+@pytest.mark.parametrize(
+    ("agent", "task", "options"),
+    [
+        ("rl2", BANDIT, {"hidden_size": 8, "task_options": {"pulls": 3, "arms": 4}}),
+        ("rl2", "metarl/TabularMDP-v0", {"hidden_size": 8, "memory": "attention"}),
+        ("varibad", "metarl/GridNavigation-v0", {"hidden_size": 16}),
+        ("dpt", BANDIT, {"hidden_size": 8}),
+        ("prototypical_networks", "metarl/FewShotClassification-v0", {"hidden_size": 8}),
+        ("pearl", "metarl/PointNavigation-v0", {"hidden_size": 8}),
+        ("maml", "metarl/PointNavigation-v0", {"rollouts_per_task": 4, "hidden_sizes": (8,)}),
+        ("platipus", "metarl/PointNavigation-v0", {"rollouts_per_task": 4, "hidden_sizes": (8,)}),
+        ("maml", "metarl/Sinusoid-v0", {**SUPERVISED, "adapt_each_rollout": True}),
+        ("meta_lstm", "metarl/Sinusoid-v0", {**SUPERVISED, "adapt_each_rollout": True}),
+        ("steering", "metarl/PointNavigation-v0", {}),
+        ("rl2", "tests/Lever-v0", {"hidden_size": 8}),
+    ],
+)
+def test_the_code_of_a_card_runs(tmp_path, monkeypatch, agent, task, options):
+    monkeypatch.setitem(registry._agents, "steering", "tests.simple_agents:SteeringConfig")
+    monkeypatch.setitem(gymnasium.registry, "tests/Lever-v0", LEVER)
+    small = {"num_tasks": 8, "iterations": 1, "progress": False}
+    if agent == "steering":
+        small = {"progress": False}
+    run = train(agent, task, out=tmp_path / "my run", **small, **options)
+    monkeypatch.chdir(tmp_path)
+    code = write_card(run).read_text().partition("```python\n")[2].partition("```")[0]
+    found = {}
+    exec(code, found)  # the code that a reader of the card would copy
+    config, policy = run.config.make_agent_config(), found["policy"]
+    assert found["env"].unwrapped.spec.id == task
+    assert code.count("adapt()") == policy.adapts_by_gradient
+    if policy.adapts_by_gradient:
+        assert policy._trial.phase == 1
+        joined = config.rollouts_per_task if config.joins_rollouts else 1
+        assert found["episode"] == 2 * joined * config.episodes
+    else:
+        trial = run.config.make_family().trial_episodes
+        assert found["episode"] == (config.episodes or trial)
 
 
 def test_the_card_of_an_agent_of_the_zoo_is_written_elsewhere(tmp_path, monkeypatch):

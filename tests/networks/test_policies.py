@@ -58,6 +58,10 @@ def test_uniform_policies_cover_their_space_and_return_their_density():
 STACKED = StackedMLP(sizes=(2, 8, 3))
 
 
+RATES = torch.tensor([[1.0], [2.0], [3.0]])
+"""a state of an inner rule"""
+
+
 def stacked(num_tasks: int = 3, action_space: spaces.Space | None = None) -> StackedPolicy:
     """Random parameters in every task."""
     head = action_head(action_space or spaces.Discrete(3))
@@ -106,6 +110,34 @@ def test_a_stacked_policy_reads_the_observation_alone():
     assert torch.equal(same.log_prob, before.log_prob)
     other = policy.act(replace(seen, obs=-seen.obs), None, noise(6))
     assert (other.log_prob != before.log_prob).all()
+
+
+def test_rollouts_of_a_task_start_with_its_parameters_where_each_has_its_own():
+    policy, seen = replace(stacked(3), policies_per_task=None, rule_state=(RATES,)), percept(12)
+    memory = policy.initial_memory(12, horizon=1)
+    assert torch.equal(memory, policy.params.repeat_interleave(4, 0))
+    output = policy.act(seen, memory, noise(12))
+    assert torch.equal(output.memory, memory)
+    own = policy.for_lanes(12)
+    assert own.initial_memory(12, horizon=1) is None
+    assert own.for_lanes(12) is own
+    assert torch.equal(own.rule_state[0], RATES.repeat_interleave(4, 0))
+    assert torch.equal(own.act(seen, None, noise(12)).log_prob, output.log_prob)
+    shared = stacked(3).act(seen, None, noise(12))
+    assert torch.equal(output.action, shared.action)
+
+
+def test_in_fewer_lanes_than_hypotheses_the_first_ones_of_each_task_act():
+    policy, seen = replace(stacked(8), policies_per_task=4, start_noise=torch.eye(8)), percept(6)
+    assert policy.initial_memory(16, horizon=1) is None
+    few = policy.for_lanes(6)
+    assert torch.equal(few.params, policy.params[[0, 1, 2, 4, 5, 6]])
+    assert torch.equal(few.start_noise, torch.eye(8)[[0, 1, 2, 4, 5, 6]])
+    assert few.policies_per_task == 3
+    found = policy.act(seen, policy.initial_memory(6, horizon=1), noise(6))
+    assert torch.equal(found.log_prob, few.act(seen, None, noise(6)).log_prob)
+    with pytest.raises(ConfigError, match=r"8 sets of parameters.*multiple of it; got 10"):
+        policy.act(percept(10), policy.initial_memory(10, horizon=1), noise(10))
 
 
 def test_lanes_that_sets_of_parameters_cannot_share_are_refused():
