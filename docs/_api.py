@@ -42,6 +42,7 @@ SECTIONS = {
     "metarl.bridges.sb3_vec_env": "stable-baselines3: environments",
     "metarl.bridges.sb3_policy": "stable-baselines3: models",
     "metarl.deployment.sb3_predictor": "stable-baselines3: trained policies",
+    "metarl.results.files": "Files that are written whole",
     "metarl.seeding": "Random streams",
     "metarl.noise": "Random streams of lanes",
     "metarl.training.process": "Process settings",

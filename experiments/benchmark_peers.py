@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
+from reporting import write_text
 from speed_report import ALONE, Measurement, Report, as_json, page
 from turns import Job, WorkerProcess, spinning, take_turn
 
@@ -276,9 +277,9 @@ def measure(
 def write(report: Report, out: Path) -> None:
     """The page and all rates."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".md").write_text(page(report), encoding="utf-8")
+    write_text(out.with_suffix(".md"), page(report))
     text = json.dumps(as_json(report), indent=1, default=vars)
-    out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    write_text(out.with_suffix(".json"), text + "\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+from reporting import write_text
 
 import metarl
 
@@ -63,7 +64,7 @@ def main(options: Options) -> None:
         lines.append(f"| {name} | {' | '.join(cells(list(speeds.values())))} |")
         print(lines[-1], flush=True)
     if options.out is not None:
-        options.out.with_suffix(".md").write_text(page(options, lines), encoding="utf-8")
+        write_text(options.out.with_suffix(".md"), page(options, lines))
 
 
 def commands(ranks: int) -> dict[str, tuple[list[str], list[str]]]:

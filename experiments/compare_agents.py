@@ -23,7 +23,13 @@ from typing import Any
 
 import numpy as np
 import tyro
-from reporting import EVALUATION_SEED, format_intervals, iteration_options
+from reporting import (
+    EVALUATION_SEED,
+    format_intervals,
+    iteration_options,
+    one_line_errors,
+    write_text,
+)
 
 import metarl
 
@@ -121,11 +127,12 @@ def main(options: Options) -> None:
     }
     out = options.out or RESULTS / f"agents-on-{options.on}"
     folders = [run.path for runs_of_agent in runs.values() for run in runs_of_agent]
-    figures = metarl.plot(folders, out=out)
-    learning = metarl.plot(folders, kind="learning", out=out.with_name(f"{out.name}-learning"))
+    with one_line_errors():
+        figures = metarl.plot(folders, out=out)
+        learning = metarl.plot(folders, kind="learning", out=out.with_name(f"{out.name}-learning"))
     family = next(iter(runs.values()))[0].config.family
     lines = [*heading(options.on, family, comparison), *table(runs, curves)]
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
     print("\n".join(lines), *figures, *learning, sep="\n")
 
 

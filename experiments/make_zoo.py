@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import tyro
-from reporting import EVALUATION_SEED
+from reporting import EVALUATION_SEED, one_line_errors
 
 import metarl
 
@@ -95,8 +96,11 @@ def main(options: Options) -> None:
             run, num_tasks=item.test_tasks, seed=EVALUATION_SEED, agent_options=item.evaluation
         )
         folder = options.zoo / name
-        shutil.rmtree(folder, ignore_errors=True)
-        print(metarl.write_card(run, share=folder))
+        with one_line_errors(), TemporaryDirectory(prefix=".zoo.", dir=options.zoo) as drafts:
+            metarl.write_card(run, share=Path(drafts) / name)
+            shutil.rmtree(folder, ignore_errors=True)
+            (Path(drafts) / name).rename(folder)
+        print(folder / "README.md")
 
 
 if __name__ == "__main__":

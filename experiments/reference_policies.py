@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from reporting import NORMAL_95, half_interval, version
+from reporting import NORMAL_95, half_interval, version, write_text
 
 import metarl
 from metarl.envs.bandits.bayes_optimum import bayes_optimal_value
@@ -140,8 +140,8 @@ def main(options: Options) -> None:
             "bandits": {name: rows[name] for name in SIZES if name in rows},
             "optima": optima,
         }
-        (options.out / f"{STEM}.json").write_text(json.dumps(result, indent=2) + "\n")
-        (options.out / f"{STEM}.md").write_text(page(result), encoding="utf-8")
+        write_text(options.out / f"{STEM}.json", json.dumps(result, indent=2) + "\n")
+        write_text(options.out / f"{STEM}.md", page(result))
 
 
 def kept_rows(options: Options) -> dict[str, Any]:

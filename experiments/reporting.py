@@ -4,7 +4,9 @@ Axes: `T` steps of a trial, `N` tasks.
 """
 
 import platform
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -118,11 +120,38 @@ def draw_steps(axes: Axes, values: Mapping[str, NDArray[np.float64]], first: int
         axes.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
 
 
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Gives a draft that replaces `path` where the context ends without an error.
+
+    A file that cannot be written, such as on a full disk, ends the script with one line; the file
+    before stays whole.
+    """
+    with one_line_errors(), metarl.atomic_write(path) as draft:
+        yield draft
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the script with one line where a file within the context cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file of UTF-8, as `atomic_write` does."""
+    with atomic_write(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
 def save_figure(figure: Figure, out: Path) -> list[Path]:
     """Writes PNG and SVG without a date, so that equal figures give equal files."""
     paths = [out.with_suffix(ending) for ending in (".png", ".svg")]
     for path in paths:
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {})
+        with atomic_write(path) as draft:
+            figure.savefig(draft, metadata={"Date": None} if path.suffix == ".svg" else {})
     return paths
 
 
@@ -154,7 +183,7 @@ def write_page(
         + f", Python {platform.python_version()}.",
     ]
     path = out.with_suffix(".md")
-    path.write_text("\n".join(page) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(page) + "\n")
     return path
 
 

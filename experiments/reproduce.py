@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from reporting import EVALUATION_SEED, half_interval, version
+from reporting import EVALUATION_SEED, half_interval, version, write_text
 
 import metarl
 
@@ -261,7 +261,7 @@ def reproduce(item: Reproduction, seed: int, options: Options) -> None:
         | {name: version(name) for name in ("metarl-suite", "torch", "gymnasium", "numpy")},
     }
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write_text(path, json.dumps(result, indent=2) + "\n")
     print(f"{item.name}, seed {seed}: {result['seeds'][str(seed)]}")
 
 
@@ -351,7 +351,7 @@ def write_table() -> None:
         lines.append(
             f"| {item.title} | {item.published} | {by_seed} | {mean} | {ceiling} | {minutes} |"
         )
-    (RESULTS / "README.md").write_text("\n".join(lines) + "\n")
+    write_text(RESULTS / "README.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from reporting import EVALUATION_SEED, half_interval, version
+from reporting import EVALUATION_SEED, half_interval, version, write_text
 
 import metarl
 
@@ -79,7 +79,7 @@ def main(options: Options) -> None:
         *(row(curve, by_label.get(curve.label, FLOOR)) for curve in curves),
     ]
     path = options.out / "tabular-references.md"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
     print("\n".join(lines), path, sep="\n")
 
 

@@ -48,6 +48,8 @@ from .registry import register_preset as register_preset
 from .registry import task_ids as task_ids
 from .reports.report import report as report
 from .results.adaptation_curves import Curve as Curve
+from .results.adaptation_curves import read_curves as read_curves
+from .results.adaptation_curves import write_curves as write_curves
 from .results.bootstrap import Estimate as Estimate
 from .results.bootstrap import bootstrap_mean as bootstrap_mean
 from .results.comparison import Comparison as Comparison
@@ -55,6 +57,7 @@ from .results.comparison import ComparisonRow as ComparisonRow
 from .results.comparison import compare as compare
 from .results.comparison import compare_curves as compare_curves
 from .results.comparison import write_comparison as write_comparison
+from .results.files import atomic_write as atomic_write
 from .results.learning_curves import read_metrics as read_metrics
 from .results.sweeps import SweepTable as SweepTable
 from .results.sweeps import sweep_table as sweep_table

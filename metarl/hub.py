@@ -17,8 +17,7 @@ from typing import Any
 from metarl.errors import ConfigError, HubError, RunFolderError
 from metarl.evaluation.card import CARD_FILE, write_card
 from metarl.extras import require_extra
-from metarl.results.adaptation_curves import ADAPTATION_FILE
-from metarl.results.evaluation_settings import SETTINGS_FILE
+from metarl.results.evaluation_files import ADAPTATION_FILES, SETTINGS_FILE, is_evaluated
 from metarl.results.files import as_folder_error
 from metarl.results.learning_curves import EVALUATION_CURVE_FILE
 from metarl.results.reading import require_file, shortened
@@ -29,7 +28,7 @@ from metarl.training.torch_defaults import torch_defaults
 from metarl.training.zoo import results_path
 
 CONFIG_FILE = "config.json"
-TABLES = (ADAPTATION_FILE, SETTINGS_FILE, EVALUATION_CURVE_FILE)
+TABLES = (*ADAPTATION_FILES.values(), SETTINGS_FILE, EVALUATION_CURVE_FILE)
 """of evaluations; a run may lack them"""
 LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 """a full disk, and places that may not be written"""
@@ -53,8 +52,8 @@ def push(
 ) -> str:
     """Sends a run to the Hugging Face Hub: settings, weights, model card and tables of evaluations.
 
-    The files are those of `write_card(run, share=...)`, and `adaptation.csv`, `evaluation.json` and
-    `evaluation_curve.csv` where the run has them.
+    The files are those of `write_card(run, share=...)`, and `adaptation.csv` (or `.parquet`),
+    `evaluation.json` and `evaluation_curve.csv` where the run has them.
 
     Args:
         run: a run or its folder.
@@ -86,6 +85,7 @@ def push(
                 repo_id=repository,
                 folder_path=folder,
                 allow_patterns=sorted(MAX_BYTES),
+                delete_patterns=_other_tables(folder),
                 commit_message=f"{run.config.agent} on {run.config.task}, seed {run.config.seed}",
             )
     return visible(made)
@@ -160,6 +160,12 @@ def _download(api: Any, repository: str, revision: str | None, parent: Path, dra
         if os.path.getsize(path) != sizes[name]:
             raise HubError(f"{name} of {repository} was not fetched whole. Try again.")
         shutil.copyfile(path, draft / name)
+
+
+def _other_tables(folder: Path) -> list[str]:
+    """The tables of an earlier push that `folder` replaces by one of another form."""
+    names = ADAPTATION_FILES.values() if is_evaluated(folder) else ()
+    return [name for name in names if not (folder / name).exists()]
 
 
 def _copy_table(source: Path, target: Path) -> None:

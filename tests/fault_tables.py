@@ -5,7 +5,10 @@
 Four tables, by default all: trainings that are ended from outside or by a worker; foreign run
 folders that try to execute code or to write through links; a disk that gets full under each writer,
 and a folder that cannot be written; every command of the README with wrong input. The exit code is
-1 if anything was executed, lost, left behind, or ended in a traceback.
+1 if anything was executed, lost, left behind, or ended in a traceback. The table of disks does not
+reach what is copied or empty: files that `metarl pull` fetches, and the locks of trainings and
+sweeps. The page of `metarl benchmark` is written right after its JSON file, by the same function.
+Writers of `experiments/` are tested in tests/experiments/test_reporting.py.
 """
 
 import contextlib
@@ -19,6 +22,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +34,19 @@ if str(ROOT) not in sys.path:
 import metarl  # noqa: E402
 from metarl.cli.main import main  # noqa: E402
 from metarl.errors import MetaRLError, RunFolderError  # noqa: E402
+from metarl.results.evaluation_files import adaptation_file  # noqa: E402
+from metarl.results.sweeps import (  # noqa: E402
+    SweepRow,
+    SweepTable,
+    write_sweep,
+    write_sweep_table,
+)
+from metarl.sweeps.figure import write_figure  # noqa: E402
+from metarl.tracking.tracker import TrackedRun, Tracker  # noqa: E402
 from metarl.training.checkpoint import read_checkpoint  # noqa: E402
 from tests.file_limits import file_size_limit  # noqa: E402
 from tests.foreign_runs import change_config, train_tiny  # noqa: E402
+from tests.results.test_sweeps import RECORD  # noqa: E402
 
 TASK = "metarl/BernoulliBandit-v0"
 SMALL = ["--num-tasks", "8", "--num-minibatches", "2", "--hidden-size", "8", "--threads", "1"]
@@ -168,7 +183,19 @@ def ends(folder: Path) -> int:
 
 OPTIONAL = (
     *("gmpy2", "triton", "botocore", "tensorflow", "metaworld", "imageio", "optuna", "sklearn"),
-    *("wandb", "jax", "pandas", "IPython", "psutil", "tqdm", "cv2", "moviepy", "pygame", "yaml"),
+    *(
+        "pyarrow",
+        "wandb",
+        "jax",
+        "pandas",
+        "IPython",
+        "psutil",
+        "tqdm",
+        "cv2",
+        "moviepy",
+        "pygame",
+        "yaml",
+    ),
 )
 """packages that metarl or a dependency of it imports if they are there"""
 
@@ -331,8 +358,98 @@ def writers(folder: Path) -> Iterator[tuple[str, Path, Callable[[], Any]]]:
         shared / "checkpoint.safetensors",
         lambda: (shutil.rmtree(shared, ignore_errors=True), metarl.write_card(run, share=shared)),
     )
-    export = folder / "policy.pt2"
-    yield "exported network", export, lambda: metarl.export_policy(run, export)
+    yield (
+        "shared settings",
+        shared / "config.json",
+        lambda: (shutil.rmtree(shared, ignore_errors=True), metarl.write_card(run, share=shared)),
+    )
+    for ending in ("pt2", "onnx"):
+        path = folder / f"policy.{ending}"
+        yield f"exported network {ending}", path, lambda path=path: metarl.export_policy(run, path)
+    yield from writers_of_trainings(folder, run, train)
+    yield from writers_of_tables(folder, run)
+
+
+def writers_of_trainings(
+    folder: Path, run: Path, train: Callable[..., Any]
+) -> Iterator[tuple[str, Path, Callable[[], Any]]]:
+    """What a training writes in special cases, and files of many trainings."""
+    iterations, longer = count(400), folder / "goes on"
+    yield (
+        "config.json of more iterations",
+        longer / "config.json",
+        lambda: train(next(iterations), longer, resume=True),
+    )
+    opened = metarl.load_run(run)
+    agent = opened.make_agent(opened.config.make_family())
+    progress = opened.load(agent)
+    yield (
+        "state to go back to",
+        run / "rollback.safetensors",
+        lambda: opened.save_good_state(agent, progress),
+    )
+    tracked = folder / "tracked"
+    train(1, tracked, callbacks=[LongNamed()])
+    yield (
+        "tracking.json",
+        tracked / "tracking.json",
+        lambda: train(next(iterations), tracked, resume=True, callbacks=[LongNamed()]),
+    )
+    yield "sweep.json", folder / "sweep.json", lambda: write_sweep(folder, RECORD)
+    row = SweepRow(name="a", options={"rate": 0.1}, scores={0: 1.0}, score=None)
+    table = SweepTable(record=RECORD, rows=[row] * 20)
+    yield "sweep.csv", folder / "sweep.csv", lambda: write_sweep_table(folder / "sweep.csv", table)
+    yield "sweep.png", folder / "sweep.png", lambda: write_figure(folder, table)
+    small = {"num_tasks": (4,), "rounds": 2, "agent_options": {"hidden_size": 8}}
+    yield (
+        "benchmark",
+        folder / "speed.json",
+        lambda: metarl.benchmark("rl2", TASK, out=folder / "speed", **small),
+    )
+
+
+def writers_of_tables(folder: Path, run: Path) -> Iterator[tuple[str, Path, Callable[[], Any]]]:
+    """Further tables and pages of evaluated runs."""
+    build = metarl.make_family(TASK).references(10)["random"].build
+    of_policy = folder / "of_policy"
+    yield (
+        "evaluation of a policy",
+        of_policy / "adaptation.csv",
+        lambda: metarl.evaluate_policy(build, TASK, agent="mine", out=of_policy, num_tasks=20),
+    )
+    small = {"num_tasks": 40, "references": ("none",), "table": "parquet"}
+    columnar = folder / "columnar"
+    yield (
+        "adaptation.parquet",
+        columnar / "adaptation.parquet",
+        lambda: metarl.evaluate(run, out=columnar, **small),
+    )
+    curves = metarl.read_curves(adaptation_file(run))
+    rows = folder / "rows.csv"
+    yield "exported rows", rows, lambda: metarl.write_curves(rows, curves)
+    page = folder / "report.html"
+    yield "report", page, lambda: metarl.report([run], out=page, films=False)
+
+
+class LongNamed(Tracker):
+    """A service that gives runs long addresses, so that `tracking.json` is a large file."""
+
+    service = "recorder"
+
+    def _begin(self, training: Any) -> TrackedRun:
+        return NamedRun()
+
+
+class NamedRun(TrackedRun):
+    """A run of it."""
+
+    id, url = "run-1", "https://example.org/" + "a" * 30_000
+
+    def log(self, values: Any, env_steps: int) -> None:
+        """Sends nothing."""
+
+    def finish(self, outcome: Any) -> None:
+        """Sends nothing."""
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -340,8 +457,13 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-GROWING = ("TensorBoard", "metrics.csv", "evaluation_curve.csv", "checkpoint", "config.json")
+GROWING = (
+    *("TensorBoard", "metrics.csv", "evaluation_curve.csv", "checkpoint", "config.json"),
+    *("config.json of more iterations", "tracking.json"),
+)
 """files of a training: earlier records stay, later ones may have come before the disk was full"""
+NEEDED = {"mp4": "imageio_ffmpeg", "onnx": "onnxscript", "parquet": "pyarrow"}
+"""packages of extras that write files of an ending"""
 
 
 def disk(folder: Path) -> int:
@@ -351,8 +473,9 @@ def disk(folder: Path) -> int:
         *("writer", "bytes", "limit", "on the full disk", "old files", "with room again"),
     )
     for name, path, write in writers(folder):
-        if name.endswith("mp4") and not has_ffmpeg():
-            table.add(name, "", "", "not tested: the extra `video` is not installed", "", "")
+        needed = NEEDED.get(path.suffix.removeprefix("."))
+        if needed and not find_spec(needed):
+            table.add(name, "", "", f"not tested: {needed} is not installed", "", "")
             continue
         before = content(folder) if name not in GROWING else {}
         if not before or str(path) not in before:
@@ -379,15 +502,9 @@ def disk(folder: Path) -> int:
         fine = isinstance(error, RunFolderError) and not drafts and again == "written"
         what = f"{type(error).__name__}: {str(error).replace(str(folder), '')[:90]}"
         whole = "whole" if not lost else f"changed: {len(lost)}"
-        ok = fine and (not lost or name == "shared weights")
+        ok = fine and (not lost or name.startswith("shared"))  # that folder is removed before
         table.add(name, size, limit, what, whole, again, bad=not ok)
     return table.bad + read_only(folder, table)
-
-
-def has_ffmpeg() -> bool:
-    from importlib.util import find_spec
-
-    return bool(find_spec("imageio_ffmpeg"))
 
 
 def read_only(folder: Path, table: Table) -> int:

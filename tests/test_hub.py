@@ -31,8 +31,12 @@ class FakeApi:
         (self.root / repo_id).mkdir(parents=True, exist_ok=exist_ok)
         return f"https://huggingface.co/{repo_id}"
 
-    def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
+    def upload_folder(
+        self, *, repo_id, folder_path, allow_patterns, delete_patterns, commit_message
+    ):
         self._call("upload", repo_id, commit_message)
+        for name in delete_patterns:
+            (self.root / repo_id / name).unlink(missing_ok=True)
         for path in Path(folder_path).iterdir():
             if path.name in allow_patterns:
                 shutil.copy(path, self.root / repo_id)
@@ -92,6 +96,17 @@ def test_a_run_is_pushed_and_pulled_with_its_tables(api, run, tmp_path):
     assert all((ours[name] == theirs[name]).all() for name in weights)
     metarl.load_policy(pulled).begin_trial()
     assert len(metarl.compare([pulled]).rows) == 2
+
+
+def test_a_table_of_another_form_replaces_that_of_an_earlier_push(api, run, tmp_path):
+    pytest.importorskip("pyarrow", reason="needs the extra 'parquet'")
+    metarl.evaluate(run, num_tasks=5, references=False)
+    metarl.push(run, "ada/one")
+    metarl.evaluate(run, num_tasks=5, references=False, table="parquet")
+    metarl.push(run, "ada/one")
+    sent = {path.name for path in (tmp_path / "hub/ada/one").iterdir()}
+    assert sent == NAMES | {"adaptation.parquet", "evaluation.json"}
+    assert len(metarl.compare([metarl.pull("ada/one")]).rows) == 1
 
 
 def test_what_a_run_does_not_have_is_not_fetched(api, run, tmp_path):

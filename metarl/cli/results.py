@@ -48,8 +48,8 @@ def _evaluate(arguments: Sequence[str]) -> int:
     trained = _trained_options(others, modules)
     options = parse(_evaluate_command(trained), arguments, "evaluate")
     from metarl.evaluation.agents import evaluate, folder_of_results
-    from metarl.results.adaptation_curves import ADAPTATION_FILE
     from metarl.results.comparison import compare_curves, write_comparison
+    from metarl.results.evaluation_files import adaptation_file
     from metarl.results.evaluation_settings import EARLIER, read_settings
 
     changed: dict[str, Any] = {
@@ -67,8 +67,9 @@ def _evaluate(arguments: Sequence[str]) -> int:
         print_text(f"The run is not finished: the agent was trained {settings.trained}.")
     if (folder / EARLIER).is_dir():
         print_text(f"Evaluations with other settings are kept in {folder / EARLIER}.")
-    rows = folder / ADAPTATION_FILE
-    print_text(f"The rows are in {rows}. Plot them:\n  {shell_command('plot', folder)}")
+    print_text(
+        f"The rows are in {adaptation_file(folder)}. Plot them:\n  {shell_command('plot', folder)}"
+    )
     return SUCCESS
 
 

@@ -19,15 +19,20 @@ from metarl.field_types import (
 )
 from metarl.modules import split_module
 from metarl.options import plain_options, plain_value
-from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, write_curves
+from metarl.results.adaptation_curves import Curve, require_form, write_curves
+from metarl.results.evaluation_files import (
+    ADAPTATION_FILES,
+    STEPS_FILE,
+    TableForm,
+    move_evaluation,
+)
 from metarl.results.evaluation_settings import (
-    SETTINGS_FILE,
     EvaluationSettings,
     keep_earlier,
     write_settings,
 )
 from metarl.results.files import as_folder_error
-from metarl.results.step_log import STEPS_FILE, write_step_logs
+from metarl.results.step_log import write_step_logs
 from metarl.tasks.family import Reference, TaskDistribution
 from metarl.training.progress import tracked
 from metarl.training.run_folder import Run, as_run
@@ -55,7 +60,8 @@ def evaluate(
     reference then runs as many consecutive episodes as the agent has had by its last one, and is
     measured at the same episodes.
 
-    Writes `adaptation.csv` into the run folder or `out` (for the zoo, into `runs/zoo/NAME`),
+    Writes `adaptation.csv`, or with `table="parquet"` `adaptation.parquet` with the same rows, into
+    the run folder or `out` (for the zoo, into `runs/zoo/NAME`),
     `trials.csv` with every step of the measured episodes in the first few tasks, and the settings,
     `evaluation.json`. An evaluation with other settings that is in this folder already is kept: it
     is moved to `evaluations/`.
@@ -79,7 +85,9 @@ def evaluate(
             an option of the agent changes its network.
         UnknownNameError: the family has no such reference, or none for trials of this length.
         ConfigError: a number is not positive, the split is unknown, the agent or the family has no
-            such option, or options of the family change its spaces.
+            such option, options of the family change its spaces, or the table is too large for
+            Parquet.
+        MissingPackageError: `table="parquet"` needs the extra `parquet`.
     """
     options = overridden(options, EvaluationOptions(), overrides)
     as_device(options.device)
@@ -98,6 +106,7 @@ def evaluate(
     )
     protocol = protocol_of(family, options)
     references = select_references(family, schedule, options.references)
+    _require_form(run, options, schedule, references)
 
     described = changed.config.family
     measured = []
@@ -120,14 +129,25 @@ def evaluate(
             "family": described,
         }
         keep = config.reads_next_obs
-        measured.append(protocol.measure_agent(agent, schedule, columns, keep_next_obs=keep))
+        found = protocol.measure_agent(agent, schedule, columns, keep_next_obs=keep)
+        curve = replace(found.curve, training_seed=run.config.seed)
+        measured.append(replace(found, curve=curve))
     curves = [each.curve for each in measured]
     options_changed = agent_options or {}, task_options or {}
     settings = _settings(
         run, progress.iteration, options, schedule, options_changed, list(references)
     )
-    _write(folder, settings, measured)
+    _write(folder, settings, measured, options.table)
     return curves
+
+
+def _require_form(
+    run: Run, options: EvaluationOptions, schedule: Schedule, references: Mapping[str, Reference]
+) -> None:
+    """Raises an error before the evaluation if its table cannot be written as wanted."""
+    points = len(schedule.points) + len(references) * len(schedule.reference_points)
+    rows = options.num_tasks * points
+    require_form(options.table, rows=rows, seeds=(options.seed, run.config.seed))
 
 
 def protocol_of(family: TaskDistribution, options: EvaluationOptions) -> EvaluationProtocol:
@@ -174,7 +194,7 @@ def result_folder(path: Path) -> Path:
     """
     if (path / "config.json").exists():
         raise RunFolderError(
-            f"{path} is the folder of a run, and its adaptation.csv is that of the run's agent. "
+            f"{path} is the folder of a run, and its adaptation table is that of the run's agent. "
             "Choose another folder with `out`."
         )
     return _writable(path)
@@ -203,20 +223,24 @@ def _writable(path: Path) -> Path:
     return path
 
 
-def _write(folder: Path, settings: EvaluationSettings, measured: Sequence[Measurement]) -> None:
+def _write(
+    folder: Path,
+    settings: EvaluationSettings,
+    measured: Sequence[Measurement],
+    table: TableForm,
+) -> None:
     """Writes the results beside those of an earlier evaluation, which stay until all is written."""
     with as_folder_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
         drafts = TemporaryDirectory(prefix=".evaluation.", dir=folder)
     with drafts as name:
         draft = Path(name)
-        write_curves(draft / ADAPTATION_FILE, [each.curve for each in measured])
+        write_curves(draft / ADAPTATION_FILES[table], [each.curve for each in measured])
         write_step_logs(draft / STEPS_FILE, [each.log for each in measured])
         write_settings(draft, settings)
         keep_earlier(folder, settings)
         with as_folder_error(folder):
-            for file in (ADAPTATION_FILE, STEPS_FILE, SETTINGS_FILE):
-                os.replace(draft / file, folder / file)
+            move_evaluation(draft, folder)
 
 
 def _with_options(run: Run, agent: Mapping[str, Any], task: Mapping[str, Any]) -> Run:

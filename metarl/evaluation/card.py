@@ -11,9 +11,10 @@ from metarl.errors import ConfigError, RunFolderError
 from metarl.field_types import checks_arguments
 from metarl.options import plain_options
 from metarl.registry import make_family
-from metarl.results.adaptation_curves import ADAPTATION_FILE, describe_family
+from metarl.results.adaptation_curves import describe_family
 from metarl.results.bootstrap import Estimate
 from metarl.results.comparison import Comparison, compare
+from metarl.results.evaluation_files import is_evaluated
 from metarl.results.evaluation_settings import EvaluationSettings, read_settings
 from metarl.results.files import as_folder_error, json_text, write_text
 from metarl.results.reading import read_json
@@ -102,7 +103,7 @@ def model_card(run: Run, progress: Progress, name: str) -> str:
     comparison = None
     # An evaluation of another state of the agent says nothing about this one.
     if settings is not None and settings.iteration == progress.iteration:
-        comparison = compare([run.path]) if (run.path / ADAPTATION_FILE).is_file() else None
+        comparison = compare([run.path]) if is_evaluated(run.path) else None
     parts = [
         _header(run, config.label, comparison, _evaluated_family(run, settings)),
         f"# {name}",

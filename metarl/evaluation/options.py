@@ -6,6 +6,7 @@ from pathlib import Path
 
 from metarl.errors import ConfigError
 from metarl.field_types import check_fields
+from metarl.results.evaluation_files import TableForm
 from metarl.split import Split
 from metarl.text import first_control
 from metarl.validation import require_positive
@@ -32,6 +33,9 @@ class EvaluationOptions:
     out: Path | None = None
     """folder for the results; by default the run folder, where an earlier evaluation with other
     settings is moved to evaluations/"""
+    table: TableForm = "csv"
+    """form of the rows: csv writes adaptation.csv; parquet writes adaptation.parquet, which is
+    small and fast to read for long runs (extra parquet)"""
     device: str = "cpu"
     """torch device, such as cpu or cuda"""
     threads: int = 1

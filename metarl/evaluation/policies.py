@@ -29,8 +29,15 @@ from metarl.evaluation.protocol import (
 from metarl.field_types import checks_arguments, kind_of, overridden, require_instance, shown
 from metarl.options import option_names
 from metarl.registry import name_of, resolve_family
-from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, describe_family, write_curves
-from metarl.results.step_log import STEPS_FILE, write_step_logs
+from metarl.results.adaptation_curves import Curve, describe_family, require_form, write_curves
+from metarl.results.evaluation_files import (
+    ADAPTATION_FILES,
+    STEPS_FILE,
+    TableForm,
+    remove_other_tables,
+)
+from metarl.results.files import as_folder_error
+from metarl.results.step_log import write_step_logs
 from metarl.tasks.family import TaskDistribution
 from metarl.training.progress import tracked
 from metarl.training.torch_defaults import torch_defaults
@@ -64,8 +71,8 @@ def evaluate_policy(
         policy: builds the policy, or one policy for each amount of experience.
         task: id of a family, or a family.
         agent: name of the agent in the rows, such as `ppo`; also its default label.
-        out: folder for `adaptation.csv` and `trials.csv`, which `metarl.plot` and `metarl.compare`
-            accept like that of a run. By default nothing is written.
+        out: folder for the table of curves and `trials.csv`, which `metarl.plot` and
+            `metarl.compare` accept like that of a run. By default nothing is written.
         task_options: fields of the family where `task` is an id, whatever their names.
         options: tasks, references and device, as in `evaluate`, but by default without references
             and with `trial_episodes` of the family as `episodes`.
@@ -96,6 +103,9 @@ def evaluate_policy(
     points = np.concatenate([before + np.arange(1, episodes + 1) for before in builders])
     length = Schedule(steps=0, rollouts_per_task=1, episodes=int(points[-1]))
     references = select_references(family, length, options.references)
+    if folder:
+        rows = options.num_tasks * len(points) * (1 + len(references))
+        require_form(options.table, rows=rows, seeds=[options.seed])
     described = describe_family(*name_of(family))
     columns = {
         "run": folder.name if folder else agent,
@@ -120,7 +130,7 @@ def evaluate_policy(
         of_reference = reference_columns(name, reference, described)
         measured.append(protocol.measure_policy(reference.build, points, of_reference))
     if folder:
-        _write(folder, measured)
+        _write(folder, measured, options.table)
     return [each.curve for each in measured]
 
 
@@ -168,7 +178,11 @@ def _require_spacing(experience: Sequence[int], episodes: int) -> None:
         )
 
 
-def _write(folder: Path, measured: Sequence[Measurement]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_curves(folder / ADAPTATION_FILE, [each.curve for each in measured])
+def _write(folder: Path, measured: Sequence[Measurement], table: TableForm) -> None:
+    with as_folder_error(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    name = ADAPTATION_FILES[table]
+    write_curves(folder / name, [each.curve for each in measured])
+    with as_folder_error(folder):
+        remove_other_tables(folder, [name])
     write_step_logs(folder / STEPS_FILE, [each.log for each in measured])

@@ -201,8 +201,8 @@ def save(figure: Figure, stem: str, ending: str) -> Path:
     path = Path(f"{stem}.{ending}")
     with as_folder_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as draft:
-            _draw(figure, draft, ending)
+    with atomic_write(path) as draft:
+        _draw(figure, draft, ending)
     return path
 
 

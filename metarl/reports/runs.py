@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.errors import RunFolderError
-from metarl.results.adaptation_curves import ADAPTATION_FILE
+from metarl.results.evaluation_files import ADAPTATION_FILES, is_evaluated
 from metarl.results.evaluation_settings import EvaluationSettings, read_settings
 from metarl.results.learning_curves import METRICS_FILE, LearningCurve, read_learning
 from metarl.results.run_config import read_config
@@ -79,12 +79,13 @@ def read_run(folder: Path, metric: str) -> ReportedRun:
             file is broken.
         UnknownNameError: the training has no such metric.
     """
-    is_evaluated = (folder / ADAPTATION_FILE).exists()
+    evaluated = is_evaluated(folder)
     has_config = (folder / "config.json").exists()
-    if not (is_evaluated or has_config):
+    if not (evaluated or has_config):
         raise RunFolderError(
             f"{folder} is not a run folder: it has neither a config.json nor an "
-            f"{ADAPTATION_FILE}. Give a folder printed by `metarl train` or `metarl evaluate`."
+            f"{' or '.join(ADAPTATION_FILES.values())}. Give a folder printed by `metarl train` or "
+            "`metarl evaluate`."
         )
     settings = read_settings(folder)
     training: Mapping[str, Any] = {}
@@ -97,7 +98,7 @@ def read_run(folder: Path, metric: str) -> ReportedRun:
         folder=folder,
         config=RunConfig(**training) if training else None,
         settings=settings,
-        is_evaluated=is_evaluated,
+        is_evaluated=evaluated,
         learning=read_learning(folder, metric) if learned else None,
     )
 

@@ -1,4 +1,4 @@
-"""Adaptation curves, and reading and writing them as the tidy rows of `adaptation.csv`.
+"""Adaptation curves, and reading and writing them as tidy rows of CSV or Parquet.
 
 Axes: `P` points of experience, `N` tasks.
 """
@@ -14,29 +14,49 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.errors import RunFolderError, ShapeError
+from metarl.errors import ConfigError, RunFolderError, ShapeError
 from metarl.results.csv_files import (
     TableKind,
+    TableRow,
     open_table,
     require_text,
     to_integer,
     to_numbers,
     write_table,
 )
+from metarl.results.evaluation_files import TableForm, adaptation_file, is_evaluated
+from metarl.results.parquet_files import (
+    MAX_ROWS,
+    ParquetColumns,
+    RowGroup,
+    Value,
+    read_parquet,
+    require_pyarrow,
+    write_parquet,
+)
 from metarl.results.reading import quoted
 
-ADAPTATION_FILE = "adaptation.csv"
-"""name inside a run folder; written by evaluation"""
-
-NAME_COLUMNS = ("run", "agent", "role", "label", "family", "split", "seed")
+NAME_COLUMNS = ("run", "agent", "role", "label", "family", "split", "seed", "training_seed")
 NUMBER_COLUMNS = ("task", "episode", "env_steps", "return", "success")
 COLUMNS = NAME_COLUMNS + NUMBER_COLUMNS
-"""one row per curve, point and task; `success` is empty where the family does not define it"""
+"""one row per curve, point and task; `success` is empty where the family does not define it,
+`training_seed` where nothing was trained"""
 
-CURVES = TableKind("an adaptation curve", COLUMNS, "evaluate")
+CURVES = TableKind("an adaptation curve", COLUMNS, "evaluate", later=("training_seed",))
+PARQUET_COLUMNS = ParquetColumns(
+    texts=NAME_COLUMNS[:-2],
+    wholes=NAME_COLUMNS[-2:],
+    counts=NUMBER_COLUMNS[:2],
+    numbers=NUMBER_COLUMNS[2:],
+    gaps=("training_seed", "success"),
+)
+PARQUET_ENDING = ".parquet"
+MAX_PARQUET_SEED = 2**63 - 1
 
 _Row: TypeAlias = tuple[int, tuple[str, ...]]
 """the line on which a row ends, and its cells in the order of `COLUMNS`"""
+_Part: TypeAlias = tuple[tuple[str, ...], NDArray[np.float64]]
+"""names, and numbers [5, rows] in the order of `NUMBER_COLUMNS`, of rows that have these names"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +74,7 @@ class Curve:
     env_steps: NDArray[np.float64]  # [P, N] environment steps in the task by the episode's end
     returns: NDArray[np.float64]  # [P, N] mean over rollouts where there are several
     success: NDArray[np.float64]  # [P, N] likewise; NaN where the family does not define it
+    training_seed: int | None = None  # of the run; None where nothing was trained by metarl
 
     def __post_init__(self) -> None:
         if self.episode.ndim != 1 or not self.episode.size:
@@ -86,30 +107,93 @@ def describe_family(task: str, options: Mapping[str, object]) -> str:
 
 
 def write_curves(path: str | os.PathLike[str], curves: Iterable[Curve]) -> None:
-    """Writes curves as one CSV file, atomically; floats are read back bit for bit.
+    """Writes curves as one file, atomically; floats are read back bit for bit.
+
+    Args:
+        path: of the file; the ending `.parquet` selects Parquet, which needs the extra `parquet`,
+            any other CSV.
+        curves: in the order of the rows.
 
     Raises:
         RunFolderError: the folder is missing or not writable.
+        MissingPackageError: Parquet is wanted, and pyarrow is not installed.
     """
-    write_table(Path(path), COLUMNS, (row for curve in curves for row in _rows(curve)))
+    path = Path(path)
+    if path.suffix == PARQUET_ENDING:
+        write_parquet(path, PARQUET_COLUMNS, map(_group, curves))
+    else:
+        write_table(path, COLUMNS, (row for curve in curves for row in _rows(curve)))
 
 
 def read_curves(path: str | os.PathLike[str]) -> list[Curve]:
     """Reads curves in the order of their first rows; rows may be in any order.
 
+    Args:
+        path: of the file, Parquet with the ending `.parquet`, else CSV.
+
     Raises:
         RunFolderError: the file is missing, truncated or of another kind; gives the line.
+        MissingPackageError: the file is Parquet, and pyarrow is not installed.
     """
     path = Path(path)
-    with open_table(path, CURVES) as (header, rows):
-        pick = itemgetter(*(header.index(name) for name in COLUMNS))
-        tables = _tables(path, ((row.line, pick(row.cells)) for row in rows))
+    if path.suffix == PARQUET_ENDING:
+        parts = map(_split_group, read_parquet(path, CURVES, PARQUET_COLUMNS))
+        tables = _joined(part for group in parts for part in group)
+    else:
+        with open_table(path, CURVES) as (header, rows):
+            pick = itemgetter(*(header.index(name) for name in COLUMNS))
+            tables = _joined(_parts(path, ((row.line, pick(row.cells)) for row in rows)))
     if not tables:
         raise RunFolderError(f"{path} holds no rows; {CURVES.remedy(path)}")
     return [_curve(path, names, numbers) for names, numbers in tables.items()]
 
 
+def agent_label(folder: Path) -> str | None:
+    """The label of the agent in the first row of a folder's evaluation; None without an agent.
+
+    Raises:
+        RunFolderError: the file is damaged, or the folder holds two.
+        MissingPackageError: the file is Parquet, and pyarrow is not installed.
+    """
+    if not is_evaluated(folder):
+        return None
+    path = adaptation_file(folder)
+    if path.suffix == PARQUET_ENDING:
+        first = read_curves(path)[0]
+        return first.label if first.role == "agent" else None
+    with open_table(path, CURVES) as (header, rows):
+        cells = dict(zip(header, next(rows, TableRow(0, [])).cells, strict=False))
+        for _ in rows:
+            pass  # the end of the file is checked as well
+    label = cells.get("label", "")
+    require_text(path, CURVES, "column 'label'", label)
+    return label if cells.get("role") == "agent" else None
+
+
+def require_form(form: TableForm, *, rows: int, seeds: Sequence[int]) -> None:
+    """Raises an error if a table cannot be written in this form; called before an evaluation.
+
+    Args:
+        form: of the table.
+        rows: of the table.
+        seeds: the whole numbers among its names.
+
+    Raises:
+        MissingPackageError: it is Parquet, and pyarrow is not installed.
+        ConfigError: it is Parquet, and there are too many rows, or a seed has over 64 bits.
+    """
+    if form == "csv":
+        return
+    require_pyarrow("A table of Parquet needs pyarrow")
+    if rows > MAX_ROWS or max(seeds) > MAX_PARQUET_SEED:
+        raise ConfigError(
+            f"A Parquet table holds up to {MAX_ROWS:,} rows and seeds of 64 bits; this one would "
+            f"have {rows:,} rows and the seeds {', '.join(map(str, seeds))}. Choose --table csv."
+        )
+
+
 def _rows(curve: Curve) -> Iterator[tuple[object, ...]]:
+    # csv writes None as an empty cell.
     names = [repeat(getattr(curve, name)) for name in NAME_COLUMNS]
     for point, episode in enumerate(curve.episode.tolist()):
         success = curve.success[point]
@@ -128,13 +212,45 @@ def _rows(curve: Curve) -> Iterator[tuple[object, ...]]:
         )
 
 
-def _tables(path: Path, rows: Iterable[_Row]) -> dict[tuple[str, ...], NDArray[np.float64]]:
-    """The numbers [5, rows] of each combination of names, in the order of `NUMBER_COLUMNS`."""
+def _group(curve: Curve) -> dict[str, Value]:
+    """The rows of a curve by column, in the order of `_rows`."""
+    points, tasks = curve.returns.shape
+    names: dict[str, Value] = {name: getattr(curve, name) for name in NAME_COLUMNS}
+    return names | {
+        "task": np.tile(np.arange(tasks), points),
+        "episode": np.repeat(curve.episode, tasks),
+        "env_steps": curve.env_steps.reshape(-1),
+        "return": curve.returns.reshape(-1),
+        "success": curve.success.reshape(-1),
+    }
+
+
+def _joined(parts: Iterable[_Part]) -> dict[tuple[str, ...], NDArray[np.float64]]:
+    """The numbers [5, rows] of each combination of names, in the order of their first rows."""
     tables: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
-    # `write_curves` keeps the rows of a curve together, so there are few large groups.
-    for names, group in groupby(rows, key=lambda row: row[1][: len(NAME_COLUMNS)]):
-        tables.setdefault(names, []).append(_numbers(path, list(group)))
+    for names, numbers in parts:
+        tables.setdefault(names, []).append(numbers)
     return {names: np.concatenate(parts, axis=1) for names, parts in tables.items()}
+
+
+def _parts(path: Path, rows: Iterable[_Row]) -> Iterator[_Part]:
+    # `write_curves` keeps the rows of a curve together, so there are few large parts.
+    for names, group in groupby(rows, key=lambda row: row[1][: len(NAME_COLUMNS)]):
+        yield names, _numbers(path, list(group))
+
+
+def _split_group(group: RowGroup) -> Iterator[_Part]:
+    """The rows of a group of a Parquet file, by their names; those of `write_curves` are of one."""
+    key = np.zeros(group.values.shape[1], np.int64)
+    for places, listed in group.names:
+        if len(listed) > 1:
+            # The places in two lists as one; they are numbered again, so that no product overflows.
+            _, key = np.unique(key * len(listed) + places, return_inverse=True)
+    order = np.argsort(key, kind="stable")
+    rows_by_key = np.split(order, np.flatnonzero(np.diff(key[order])) + 1)
+    for rows in sorted(rows_by_key, key=lambda rows: int(rows[0])):
+        names = tuple(listed[places[rows[0]]] for places, listed in group.names)
+        yield names, group.values[:, rows]
 
 
 def _numbers(path: Path, rows: Sequence[_Row]) -> NDArray[np.float64]:
@@ -164,7 +280,7 @@ def _curve(path: Path, names: tuple[str, ...], numbers: NDArray[np.float64]) -> 
             f"for each episode, {len(tasks) * len(episodes)} in all: the file was cut off or "
             f"edited; {CURVES.remedy(path)}"
         )
-    *texts, seed = names
+    *texts, seed, training_seed = names
     for name, text in zip(NAME_COLUMNS, texts, strict=False):
         require_text(path, CURVES, f"column {name!r}", text)
     run, agent, role, label, family, split = texts
@@ -176,6 +292,9 @@ def _curve(path: Path, names: tuple[str, ...], numbers: NDArray[np.float64]) -> 
         family=family,
         split=split,
         seed=to_integer(path, CURVES, "seed", seed),
+        training_seed=to_integer(path, CURVES, "training_seed", training_seed)
+        if training_seed
+        else None,
         episode=episodes.astype(np.int64),
         env_steps=numbers[2].reshape(shape),
         returns=numbers[3].reshape(shape),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError
-from metarl.results.files import as_folder_error, atomic_write
+from metarl.results.files import atomic_write
 from metarl.results.reading import quoted, require_file
 from metarl.text import first_control
 
@@ -34,6 +34,7 @@ class TableKind(NamedTuple):
     columns: Sequence[str]  # required in the header, in any order; more are allowed
     command: str  # `metarl` command that writes the file into a run folder
     former_names: Mapping[str, str] = {}  # of columns in files of earlier versions
+    later: Sequence[str] = ()  # columns that files of earlier versions lack: they are read as empty
 
     def remedy(self, path: Path) -> str:
         """The end of an error message: how to get a valid file."""
@@ -47,7 +48,6 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
         RunFolderError: the folder is missing or not writable.
     """
     with (
-        as_folder_error(path),
         atomic_write(path) as draft,
         draft.open("w", newline="", encoding="utf-8") as file,
     ):
@@ -70,13 +70,14 @@ def open_table(path: Path, kind: TableKind) -> Iterator[tuple[list[str], Iterato
             header = [kind.former_names.get(name, name) for name in next(reader, [])]
             for name in header:
                 require_text(path, kind, "the header", name)
-            missing = [name for name in kind.columns if name not in header]
+            added = [name for name in kind.later if name not in header]
+            missing = [name for name in kind.columns if name not in (*header, *added)]
             if missing:
                 raise RunFolderError(
                     f"Line 1 of {path} names no column {', '.join(missing)}; the columns of "
                     f"{kind.content} are {', '.join(kind.columns)}."
                 )
-            yield header, _rows(path, kind, reader, len(header))
+            yield [*header, *added], _rows(path, kind, reader, len(header), [""] * len(added))
         _require_last_newline(path, kind)
     except FileNotFoundError as error:
         raise RunFolderError(
@@ -114,11 +115,12 @@ def to_numbers(
         numbers = np.array([float(cell or "nan") if gaps else float(cell) for cell in cells])
     except ValueError:
         numbers = np.full(len(cells), np.inf)
-    if _are_valid(numbers, name, gaps):
+    if first_invalid(numbers, name, gaps=gaps) is None:
         return numbers
     for line, cell in zip(lines, cells, strict=True):
         try:
-            valid = (gaps and not cell) or _are_valid(np.array(float(cell)), name, False)
+            number = np.array([float(cell)]) if cell or not gaps else np.zeros(1)
+            valid = first_invalid(number, name, gaps=False) is None
         except ValueError:
             valid = False
         if not valid:
@@ -153,21 +155,28 @@ def require_text(path: Path, kind: TableKind, where: str, cell: str) -> None:
         )
 
 
-def _are_valid(numbers: NDArray[np.float64], name: str, gaps: bool) -> bool:
+def first_invalid(numbers: NDArray[np.float64], name: str, *, gaps: bool) -> int | None:
+    """Place of the first number [R] that the column `name` does not allow; None if all are valid.
+
+    Numbers must be finite, and whole in `INTEGER_COLUMNS`; NaN is allowed where there are `gaps`.
+    """
     valid = np.isfinite(numbers) | (gaps & np.isnan(numbers))
     if name in INTEGER_COLUMNS:
         valid &= numbers == np.floor(numbers)
-    return bool(valid.all())
+    return None if valid.all() else int(np.argmin(valid))
 
 
-def _rows(path: Path, kind: TableKind, reader: Any, columns: int) -> Iterator[TableRow]:
+def _rows(
+    path: Path, kind: TableKind, reader: Any, columns: int, added: list[str]
+) -> Iterator[TableRow]:
+    """The rows, with the cells `added` at the end of each."""
     for cells in reader:
         if len(cells) != columns:
             raise RunFolderError(
                 f"Line {reader.line_num} of {path} has {len(cells)} cells where the header has "
                 f"{columns}: the file was cut off or edited; {kind.remedy(path)}"
             )
-        yield TableRow(reader.line_num, cells)
+        yield TableRow(reader.line_num, cells + added)
 
 
 def _require_last_newline(path: Path, kind: TableKind) -> None:

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from metarl.errors import RunFolderError
-from metarl.results.adaptation_curves import ADAPTATION_FILE
+from metarl.results.evaluation_files import SETTINGS_FILE, is_evaluated, move_evaluation
 from metarl.results.files import as_folder_error, json_text, write_text
 from metarl.results.reading import quoted, read_json
 from metarl.results.run_config import checked_config
-from metarl.results.step_log import STEPS_FILE
 from metarl.text import control_within
 
-SETTINGS_FILE = "evaluation.json"
-"""name inside the folder of an evaluation"""
 EARLIER = "evaluations"
 """folder inside a run folder with earlier evaluations, one folder for each setting"""
 _FORMAT = "metarl-evaluation-1"
@@ -118,7 +115,7 @@ def keep_earlier(folder: Path, settings: EvaluationSettings) -> None:
     Raises:
         RunFolderError: it cannot be moved, or `evaluations` is a symbolic link.
     """
-    if not (folder / ADAPTATION_FILE).is_file():
+    if not is_evaluated(folder):
         return
     earlier = read_settings(folder)
     if earlier is not None and _as_json(earlier) == _as_json(settings):
@@ -132,9 +129,7 @@ def keep_earlier(folder: Path, settings: EvaluationSettings) -> None:
             )
     with as_folder_error(kept):
         kept.mkdir(parents=True, exist_ok=True)
-        for file in (ADAPTATION_FILE, STEPS_FILE, SETTINGS_FILE):
-            if os.path.lexists(folder / file):
-                os.replace(folder / file, kept / file)
+        move_evaluation(folder, kept)
 
 
 def _as_json(settings: EvaluationSettings) -> Any:

@@ -14,7 +14,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a draft next to `path` that replaces it when the context ends without an error.
 
     If the context fails or is interrupted, the old file is unchanged and the draft is removed. The
@@ -23,24 +23,27 @@ def atomic_write(path: Path) -> Iterator[Path]:
     link is replaced, not followed.
 
     Raises:
-        OSError: the file cannot be written, or `path` is a device or a pipe.
+        RunFolderError: the file cannot be written, or `path` is a device or a pipe. An `OSError`
+            within the context counts as such.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file")
-    draft = draft_of(path)
-    try:
-        with suppress(FileNotFoundError):
-            draft.unlink()  # of a process that was killed and had the same number
-        with draft.open("xb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-        yield draft
-        os.chmod(draft, mode & 0o777)
-        _flush_to_disk(draft)
-        os.replace(draft, path)
-        _flush_to_disk(path.parent)
-    finally:
-        with suppress(OSError):  # the folder may be missing
-            draft.unlink()
+    path = Path(path)
+    with as_folder_error(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError(errno.EINVAL, "it is a device or a pipe, not a file")
+        draft = draft_of(path)
+        try:
+            with suppress(FileNotFoundError):
+                draft.unlink()  # of a process that was killed and had the same number
+            with draft.open("xb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+            yield draft
+            os.chmod(draft, mode & 0o777)
+            _flush_to_disk(draft)
+            os.replace(draft, path)
+            _flush_to_disk(path.parent)
+        finally:
+            with suppress(OSError):  # the folder may be missing
+                draft.unlink()
 
 
 class AppendedFile:
@@ -112,7 +115,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         RunFolderError: the file cannot be written.
     """
-    with as_folder_error(path), atomic_write(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 

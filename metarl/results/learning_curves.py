@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError, UnknownNameError
 from metarl.field_types import checks_arguments
-from metarl.results.adaptation_curves import ADAPTATION_FILE, CURVES, describe_family
-from metarl.results.csv_files import TableKind, TableRow, open_table, require_text, to_numbers
+from metarl.results.adaptation_curves import agent_label, describe_family
+from metarl.results.csv_files import TableKind, open_table, to_numbers
 from metarl.results.files import AppendedFile, as_folder_error
 from metarl.results.reading import shortened
 from metarl.results.run_config import current_metric_name, read_config
@@ -189,7 +189,7 @@ def read_learning(folder: Path, metric: str) -> LearningCurve:
     return LearningCurve(
         run=folder.name,
         agent=config["agent"],
-        label=_label(folder / ADAPTATION_FILE),
+        label=agent_label(folder),
         family=describe_family(config["task"], config["task_options"]),
         seed=config["seed"],
         options=config["agent_options"],
@@ -198,16 +198,3 @@ def read_learning(folder: Path, metric: str) -> LearningCurve:
         seconds=seconds,
         values=values,
     )
-
-
-def _label(path: Path) -> str | None:
-    """The agent's label, from the first row of an evaluation; None without an evaluation."""
-    if not path.exists():
-        return None
-    with open_table(path, CURVES) as (header, rows):
-        cells = dict(zip(header, next(rows, TableRow(0, [])).cells, strict=False))
-        for _ in rows:
-            pass  # the end of the file is checked as well
-    label = cells.get("label", "")
-    require_text(path, CURVES, "column 'label'", label)
-    return label if cells.get("role") == "agent" else None

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from metarl.errors import ConfigError
-from metarl.results.adaptation_curves import ADAPTATION_FILE, Curve, read_curves
+from metarl.results.adaptation_curves import Curve, read_curves
+from metarl.results.evaluation_files import adaptation_file
 from metarl.results.evaluation_settings import EvaluationSettings, read_settings
 from metarl.results.run_config import read_config
 
@@ -82,7 +83,7 @@ def _read(folder: Path) -> _Evaluated:
         training: Mapping[str, Any] = read_config(folder)
     else:
         training = settings.training if settings else {}
-    curves = read_curves(folder / ADAPTATION_FILE)
+    curves = read_curves(adaptation_file(folder))
     return _Evaluated(folder=folder, curves=curves, training=training, settings=settings)
 
 

@@ -24,9 +24,6 @@ from metarl.results.csv_files import (
 )
 from metarl.results.reading import quoted
 
-STEPS_FILE = "trials.csv"
-"""name inside a run folder; written by evaluation"""
-
 MAX_COMPONENTS = 64
 """wider tasks, observations and actions are not logged: figures of single trials cannot show
 them"""

@@ -17,9 +17,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from metarl.errors import RunFolderError
-from metarl.results.adaptation_curves import ADAPTATION_FILE, read_curves
+from metarl.results.adaptation_curves import read_curves
 from metarl.results.bootstrap import Estimate, bootstrap_interquartile_mean
 from metarl.results.csv_files import write_table
+from metarl.results.evaluation_files import adaptation_file
 from metarl.results.evaluation_settings import read_settings
 from metarl.results.files import json_text, write_text
 from metarl.results.reading import quoted, read_json
@@ -170,7 +171,8 @@ def read_score(folder: Path, record: SweepRecord, setting: SweptSetting, seed: i
         _plain(found.training) != _plain(training)
     ):
         return None
-    curve = next(each for each in read_curves(selection / ADAPTATION_FILE) if each.role == "agent")
+    curves = read_curves(adaptation_file(selection))
+    curve = next(each for each in curves if each.role == "agent")
     returns = curve.returns.sum(0) if record.metric == "total" else curve.returns[-1]
     return float(returns.mean())
 

@@ -8,7 +8,7 @@ events.out.tfevents.*    the same for TensorBoard
 checkpoint.safetensors   the latest state of the agent, with the progress of the run
 checkpoint.1.safetensors, ...   the ones before, newest first
 rollback.safetensors     a state to go back to, with --on-nan rollback
-adaptation.csv           written by an evaluation
+adaptation.csv           or adaptation.parquet, written by an evaluation
 training.lock            empty; locked while a process trains in this folder
 """
 
@@ -166,14 +166,14 @@ class Run:
     def save(self, agent: Agent, progress: Progress, *, keep: int = KEPT_CHECKPOINTS) -> None:
         """Writes the checkpoint atomically, and keeps the `keep - 1` before it."""
         content = self._content(agent, progress)
-        with as_folder_error(self.checkpoint), atomic_write(self.checkpoint) as draft:
+        with atomic_write(self.checkpoint) as draft:
             draft.write_bytes(content)
             move_older(self.checkpoint, keep)
 
     def save_good_state(self, agent: Agent, progress: Progress) -> None:
         """Writes the state to which a training goes back where a number becomes NaN."""
         path = self.path / GOOD_STATE_FILE
-        with as_folder_error(path), atomic_write(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_bytes(self._content(agent, progress))
 
     def load_good_state(self, agent: Agent) -> Progress | None:

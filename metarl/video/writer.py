@@ -91,8 +91,8 @@ def write_video(video: Video, path: Path, fps: float) -> None:
     write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
     with as_folder_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as draft:
-            write(video, draft, fps)
+    with atomic_write(path) as draft:
+        write(video, draft, fps)
 
 
 def _write_gif(video: Video, path: Path, fps: float) -> None:

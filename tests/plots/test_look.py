@@ -17,7 +17,8 @@ from metarl.plots.paths import episode_path
 from metarl.plots.plot import plot
 from metarl.plots.style import COLOURS, STYLE, LegendLayout, agent_dashes
 from metarl.results.bootstrap import bootstrap_mean
-from metarl.results.step_log import STEPS_FILE, read_step_logs
+from metarl.results.evaluation_files import STEPS_FILE
+from metarl.results.step_log import read_step_logs
 from tests.foreign_runs import train_tiny
 from tests.plots.test_plot import make_curve, make_run
 

@@ -83,7 +83,7 @@ def edit(path, line, change):
     ("line", "change", "complaint"),
     [
         (1, lambda text: text.replace("return,", ""), "names no column return"),
-        (4, lambda text: text[: text.rindex(",")] + "\n", r"Line 4 .* 11 cells .* header has 12"),
+        (4, lambda text: text[: text.rindex(",")] + "\n", r"Line 4 .* 12 cells .* header has 13"),
         (5, lambda text: text.replace(",3,1,", ",3,1,x", 1), r"Line 5 .*'x.*column 'env_steps'"),
         (5, lambda text: ",".join([*text.split(",")[:-2], "nan,0\n"]), r"Line 5 .*'return'"),
         (6, lambda text: text.replace(",0,2,", ",0,2.5,", 1), r"Line 6 .*'2.5'.*whole number"),
@@ -99,6 +99,31 @@ def test_the_error_names_the_damaged_line(tmp_path, line, change, complaint):
     edit(path, line, change)
     with pytest.raises(RunFolderError, match=complaint):
         read_curves(path)
+
+
+def test_the_training_seed_is_empty_where_nothing_was_trained(tmp_path):
+    path = tmp_path / "a.csv"
+    write_curves(path, [make_curve(training_seed=11), make_curve(agent="random")])
+    assert [curve.training_seed for curve in read_curves(path)] == [11, None]
+    with path.open(newline="") as file:
+        cells = [row["training_seed"] for row in csv.DictReader(file)]
+    assert cells == ["11"] * 12 + [""] * 12
+
+
+def test_a_table_of_an_earlier_version_has_no_training_seed(tmp_path):
+    path = tmp_path / "a.csv"
+    write_curves(path, [make_curve(training_seed=11)])
+    path.write_text(path.read_text().replace("training_seed,", "", 1).replace(",7,11,", ",7,"))
+    (curve,) = read_curves(path)
+    assert_equal(curve, make_curve())
+    assert curve.training_seed is None
+
+
+@pytest.mark.parametrize("cell", ["eleven", "1.5", "-"])
+def test_a_training_seed_that_is_not_a_number_is_refused(tmp_path, cell):
+    write_curves(tmp_path / "a.csv", [make_curve(training_seed=cell)])
+    with pytest.raises(RunFolderError, match=f"'{cell}' in column 'training_seed'"):
+        read_curves(tmp_path / "a.csv")
 
 
 def test_a_seed_that_is_not_a_number_is_refused(tmp_path):

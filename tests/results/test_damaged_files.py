@@ -24,6 +24,7 @@ from tests.foreign_runs import change_config, copy_of, train_tiny
 from tests.mutations import mutate_bytes, mutate_csv, mutate_json
 
 FILES = ("config.json", "evaluation.json", "adaptation.csv", "trials.csv", "metrics.csv")
+PARQUET = "adaptation.parquet"
 CHECKPOINT = "checkpoint.safetensors"
 MAX_SECONDS = 20
 MAX_MESSAGE = 3000
@@ -48,6 +49,7 @@ OF_FILE = {
     "config.json": ("load", "compare", "learning"),
     "evaluation.json": ("compare", "adaptation"),
     "adaptation.csv": ("compare", "adaptation", "regret", "learning"),
+    PARQUET: ("compare", "adaptation", "regret", "learning"),
     "trials.csv": ("pulls", "paths"),
     "metrics.csv": ("learning",),
     CHECKPOINT: ("load",),
@@ -80,8 +82,28 @@ def mutate_header(content: bytes, rng: random.Random) -> bytes:
     return struct.pack("<Q", len(packed)) + packed + content[8 + length :]
 
 
+def mutate_some_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Damage to a few bytes, most of them of metadata where the file is small."""
+    damaged = bytearray(content)
+    for _ in range(rng.randrange(1, 5)):
+        damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+    return bytes(damaged)
+
+
+def as_parquet(run: Path) -> None:
+    """Gives the table of a run its other form."""
+    pytest.importorskip("pyarrow", reason="needs the extra 'parquet'")
+    metarl.write_curves(run / PARQUET, metarl.read_curves(run / "adaptation.csv"))
+    (run / "adaptation.csv").unlink()
+
+
 def damage(path: Path, rng: random.Random) -> None:
-    kinds = {".csv": mutate_csv, ".json": mutate_json, ".safetensors": mutate_header}
+    kinds = {
+        ".csv": mutate_csv,
+        ".json": mutate_json,
+        ".safetensors": mutate_header,
+        ".parquet": mutate_some_bytes,
+    }
     content = path.read_bytes()
     for _ in range(rng.choice([1, 1, 1, 2])):
         mutate = rng.choice([mutate_bytes, kinds[path.suffix], kinds[path.suffix]])
@@ -115,10 +137,12 @@ def read(name: str, run: Path) -> None:
     assert "\x1b" not in message
 
 
-@pytest.mark.parametrize("file", [*FILES, CHECKPOINT])
+@pytest.mark.parametrize("file", [*FILES, PARQUET, CHECKPOINT])
 def test_a_damaged_file_ends_in_one_error(tiny, tmp_path, case, file):
     rng = random.Random(f"{file} {case}")
     run = copy_of(tiny, tmp_path / "a")
+    if file == PARQUET:
+        as_parquet(run)
     damage(run / file, rng)
     for name in OF_FILE[file]:
         read(name, run)
@@ -178,9 +202,11 @@ def test_options_that_no_run_has_end_in_one_error(tiny, tmp_path, change):
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "missing", "device"])
-@pytest.mark.parametrize("file", [*FILES, CHECKPOINT])
+@pytest.mark.parametrize("file", [*FILES, PARQUET, CHECKPOINT])
 def test_something_else_than_a_file_ends_in_one_error(tiny, tmp_path, file, kind):
     run = copy_of(tiny, tmp_path / "a")
+    if file == PARQUET:
+        as_parquet(run)
     path = run / file
     path.unlink()
     if kind == "folder":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metarl.errors import RunFolderError
-from metarl.results.adaptation_curves import ADAPTATION_FILE, write_curves
+from metarl.results.adaptation_curves import write_curves
 from metarl.results.evaluation_settings import EvaluationSettings, write_settings
 from metarl.results.run_config import FORMAT
 from metarl.results.sweeps import (
@@ -57,7 +57,7 @@ def add_run(folder, setting, training_seed, returns, **changed):
     selection.mkdir(parents=True)
     returns = np.repeat(np.array(returns)[:, None], 4, axis=1)
     curve = replace(make_curve(points=2), returns=returns)
-    write_curves(selection / ADAPTATION_FILE, [curve])
+    write_curves(selection / "adaptation.csv", [curve])
     settings = EvaluationSettings(
         training={**setting.training, "seed": training_seed},
         iteration=3,
