@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import tyro
 from matplotlib.figure import Figure
-from reporting import figure_style, save_figure
+from reporting import figure_style, save_figure, write_text
 
 import metarl
 
@@ -122,11 +122,10 @@ def main(options: Options) -> None:
             spread = f"{min(found):,.0f} to {max(found):,.0f}"
             lines.append(f"| {size} | {statistics.median(found):,.0f} ({spread}) |")
     lines += ["", *(f"- {name}: {value}" for name, value in metarl.describe_machine().items())]
-    options.results.parent.mkdir(parents=True, exist_ok=True)
     with figure_style():
         figures = save_figure(figure(rates), options.results)
     page = options.results.with_suffix(".md")
-    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(page, "\n".join(lines) + "\n")
     print("\n".join(lines), page, *figures, sep="\n")
 
 

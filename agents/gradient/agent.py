@@ -105,6 +105,10 @@ class GradientAgent:
             NonFiniteError: the inner loss of a task; iteration, task and step are named.
         """
         assert isinstance(policy, StackedPolicy)
+        with self._network.computing(self._meta_params):
+            return self._adapted(policy, experience)
+
+    def _adapted(self, policy: StackedPolicy, experience: Trajectory) -> Adapted:
         try:
             batch = self._batch(experience)
         except NonFiniteError as error:
@@ -137,6 +141,10 @@ class GradientAgent:
 
     def update(self, batch: MetaBatch) -> Mapping[str, float]:
         """One step of the outer rule."""
+        with self._network.computing(self._meta_params):
+            return self._updated(batch)
+
+    def _updated(self, batch: MetaBatch) -> Mapping[str, float]:
         before = self.state()
         try:
             steps: list[InnerStep] = [step for cache in batch.caches for step in cache]

@@ -95,8 +95,8 @@ class TrainedPolicy:
 
     A trial is `begin_trial`, then `act` and `observe` in turns, over as many episodes of one task
     as wanted. An agent with a memory adapts in these calls. One that adapts by gradient steps does
-    so in `adapt`, to the episodes since the start of the trial or the last `adapt`. Neither needs as
-    many environments as the training had.
+    so in `adapt`, to the episodes since the start of the trial or the last `adapt`. Neither needs
+    as many environments as the training had.
     """
 
     def __init__(

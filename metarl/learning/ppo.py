@@ -24,7 +24,7 @@ from metarl.learning.trial_optimiser import (
     by_autograd,
     require_optimisation_options,
 )
-from metarl.native.library import alone, serves
+from metarl.native.library import alone
 from metarl.native.ppo import ActorCriticWeights, PPOGradients, PPOInputs, can_run
 from metarl.networks.actor_critic import ActorCritic
 from metarl.trajectory import Percept, Trajectory
@@ -180,7 +180,7 @@ class PPO:
     def _threads(self) -> AbstractContextManager[None]:
         """The compiled library has all threads where it computes the gradients."""
         weights = self._weights()
-        return nullcontext() if weights is None or not serves(*weights.all) else alone()
+        return nullcontext() if weights is None else alone(*weights.all)
 
     def _weights(self) -> ActorCriticWeights | None:
         """Of a network and a loss that the compiled library may serve."""

@@ -300,17 +300,23 @@ def threads() -> int:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def alone(*weights: Tensor) -> Iterator[None]:
     """Within it, torch's threads are the library's, and torch itself uses one.
 
-    Waiting threads of torch spin, which costs the library more than they bring to torch.
+    Waiting threads of torch spin, which costs the library more than they bring to torch. Nothing
+    changes where the library does not compute with these weights.
     """
-    _own_threads.append(torch.get_num_threads())
+    if not serves(*weights):
+        yield
+        return
+    before = torch.get_num_threads()
+    _own_threads.append(threads())
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(_own_threads.pop())
+        _own_threads.pop()
+        torch.set_num_threads(before)
 
 
 Address: TypeAlias = int | None

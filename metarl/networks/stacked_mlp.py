@@ -19,6 +19,7 @@ distribution.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple, TypeAlias
@@ -26,6 +27,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from metarl.native.library import alone
 from metarl.native.stacked import Kept, NetShape, StackedPass, can_run
 from metarl.networks.action_heads import append_constants
 
@@ -129,6 +131,11 @@ class StackedMLP:
             parts += [weight.flatten() * (0.01 if number == len(self.sizes) else 1.0)]
             parts += [torch.zeros(shape[1])]
         return torch.cat([*parts, constants])
+
+    @staticmethod
+    def computing(params: Tensor) -> AbstractContextManager[None]:
+        """Within it, the compiled library has torch's threads, where it computes with `params`."""
+        return alone(params)
 
     def outputs(self, params: Tensor, inputs: Tensor) -> Tensor:
         """Inputs [M, N, F] -> dist_params [M, N, R], for parameters [N, P]; keeps nothing."""

@@ -61,13 +61,18 @@ def test_the_build_in_use_is_named(switch, expected, folder, monkeypatch):
         library._fastest_build.cache_clear()
 
 
-def test_torch_gives_its_threads_to_the_library_and_gets_them_back():
+def test_torch_gives_its_threads_to_the_library_and_gets_them_back(build):
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         assert library.threads() == 3
-        with library.alone():
+        with library.alone(torch.ones(1)):
             assert (library.threads(), torch.get_num_threads()) == (3, 1)
+            with library.alone(torch.ones(1)):
+                assert (library.threads(), torch.get_num_threads()) == (3, 1)
+            assert (library.threads(), torch.get_num_threads()) == (3, 1)
+        with library.alone(torch.ones(1).double()):  # which torch computes with
+            assert (library.threads(), torch.get_num_threads()) == (3, 3)
         assert (library.threads(), torch.get_num_threads()) == (3, 3)
     finally:
         torch.set_num_threads(before)

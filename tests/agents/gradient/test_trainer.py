@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+import metarl
 from metarl.agents.gradient import agent as agent_module
 from metarl.agents.gradient import outer_loop
 from metarl.agents.gradient.emaml import EMAMLConfig
@@ -14,6 +15,7 @@ from metarl.agents.gradient.maml import FOMAMLConfig, MAMLConfig
 from metarl.agents.gradient.outer_loop import MetaProblem
 from metarl.agents.gradient.pretrained import PretrainedConfig
 from metarl.agents.gradient.promp import ProMPConfig
+from metarl.native import library, stacked
 from tests.gradient_rollouts import (
     AGENTS,
     BANDIT,
@@ -283,3 +285,27 @@ def test_evaluation_may_take_more_steps_than_training():
 )
 def test_variants_that_are_different_agents_have_different_labels(config, label):
     assert config.label == label
+
+
+@pytest.mark.skipif(metarl.compiled_library() is None, reason="everything is computed in torch")
+def test_the_compiled_library_has_all_threads(monkeypatch):
+    seen = []
+    share_out = stacked.share_out
+
+    def watched(*arguments) -> None:
+        seen.append((torch.get_num_threads(), library.threads()))
+        share_out(*arguments)
+
+    agent = build("maml", WALK)
+    batch = collect_phases(agent, WALK)
+    monkeypatch.setattr(stacked, "share_out", watched)
+    torch.set_num_threads(2)
+    try:
+        adapt(agent, start(agent), batch.trajectories[0])
+        adapted = len(seen)
+        agent.update(batch)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert 0 < adapted < len(seen)
+    assert set(seen) == {(1, 2)}
