@@ -84,7 +84,7 @@ CASES = (
         agent="pearl",
         task=POINT,
         control={"context": "none"},
-        options={"iterations": 150, "gradient_steps": 100, "batch_size": 128, "gamma": 0.9}
+        options={"iterations": 100, "gradient_steps": 40, "batch_size": 64, "gamma": 0.9}
         | {"learning_rate": 1e-3, "episodes": 3, "polyak": 0.01},
     ),
     Case(
