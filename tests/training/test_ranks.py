@@ -228,7 +228,7 @@ def test_other_commands_refuse_several_processes_and_rank_0_says_so(monkeypatch,
 
 @pytest.mark.parametrize(
     "wrong",
-    ["--num-taks 8", "--num-tasks many", "--memory", "--seed -1", "--preset gone", "--num-tasks 0"],
+    ["--num-taks 8", "--num-tasks many", "--memory", "--preset gone", "--num-tasks 0"],
 )
 def test_wrong_options_are_said_by_rank_0_alone(monkeypatch, capsys, tmp_path, wrong):
     waited = []
