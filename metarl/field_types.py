@@ -208,6 +208,14 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {by_lower[nearest[0]]!r}?" if nearest else ""
 
 
+def suggestions(name: str, known: Iterable[str], *, most: int = 3) -> str:
+    """A sentence that names up to `most` known names that contain `name`, or else are near."""
+    by_lower = {one.lower(): one for one in known}
+    found = [one for one in by_lower if name.lower() in one][:most]
+    found = found or difflib.get_close_matches(name.lower(), list(by_lower), n=most, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(by_lower[one]) for one in found)}?" if found else ""
+
+
 def _is_valid(value: Any, field: "dataclasses.Field[Any]", hint: Any) -> bool:
     default = field.default
     if value is default or (type(value) is type(default) and value != value and default != default):

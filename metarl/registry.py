@@ -6,6 +6,7 @@ and the like), without torch.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -233,13 +234,19 @@ def register_preset(preset: Preset) -> None:
 
 
 def presets(agent: str, task_id: str) -> Mapping[str, Preset]:
-    """The presets of an agent on a family, by name."""
-    return _presets.get((split_module(agent)[1], split_module(task_id)[1]), {})
+    """The presets of an agent on a family, by name; numbers in names are in the order of size."""
+    known = _presets.get((split_module(agent)[1], split_module(task_id)[1]), {})
+    return {name: known[name] for name in sorted(known, key=_by_size)}
 
 
 def all_presets() -> list[Preset]:
     """All presets, by agent, family and name."""
-    return [known[name] for _, known in sorted(_presets.items()) for name in sorted(known)]
+    return [one for pair in sorted(_presets) for one in presets(*pair).values()]
+
+
+def _by_size(name: str) -> list[tuple[str, int]]:
+    """A key by which `episodes-3` comes before `episodes-10`."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", name)]
 
 
 def find_preset(agent: str, task_id: str, name: str) -> Preset:

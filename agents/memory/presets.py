@@ -12,7 +12,7 @@ register_preset(
         name="pulls-10",
         agent_options={"num_tasks": 512, "iterations": 600},
         task_options={"pulls": 10},
-        note="6.55 to 6.64 of 6.64 in 10 pulls of 5 arms, five seeds; 1 to 2 minutes",
+        note="6.55 to 6.64 of 6.64 in 10 pulls of 5 arms, five seeds; 1 minute on one core",
     )
 )
 register_preset(
@@ -22,8 +22,8 @@ register_preset(
         name="pulls-100",
         agent_options={"num_tasks": 512, "iterations": 1000, "entropy_coef": 0.01},
         task_options={"pulls": 100},
-        note="78.2, 78.2, 78.3 in 100 pulls of 5 arms (Gittins index: 78.6), three seeds; ten "
-        "minutes on two cores",
+        note="78.2, 78.2, 78.3 in 100 pulls of 5 arms (Gittins index: 78.6), three seeds; 8 "
+        "minutes on one core",
     )
 )
 register_preset(
@@ -40,8 +40,8 @@ register_preset(
             "num_minibatches": 8,
         },
         task_options={"pulls": 100},
-        note="77.5 in 100 pulls of 5 arms (Gittins index: 78.3 in the same bandits), one seed; a "
-        "quarter of an hour on one idle core. A seventh of the experience of pulls-100",
+        note="77.5 in 100 pulls of 5 arms (Gittins index: 78.3 in the same bandits), one seed; 16 "
+        "minutes on one core. A seventh of the experience of pulls-100",
     )
 )
 register_preset(
@@ -56,8 +56,8 @@ register_preset(
             "num_minibatches": 8,
         },
         task_options={"pulls": 100, "arms": 10},
-        note="82.9 and 83.1 in 100 pulls of 10 arms (Gittins index: 83.8), two seeds; a quarter "
-        "of an hour on one core",
+        note="82.9 and 83.1 in 100 pulls of 10 arms (Gittins index: 83.8), two seeds; 14 "
+        "minutes on one core",
     )
 )
 register_preset(
@@ -72,8 +72,7 @@ register_preset(
             "num_minibatches": 8,
         },
         task_options={"pulls": 100, "arms": 50},
-        note="84.6 in 100 pulls of 50 arms (Gittins index: 85.6), one seed; half an hour on one "
-        "core",
+        note="84.6 in 100 pulls of 50 arms (Gittins index: 85.6), one seed; 32 minutes on one core",
     )
 )
 register_preset(
@@ -91,7 +90,7 @@ register_preset(
         },
         task_options={"pulls": 100},
         note="78.5, 78.5 in 100 pulls of 5 arms (Gittins index in the same tasks: 78.6), two "
-        "seeds; two minutes on one core",
+        "seeds; 1 minute on one core",
     )
 )
 register_preset(
@@ -112,7 +111,7 @@ register_preset(
         },
         task_options={"pulls": 500, "arms": 50},
         note="462.8 in 500 pulls of 50 arms (Gittins index: 465.2 in the same bandits; published "
-        "for RL^2: 438.9), one seed; half an hour on one idle core",
+        "for RL^2: 438.9), one seed; 27 minutes on one core",
     )
 )
 register_preset(
@@ -149,7 +148,7 @@ register_preset(
             "num_minibatches": 8,
         },
         note="151.8, 157.5, 157.9 in ten episodes, three seeds; the first took off late (greedy on "
-        "posterior means: 155.0; replanning at every step: 158.6); half an hour on one core",
+        "posterior means: 155.0; replanning at every step: 158.6); 30 minutes on one core",
     )
 )
 register_preset(
@@ -178,7 +177,7 @@ register_preset(
         task="metarl/TMaze-v0",
         name="corridor-10",
         agent_options={"num_tasks": 256, "iterations": 100},
-        note=".999 of 1, one seed; a minute",
+        note=".999 of 1, one seed; 1 minute on one core",
     )
 )
 register_preset(
@@ -255,7 +254,7 @@ for _name, _iterations, _options, _note in (
         190,
         {"draws": 10},
         "reach with 500 training goals: return 4574 and success .90 on the benchmark's own unseen "
-        "ones (without memory: 3913, .38), one seed; an hour on one core, without workers",
+        "ones (without memory: 3913, .38), one seed; 60 minutes on one core, without workers",
     ),
 ):
     register_preset(

@@ -30,6 +30,6 @@ register_preset(
             "polyak": 0.01,
         },
         note="the goal is found in the first, third and sixth episode of 17%, 59% and 70% of "
-        "trials, in one of the first three of 60%; one seed, 4 minutes of one core",
+        "trials, in one of the first three of 60%; one seed, 4 minutes on one core",
     )
 )

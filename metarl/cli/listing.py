@@ -14,8 +14,8 @@ import tyro
 from metarl import registry
 from metarl.cli.modules import find_named
 from metarl.cli.terminal import SUCCESS, parse, print_text
-from metarl.errors import MetaRLError
-from metarl.field_types import option_name
+from metarl.errors import MetaRLError, UnknownNameError
+from metarl.field_types import option_name, suggestions
 from metarl.modules import split_module
 from metarl.options import plain_options
 from metarl.results.adaptation_curves import describe_family
@@ -119,12 +119,26 @@ def _details(name: str) -> Iterator[str]:
         yield from _option_lines(cls, "--{} {}", {})
         yield from _presets(lambda preset: preset.agent == split_module(name)[1])
         return
-    cls, registered = registry.declared_family(name)
+    cls, registered = _declared_family(name)
     yield name
     values = plain_options(registry.build_family(cls, registered))
     yield from _option_lines(cls, "--task.{} {}", values)
     yield from _spaces(name)
     yield from _presets(lambda preset: preset.task == split_module(name)[1])
+
+
+def _declared_family(name: str) -> tuple[type[Any], dict[str, Any]]:
+    """As `registry.declared_family`; a short name of nothing may be meant for an agent, too."""
+    try:
+        return registry.declared_family(name)
+    except UnknownNameError:
+        if "/" in name or ":" in name:
+            raise
+    known = [*registry.agent_names(), *registry.memory_names(), *registry.task_ids()]
+    raise UnknownNameError(
+        f"No agent, memory or task family is called {name!r}.{suggestions(name, known)} "
+        "`metarl list` names them all."
+    )
 
 
 def _option_lines(cls: type[Any], form: str, values: Mapping[str, Any]) -> Iterator[str]:

@@ -40,7 +40,12 @@ from metarl.cli.training import EVALUATE_HELP, SEEDS_HELP, TRACK_HELP, run_train
 from metarl.errors import ConfigError, MetaRLError, RankError, UnknownNameError
 from metarl.field_types import require_known, suggestion
 from metarl.options import option_names, typed_options
-from metarl.training.launcher import are_joined, is_first_rank, require_one_process
+from metarl.training.launcher import (
+    are_joined,
+    is_first_rank,
+    leave_to_first_rank,
+    require_one_process,
+)
 from metarl.training.settings_file import TrainingFile
 
 # NOTE: each command imports the modules that it needs when it runs, so that --help is fast. Lists
@@ -97,13 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run_command(arguments)
     except SystemExit as stop:  # from the option parser, which has printed its message
+        if stop.code == USAGE:
+            leave_to_first_rank()
         return stop.code if isinstance(stop.code, int) else FAILURE
     except KeyboardInterrupt:
         print_error("Interrupted; nothing new was saved.")
         return INTERRUPTED
     except MetaRLError as error:
-        if is_first_rank() or not _is_said_by_others(error):
-            print_error(error)
+        _say(error)
         return USAGE if isinstance(error, ConfigError | UnknownNameError) else FAILURE
     except BrokenPipeError:  # nothing reads on, as in `metarl list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
@@ -113,15 +119,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILURE
 
 
-def _is_said_by_others(error: MetaRLError) -> bool:
-    """Whether another of the processes that train together prints this error."""
-    if isinstance(error, RankError):
-        return error.is_reported
-    # Before the ranks are joined, each finds the same fault in its options.
-    return isinstance(error, ConfigError | UnknownNameError) and not are_joined()
+def _say(error: MetaRLError) -> None:
+    """Prints an error, unless another of the processes that train together does."""
+    try:
+        is_first = is_first_rank()
+    except ConfigError:  # this error: the environment says no number
+        is_first = True
+    if is_first:
+        print_error(error)
+    elif isinstance(error, RankError):
+        if not error.is_reported:
+            print_error(error)
+    elif isinstance(error, ConfigError | UnknownNameError) and not are_joined():
+        leave_to_first_rank()  # before the ranks are joined, each finds the same fault
+    else:
+        print_error(error)
 
 
 def _run_command(arguments: Sequence[str]) -> int:
+    if asks_for_help(arguments) and not is_first_rank():
+        return SUCCESS
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_OVERVIEW, end="")
         return SUCCESS if arguments else USAGE

@@ -10,7 +10,6 @@ import tyro
 from metarl.cli.modules import import_for_run
 from metarl.cli.terminal import SUCCESS, parse, print_text
 from metarl.reports.options import ReportOptions
-from metarl.training.zoo import evaluated_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +21,7 @@ class ReportCommand:
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """folders of runs of one family, evaluated in the same tasks"""
+    """folders of runs of one family, evaluated in the same tasks, or zoo:NAME"""
     module: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """a module that defines the task or an agent, and that you trust: it is imported, from the
     current folder if it is not installed; may be repeated"""
@@ -36,6 +35,5 @@ def report(arguments: Sequence[str]) -> int:
         import_for_run(command.module, run)
     from metarl.reports.report import report as write_report
 
-    runs = [evaluated_folder(run) for run in command.runs]
-    print_text(str(write_report(runs, options=command.report)))
+    print_text(str(write_report(command.runs, options=command.report)))
     return SUCCESS

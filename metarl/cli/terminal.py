@@ -2,6 +2,8 @@
 
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import TypeVar
 
 import tyro
@@ -9,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from metarl.text import visible
+from metarl.training.launcher import is_first_rank
 
 SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 """exit codes; 130 after Ctrl-C, and 128 + its number after another signal"""
@@ -17,8 +20,15 @@ Options = TypeVar("Options")
 
 
 def parse(options: Callable[..., Options], arguments: Sequence[str], command: str) -> Options:
-    """The options of a command, a dataclass, from its arguments."""
-    return tyro.cli(options, args=list(arguments), prog=f"metarl {command}")
+    """The options of a command, a dataclass, from its arguments.
+
+    Of several ranks the first one alone prints what is wrong with them, or the help.
+    """
+    with ExitStack() as quiet:
+        if not is_first_rank():
+            quiet.enter_context(redirect_stdout(StringIO()))
+            quiet.enter_context(redirect_stderr(StringIO()))
+        return tyro.cli(options, args=list(arguments), prog=f"metarl {command}")
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:

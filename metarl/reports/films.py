@@ -70,18 +70,18 @@ def _film(run: ReportedRun, most: int, progress: bool) -> Film:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "film.gif"
         options = replace(options, out=out, progress=progress)
-        record(run.folder, options=options)
+        record(run.training, options=options)
         if (size := out.stat().st_size) > most:
-            record(run.folder, options=replace(options, every=options.every * -(-size // most)))
+            record(run.training, options=replace(options, every=options.every * -(-size // most)))
         gif = out.read_bytes()
     if len(gif) > most:
-        raise MetaRLError(f"it would take {len(gif):,} bytes. Use metarl record {run.folder}.")
+        raise MetaRLError(f"it would take {len(gif):,} bytes. Use metarl record {run.training}.")
     return Film(gif, _last_frame(gif))
 
 
 def _options(run: ReportedRun) -> VideoOptions:
     """As many episodes and frames as a short film has."""
-    loaded = load_run(run.folder)
+    loaded = load_run(run.training)
     family, config = loaded.config.make_family(), loaded.config.make_agent_config()
     agent = loaded.make_agent(family)
     phases, steps = agent.evaluation_steps + 1, family.episode_steps

@@ -24,6 +24,7 @@ from metarl.results.files import as_folder_error, write_text
 from metarl.results.folders import common_folder, unique_folders
 from metarl.results.reading import shortened
 from metarl.results.run_curves import read_run_curves
+from metarl.training.zoo import evaluated_folder, run_path
 
 REPORT_FILE = "report.html"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -44,7 +45,7 @@ def report(
     shown with its learning curve, and the page says how to evaluate it; nothing is evaluated here.
 
     Args:
-        runs: folders of runs of one family, evaluated in the same tasks.
+        runs: folders of runs of one family, evaluated in the same tasks, or `zoo:NAME`.
         modules: modules that define the task or the agents and that you trust; see `load_run`.
         options: what is shown; by default made from `overrides`.
         overrides: fields of `ReportOptions`, such as `out="report.html", films=False`.
@@ -59,11 +60,14 @@ def report(
         UnknownNameError: there is no such reference, metric or module.
     """
     options = overridden(options, ReportOptions(), overrides)
-    folders = unique_folders(runs)
-    for folder in folders:
-        import_trusted(modules, folder)
+    named = unique_folders(runs)
+    trained, folders = map(run_path, named), [evaluated_folder(path) for path in named]
     path = common_folder(folders) / REPORT_FILE if options.out is None else options.out
-    page = report_page([read_run(folder, options.metric) for folder in folders], options)
+    found = []
+    for training, folder in zip(trained, folders, strict=True):
+        import_trusted(modules, training)
+        found.append(read_run(folder, options.metric, training=training))
+    page = report_page(found, options)
     with as_folder_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)

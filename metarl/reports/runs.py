@@ -20,6 +20,9 @@ class ReportedRun:
     """A run folder, or the folder of one evaluation."""
 
     folder: Path
+    """with the results"""
+    training: Path
+    """folder of the run: the same, but for agents of the zoo, whose results are elsewhere"""
     config: RunConfig | None
     """settings of the training; None for rows without settings"""
     settings: EvaluationSettings | None
@@ -36,7 +39,7 @@ class ReportedRun:
     @property
     def holds_training(self) -> bool:
         """Whether this is the folder of a training, whose agent can be loaded."""
-        return (self.folder / "config.json").is_file()
+        return (self.training / "config.json").is_file()
 
     @property
     def values(self) -> dict[str, Any]:
@@ -71,8 +74,13 @@ class ReportedRun:
         return whole.make_family()
 
 
-def read_run(folder: Path, metric: str) -> ReportedRun:
+def read_run(folder: Path, metric: str, *, training: Path | None = None) -> ReportedRun:
     """Reads the settings of a folder, and its learning curve; its rows of evaluation are not read.
+
+    Args:
+        folder: of a run, or of an evaluation.
+        metric: of the learning curve.
+        training: folder of the run, if it is another one.
 
     Raises:
         RunFolderError: this is neither the folder of a training nor that of an evaluation, or a
@@ -80,7 +88,8 @@ def read_run(folder: Path, metric: str) -> ReportedRun:
         UnknownNameError: the training has no such metric.
     """
     evaluated = is_evaluated(folder)
-    has_config = (folder / "config.json").exists()
+    run = folder if training is None else training
+    has_config = (run / "config.json").exists()
     if not (evaluated or has_config):
         raise RunFolderError(
             f"{folder} is not a run folder: it has neither a config.json nor an "
@@ -88,18 +97,19 @@ def read_run(folder: Path, metric: str) -> ReportedRun:
             "`metarl evaluate`."
         )
     settings = read_settings(folder)
-    training: Mapping[str, Any] = {}
+    trained: Mapping[str, Any] = {}
     if has_config:
-        training = read_config(folder)
+        trained = read_config(run)
     elif settings is not None:
-        training = settings.training
-    learned = has_config and (folder / METRICS_FILE).exists()
+        trained = settings.training
+    learned = has_config and (run / METRICS_FILE).exists()
     return ReportedRun(
         folder=folder,
-        config=RunConfig(**training) if training else None,
+        training=run,
+        config=RunConfig(**trained) if trained else None,
         settings=settings,
         is_evaluated=evaluated,
-        learning=read_learning(folder, metric) if learned else None,
+        learning=read_learning(run, metric) if learned else None,
     )
 
 

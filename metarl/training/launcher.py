@@ -2,9 +2,12 @@
 
 import os
 import sys
+import time
 
 from metarl.errors import ConfigError
 
+SECONDS_TO_SAY = 5.0
+"""that the first rank has to start and to say what is wrong with its options"""
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -22,6 +25,16 @@ def started_ranks() -> int:
 def is_first_rank() -> bool:
     """Whether this process is the one of the ranks that writes files and reports."""
     return started_ranks() == 1 or _whole_number("RANK") == 0
+
+
+def leave_to_first_rank() -> None:
+    """On the other ranks, waits until the first one has ended with the error that all have found.
+
+    `torchrun` ends all ranks as soon as one has failed, so the first must not be the last to say
+    why. It then ends this process, whose exit code counts only if it does not.
+    """
+    if not is_first_rank():
+        time.sleep(SECONDS_TO_SAY)
 
 
 def are_joined() -> bool:

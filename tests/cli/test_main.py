@@ -17,6 +17,7 @@ from metarl.cli import results
 from metarl.errors import NonFiniteError, RunFolderError, SeedsError
 from metarl.evaluation.options import EvaluationOptions
 from metarl.plots.options import PlotOptions
+from metarl.registry import all_presets
 from metarl.results.adaptation_curves import write_curves
 from metarl.training.interruption import StoppedBySignal as Stop
 from metarl.training.run_folder import RunConfig, create_run
@@ -164,6 +165,40 @@ def test_list_shows_options_and_presets_of_agents_and_memories(capsys):
     assert f"    metarl train rl2 {BANDIT} --preset pulls-100\n" in out
     assert "train dpt" not in out
     assert "    --memory-options heads 4" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("rl3", " Did you mean 'rl2'?"),
+        ("lsmt", " Did you mean 'lstm'"),
+        ("BernouliBandit-v0", f" Did you mean {BANDIT!r}"),
+        ("Grid", " Did you mean 'metarl/GridNavigation-v0'?"),
+        ("qqqqq", ""),
+    ],
+)
+def test_list_of_an_unknown_name_suggests_those_that_are_near(capsys, name, near):
+    code, out, err = run(capsys, "list", name)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"metarl: No agent, memory or task family is called {name!r}.{near}")
+    assert err.endswith("`metarl list` names them all.\n")
+    assert ("Did you mean" in err) == bool(near)
+    code, _, err = run(capsys, "list", "lab/Gone-v0")
+    assert code == 2
+    assert "For a task of your own" in err
+
+
+def test_presets_are_listed_in_the_order_of_the_numbers_in_their_names(capsys):
+    _, out, _ = run(capsys, "list", "rl2")
+    names = [line.split()[-1] for line in out.splitlines() if f"train rl2 {BANDIT} " in line]
+    expected = ["pulls-10", "pulls-100", "pulls-100-arms-10", "pulls-100-arms-50"]
+    assert names == [*expected, "pulls-100-transformer"]
+    assert list(metarl.presets("rl2", BANDIT)) == names
+
+
+def test_every_preset_says_how_many_minutes_it_takes_on_how_many_cores():
+    for preset in all_presets():
+        assert re.search(r"\d minutes?\b.* on (one|two)( \w+)? cores?\b", preset.note), preset
 
 
 def test_help_shows_the_values_of_presets(capsys, monkeypatch):

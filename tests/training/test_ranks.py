@@ -15,6 +15,7 @@ import torch
 from metarl.cli.main import main
 from metarl.errors import ConfigError
 from metarl.ranks import ALONE
+from metarl.training import launcher
 from metarl.training.launcher import device_of_rank, is_first_rank, started_ranks
 from metarl.training.loop import train
 from metarl.training.process_ranks import joined_ranks
@@ -214,6 +215,7 @@ def test_each_rank_has_the_gpu_of_its_number(monkeypatch):
 
 @pytest.mark.parametrize("command", ["evaluate", "sweep", "list", "train rl2 X --seeds 0 1"])
 def test_other_commands_refuse_several_processes_and_rank_0_says_so(monkeypatch, capsys, command):
+    monkeypatch.setattr(launcher, "SECONDS_TO_SAY", 0)
     for name, value in RANK_1.items():
         monkeypatch.setenv(name, value)
     words = command.replace("X", TASK).split()
@@ -224,8 +226,42 @@ def test_other_commands_refuse_several_processes_and_rank_0_says_so(monkeypatch,
     assert "torchrun has started 2 processes" in capsys.readouterr().err
 
 
-def test_a_number_of_ranks_that_is_none_is_refused(monkeypatch):
+@pytest.mark.parametrize(
+    "wrong",
+    ["--num-taks 8", "--num-tasks many", "--memory", "--preset gone", "--num-tasks 0"],
+)
+def test_wrong_options_are_said_by_rank_0_alone(monkeypatch, capsys, tmp_path, wrong):
+    waited = []
+    monkeypatch.setattr(launcher.time, "sleep", waited.append)
+    words = ["train", "rl2", TASK, *wrong.split(), "--out", str(tmp_path / "run")]
+    for name, value in RANK_1.items():
+        monkeypatch.setenv(name, value)
+    assert main(words) == 2
+    assert capsys.readouterr() == ("", "")
+    assert waited == [launcher.SECONDS_TO_SAY]
+    monkeypatch.setenv("RANK", "0")
+    assert main(words) == 2
+    assert capsys.readouterr().err
+    assert len(waited) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["--help", "train --help", "train rl2 X --help"])
+def test_help_is_printed_by_rank_0_alone(monkeypatch, capsys, command):
+    words = command.replace("X", TASK).split()
+    for name, value in RANK_1.items():
+        monkeypatch.setenv(name, value)
+    assert main(words) == 0
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("RANK", "0")
+    assert main(words) == 0
+    assert "usage" in capsys.readouterr().out
+
+
+def test_a_number_of_ranks_that_is_none_is_refused(monkeypatch, capsys):
     for name, value in {**RANK_1, "WORLD_SIZE": "two"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=r"WORLD_SIZE is 'two'"):
         started_ranks()
+    assert main(["train", "rl2", TASK]) == 2
+    assert "WORLD_SIZE is 'two'" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +83,12 @@ def test_the_commands_take_names_of_the_zoo(folder, capsys):
     assert cli.main(["plot", "zoo:rl2-bandit-5x10", "--formats", "svg"]) == 0
     assert cli.main(["compare", "zoo:rl2-bandit-5x10"]) == 0
     assert cli.main(["report", "zoo:rl2-bandit-5x10", "--out", "report.html"]) == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "No film" not in page
+    assert page.count("data:image/gif;base64,") == 1
+    assert metarl.report("zoo:rl2-bandit-5x10", films=False).parent == Path(
+        "runs/zoo/rl2-bandit-5x10"
+    )
     capsys.readouterr()
     assert cli.main(["compare", "zoo:rl2-two-step"]) == 1
     assert "`metarl evaluate zoo:rl2-two-step` does it" in capsys.readouterr().err
