@@ -83,6 +83,9 @@ AGENTS = {
         test_tasks=2000,
         options={"hidden_size": 64},
     ),
+    "pearl-sparse-navigation": Trained(
+        agent="pearl", task="metarl/SparsePointNavigation-v0", preset="episodes-6", test_tasks=1000
+    ),
     # Seed 1: with seed 0 of the reproductions a few goals diverge at the second step.
     "maml-point-navigation": Trained(
         agent="maml",
