@@ -1,6 +1,6 @@
 """Trains, evaluates and describes the agents of the zoo: the folders in `experiments/zoo`.
 
-    python experiments/make_zoo.py                          # all of them: a quarter of an hour
+    python experiments/make_zoo.py                          # all of them: an hour
     python experiments/make_zoo.py --only rl2-bandit-5x10
 
 A run continues from its checkpoint. Each folder is the output of `metarl.write_card`, and replaces
@@ -28,11 +28,12 @@ class Trained:
 
     agent: str
     task: str
-    preset: str
+    preset: str | None
     test_tasks: int
     seed: int = 0
     evaluation: Mapping[str, Any] = field(default_factory=dict)  # agent options
     options: Mapping[str, Any] = field(default_factory=dict)  # that override the preset
+    task_options: Mapping[str, Any] = field(default_factory=dict)  # likewise
 
 
 AGENTS = {
@@ -55,6 +56,36 @@ AGENTS = {
         test_tasks=4000,
         options={"hidden_size": 64},  # the file is a quarter as large
     ),
+    "rl2-transformer-bandit-5x10": Trained(
+        agent="rl2",
+        task="metarl/BernoulliBandit-v0",
+        preset="pulls-10",
+        test_tasks=10_000,
+        options={
+            "memory": "transformer",
+            "hidden_size": 32,
+            "learning_rate": 1e-3,
+            "iterations": 200,
+        },
+    ),
+    "versa-bandit-5x10": Trained(
+        agent="versa",
+        task="metarl/BernoulliBandit-v0",
+        preset=None,
+        test_tasks=10_000,
+        options={"hidden_size": 32},
+        task_options={"pulls": 10},
+    ),
+    "prototypical-networks-glyphs": Trained(
+        agent="prototypical_networks",
+        task="metarl/FewShotClassification-v0",
+        preset="ways-5-shots-1",
+        test_tasks=2000,
+        options={"hidden_size": 64},
+    ),
+    "pearl-sparse-navigation": Trained(
+        agent="pearl", task="metarl/SparsePointNavigation-v0", preset="episodes-6", test_tasks=1000
+    ),
     # Seed 1: with seed 0 of the reproductions a few goals diverge at the second step.
     "maml-point-navigation": Trained(
         agent="maml",
@@ -63,6 +94,13 @@ AGENTS = {
         test_tasks=1000,
         seed=1,
         evaluation={"rollouts_per_task": 40, "evaluation_steps": 3},
+    ),
+    "meta-lstm-sinusoid": Trained(
+        agent="meta_lstm",
+        task="metarl/Sinusoid-v0",
+        preset="supervised-shots-5",
+        test_tasks=1000,
+        evaluation={"rollouts_per_task": 1, "evaluation_steps": 10},  # each adapts alone
     ),
 }
 
@@ -90,6 +128,7 @@ def main(options: Options) -> None:
             seed=item.seed,
             out=options.out / name,
             resume=True,
+            task_options=item.task_options,
             **item.options,
         )
         metarl.evaluate(

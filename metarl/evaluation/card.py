@@ -144,7 +144,7 @@ def _usage(run: Run, name: str) -> str:
     episodes = each * (config.rollouts_per_task if adapts and config.joins_rollouts else 1)
     episodes *= 1 + adapts
     changed = {name.partition("task.")[2]: value for name, value in _changed(run).items()}
-    options = "".join(f", {name}={value!r}" for name, value in changed.items() if name)
+    options = "".join(f", {name}={_literal(value)}" for name, value in changed.items() if name)
     sample = 'sample_task(env.np_random, "test")'
     if not isinstance(family, TaskFamily):
         sample = "task_space.sample()"
@@ -172,6 +172,11 @@ def _usage(run: Run, name: str) -> str:
             "        policy.adapt()  # to these episodes; as often as wanted",
         ]
     return "\n".join(["```python", *lines, "    observation, _ = env.reset()", "```"])
+
+
+def _literal(value: Any) -> str:
+    """Of Python, with the quotes that formatters want."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _training(run: Run, progress: Progress, content: Any) -> str:

@@ -117,7 +117,7 @@ def test_a_rollout_that_adapts_to_itself_does_not_depend_on_how_many_there_are(r
     """One environment, a task of each lane, and rollouts of one task: as the training's or not."""
     policy, lanes = load_policy(runs["meta_lstm"]), 3
     generator = np.random.default_rng(0)
-    obs = generator.normal(size=(10, lanes, 2)).astype(np.float32)
+    obs = generator.uniform((-5, -5, 1, 0), (5, 5, 1, 1), (10, lanes, 4)).astype(np.float32)
 
     def params(choose, **options):
         policy.begin_trial(**options)
@@ -457,24 +457,19 @@ def test_returns_of_a_loop_equal_those_of_an_evaluation_for_rl2(tmp_path):
     assert expected - total(True).mean() > bound  # without its memory it is far off
 
 
-@pytest.mark.learning
-@pytest.mark.usefixtures("one_thread")
-def test_returns_of_a_loop_equal_those_of_an_evaluation_where_each_rollout_adapts(tmp_path):
-    """In one environment, as many trials as the evaluation has tasks."""
-    run = train(
-        "meta_lstm",
-        "metarl/Sinusoid-v0",
-        preset="supervised-shots-5",
-        out=tmp_path / "run",
-        num_tasks=20,
-        iterations=15,
-        progress=False,
+def test_returns_of_a_loop_equal_those_of_an_evaluation_where_each_rollout_adapts(
+    tmp_path, monkeypatch
+):
+    """In one environment, where the training had five rollouts of each task."""
+    monkeypatch.chdir(tmp_path)  # the evaluation writes there
+    agent, trials = "zoo:meta-lstm-sinusoid", 60
+    (curve,) = metarl.evaluate(
+        agent, num_tasks=300, references=False, agent_options={"evaluation_steps": 1}
     )
-    (curve,) = metarl.evaluate(run, num_tasks=400, references=False)
-    policy, env = load_policy(run), gymnasium.make("metarl/Sinusoid-v0", **FEW_SHOT)
+    policy, env = load_policy(agent), gymnasium.make("metarl/Sinusoid-v0", **FEW_SHOT)
     env.reset(seed=3)
-    returns = np.zeros((2, 150))
-    for trial in range(150):
+    returns = np.zeros((2, trials))
+    for trial in range(trials):
         task = env.unwrapped.sample_task(env.np_random, "test")
         obs, _ = env.reset(options={"task": task})
         policy.begin_trial()

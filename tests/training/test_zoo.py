@@ -52,6 +52,23 @@ def test_an_agent_of_the_zoo_acts_and_is_small(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_code_of_a_card_runs(monkeypatch, name):
+    monkeypatch.chdir(zoo_folder())
+    code, found = card(name).partition("```python\n")[2].partition("```")[0], {}
+    exec(code, found)  # the code that a reader of the card would copy
+    assert f'load_policy("{name}")' in code
+    assert found["ended"]
+    assert found["policy"].adapts_by_gradient == ("policy.adapt()" in code)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_agent_of_the_zoo_is_evaluated_by_its_name(folder, name):
+    few = ["--num-tasks", "2", "--references", "none", "--no-progress"]
+    assert cli.main(["evaluate", f"zoo:{name}", *few]) == 0
+    assert (folder / "runs" / "zoo" / name / "adaptation.csv").is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_card_holds_command_seed_versions_and_numbers(name):
     text, config = card(name), load_run(f"zoo:{name}").config
     header = yaml.safe_load(text.split("---")[1])
