@@ -16,6 +16,7 @@ from .agent import Policy as Policy
 from .agent import PolicyOutput as PolicyOutput
 from .agent import Reference as Reference
 from .agent import StochasticPolicy as StochasticPolicy
+from .agent import ValuePolicy as ValuePolicy
 from .agent import WarmStartAgent as WarmStartAgent
 from .bridges.sb3_policy import sb3_policy as sb3_policy
 from .bridges.sb3_vec_env import to_sb3_vec_env as to_sb3_vec_env

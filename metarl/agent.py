@@ -30,7 +30,6 @@ class PolicyOutput(NamedTuple):
     action: Tensor  # [L] int64, or [L, A] float
     log_prob: Tensor  # [L] float, log-density of `action`
     memory: Memory  # passed to `act` at the next step
-    value: Tensor | None = None  # [L] estimate of the return to come, if it is kept
 
 
 class Policy(Protocol):
@@ -61,6 +60,14 @@ class DistributionPolicy(Protocol):
 
     def distribution(self, percept: Percept, memory: Memory) -> tuple[Tensor, Memory]:
         """Parameters of the distribution, [L, R], and the next memory."""
+
+
+@runtime_checkable
+class ValuePolicy(Protocol):
+    """A policy that estimates, while it acts, the return to come."""
+
+    def value(self, memory: Memory) -> Tensor | None:
+        """The estimate [L] of the step that returned `memory`; None if it made none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from gymnasium import Space
 from torch import Tensor
 
-from metarl.agent import Adapted, Agent, GuidedAgent, MetaBatch, Phase, Policy, PolicyOutput
+from metarl.agent import Adapted, Agent, GuidedAgent, MetaBatch, Phase, Policy, ValuePolicy
 from metarl.errors import NonFiniteError, TaskContractError
 from metarl.field_types import checks_arguments
 from metarl.noise import LaneNoise, lane_keys
@@ -279,8 +279,9 @@ def _roll_out(
     finished_episodes = torch.zeros(lanes, dtype=torch.int64, device=obs.device)
     percept = first_percept(obs, blank_action(action_space))
     memory = policy.initial_memory(lanes, log.horizon)
+    values = policy if isinstance(policy, ValuePolicy) else None
     for step in range(log.horizon):
-        action, log_prob, memory, value = PolicyOutput(*policy.act(percept, memory, noise.at(step)))
+        action, log_prob, memory = policy.act(percept, memory, noise.at(step))
         last = env.step(action)
         log.write(
             step,
@@ -294,7 +295,7 @@ def _roll_out(
             success=last.success,
             valid=active,
             next_obs=last.next_obs,
-            value=value,
+            value=values.value(memory) if values else None,
         )
         ended = last.terminated | last.truncated
         if fixed_length is not None:

@@ -158,11 +158,10 @@ class GuidedPolicy:
 
     def act(self, percept: Percept, memory: Memory, noise: LaneNoise) -> PolicyOutput:
         """The action of one of them in each lane; `log_prob` is always that of the learner's."""
-        learner = self.learner.act(percept, memory[0], noise)
-        reference = self.reference.act(percept, memory[1], noise)
-        guided = self.guided.view(-1, *(1,) * (learner.action.ndim - 1))
-        action = torch.where(guided, reference.action, learner.action)
-        return PolicyOutput(action, learner.log_prob, (learner.memory, reference.memory))
+        action, log_prob, learner = self.learner.act(percept, memory[0], noise)
+        taught, _, reference = self.reference.act(percept, memory[1], noise)
+        guided = self.guided.view(-1, *(1,) * (action.ndim - 1))
+        return PolicyOutput(torch.where(guided, taught, action), log_prob, (learner, reference))
 
 
 def guided_lanes(share: float, lanes: int) -> Tensor:

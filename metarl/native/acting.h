@@ -125,7 +125,7 @@ void act(const ActingStep* step, int first, int last) {
   const Sizes s(step->layer);
   const Packed packed(s, step->layer.packed);
   const PerceptronParts policy(step->policy), value(step->value);
-  const int most = std::min(BLOCK, s.L);
+  const int most = std::min(s.B, s.L);
   ActingBuffers buffers(*step, s, policy, value, most);
   for (int number = first; number < last; number++) {
     Block block(step->layer, s, packed, number, Tape(s, buffers.tape.data(), 0, most));

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.native.library import (
+    MOST_LANES,
     ActingStep,
     Layer,
     Perceptron,
@@ -73,6 +74,7 @@ class Acting:
                 steps=1,
                 lanes=lanes,
                 all_lanes=lanes,
+                block=MOST_LANES,
                 inputs=weights.recurrence.embedding.in_features,
                 hidden=self._hidden,
             ),

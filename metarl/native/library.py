@@ -4,6 +4,7 @@ Set `METARL_NATIVE=0` in the environment to compute everything in torch.
 """
 
 import ctypes
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ class Layer(ctypes.Structure):
         ("distinct", ctypes.c_int32),
         ("backward", ctypes.c_int32),
         ("all_lanes", ctypes.c_int32),
+        ("block", ctypes.c_int32),
         ("embedding", _FLOATS),
         ("embedding_bias", _FLOATS),
         ("weight_ih", _FLOATS),
@@ -338,6 +340,16 @@ def share_out(
     given = (ctypes.c_void_p * len(flat))(*flat)
     shared = getattr(require_library(), f"{function}_shared")
     shared(ctypes.byref(step), blocks, len(others), given)
+
+
+MOST_LANES, LEAST_LANES = 64, 8
+"""of a block: more leave the cache, and with fewer the products are slow"""
+
+
+def block_lanes(lanes: int) -> int:
+    """Lanes that go through all steps together: fewer where threads would have none otherwise."""
+    share = math.ceil(lanes / threads() / 4) * 4
+    return min(MOST_LANES, max(LEAST_LANES, share))
 
 
 def parts_of(blocks: int, least: int = 1) -> int:

@@ -104,7 +104,7 @@ void ppo_sizes(const PPOStep* step, int64_t sizes[5]) {
   sizes[1] = PerceptronParts(step->policy).packed_size;
   sizes[2] = PerceptronParts(step->value).packed_size;
   sizes[3] = PPOSums(*step, nullptr).size;
-  sizes[4] = std::min(BLOCK, s.L) * (Tape::lane_size(s) + (long)s.T * s.P);
+  sizes[4] = std::min(s.B, s.L) * (Tape::lane_size(s) + (long)s.T * s.P);
 }
 
 void ppo_prepare(PPOStep* step) {
@@ -127,7 +127,7 @@ void ppo_gradients(const PPOStep* step, int first, int last, float* tape, float*
   const PPOSums sums(*step, buffer);
   Heads heads(*step, sums, means);
   for (int number = first; number < last; number++) {
-    const int lanes = std::min(BLOCK, s.L - number * BLOCK), rows = s.T * lanes;
+    const int lanes = std::min(s.B, s.L - number * s.B), rows = s.T * lanes;
     Block block(step->layer, s, packed, number, Tape(s, tape, 0, lanes));
     float* of_features = tape + lanes * Tape::lane_size(s);
     block.forward();

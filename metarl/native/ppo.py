@@ -18,6 +18,7 @@ from metarl.native.library import (
     Layer,
     PPOStep,
     address,
+    block_lanes,
     new_memory,
     parts_of,
     require_library,
@@ -136,6 +137,7 @@ class PPOGradients:
         """Buffers for minibatches of this size."""
         step, loaded = self._step, self._library
         self._lanes = step.layer.lanes = lanes
+        step.layer.block = block_lanes(lanes)
         sizes = (ctypes.c_int64 * 5)()
         loaded.ppo_sizes(step, sizes)
         self._packed = [new_memory(size) for size in sizes[:3]]

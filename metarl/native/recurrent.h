@@ -66,8 +66,8 @@ struct Block {
   std::vector<float> rows;  // inputs of a group, [R, F]
 
   Block(const Layer& layer, const Sizes& s, const Packed& packed, int number, Tape tape)
-      : layer(layer), s(s), packed(packed), from(number * BLOCK),
-        lanes(std::min(BLOCK, layer.lanes - from)), tape(tape),
+      : layer(layer), s(s), packed(packed), from(number * s.B),
+        lanes(std::min(s.B, s.L - from)), tape(tape),
         rows(s.U ? 0 : (long)group_steps() * lanes * s.F) {}
 
   int group_steps() const { return s.group_steps(lanes); }
@@ -279,7 +279,7 @@ struct Backward : Block {
 
 // A block whose tape is a part of the layer's.
 inline Block block_of(const Layer& layer, const Sizes& s, const Packed& packed, int number) {
-  const int from = number * BLOCK, lanes = std::min(BLOCK, layer.lanes - from);
+  const int from = number * s.B, lanes = std::min(s.B, s.L - from);
   return Block(layer, s, packed, number, Tape(s, layer.tape, from, lanes));
 }
 
@@ -287,7 +287,9 @@ inline Block block_of(const Layer& layer, const Sizes& s, const Packed& packed, 
 
 extern "C" {
 
-int recurrent_blocks(const Layer* layer) { return (layer->lanes + BLOCK - 1) / BLOCK; }
+int recurrent_blocks(const Layer* layer) {
+  return (layer->lanes + layer->block - 1) / layer->block;
+}
 
 // Floats of the buffers `packed`, `tape` and the sums of gradients.
 void recurrent_sizes(const Layer* layer, int64_t sizes[3]) {

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from metarl.native.library import (
     Layer,
     address,
+    block_lanes,
     new_memory,
     parts_of,
     require_library,
@@ -124,6 +125,7 @@ class _Pass:
             distinct=0 if row is None else len(x),
             backward=backward,
             all_lanes=inputs.shape[1],
+            block=block_lanes(inputs.shape[1]),
             x=address(x),
             row=address(row),
             hidden0=address(self._hidden),

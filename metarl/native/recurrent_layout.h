@@ -16,6 +16,7 @@ enum { GRU = 0, LSTM = 1 };
 // Mirrored by `Layer` in library.py.
 struct Layer {
   int32_t cell, embedded, steps, lanes, inputs, hidden, distinct, backward, all_lanes;
+  int32_t block;  // lanes that go through all steps together
   const float *embedding, *embedding_bias;                 // [H, F], [H]
   const float *weight_ih, *weight_hh, *bias_ih, *bias_hh;  // as in torch.nn.GRU and LSTM
   const float* x;                                          // [T, all lanes, F], or [U, F]
@@ -28,16 +29,15 @@ struct Layer {
 
 namespace {
 
-constexpr int BLOCK = 64;       // lanes that go through all steps together
 constexpr int GROUP_ROWS = 128; // rows for which products outside the recurrence are done at once
 
 // Gates in the rows of a block, each P wide. A GRU has [n, r, z, m], where m = U_n h + c_n: inputs
 // reach the first three, the recurrent product the last three. An LSTM has [i, f, g, o].
 struct Sizes {
-  int T, L, F, H, P, E, U, gates, first_recurrent;
+  int T, L, B, F, H, P, E, U, gates, first_recurrent;
   bool embedded, lstm;
   explicit Sizes(const Layer& layer)
-      : T(layer.steps), L(layer.lanes), F(layer.inputs), H(layer.hidden),
+      : T(layer.steps), L(layer.lanes), B(layer.block), F(layer.inputs), H(layer.hidden),
         P(rounded_up(layer.hidden, WIDTH)), E(layer.embedded ? layer.hidden : layer.inputs),
         U(layer.distinct), gates(layer.cell == LSTM ? 4 : 3),
         first_recurrent(layer.cell == LSTM ? 0 : 1), embedded(layer.embedded),

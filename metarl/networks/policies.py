@@ -27,6 +27,7 @@ class _CompiledMemory(NamedTuple):
 
     acting: Acting
     state: MemoryState
+    value: Tensor | None = None  # [L] of the step that led here, in the units of the value head
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class RecurrentPolicy:
     is_greedy: bool = False
     """takes the most likely action"""
     gives_values: bool = False
-    """returns values, too, where they come with the step; an agent that learns from them saves a
-    pass through its experience"""
+    """keeps values where they come with the step; an agent that learns from them saves a pass
+    through its experience"""
 
     def greedy(self) -> "RecurrentPolicy":
         """The same policy, but it takes the most likely action."""
@@ -79,14 +80,16 @@ class RecurrentPolicy:
                 noise.uniform(),
             )
             if memory.acting.can_act(inputs, memory.state):
-                action, log_prob, state, value = memory.acting.act(inputs, memory.state)
-                if value is not None:
-                    value = self.network.value.unscaled(value)
-                kept = _CompiledMemory(memory.acting, state)
-                return PolicyOutput(action, log_prob, kept, value)
+                action, log_prob, *kept = memory.acting.act(inputs, memory.state)
+                return PolicyOutput(action, log_prob, _CompiledMemory(memory.acting, *kept))
         dist_params, memory = self.distribution(percept, memory)
         action, log_prob = self.head.choose(dist_params, noise, greedy=self.is_greedy)
         return PolicyOutput(action, log_prob, memory)
+
+    def value(self, memory: Memory) -> Tensor | None:
+        """The estimate [L] of the step that returned `memory`, where it was kept."""
+        kept = memory.value if isinstance(memory, _CompiledMemory) else None
+        return None if kept is None else self.network.value.unscaled(kept)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def roll_out(policy: RecurrentPolicy, lanes: int, steps: int) -> list[Tensor]:
     memory, actions = policy.initial_memory(lanes, steps), []
     seen = percept(lanes, distinct=True)
     for step in range(steps):
-        action, _, memory, _ = policy.act(seen, memory, noise.at(step))
+        action, _, memory = policy.act(seen, memory, noise.at(step))
         actions.append(action)
         seen = replace(seen, previous_action=action, first_of_trial=torch.zeros(lanes).bool())
     return actions
