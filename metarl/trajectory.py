@@ -6,7 +6,7 @@ episode at transition t, `first[t]` marks obs[t] as the first of an episode. The
 a third thing: the last `valid` step.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -105,13 +105,17 @@ class Trajectory:
         lead = self.reward.shape
         if len(lead) != 3:
             raise ShapeError(f"Trajectory.reward must be [T, N, B]; got {list(lead)}.")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and value.shape[:3] != lead:
+        for name, value in self.columns.items():
+            if value.shape[:3] != lead:
                 raise ShapeError(
-                    f"Trajectory.{field.name} has shape {list(value.shape)}, but its first three "
+                    f"Trajectory.{name} has shape {list(value.shape)}, but its first three "
                     f"axes must be [T, N, B] = {list(lead)}, as in Trajectory.reward."
                 )
+
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """What is kept, by name, each [T, N, B, ...]."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     @property
     def steps(self) -> int:

@@ -5,7 +5,6 @@ Rank 0 writes the learned states and metrics.
 """
 
 import copy
-import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -96,14 +95,11 @@ def in_float64(agent: Agent) -> Agent:
 def share_of(trajectory: Trajectory, first: int, end: int) -> Trajectory:
     """The experience in some of the tasks; what was float32 becomes float64."""
 
-    def share(value: Tensor | None) -> Tensor | None:
-        if value is None:
-            return None
+    def share(value: Tensor) -> Tensor:
         part = value[:, first:end].clone()
         return part.double() if part.is_floating_point() else part
 
-    parts = {f.name: share(getattr(trajectory, f.name)) for f in dataclasses.fields(trajectory)}
-    return Trajectory(**parts)
+    return Trajectory(**{name: share(value) for name, value in trajectory.columns.items()})
 
 
 def adapted_batch(agent: Agent, whole: MetaBatch, ranks: Ranks) -> MetaBatch:

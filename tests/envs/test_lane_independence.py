@@ -36,7 +36,7 @@ def test_a_lane_does_not_depend_on_the_other_lanes(task_id, name):
         for first, last, rollouts in ((0, 6, 2), (2, 5, 1))
     )
     steps = len(alone.reward)
-    for column, value in vars(alone).items():
+    for column, value in alone.columns.items():
         assert torch.equal(getattr(together, column)[:steps, 2:5, :1], value), column
     assert not together.valid[steps:, 2:5, :1].any()
     if name == "random":

@@ -231,7 +231,7 @@ def test_the_memory_of_a_trajectory_is_estimated_within_a_factor_of_three():
     tasks = family.sample_tasks(10, Seeds(0).torch("tasks"))
     policy = family.references(2)["random"].build(tasks)
     trajectory = collect(family, tasks, policy, episodes=2, seeds=Seeds(0), keep_next_obs=True)
-    columns = [value for value in vars(trajectory).values() if value is not None]
+    columns = trajectory.columns.values()
     held = sum(value.element_size() * value.nelement() for value in columns)
     estimate = trajectory.valid.nelement() * protocol._transition_bytes(family)
     # The estimate includes what is computed from the trajectory.

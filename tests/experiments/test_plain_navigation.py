@@ -46,7 +46,7 @@ def test_the_ordinary_environment_and_the_tensor_family_agree(plain):
         (oracle_rollout(family, tasks), oracle_rollout(plain, tasks)),
         [random_rollout(one, tasks, episodes=1, keep_next_obs=True) for one in (family, plain)],
     ):
-        for name, value in vars(one).items():
+        for name, value in one.columns.items():
             torch.testing.assert_close(getattr(two, name), value, rtol=1e-6, atol=1e-6)
     assert not bool(oracle_rollout(plain, tasks).valid.all())
 
@@ -57,5 +57,5 @@ def test_worker_processes_give_an_equal_trajectory(plain):
         random_rollout(plain, tasks, episodes=2, keep_next_obs=True, workers=workers)
         for workers in (None, 2)
     )
-    for name, value in vars(serial).items():
+    for name, value in serial.columns.items():
         assert torch.equal(getattr(parallel, name), value), name

@@ -149,7 +149,7 @@ def test_references_have_the_expected_stay_probabilities():
 def test_trajectories_without_whole_rounds_are_refused():
     family = TwoStep(rounds=3)
     whole = roll_out(family, "win_stay", num_tasks=2)
-    columns = vars(whole)
+    columns = whole.columns
     for broken in (
         {name: value[1:] for name, value in columns.items()},
         {name: value[1:-1] for name, value in columns.items()},
