@@ -1,7 +1,8 @@
 """Every agent beside its negative control: does the last episode beat the first, and only there?
 
 Each agent is trained on two families, and so is its control: the same agent without what it adapts
-with, which is its memory, its context, or the rates of its inner steps. The gain of a trial is its
+with, which is its memory, its context, or the rates of its inner steps. Meta-LSTM learns its rates,
+whatever they are at first; its control is MAML at rate 0. The gain of a trial is its
 last episode minus its first or, of a gradient agent, after its last inner step minus before the
 first.
 
@@ -38,8 +39,6 @@ POINT, SPARSE = "metarl/PointNavigation-v0", "metarl/SparsePointNavigation-v0"
 SINUSOID = "metarl/Sinusoid-v0"
 BLIND = {"memory": "none"}
 NO_STEP = {"inner_lr": 0.0, "shared_lr": 0.0}
-NO_GATE = {"inner_lr": 1e-12}
-"""the gate of Meta-LSTM is a sigmoid, which is never zero"""
 SMALL = {
     BANDIT: {"num_tasks": 256, "iterations": 300},
     GRID: {"num_tasks": 128, "iterations": 200},
@@ -53,6 +52,8 @@ class Case:
     agent: str
     task: str
     control: Mapping[str, Any]
+    control_agent: str | None = None
+    """by default the agent itself"""
     options: Mapping[str, Any] = field(default_factory=dict)
     preset: str | None = None
     label: str = ""
@@ -91,12 +92,14 @@ CASES = (
         agent="meta_lstm",
         task=SINUSOID,
         preset="supervised-shots-5",
-        control=NO_GATE,
+        control={"inner_lr": 0.0},
+        control_agent="maml",
     ),
     Case(
         agent="meta_lstm",
         task=POINT,
-        control=NO_GATE,
+        control={"inner_lr": 0.0},
+        control_agent="maml",
         options={"iterations": 40, "inner_lr": 0.5, "curvature_rollouts": 5, "damping": 1e-5}
         | {"later_lr_scale": 0.4, "later_lr_decay": 0.5},
     ),
@@ -184,7 +187,7 @@ def main(options: Options) -> None:
 def measure(case: Case, options: Options, *, control: bool = False) -> Measured:
     """Trains the agent of a case, or its control, and evaluates it."""
     run = metarl.train(
-        case.agent,
+        case.control_agent or case.agent if control else case.agent,
         case.task,
         preset=case.preset,
         seed=options.seed,
@@ -212,7 +215,12 @@ def row(case: Case, agent: Measured, control: Measured) -> tuple[str, ...]:
         f"{agent.last.mean():.2f}",
         agent.gain_cell,
         control.gain_cell,
-        ", ".join(f"{name}={value}" for name, value in case.control.items()),
+        ", ".join(
+            (
+                *((case.control_agent,) if case.control_agent else ()),
+                *(f"{name}={value}" for name, value in case.control.items()),
+            )
+        ),
     )
 
 
