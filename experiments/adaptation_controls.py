@@ -115,7 +115,7 @@ CASES = (
         task=SPARSE,
         preset="hypotheses-4",
         control=NO_STEP,
-        options={"iterations": 100},
+        options={"iterations": 50},
     ),
 )
 

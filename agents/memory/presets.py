@@ -40,8 +40,9 @@ register_preset(
             "num_minibatches": 8,
         },
         task_options={"pulls": 100},
-        note="77.5 in 100 pulls of 5 arms (Gittins index: 78.3 in the same bandits), one seed; 16 "
-        "minutes on one core. A seventh of the experience of pulls-100",
+        note="77.5 in 100 pulls of 5 arms (Gittins index: 78.3 in the same bandits), with 900 "
+        "iterations 77.8 (78.6), one seed each; 16 minutes on one core. A seventh of the "
+        "experience of pulls-100",
     )
 )
 register_preset(
