@@ -176,7 +176,15 @@ def main(options: Options) -> None:
         print(*row(*pairs[-1]), sep=" | ", flush=True)
     out = options.results or options.out / "adaptation-controls"
     title = f"Agents beside their negative controls, {options.test_tasks:,} unseen tasks"
-    heading = ("agent", "family", "first", "last", "gain", "gain of the control", "control")
+    heading = (
+        "agent",
+        "family",
+        "first",
+        "last",
+        "gain (normal interval)",
+        "gain of the control",
+        "control",
+    )
     with figure_style():
         figures = save_figure(figure(pairs, title), out)
     runs = [measured.run for _, *both in pairs for measured in both]
