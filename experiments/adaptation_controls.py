@@ -243,7 +243,7 @@ def figure(pairs: list[tuple[Case, Measured, Measured]], title: str) -> Figure:
         gains = []
         for _, *both in pairs:
             mean, half = both[column].gain
-            unit = max(mean_scale(both[0]), 1e-9)
+            unit = max(float(both[0].first.std()), 1e-9)
             gains.append((mean / unit, half / unit))
         mean, half = np.array(gains).T
         panel.errorbar(
@@ -256,11 +256,6 @@ def figure(pairs: list[tuple[Case, Measured, Measured]], title: str) -> Figure:
     panel.set_title(title)
     panel.legend(frameon=False, fontsize=7)
     return drawn
-
-
-def mean_scale(measured: Measured) -> float:
-    """Standard deviation of the first episode's return over tasks."""
-    return float(measured.first.std())
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ class DistributionPolicy(Protocol):
 class ValuePolicy(Protocol):
     """A policy that estimates, while it acts, the return to come."""
 
-    def value(self, memory: Memory) -> Tensor | None:
-        """The estimate [L] of the step that returned `memory`; None if it made none."""
+    def value_estimate(self, memory: Memory) -> Tensor | None:
+        """That [L] of the step that returned `memory`; None if it made none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -237,7 +237,9 @@ class _Log:
     def write(self, step: int, next_obs: Tensor, value: Tensor | None, **values: Tensor) -> None:
         if self._keep_next_obs:
             values["next_obs"] = next_obs
-        if value is not None:
+        if value is None:
+            self._columns.pop("value", None)  # kept only if every step has one
+        elif not self._columns or "value" in self._columns:
             values["value"] = value
         if not self._columns:
             self._columns = {
@@ -279,7 +281,7 @@ def _roll_out(
     finished_episodes = torch.zeros(lanes, dtype=torch.int64, device=obs.device)
     percept = first_percept(obs, blank_action(action_space))
     memory = policy.initial_memory(lanes, log.horizon)
-    values = policy if isinstance(policy, ValuePolicy) else None
+    valued = policy if isinstance(policy, ValuePolicy) else None
     for step in range(log.horizon):
         action, log_prob, memory = policy.act(percept, memory, noise.at(step))
         last = env.step(action)
@@ -295,7 +297,7 @@ def _roll_out(
             success=last.success,
             valid=active,
             next_obs=last.next_obs,
-            value=values.value(memory) if values else None,
+            value=valued.value_estimate(memory) if valued else None,
         )
         ended = last.terminated | last.truncated
         if fixed_length is not None:

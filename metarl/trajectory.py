@@ -94,7 +94,7 @@ class Trajectory:
     next_obs: Tensor | None = None  # [T, N, B, D]  float  after acting, before any reset
     """kept only where `collect` is asked for it"""
     value: Tensor | None = None  # [T, N, B]  float  the policy's estimate of the return to come
-    """kept only where the policy gives it"""
+    """kept only where the policy gives it at every step"""
     terminated: Tensor  # [T, N, B]  bool
     truncated: Tensor  # [T, N, B]  bool
     first: Tensor  # [T, N, B]  bool  obs[t] is the first of an episode

@@ -7,6 +7,7 @@ from torch import Tensor
 import metarl
 from metarl.agent import Adapted, PolicyOutput
 from metarl.errors import ConfigError, NonFiniteError, TaskContractError, TaskError
+from metarl.noise import LaneNoise
 from metarl.rollout import RolloutSpec, RolloutStorage, collect, rollout_phases
 from metarl.seeding import Seeds
 from metarl.trajectory import Percept, Trajectory
@@ -444,3 +445,33 @@ def test_a_policy_that_returns_nan_is_named_as_the_cause():
 
     with pytest.raises(NonFiniteError, match=r"The policy gave a non-finite log_prob \(nan\)"):
         collect(Countdown(), torch.tensor([1, 3]), Diverged(), episodes=1, seeds=SEEDS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimating:
+    """Estimates the number of its step, counted from 1, but for some steps."""
+
+    missing: tuple[int, ...] = ()
+
+    def initial_memory(self, lanes: int, horizon: int) -> Tensor:
+        return torch.zeros(lanes)
+
+    def act(self, percept: Percept, memory: Tensor, noise: LaneNoise) -> PolicyOutput:
+        zeros = torch.zeros(len(memory))
+        return PolicyOutput(zeros.long(), zeros, memory + 1)
+
+    def value_estimate(self, memory: Tensor) -> Tensor | None:
+        return None if int(memory[0]) in self.missing else memory
+
+
+def test_estimates_are_kept_where_every_step_has_one():
+    tasks, storage = torch.tensor([3, 3]), RolloutStorage()
+
+    def value(policy: Estimating) -> Tensor | None:
+        given = {"episodes": 2, "seeds": SEEDS, "storage": storage}
+        return collect(Countdown(), tasks, policy, **given).value
+
+    kept = value(Estimating())
+    assert kept.squeeze(-1).tolist() == [[step, step] for step in range(1, 7)]
+    for step in (1, 3, 6):
+        assert value(Estimating(missing=(step,))) is None

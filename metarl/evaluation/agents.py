@@ -60,11 +60,10 @@ def evaluate(
     reference then runs as many consecutive episodes as the agent has had by its last one, and is
     measured at the same episodes.
 
-    Writes `adaptation.csv`, or with `table="parquet"` `adaptation.parquet` with the same rows, into
-    the run folder or `out` (for the zoo, into `runs/zoo/NAME`),
-    `trials.csv` with every step of the measured episodes in the first few tasks, and the settings,
-    `evaluation.json`. An evaluation with other settings that is in this folder already is kept: it
-    is moved to `evaluations/`.
+    Writes into the run folder or `out` (for the zoo, into `runs/zoo/NAME`): `adaptation.csv`, or
+    with `table="parquet"` the same rows as `adaptation.parquet`; `trials.csv` with every step of
+    the measured episodes in the first few tasks; the settings, `evaluation.json`. An evaluation
+    with other settings that is in this folder already is moved to `evaluations/`.
 
     Args:
         run: a run or its folder, or `zoo:NAME`.

@@ -1,8 +1,8 @@
 // Shares parts of a piece of work out to threads that are kept from call to call.
 //
 // To wake a sleeping thread can take longer than a minibatch (half a millisecond in some virtual
-// machines). So a thread that has finished its part looks out for the next for a moment, and leaves
-// the processor to others meanwhile, before it sleeps.
+// machines). So a thread that has finished its part polls for the next one for a moment, yielding
+// the processor meanwhile, before it sleeps.
 
 #pragma once
 
@@ -20,7 +20,7 @@
 
 namespace {
 
-constexpr std::chrono::microseconds AWAKE{500};  // how long a thread looks out before it sleeps
+constexpr std::chrono::microseconds AWAKE{500};  // how long a thread polls before it sleeps
 
 // A count that one thread raises and another waits for.
 class Count {

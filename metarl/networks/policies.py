@@ -86,8 +86,8 @@ class RecurrentPolicy:
         action, log_prob = self.head.choose(dist_params, noise, greedy=self.is_greedy)
         return PolicyOutput(action, log_prob, memory)
 
-    def value(self, memory: Memory) -> Tensor | None:
-        """The estimate [L] of the step that returned `memory`, where it was kept."""
+    def value_estimate(self, memory: Memory) -> Tensor | None:
+        """That [L] of the step that returned `memory`, where it was kept."""
         kept = memory.value if isinstance(memory, _CompiledMemory) else None
         return None if kept is None else self.network.value.unscaled(kept)
 

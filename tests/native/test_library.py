@@ -131,7 +131,7 @@ def test_callers_in_several_threads_get_their_own_results(build, monkeypatch):
 def test_threads_that_have_gone_to_sleep_wake_up(build):
     expected = forward(1)
     for _ in range(3):
-        time.sleep(0.02)  # longer than a thread looks out for work
+        time.sleep(0.02)  # longer than a thread polls for work
         assert torch.equal(forward(3), expected)
 
 
