@@ -18,6 +18,7 @@ else
     lanes="4096 16384 65536 262144 1048576" rounds=5
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv >"$out/gpu.csv"
 fi
+export METARL_CUDA_GRAPHS=1
 for hidden in 64 256; do
     # The largest meta-batches of a large network do not fit into the memory of every GPU.
     for tasks in $lanes; do
@@ -27,6 +28,13 @@ for hidden in 64 256; do
             echo "hidden size $hidden, $tasks tasks: failed" | tee -a "$out/failed.txt"
     done
 done
+# What replays and bfloat16 bring.
+few=${lanes%% *}
+METARL_CUDA_GRAPHS=0 "$python" -m metarl benchmark rl2 metarl/BernoulliBandit-v0 --device "$device" \
+    --num-tasks "$few" --rounds "$rounds" --no-progress --out "$out/metarl-64-$few-no-graphs"
+"$python" -m metarl benchmark rl2 metarl/BernoulliBandit-v0 --device "$device" --num-tasks "$few" \
+    --rounds "$rounds" --agent.hidden-size 256 --agent.precision bfloat16 --no-progress \
+    --out "$out/metarl-256-$few-bfloat16"
 if [ "$device" != cpu ] && "$python" -c "import jax, optax; jax.devices('gpu')" 2>/dev/null; then
     cd "$here"
     for lanes in 4096 65536 1048576; do

@@ -102,6 +102,16 @@ AGENTS = {
         test_tasks=1000,
         evaluation={"rollouts_per_task": 1, "evaluation_steps": 10},  # each adapts alone
     ),
+    "rl2-tabular-mdp": Trained(
+        agent="rl2",
+        task="metarl/TabularMDP-v0",
+        preset="episodes-10",
+        test_tasks=2000,
+        options={"hidden_size": 32, "num_tasks": 256},
+    ),
+    "varibad-grid-navigation": Trained(
+        agent="varibad", task="metarl/GridNavigation-v0", preset="varibad", test_tasks=2100
+    ),
 }
 
 

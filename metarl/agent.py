@@ -5,7 +5,7 @@ observation, `A` action).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -68,6 +68,21 @@ class ValuePolicy(Protocol):
 
     def value_estimate(self, memory: Memory) -> Tensor | None:
         """That [L] of the step that returned `memory`; None if it made none."""
+
+
+@runtime_checkable
+class StationaryPolicy(Protocol):
+    """A policy whose steps are the same operations on the same tensors, in every rollout.
+
+    What it learns it writes into them, so that a GPU can replay a rollout of it.
+    """
+
+    @property
+    def address(self) -> Hashable:
+        """Equal for policies that take equal steps with tensors at equal places.
+
+        None: this one does not, after all.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.native import noise as compiled
@@ -27,7 +26,8 @@ BLOCK_STEPS = 64
 BLOCK_NUMBERS = 2**16
 """numbers that are drawn at once at most, where several steps are; changes no number"""
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_GAMMA = 0x9E3779B97F4A7C15 - 2**64
+"""SplitMix64's increment, as a signed number"""
 _MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MAX_DRAWS, _MAX_ROUNDS, _MAX_ELEMENTS = 2**8, 2**4, 2**22
 MAX_STEPS = 2**29
@@ -49,12 +49,18 @@ def _mix(words: Tensor) -> Tensor:
     return words
 
 
-def _increments(counter: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """What SplitMix64 has added to its state after `counter` steps, as int64."""
-    return (np.asarray(counter).astype(np.uint64) * _GAMMA).view(np.int64)
+def _increments(counter: Tensor) -> Tensor:
+    """What SplitMix64 has added to its state after `counter` steps, int64 -> int64."""
+    return counter * _GAMMA
 
 
-def lane_keys(seed: int, num_tasks: int, rollouts_per_task: int = 1, first_task: int = 0) -> Tensor:
+def lane_keys(
+    seed: int,
+    num_tasks: int,
+    rollouts_per_task: int = 1,
+    first_task: int = 0,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Keys of the lanes of tasks first_task, first_task + 1, ...: [N * B] int64, task by task.
 
     Args:
@@ -62,11 +68,12 @@ def lane_keys(seed: int, num_tasks: int, rollouts_per_task: int = 1, first_task:
         num_tasks: N.
         rollouts_per_task: B.
         first_task: number of the first task in a larger set, so that a batch of it draws the same.
+        device: where the keys are made; it changes none.
     """
-    base = np.array([seed & (2**64 - 1)], np.uint64).view(np.int64)
-    task = _increments(np.arange(first_task + 1, first_task + num_tasks + 1))
-    of_task = _mix(torch.from_numpy(base + task))
-    rollout = torch.from_numpy(_increments(np.arange(1, rollouts_per_task + 1)))
+    base = (seed + 2**63) % 2**64 - 2**63
+    task = _increments(torch.arange(first_task + 1, first_task + num_tasks + 1, device=device))
+    of_task = _mix(task.add_(base))
+    rollout = _increments(torch.arange(1, rollouts_per_task + 1, device=device))
     return _mix(of_task[:, None] + rollout).flatten()
 
 
@@ -100,8 +107,7 @@ class LaneNoise:
         device: torch.device | str = "cpu",
     ) -> "LaneNoise":
         """Streams for `lanes` lanes, each a task of its own."""
-        keys = lane_keys(seeds.word(purpose), lanes).to(device)
-        return LaneNoise(keys, horizon=horizon)
+        return LaneNoise(lane_keys(seeds.word(purpose), lanes, device=device), horizon=horizon)
 
     @property
     def lanes(self) -> int:
@@ -115,7 +121,7 @@ class LaneNoise:
 
     def child(self, number: int) -> "LaneNoise":
         """Streams of the same lanes, independent of these; drawn for one step at a time."""
-        tag = _mix(torch.tensor([number + 1], device=self.device))
+        tag = _mix(torch.full((1,), number + 1, device=self.device))
         return LaneNoise(_mix(self.keys ^ tag))
 
     def at(self, step: int) -> "LaneNoise":
@@ -157,13 +163,15 @@ class LaneNoise:
         d = alpha - 1.0 / 3.0
         if small:
             d = torch.where(alpha < 1.0, d + 1.0, d)
-        keys, element = self.keys[:, None], np.arange(alpha.shape[1])
+        keys = self.keys[:, None]
+        element = torch.arange(alpha.shape[1], device=self.device)
         result, accepted = self._gamma_attempt(draw, 1, keys, element, d)
         if not bool(accepted.all()):
             lane, place = (~accepted).nonzero(as_tuple=True)
             for attempt in range(2, _MAX_ROUNDS):
-                rest, element = d[lane, place], place.cpu().numpy()
-                value, accepted = self._gamma_attempt(draw, attempt, self.keys[lane], element, rest)
+                value, accepted = self._gamma_attempt(
+                    draw, attempt, self.keys[lane], place, d[lane, place]
+                )
                 result[lane, place] = value  # the last attempt, one in 10^18, stands as it is
                 lane, place = lane[~accepted], place[~accepted]
                 if not len(lane):
@@ -175,12 +183,12 @@ class LaneNoise:
         return result.view(concentration.shape)
 
     def _gamma_attempt(
-        self, draw: int, attempt: int, keys: Tensor, element: NDArray[np.int64], d: Tensor
+        self, draw: int, attempt: int, keys: Tensor, element: Tensor, d: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One candidate for each number of shape d, and whether it is accepted."""
         counter = self._counter(draw, attempt) + 2 * element
-        normal = _single_normal(_mix(keys + self._on_device(_increments(counter))))
-        uniform = _open_uniform(_mix(keys + self._on_device(_increments(counter + 1))))
+        normal = _single_normal(_mix(keys + _increments(counter)))
+        uniform = _open_uniform(_mix(keys + _increments(counter + 1)))
         v = (normal * (9.0 * d).rsqrt_()).add_(1.0).clamp_min_(1e-10).pow_(3)
         value = d * v
         threshold = normal.square_().mul_(0.5) + d - value + d * v.log_()
@@ -226,9 +234,6 @@ class LaneNoise:
         stride = _MAX_DRAWS * _MAX_ROUNDS * _MAX_ELEMENTS
         return Addresses(self._counter(draw, round_), stride, elements, steps)
 
-    def _on_device(self, numbers: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(numbers).to(self.device)
-
     def _counter(self, draw: int, round_: int) -> int:
         """Address of the first element of a draw in the present step; below 2^63."""
         return ((self._step * _MAX_DRAWS + draw) * _MAX_ROUNDS + round_) * _MAX_ELEMENTS
@@ -259,8 +264,9 @@ def _words(keys: Tensor, at: Addresses) -> Tensor:
     """Random 64-bit words [K, L, E] int64."""
     if compiled.can_draw(keys):
         return compiled.words(keys, at)
-    counter = at.counter + (np.arange(at.steps) * at.stride)[:, None, None] + np.arange(at.elements)
-    return _mix(keys[:, None] + torch.from_numpy(_increments(counter)).to(keys.device))
+    step, element = (torch.arange(n, device=keys.device) for n in (at.steps, at.elements))
+    counter = at.counter + (step * at.stride)[:, None, None] + element
+    return _mix(keys[:, None] + _increments(counter))
 
 
 def _uniform(keys: Tensor, at: Addresses) -> Tensor:

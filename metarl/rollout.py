@@ -4,7 +4,8 @@ Axes: `T` steps, `N` tasks, `B` rollouts of each task, `L` = N x B lanes (task b
 features. Nothing here asks which agent acts, or whether tensors or processes step the lanes.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,20 @@ import torch
 from gymnasium import Space
 from torch import Tensor
 
-from metarl.agent import Adapted, Agent, GuidedAgent, MetaBatch, Phase, Policy, ValuePolicy
+from metarl.agent import (
+    Adapted,
+    Agent,
+    GuidedAgent,
+    MetaBatch,
+    Phase,
+    Policy,
+    StationaryPolicy,
+    ValuePolicy,
+)
 from metarl.errors import NonFiniteError, TaskContractError
 from metarl.field_types import checks_arguments
 from metarl.noise import LaneNoise, lane_keys
+from metarl.recorded import Recorder, can_replay
 from metarl.seeding import Seeds
 from metarl.tasks.batched_env import BatchedEnv
 from metarl.tasks.family import TaskDistribution, as_tasks
@@ -32,6 +43,7 @@ class RolloutStorage:
 
     def __init__(self) -> None:
         self._columns: dict[tuple[int, str], Tensor] = {}
+        self._recorders: defaultdict[int, Recorder] = defaultdict(Recorder)
 
     def column(self, slot: int, name: str, steps: int, like: Tensor) -> Tensor:
         """A tensor [steps, ...] for values like `like`; allocated where the last does not fit."""
@@ -45,6 +57,10 @@ class RolloutStorage:
         ):
             column = self._columns[slot, name] = like.new_empty(shape)
         return column
+
+    def recorder(self, slot: int) -> Recorder:
+        """Replays the collections into a slot."""
+        return self._recorders[slot]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +115,9 @@ def rollout_phases(
     """
 
     def noise(purpose: str, *indices: int) -> LaneNoise:
-        keys = lane_keys(seeds.word(purpose, *indices), len(tasks), first_task=first_task)
-        return LaneNoise(keys.to(tasks.device))
+        word = seeds.word(purpose, *indices)
+        keys = lane_keys(word, len(tasks), first_task=first_task, device=tasks.device)
+        return LaneNoise(keys)
 
     if training and isinstance(agent, GuidedAgent):
         policy = agent.start_guided(tasks, spec.rollouts_per_task, noise("start"))
@@ -204,18 +221,29 @@ def collect(
     tasks = as_tasks(family, tasks, tasks.device)
     horizon = episodes * family.episode_steps
 
-    def noise(purpose: str) -> LaneNoise:
-        keys = lane_keys(seeds.word(purpose), len(tasks), rollouts_per_task, first_task)
-        return LaneNoise(keys.to(tasks.device), horizon=horizon)
-
-    lanes = tasks.repeat_interleave(rollouts_per_task, 0)
-    env = family.open_env(lanes, noise("world"), workers, worker_timeout)
-    env = wrap_env(env) if wrap_env else env
-    log = _Log(storage or RolloutStorage(), slot, horizon, keep_next_obs)
+    storage = storage or RolloutStorage()
     fixed = family.episode_steps if family.fixed_length else None
+
+    def keys(purpose: str) -> Tensor:
+        word = seeds.word(purpose)
+        return lane_keys(word, len(tasks), rollouts_per_task, first_task, tasks.device)
+
+    def roll_out(lanes: Tensor, world: Tensor, draws: Tensor) -> tuple[_Log, int]:
+        noise = LaneNoise(world, horizon=horizon)
+        env = family.open_env(lanes, noise, workers, worker_timeout)
+        env = wrap_env(env) if wrap_env else env
+        log = _Log(storage, slot, horizon, keep_next_obs)
+        noise = LaneNoise(draws, horizon=horizon)
+        return log, _roll_out(env, policy, log, family.action_space, episodes, fixed, noise)
+
+    key: Hashable = None
+    plain = can_replay(tasks) and fixed is not None and wrap_env is None
+    if plain and isinstance(policy, StationaryPolicy):
+        key = (id(family), len(tasks), rollouts_per_task, horizon, keep_next_obs, policy.address)
+    lanes = tasks.repeat_interleave(rollouts_per_task, 0)
     with torch.no_grad():
-        steps = _roll_out(env, policy, log, family.action_space, episodes, fixed, noise("policy"))
-    trajectory = log.trajectory(steps, len(tasks), rollouts_per_task)
+        log, steps = storage.recorder(slot)(key, roll_out, lanes, keys("world"), keys("policy"))
+    trajectory: Trajectory = log.trajectory(steps, len(tasks), rollouts_per_task)
     if fixed is not None:
         _require_fixed_length(trajectory, family, fixed)
     _require_finite(trajectory, family, tasks)

@@ -42,7 +42,7 @@ def first_percept(obs: Tensor, blank: Tensor) -> Percept:
     no = torch.zeros_like(yes)
     return Percept(
         obs=obs,
-        previous_action=blank.to(obs.device).expand((*lead, *blank.shape)).clone(),
+        previous_action=obs.new_zeros((*lead, *blank.shape), dtype=blank.dtype),
         previous_reward=torch.zeros(lead, device=obs.device),
         previous_terminated=no,
         previous_truncated=no,

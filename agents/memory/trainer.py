@@ -15,7 +15,7 @@ from metarl.agent import Adapted, Agent, AgentContext, MetaBatch, Policy
 from metarl.errors import ConfigError
 from metarl.learning.optimiser_state import weights_alone
 from metarl.learning.ppo import PPO, AuxiliaryLoss, PPOConfig
-from metarl.networks.actor_critic import ActorCritic, NetworkOptions
+from metarl.networks.actor_critic import ActorCritic, NetworkOptions, Precision
 from metarl.networks.policies import RecurrentPolicy
 from metarl.noise import LaneNoise
 from metarl.registry import make_memory_options
@@ -46,6 +46,9 @@ class RecurrentConfig(PPOConfig):
     those that are far from order one, as in locomotion"""
     initial_std: float = 1.0
     """initial standard deviation of Box actions, in units of half their range"""
+    precision: Precision = "float32"
+    """of the network's products of matrices on a GPU; bfloat16 is faster where the hidden size is
+    large, and less exact. A CPU always computes in float32"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +77,7 @@ class RecurrentConfig(PPOConfig):
             separate_value=self.separate_value,
             normalise_inputs=self.normalise_inputs,
             initial_std=self.initial_std,
+            precision=self.precision,
         )
         return build_network(options, context)
 

@@ -151,7 +151,7 @@ class FewShotClassification(TaskFamily):
         data = self._data(device)
         label, rank = self._label_sequence(data.count[task], noise)
         # A random order of the images of each class; smaller classes have their padding at the end.
-        largest = int(data.count.max())
+        largest = int(image_set(self.images).count.max())  # of the copy in the CPU's memory
         padding = torch.arange(largest, device=device) >= data.count[task].unsqueeze(2)
         uniform = noise.uniform(self.ways, largest).masked_fill(padding, 2.0)
         order = uniform.argsort(dim=2, stable=True).flatten(1)

@@ -15,14 +15,11 @@ from torch import Generator, Tensor
 
 from metarl.envs.drawing.layout import captioned, latest_episode, progress
 from metarl.envs.grids import drawing, t_maze_references
-from metarl.envs.grids.t_maze_references import FORWARD
+from metarl.envs.grids.t_maze_references import ACTIONS, BACK, DOWN, FORWARD, UP
 from metarl.errors import ConfigError
 from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference, RenderFrame, Split, TaskFamily
 from metarl.validation import require_between, require_positive
-
-MOVES = ((1, 0), (0, 1), (-1, 0), (0, -1))
-"""(x, y) of each action: forward, up, back, down"""
 
 
 class TMazeState(NamedTuple):
@@ -97,7 +94,7 @@ class TMaze(TaskFamily):
     @property
     def action_space(self) -> spaces.Discrete:
         """Forward, up, back, down."""
-        return spaces.Discrete(len(MOVES))
+        return spaces.Discrete(len(ACTIONS))
 
     @property
     def task_space(self) -> spaces.Discrete:
@@ -129,8 +126,8 @@ class TMaze(TaskFamily):
     ) -> tuple[TMazeState, Tensor, Tensor]:
         """Moves the agent, unless a wall blocks the move; deterministic."""
         end = self.start + self.corridor
-        move = torch.tensor(MOVES, device=action.device)[action]
-        x, y = state.x + move[:, 0], state.y + move[:, 1]
+        x = state.x + (action == FORWARD).long() - (action == BACK).long()
+        y = state.y + (action == UP).long() - (action == DOWN).long()
         free = (x >= 0) & (x <= end) & (y.abs() <= 1) & ((y == 0) | (x == end))
         x, y = torch.where(free, x, state.x), torch.where(free, y, state.y)
         time, seen = state.time + 1, state.cue_was | state.cue_is

@@ -15,7 +15,7 @@ from metarl.noise import LaneNoise
 from metarl.tasks.family import Reference
 from metarl.trajectory import Percept
 
-FORWARD, UP, BACK, DOWN = range(4)
+FORWARD, UP, BACK, DOWN = ACTIONS = range(4)
 
 
 def references(steps: int, arm: Callable[[Tensor], Tensor]) -> Mapping[str, Reference]:

@@ -136,7 +136,7 @@ class SB3Predictor:
     def _noise(self, lanes: int, state: LaneState) -> LaneNoise:
         """That of all lanes in a trial, at a step of it."""
         word = self.seeds.child("trial", state.trial).word("policy")
-        return LaneNoise(lane_keys(word, lanes).to(self.device)).at(state.step)
+        return LaneNoise(lane_keys(word, lanes, device=self.device)).at(state.step)
 
     def _act(
         self, policy: Policy, obs: Tensor, states: list[LaneState]

@@ -320,8 +320,8 @@ class TrainedPolicy:
         """The start of the trial, or what follows an adaptation step."""
         lanes = trial.num_envs or 1
         word = trial.seeds.child("phase", trial.phase).word("policy")
-        keys = lane_keys(word, trial.num_tasks, lanes // trial.num_tasks)
-        trial.noise = LaneNoise(keys.to(self._device), horizon=self._horizon)
+        keys = lane_keys(word, trial.num_tasks, lanes // trial.num_tasks, device=self._device)
+        trial.noise = LaneNoise(keys, horizon=self._horizon)
         with torch.no_grad():  # as in a rollout, where the compiled library acts
             trial.memory = trial.policy.initial_memory(lanes, self._horizon)
         trial.step, trial.outcome, trial.episode_starts = 0, None, episode_starts
@@ -358,7 +358,7 @@ class TrainedPolicy:
         return self._arrays.observations(value, trial.num_envs).to(self._device)
 
     def _task_noise(self, seeds: Seeds, tasks: int, purpose: str, *indices: int) -> LaneNoise:
-        return LaneNoise(lane_keys(seeds.word(purpose, *indices), tasks).to(self._device))
+        return LaneNoise(lane_keys(seeds.word(purpose, *indices), tasks, device=self._device))
 
 
 def _require_same_step(envs: VectorEnv[Any, Any, Any]) -> None:

@@ -12,7 +12,7 @@ experience alone instead of all so far, and policies are mixed by trials instead
 Axes: `T` steps, `L` lanes = tasks x rollouts per task, `F` inputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -29,12 +29,9 @@ from metarl.agent import (
 )
 from metarl.errors import ConfigError, ShapeError
 from metarl.field_types import suggestion
+from metarl.learning.autograd_gradient import ByAutograd
 from metarl.learning.losses import masked_mean
-from metarl.learning.trial_optimiser import (
-    TrialOptimiser,
-    by_autograd,
-    require_optimisation_options,
-)
+from metarl.learning.trial_optimiser import TrialOptimiser, require_optimisation_options
 from metarl.networks.actor_critic import ActorCritic
 from metarl.noise import LaneNoise, lane_keys
 from metarl.trajectory import Percept, Trajectory
@@ -179,11 +176,9 @@ class LabelledTrials:
     label: Tensor  # [T, L] or [T, L, A] action of the reference
     valid: Tensor  # [T, L] float
 
-    def take_lanes(self, index: Tensor) -> "LabelledTrials":
-        """The lanes of these indices."""
-        return LabelledTrials(
-            **{name: value.index_select(1, index) for name, value in vars(self).items()}
-        )
+    def map(self, function: Callable[[Tensor], Tensor]) -> "LabelledTrials":
+        """The results of a function for each of the tensors."""
+        return LabelledTrials(**{name: function(value) for name, value in vars(self).items()})
 
 
 class Imitation:
@@ -238,7 +233,7 @@ class Imitation:
         learning_rate = optimiser.learning_rate
         trials, metrics = self._labelled(batch.tasks, experience)
         with optimiser.unchanged_on_error():
-            means = optimiser.update(trials.valid, by_autograd(trials, self._loss))
+            means = optimiser.update(trials.valid, ByAutograd(trials, self._loss))
             # Only now: this experience was collected and learned from with the former statistics.
             self.network.observe(experience.percepts(), experience.valid, self._ranks)
         return means | metrics | {"learning_rate": learning_rate, "guided_share": share}
@@ -264,7 +259,7 @@ class Imitation:
         seed = self._seeds.word("reference", self._optimiser.updates)
         first_task = self._ranks.first_of(len(tasks))
         num_tasks, rollouts = experience.valid.shape[1:]
-        keys = lane_keys(seed, num_tasks, rollouts, first_task).to(tasks.device)
+        keys = lane_keys(seed, num_tasks, rollouts, first_task, tasks.device)
         noise = LaneNoise(keys, horizon=len(experience.valid))
         label = replayed_actions(self._reference.build(tasks), experience, noise)
         action = experience.action.flatten(1, 2)

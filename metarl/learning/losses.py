@@ -59,7 +59,7 @@ class PPOTerms(NamedTuple):
 
 
 def ppo_loss(
-    terms: PPOTerms, *, clip_range: float, value_coef: float, entropy_coef: float
+    terms: PPOTerms, *, clip_range: float, value_coef: float, entropy_coef: Tensor | float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Clipped surrogate + value_coef * squared error - entropy_coef * entropy; and its parts.
 
@@ -67,7 +67,7 @@ def ppo_loss(
 
     Source: Schulman et al. 2017, arXiv:1707.06347, eq. 9.
     """
-    if can_join(terms):
+    if can_join(terms) and isinstance(entropy_coef, float):
         loss, means = surrogate(
             terms, clip_range=clip_range, value_coef=value_coef, entropy_coef=entropy_coef
         )

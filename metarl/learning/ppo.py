@@ -7,10 +7,9 @@ Axes: `T` steps, `L` lanes = tasks x rollouts per task, `F` inputs, `H` features
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +17,9 @@ from torch import Tensor, nn
 from metarl.agent import AgentConfig, AgentContext
 from metarl.errors import ConfigError, ShapeError
 from metarl.learning.advantages import gae
+from metarl.learning.autograd_gradient import ByAutograd
 from metarl.learning.losses import PPOTerms, normalised, ppo_loss
-from metarl.learning.trial_optimiser import (
-    TrialOptimiser,
-    by_autograd,
-    require_optimisation_options,
-)
+from metarl.learning.trial_optimiser import TrialOptimiser, require_optimisation_options
 from metarl.native.library import alone
 from metarl.native.ppo import ActorCriticWeights, PPOGradients, PPOInputs, can_run
 from metarl.networks.actor_critic import ActorCritic
@@ -107,15 +103,11 @@ class Batch:
     valid: Tensor  # [T, L] float
     auxiliary: Mapping[str, Tensor]  # targets of the auxiliary loss
 
-    def take_lanes(self, index: Tensor) -> "Batch":
-        """The lanes of these indices."""
-
-        def take(value: Tensor) -> Tensor:
-            return value.index_select(1, index)
-
-        auxiliary = {name: take(value) for name, value in self.auxiliary.items()}
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """The results of a function for each of the tensors."""
+        auxiliary = {name: function(value) for name, value in self.auxiliary.items()}
         rest = {name: value for name, value in vars(self).items() if name != "auxiliary"}
-        return Batch(auxiliary=auxiliary, **{name: take(value) for name, value in rest.items()})
+        return Batch(auxiliary=auxiliary, **{name: function(one) for name, one in rest.items()})
 
 
 class PPO:
@@ -257,8 +249,8 @@ class PPO:
             valid=batch.valid,
         )
         if weights is None or not can_run(weights, inputs):
-            loss = partial(self._loss, entropy_coef=entropy_coef)
-            return self._optimiser.update(batch.valid, by_autograd(batch, loss))
+            gradient = ByAutograd(batch, self._loss, (entropy_coef,))
+            return self._optimiser.update(batch.valid, gradient)
         gradients = PPOGradients(
             weights,
             inputs,
@@ -268,7 +260,7 @@ class PPO:
         )
         return self._optimiser.update(batch.valid, gradients.minibatch)
 
-    def _loss(self, batch: Batch, *, entropy_coef: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, batch: Batch, entropy_coef: Tensor | float) -> tuple[Tensor, dict[str, Tensor]]:
         """Surrogate, value error, entropy and auxiliary loss of a minibatch; and metrics."""
         output = self.network(batch.inputs)
         log_prob, entropy = self.network.head.evaluate_once(output.dist_params, batch.action)

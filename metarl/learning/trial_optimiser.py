@@ -7,16 +7,17 @@ Axes: `T` steps, `L` lanes = tasks x rollouts per task.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from typing import Protocol, Self, TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from metarl.agent import AgentContext
 from metarl.errors import ConfigError, MetaRLError
+from metarl.learning.autograd_gradient import ByAutograd
 from metarl.learning.optimiser_state import load_learner, require_finite_gradient, save_learner
 from metarl.learning.rank_lanes import RankLanes
+from metarl.learning.replayed_steps import ReplayedSteps
 from metarl.native.adam import ClippedAdam, clipped_adam
 from metarl.validation import require_between, require_positive
 
@@ -72,35 +73,10 @@ def require_optimisation_options(options: OptimisationOptions) -> None:
         )
 
 
-class LaneBatch(Protocol):
-    """What a learner reads of a meta-batch: tensors [T, L, ...]."""
-
-    @property
-    def valid(self) -> Tensor:
-        """[T, L] float, 1 for transitions that count."""
-
-    def take_lanes(self, index: Tensor) -> Self:
-        """The lanes of these indices."""
-
-
-AnyBatch = TypeVar("AnyBatch", bound=LaneBatch)
 Metrics = Mapping[str, Tensor | float]
 """means over a minibatch, by name; no gradient"""
-Loss = Callable[[AnyBatch], tuple[Tensor, Metrics]]
-"""minibatch -> the loss, a scalar, and metrics"""
 Gradient = Callable[[Tensor], Metrics]
 """sets `grad` of all parameters for the lanes [L] of a minibatch; returns metrics"""
-
-
-def by_autograd(batch: AnyBatch, loss: Loss[AnyBatch]) -> Gradient:
-    """The gradient of a loss, derived by torch."""
-
-    def gradient(lanes: Tensor) -> Metrics:
-        value, metrics = loss(batch.take_lanes(lanes))
-        value.backward()  # type: ignore[no-untyped-call]
-        return metrics
-
-    return gradient
 
 
 class TrialOptimiser:
@@ -119,7 +95,17 @@ class TrialOptimiser:
         self._params = list(learner.parameters())
         self.updates = 0
         self._compiled: ClippedAdam | None = None
-        self._adam = torch.optim.Adam(self._params, lr=options.learning_rate, eps=1e-5, fused=True)
+        on_gpu = context.device.type == "cuda"
+        rate = options.learning_rate
+        self._adam = torch.optim.Adam(
+            self._params,
+            lr=torch.tensor(rate, device=context.device) if on_gpu else rate,
+            eps=1e-5,
+            fused=True,
+            capturable=on_gpu,
+        )
+        alone_on_gpu = on_gpu and self._ranks.size == 1
+        self._replayed = ReplayedSteps(self._adam, options.max_grad_norm) if alone_on_gpu else None
 
     @property
     def learning_rate(self) -> float:
@@ -155,9 +141,23 @@ class TrialOptimiser:
             NonFiniteError: a gradient is not finite; earlier minibatches have been learned from.
         """
         for group in self._adam.param_groups:
-            group["lr"] = self.learning_rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(self.learning_rate)
+            else:
+                group["lr"] = self.learning_rate
         self._compiled = None  # parameters and moments may have moved
         lanes = RankLanes(valid, self._ranks)
+        if self._replayed is not None and isinstance(gradient, ByAutograd):
+            sums = self._replayed.take(gradient, self._minibatches(lanes.count))
+            self._require_finite(sums["grad_norm"])
+        else:
+            sums = self._take_steps(lanes, gradient)
+        self.updates += 1
+        count = self._options.num_epochs * self._options.num_minibatches
+        return {name: total / count for name, total in sums.items()}
+
+    def _take_steps(self, lanes: RankLanes, gradient: Gradient) -> dict[str, float]:
+        """A step on each minibatch; sums of metrics and of the gradient's norm over them."""
         totals: dict[str, Tensor | float] = {}
         norms: Tensor | float = 0.0
         for minibatch in self._minibatches(lanes.count):
@@ -169,10 +169,7 @@ class TrialOptimiser:
             for name, metric in metrics.items():
                 totals[name] = totals.get(name, 0.0) + metric * share
             norms = norms + self._step()
-        self.updates += 1
-        count = self._options.num_epochs * self._options.num_minibatches
-        sums = {**lanes.sum_metrics(totals), "grad_norm": float(norms)}
-        return {name: total / count for name, total in sums.items()}
+        return {**lanes.sum_metrics(totals), "grad_norm": float(norms)}
 
     def state(self) -> dict[str, Tensor]:
         """Parameters, moments of Adam and the count of updates."""
@@ -184,21 +181,24 @@ class TrialOptimiser:
 
     def _minibatches(self, lanes: int) -> Iterator[Tensor]:
         """Numbers of lanes, in random order."""
-        generator = self._seeds.torch("minibatches", self.updates)
+        device = self._device
+        generator = self._seeds.torch("minibatches", self.updates, device=device)
         for _ in range(self._options.num_epochs):
-            order = torch.randperm(lanes, generator=generator).to(self._device)
+            order = torch.randperm(lanes, generator=generator, device=device)
             yield from order.chunk(self._options.num_minibatches)
 
     def _step(self) -> Tensor | float:
         """A step along the clipped gradient; returns the norm before clipping."""
         limit = self._options.max_grad_norm
-        require_finite = partial(require_finite_gradient, learner=self._name, updates=self.updates)
         self._compiled = self._compiled or clipped_adam(self._adam)
         taken = None if self._compiled is None else self._compiled.step(limit)
         if taken is not None:
-            require_finite(taken)
+            self._require_finite(taken)
             return taken
         norm = nn.utils.clip_grad_norm_(self._params, limit, foreach=True).detach()
-        require_finite(norm)
+        self._require_finite(norm)
         self._adam.step()
         return norm
+
+    def _require_finite(self, norm: Tensor | float) -> None:
+        require_finite_gradient(norm, learner=self._name, updates=self.updates)

@@ -4,8 +4,9 @@ Axes: `T` steps, `L` lanes, then features (`F` inputs, `H` features, `R` paramet
 distribution, `A` action).
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from gymnasium import Space
@@ -73,6 +74,9 @@ def percept_of_features(head: ActionHead, features: Tensor) -> Percept:
     )
 
 
+Precision = Literal["float32", "bfloat16"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
     """The shape of an actor-critic network."""
@@ -85,6 +89,8 @@ class NetworkOptions:
     """observations and previous rewards are read in units of their running mean and deviation"""
     initial_std: float = 1.0
     """of Box actions, in units of half their range"""
+    precision: Precision = "float32"
+    """of the products of matrices on a GPU"""
 
 
 class ActorCriticOutput(NamedTuple):
@@ -109,6 +115,7 @@ class ActorCritic(nn.Module):
         self.head = action_head(action_space, initial_std=options.initial_std)
         observation, hidden = vector_size(observation_space), options.hidden_size
         self.sizes = InputSizes(observation, self.head.outputs)
+        self._precision = options.precision
         self.scale = RunningScale(observation + 1) if options.normalise_inputs else None
         self.trunk = options.memory.build(self.sizes, hidden, generator)
         require_memory_contract(self.trunk, self.sizes, hidden)
@@ -138,21 +145,26 @@ class ActorCritic(nn.Module):
 
     def forward(self, inputs: Tensor) -> ActorCriticOutput:
         """Whole trials from their start, encoded, [T, L, F]."""
-        features = self._features(self.trunk, inputs)
-        if self.value_trunk is None:
-            value = self.value(self.trunk.decision_features(features))
-        else:
-            value = self._value(self.value_trunk, inputs)
-        return ActorCriticOutput(self.decide(features), value, features)
+        with self._arithmetic(inputs):
+            features = self._features(self.trunk, inputs)
+            if self.value_trunk is None:
+                value = self.value(self.trunk.decision_features(features))
+            else:
+                value = self._value(self.value_trunk, inputs)
+            dist_params = self.decide(features)
+        return ActorCriticOutput(_full(dist_params), _full(value), _full(features))
 
     def dist_params(self, inputs: Tensor) -> Tensor:
         """The policy alone over whole trials [T, L, F]: action distributions [T, L, R]."""
-        return self.decide(self._features(self.trunk, inputs))
+        with self._arithmetic(inputs):
+            return _full(self.decide(self._features(self.trunk, inputs)))
 
     def values(self, inputs: Tensor) -> Tensor:
         """Values of whole trials [T, L, F], in units of the rewards, [T, L]."""
         trunk = self.trunk if self.value_trunk is None else self.value_trunk
-        return self.value.unscaled(self._value(trunk, inputs))
+        with self._arithmetic(inputs):
+            value = self._value(trunk, inputs)
+        return self.value.unscaled(_full(value))
 
     def plain_weights(self) -> ActorCriticWeights | None:
         """All weights, if the network is no more than an embedded GRU or LSTM and two perceptrons.
@@ -192,13 +204,21 @@ class ActorCritic(nn.Module):
 
     def step(self, inputs: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """One step of the policy: inputs [L, F] -> dist_params [L, R] and the next state."""
-        features, state = self.trunk.step(PolicyInputs(inputs, self.sizes), state)
-        return self.decide(features), state
+        with self._arithmetic(inputs):
+            features, state = self.trunk.step(PolicyInputs(inputs, self.sizes), state)
+            return _full(self.decide(features)), state
 
     def decide(self, features: Tensor) -> Tensor:
         """Features of the memory [..., H] -> parameters of the action distribution [..., R]."""
         outputs: Tensor = self.policy(self.trunk.decision_features(features))
         return outputs if self.constants is None else append_constants(outputs, self.constants)
+
+    def _arithmetic(self, inputs: Tensor) -> AbstractContextManager[Any]:
+        """In which the network is computed, for inputs on a device."""
+        if self._precision == "float32" or not inputs.is_cuda:
+            return nullcontext()
+        # Without a cache, which a replay would find empty.
+        return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
 
     def _value(self, trunk: MemoryCore, inputs: Tensor) -> Tensor:
         value: Tensor = self.value(trunk.decision_features(self._features(trunk, inputs)))
@@ -208,6 +228,11 @@ class ActorCritic(nn.Module):
         state = trunk.initial_state(inputs.shape[1], 0)  # no room for steps beyond the sequence
         features, _ = trunk.sequence(PolicyInputs(inputs, self.sizes), state)
         return features
+
+
+def _full(value: Tensor) -> Tensor:
+    """As it is, but float32 instead of bfloat16."""
+    return value.float() if value.dtype == torch.bfloat16 else value
 
 
 def _measured(percept: Percept) -> Tensor:

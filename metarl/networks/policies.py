@@ -4,7 +4,9 @@ Axes: `N` tasks, `B` rollouts of each, `L` = N x B lanes, then features (`A` act
 """
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -44,6 +46,12 @@ class RecurrentPolicy:
     def greedy(self) -> "RecurrentPolicy":
         """The same policy, but it takes the most likely action."""
         return replace(self, is_greedy=True)
+
+    @property
+    def address(self) -> Hashable:
+        """Where the network's parameters and buffers lie."""
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        return self.is_greedy, self.gives_values, *(each.data_ptr() for each in tensors)
 
     def initial_memory(self, lanes: int, horizon: int) -> Memory:
         """The initial state of the network's memory in every lane.
@@ -103,6 +111,11 @@ class UniformPolicy:
         if isinstance(space, spaces.Box) and not space.is_bounded():
             raise ConfigError(f"Uniformly random actions need a bounded space; got {space}.")
 
+    @property
+    def address(self) -> Hashable:
+        """It has no tensors that could move."""
+        return "uniform"
+
     def initial_memory(self, lanes: int, horizon: int) -> Memory:
         """None is needed."""
         return None
@@ -114,10 +127,19 @@ class UniformPolicy:
             count = int(space.n)
             action = int(space.start) + noise.integers(count)
             return PolicyOutput(action, torch.full((lanes,), -math.log(count), device=device), None)
-        low, high = (torch.as_tensor(b, device=device) for b in (space.low, space.high))
+        low, high = (
+            _on_device(tuple(bound.ravel().tolist()), device).view(bound.shape)
+            for bound in (space.low, space.high)
+        )
         action = low + (high - low) * noise.uniform(*space.shape)
         log_prob = -(high - low).log().sum()
         return PolicyOutput(action, log_prob.expand(lanes), None)
+
+
+@lru_cache(maxsize=16)
+def _on_device(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    """A tensor of these, copied to the device once."""
+    return torch.tensor(numbers, device=device)
 
 
 @dataclass(frozen=True)

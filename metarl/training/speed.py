@@ -32,8 +32,10 @@ from metarl.trajectory import Trajectory
 from metarl.validation import as_device
 
 WARM_UP_ROUNDS = 2
-MATRIX_SIZE = 1024
+MATRIX_SIZE, MATRIX_SIZE_ON_GPU = 1024, 8192
 """rows and columns of the matrices whose product is the limit"""
+MOST_COUNTED_TASKS = 512
+"""of the meta-batch whose operations are counted for a GPU; a step of a larger one takes as many"""
 
 
 class Workloads(NamedTuple):
@@ -120,6 +122,10 @@ def _measure(family: TaskDistribution, config: AgentConfig, options: SpeedOption
         made = workloads(family, replace(config, num_tasks=num_tasks), options)
         for work, function in made._asdict().items():
             jobs[work, num_tasks] = function
+        if torch.device(options.device).type != "cpu":  # where products are parts of larger kernels
+            few = replace(config, num_tasks=min(num_tasks, MOST_COUNTED_TASKS))
+            made = workloads(family, few, replace(options, device="cpu"))
+        for work, function in made._asdict().items():
             shares[work, num_tasks] = 0.0 if work == "env" else _flops_per_step(function)
     rates: dict[tuple[str, int], list[float]] = {job: [] for job in jobs}
     limits = []
@@ -158,7 +164,7 @@ def workloads(family: TaskDistribution, config: AgentConfig, options: SpeedOptio
     )
     episodes = config.episodes or family.trial_episodes
     tasks = family.sample_tasks(config.num_tasks, seeds.torch("tasks", device=device))
-    storage = RolloutStorage()
+    of_env, of_rollout, of_training = RolloutStorage(), RolloutStorage(), RolloutStorage()
     spec = RolloutSpec(
         episodes=episodes,
         rollouts_per_task=config.rollouts_per_task,
@@ -166,7 +172,7 @@ def workloads(family: TaskDistribution, config: AgentConfig, options: SpeedOptio
         keep_next_obs=config.reads_next_obs,
     )
 
-    def roll_out(policy: Policy) -> Trajectory:
+    def roll_out(policy: Policy, storage: RolloutStorage) -> Trajectory:
         return collect(
             family,
             tasks,
@@ -180,7 +186,7 @@ def workloads(family: TaskDistribution, config: AgentConfig, options: SpeedOptio
 
     def rollout() -> int:
         noise = LaneNoise.of(seeds, "start", config.num_tasks, device=device)
-        return roll_out(agent.start(config.num_tasks, noise)).steps
+        return roll_out(agent.start(config.num_tasks, noise), of_rollout).steps
 
     def train() -> int:
         batch = rollout_phases(
@@ -190,14 +196,14 @@ def workloads(family: TaskDistribution, config: AgentConfig, options: SpeedOptio
             adaptation_steps=agent.adaptation_steps,
             spec=spec,
             seeds=seeds,
-            storage=storage,
+            storage=of_training,
             training=True,
         )
         agent.update(batch)
         return sum(trajectory.steps for trajectory in batch.trajectories)
 
     random = family.references(1)["random"].build(tasks)
-    return Workloads(env=lambda: roll_out(random).steps, rollout=rollout, train=train)
+    return Workloads(env=lambda: roll_out(random, of_env).steps, rollout=rollout, train=train)
 
 
 def _rate(workload: Callable[[], int]) -> float:
@@ -227,12 +233,13 @@ def _flops_per_step(workload: Callable[[], int]) -> float:
 
 def _matrix_rate(device: str) -> float:
     """Operations per second of a product of two matrices in float32."""
-    one = torch.full((MATRIX_SIZE, MATRIX_SIZE), 0.5, device=device)
+    size = MATRIX_SIZE_ON_GPU if torch.device(device).type == "cuda" else MATRIX_SIZE
+    one = torch.rand((size, size), generator=Seeds(0).torch("limit")).to(device)
     two = one.clone()
 
     def multiply() -> int:
         torch.mm(one, two)
-        return 2 * MATRIX_SIZE**3
+        return 2 * size**3
 
     return max(_rate(multiply) for _ in range(3))
 

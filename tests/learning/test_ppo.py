@@ -13,6 +13,7 @@ from metarl.agent import AgentContext
 from metarl.agents.memory.rl2 import RL2Config
 from metarl.agents.memory.trainer import RecurrentAgent
 from metarl.errors import CheckpointError, NonFiniteError, ShapeError
+from metarl.learning.autograd_gradient import take_lanes
 from metarl.learning.losses import masked_mean
 from metarl.learning.ppo import PPO, AuxiliaryLoss, Batch, PPOConfig
 from metarl.networks.actor_critic import ActorCritic, NetworkOptions
@@ -289,7 +290,7 @@ def test_taking_lanes_takes_them_from_every_part_of_a_batch():
     wide = lane.unsqueeze(-1).expand(3, 4, 2)
     parts = {field.name: lane for field in dataclasses.fields(Batch)}
     batch = Batch(**parts | {"inputs": wide, "auxiliary": {"one": lane, "two": wide}})
-    few = batch.take_lanes(torch.tensor([2, 0]))
+    few = take_lanes(batch, torch.tensor([2, 0]))
     for name, value in vars(few).items():
         for each in value.values() if name == "auxiliary" else [value]:
             assert each.shape[:2] == (3, 2), name

@@ -1,5 +1,6 @@
 """Adam on minibatches of whole trials: steps by definition, schedules, and failures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -9,10 +10,9 @@ from torch import Tensor, nn
 
 from metarl.agent import AgentContext
 from metarl.errors import ConfigError, MetaRLError
+from metarl.learning.autograd_gradient import ByAutograd, Loss
 from metarl.learning.trial_optimiser import (
-    Loss,
     TrialOptimiser,
-    by_autograd,
     require_optimisation_options,
 )
 from metarl.seeding import Seeds
@@ -36,8 +36,8 @@ class Lanes:
 
     valid: Tensor  # [T, L]
 
-    def take_lanes(self, index: Tensor) -> "Lanes":
-        return Lanes(self.valid.index_select(1, index))
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Lanes":
+        return Lanes(function(self.valid))
 
 
 EIGHT = Lanes(torch.arange(8.0).expand(3, 8))
@@ -52,8 +52,8 @@ def build(**options: object) -> tuple[TrialOptimiser, nn.Linear]:
     return TrialOptimiser("the test", layer, Options(**options), context), layer
 
 
-def take_steps(optimiser: TrialOptimiser, loss: Loss[Lanes]) -> dict[str, float]:
-    return optimiser.update(EIGHT.valid, by_autograd(EIGHT, loss))
+def take_steps(optimiser: TrialOptimiser, loss: Loss) -> dict[str, float]:
+    return optimiser.update(EIGHT.valid, ByAutograd(EIGHT, loss))
 
 
 def test_each_epoch_takes_every_lane_once_in_an_order_of_its_own():
