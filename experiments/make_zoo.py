@@ -112,6 +112,22 @@ AGENTS = {
     "varibad-grid-navigation": Trained(
         agent="varibad", task="metarl/GridNavigation-v0", preset="varibad", test_tasks=2100
     ),
+    "platipus-point-navigation": Trained(
+        agent="platipus",
+        task="metarl/PointNavigation-v0",
+        preset=None,
+        test_tasks=1000,
+        evaluation={"rollouts_per_task": 40, "evaluation_steps": 3},
+        options={  # those of MAML, with half the tasks
+            "num_tasks": 20,
+            "iterations": 100,
+            "inner_lr": 0.5,
+            "later_lr_scale": 0.4,
+            "later_lr_decay": 0.5,
+            "curvature_rollouts": 5,
+            "damping": 1e-5,
+        },
+    ),
 }
 
 

@@ -11,6 +11,7 @@ Axes: `L` lanes, then the shape asked for.
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +50,12 @@ def _mix(words: Tensor) -> Tensor:
     return words
 
 
+@lru_cache(maxsize=64)
+def _tag(number: int) -> int:
+    """Sets the streams of a child apart."""
+    return int(_mix(torch.full((1,), number + 1)))
+
+
 def _increments(counter: Tensor) -> Tensor:
     """What SplitMix64 has added to its state after `counter` steps, int64 -> int64."""
     return counter * _GAMMA
@@ -70,11 +77,9 @@ def lane_keys(
         first_task: number of the first task in a larger set, so that a batch of it draws the same.
         device: where the keys are made; it changes none.
     """
-    base = (seed + 2**63) % 2**64 - 2**63
-    task = _increments(torch.arange(first_task + 1, first_task + num_tasks + 1, device=device))
-    of_task = _mix(task.add_(base))
-    rollout = _increments(torch.arange(1, rollouts_per_task + 1, device=device))
-    return _mix(of_task[:, None] + rollout).flatten()
+    root = torch.full((1,), (seed + 2**63) % 2**64 - 2**63, device=device)
+    of_task = _words(root, Addresses(first_task + 1, 0, num_tasks, 1)).flatten()
+    return _words(of_task, Addresses(1, 0, rollouts_per_task, 1)).flatten()
 
 
 class LaneNoise:
@@ -121,8 +126,7 @@ class LaneNoise:
 
     def child(self, number: int) -> "LaneNoise":
         """Streams of the same lanes, independent of these; drawn for one step at a time."""
-        tag = _mix(torch.full((1,), number + 1, device=self.device))
-        return LaneNoise(_mix(self.keys ^ tag))
+        return LaneNoise(_mix(self.keys ^ _tag(number)))
 
     def at(self, step: int) -> "LaneNoise":
         """Goes to the start of a step, counted from 0; returns itself.

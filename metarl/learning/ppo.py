@@ -176,7 +176,7 @@ class PPO:
 
     def _weights(self) -> ActorCriticWeights | None:
         """Of a network and a loss that the compiled library may serve."""
-        return self.network.plain_weights() if self._auxiliary is None else None
+        return self.network.plain_weights if self._auxiliary is None else None
 
     @torch.no_grad()
     def _advantages_and_targets(

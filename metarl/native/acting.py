@@ -7,6 +7,7 @@ Axes: `L` lanes, `D` observation, `H` hidden.
 """
 
 import ctypes
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, Self
 
 import torch
@@ -30,6 +31,7 @@ from metarl.native.recurrent import State, layer_weights
 
 _TYPES = (torch.float32, torch.int64, torch.float32, *[torch.bool] * 4, torch.float32)
 """of the fields of `ActingInputs`"""
+_shape, _type = attrgetter("shape"), attrgetter("dtype")
 BLOCKS_OF_A_THREAD = 4
 """fewer blocks of 64 lanes are not worth a thread of their own"""
 
@@ -53,7 +55,7 @@ class Acted(NamedTuple, Generic[State]):
     action: Tensor  # [L] int64
     log_prob: Tensor  # [L]
     state: State
-    value: Tensor | None  # [L] in the units of the value head
+    value: Tensor | None  # [L] of the value head
 
 
 class Acting:
@@ -83,12 +85,13 @@ class Acting:
             observation=observation,
             actions=actions,
         )
+        self._weights = weights  # NOTE: the step holds addresses alone
         layer_weights(step.layer, weights.recurrence.weights)
         perceptron_weights(step.policy, weights.policy)
         perceptron_weights(step.value, weights.value)
         sizes = (ctypes.c_int64 * 3)()
         loaded.acting_sizes(step, sizes)
-        self._packed = [new_memory(size) for size in sizes]  # NOTE: the step holds addresses alone
+        self._packed = [new_memory(size) for size in sizes]
         step.layer.packed, step.policy.packed, step.value.packed = map(address, self._packed)
         loaded.acting_prepare(step)
         self._blocks = loaded.recurrent_blocks(step.layer)
@@ -104,8 +107,8 @@ class Acting:
         (lanes, _), hidden = self._shapes[0], self._hidden
         parts = (state,) if isinstance(state, Tensor) else state
         return (
-            tuple(value.shape for value in inputs) == self._shapes
-            and tuple(value.dtype for value in inputs) == _TYPES
+            tuple(map(_shape, inputs)) == self._shapes
+            and tuple(map(_type, inputs)) == _TYPES
             and len(parts) == 1 + self._is_lstm
             and all(part.shape == (lanes, hidden) and serves(part) for part in parts)
         )

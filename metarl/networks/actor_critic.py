@@ -6,6 +6,7 @@ distribution, `A` action).
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -166,6 +167,7 @@ class ActorCritic(nn.Module):
             value = self._value(trunk, inputs)
         return self.value.unscaled(_full(value))
 
+    @cached_property
     def plain_weights(self) -> ActorCriticWeights | None:
         """All weights, if the network is no more than an embedded GRU or LSTM and two perceptrons.
 
@@ -193,11 +195,13 @@ class ActorCritic(nn.Module):
 
         None where it does not serve the network, or gradients are wanted.
         """
-        weights = self.plain_weights()
+        weights = self.plain_weights
         if weights is None or self.scale is not None or torch.is_grad_enabled():
             return None
         if not lanes or not serves(*weights.all):
             return None
+        if with_values:
+            weights = weights._replace(value=self.value.unscaled_weights(weights.value))
         return Acting(
             weights, lanes=lanes, observation=self.sizes.observation, with_values=with_values
         )

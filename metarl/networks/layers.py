@@ -78,6 +78,11 @@ class ScaledValue(nn.Module):
         """The head's units -> returns."""
         return value * self.deviation + self.mean
 
+    def unscaled_weights(self, weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Weight and bias of both layers such that they give returns, for those of the head."""
+        *first, weight, bias = weights
+        return *first, weight * self.deviation, self.unscaled(bias)
+
     @torch.no_grad()
     def observe(self, returns: Tensor, ranks: Ranks = ALONE) -> None:
         """Moves the statistics towards those of `returns` [M] and corrects the last layer."""

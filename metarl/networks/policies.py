@@ -29,7 +29,7 @@ class _CompiledMemory(NamedTuple):
 
     acting: Acting
     state: MemoryState
-    value: Tensor | None = None  # [L] of the step that led here, in the units of the value head
+    value: Tensor | None = None  # [L] the return to come, as estimated by the step that led here
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,7 @@ class RecurrentPolicy:
 
     def value_estimate(self, memory: Memory) -> Tensor | None:
         """That [L] of the step that returned `memory`, where it was kept."""
-        kept = memory.value if isinstance(memory, _CompiledMemory) else None
-        return None if kept is None else self.network.value.unscaled(kept)
+        return memory.value if isinstance(memory, _CompiledMemory) else None
 
 
 @dataclass(frozen=True)

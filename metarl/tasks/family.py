@@ -21,6 +21,7 @@ from metarl.field_types import require_types
 from metarl.noise import LaneNoise
 from metarl.split import Split as Split
 from metarl.tasks.batched_env import BatchedEnv, State
+from metarl.tasks.known_spaces import known_spaces
 from metarl.tasks.tensor_env import TensorEnv
 
 
@@ -261,9 +262,8 @@ def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = 
     Raises:
         TaskError: the shape is wrong or a task lies outside; the first offender is named.
     """
-    space, name = family.task_space, type(family).__name__
-    whole = bool(np.issubdtype(space.dtype, np.integer))
-    dtype = torch.int64 if whole else torch.float32
+    known, name = known_spaces(family, device), type(family).__name__
+    space, dtype = known.task_space, known.task_dtype
     if isinstance(value, Tensor):
         tasks = value.detach().to(device, dtype)
         given_integers = not value.is_floating_point()
@@ -285,15 +285,9 @@ def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = 
             f"Tasks of {name} must have shape {['N', *shape]} with N >= 1 (one row of "
             f"{space} per task); got shape {list(tasks.shape)}."
         )
-    if whole and not given_integers:
+    if dtype == torch.int64 and not given_integers:
         raise TaskError(f"Tasks of {name} are whole numbers in {space}; got {value!r}.")
-    if isinstance(space, spaces.Discrete):
-        inside = (tasks >= int(space.start)) & (tasks < int(space.start) + int(space.n))
-    else:
-        low, high = (
-            torch.as_tensor(b, dtype=dtype, device=device) for b in (space.low, space.high)
-        )
-        inside = (tasks >= low) & (tasks <= high)  # NaN is not
+    inside = (tasks >= known.lowest_task) & (tasks <= known.highest_task)  # NaN is not
     if not bool(inside.all()):
         row = int((~inside.reshape(len(tasks), -1).all(1)).nonzero()[0])
         raise TaskError(

@@ -11,6 +11,7 @@ from torch import Tensor
 from metarl.errors import TaskContractError
 from metarl.noise import LaneNoise
 from metarl.tasks.batched_env import State, Transition, select_lanes
+from metarl.tasks.known_spaces import known_spaces
 
 if TYPE_CHECKING:
     from metarl.tasks.family import TaskFamily
@@ -31,12 +32,12 @@ class TensorEnv:
         self._noise, self._reset_noise = noise, noise.child(0)
         self.tasks = tasks
         self._time = 0
-        self._elapsed = torch.zeros(len(tasks), dtype=torch.int64, device=tasks.device)
+        self._elapsed: int | Tensor = 0  # steps of the episode, a number where all lanes agree
         self._never = torch.zeros(len(tasks), dtype=torch.bool, device=tasks.device)
         self._state: State = None
         # Properties that are costly to compute at every step.
         self._lane_shape = tasks.shape[:1]
-        self._obs_shape = (*self._lane_shape, *family.observation_space.shape)
+        self._obs_shape = (*self._lane_shape, *known_spaces(family, tasks.device).observation_shape)
         self._episode_steps = family.episode_steps
 
     @property
@@ -54,9 +55,11 @@ class TensorEnv:
         fresh = self._family.reset(self.tasks, self._reset_noise.at(self._time))
         if lanes is None:
             self._state = fresh
-            self._elapsed = torch.zeros_like(self._elapsed)
+            self._elapsed = 0
         else:
             self._state = select_lanes(lanes, fresh, self._state)
+            if not isinstance(self._elapsed, Tensor):
+                self._elapsed = torch.full_like(lanes, self._elapsed, dtype=torch.int64)
             self._elapsed = self._elapsed.masked_fill(lanes, 0)
         return self._observe()
 
@@ -69,7 +72,11 @@ class TensorEnv:
         self._require("reward", reward, self._lane_shape, torch.float32)
         self._require("terminated", terminated, self._lane_shape, torch.bool)
         self._elapsed = self._elapsed + 1
-        truncated = (self._elapsed >= self._episode_steps) & ~terminated
+        at_limit = self._elapsed >= self._episode_steps
+        if isinstance(at_limit, Tensor):
+            truncated = at_limit & ~terminated
+        else:
+            truncated = ~terminated if at_limit else self._never
         success = (
             self._family.success(self.tasks, self._state)
             if self._family.defines_success

@@ -61,7 +61,7 @@ def test_a_step_is_that_of_the_policy_in_torch(build, memory, lanes, hidden, dis
     seen, state = percept(lanes, distinct=distinct), random_state(memory, lanes, hidden)
     uniform = torch.rand(lanes, generator=torch.Generator().manual_seed(2))
     acting = Acting(
-        network.plain_weights(), lanes=lanes, observation=OBSERVATION.shape[0], with_values=True
+        network.plain_weights, lanes=lanes, observation=OBSERVATION.shape[0], with_values=True
     )
     action, log_prob, after, value = acting.act(inputs_of(seen, uniform), state)
     exact = actor_critic(memory, hidden_size=hidden).double()
@@ -120,7 +120,7 @@ def test_more_lanes_and_threads_change_nothing(build, monkeypatch):
     network, lanes = actor_critic("lstm", hidden_size=20), 1500
     seen, state = percept(lanes, distinct=False), random_state("lstm", lanes, 20)
     uniform = torch.rand(lanes)
-    weights, size = network.plain_weights(), OBSERVATION.shape[0]
+    weights, size = network.plain_weights, OBSERVATION.shape[0]
     inputs, options = inputs_of(seen, uniform), {"observation": size, "with_values": True}
     whole = Acting(weights, lanes=lanes, **options).act(inputs, state)
     monkeypatch.setattr("metarl.native.acting.BLOCKS_OF_A_THREAD", 2)
@@ -143,7 +143,7 @@ def test_more_lanes_and_threads_change_nothing(build, monkeypatch):
 def test_nan_reaches_the_log_probability_and_the_action_is_one(build, field):
     network, seen = actor_critic("gru"), percept(6, distinct=False)
     getattr(seen, field)[2] = torch.nan
-    acting = Acting(network.plain_weights(), lanes=6, observation=3, with_values=False)
+    acting = Acting(network.plain_weights, lanes=6, observation=3, with_values=False)
     action, log_prob, *_ = acting.act(inputs_of(seen, torch.rand(6)), network.initial_state(6, 1))
     assert bool(log_prob[2].isnan())
     assert int(log_prob.isfinite().sum()) == 5
@@ -155,7 +155,7 @@ def test_nan_reaches_the_log_probability_and_the_action_is_one(build, field):
 def test_an_action_that_does_not_exist_gives_nan(build, wrong):
     network, seen = actor_critic("gru"), percept(3, distinct=False)
     seen.previous_action[1] = wrong
-    acting = Acting(network.plain_weights(), lanes=3, observation=3, with_values=False)
+    acting = Acting(network.plain_weights, lanes=3, observation=3, with_values=False)
     _, log_prob, *_ = acting.act(inputs_of(seen, torch.rand(3)), network.initial_state(3, 1))
     assert log_prob.isnan().tolist() == [False, True, False]
 
@@ -206,7 +206,7 @@ def test_other_networks_and_gradients_act_in_torch():
 )
 def test_inputs_of_another_kind_are_left_to_torch(build, changed):
     network, lanes = actor_critic("gru"), 6
-    acting = Acting(network.plain_weights(), lanes=lanes, observation=3, with_values=True)
+    acting = Acting(network.plain_weights, lanes=lanes, observation=3, with_values=True)
     inputs, state = inputs_of(percept(lanes, distinct=False), torch.rand(lanes)), torch.zeros(6, 12)
     assert acting.can_act(inputs, state)
     assert not acting.can_act(inputs._replace(**changed), state)
@@ -217,7 +217,7 @@ def test_inputs_of_another_kind_are_left_to_torch(build, changed):
     "state", [torch.zeros(5, 12), torch.zeros(6, 11), (torch.zeros(6, 12),) * 2]
 )
 def test_a_state_of_another_kind_is_left_to_torch(build, state):
-    acting = Acting(actor_critic("gru").plain_weights(), lanes=6, observation=3, with_values=False)
+    acting = Acting(actor_critic("gru").plain_weights, lanes=6, observation=3, with_values=False)
     assert not acting.can_act(inputs_of(percept(6, distinct=False), torch.rand(6)), state)
 
 
@@ -254,11 +254,11 @@ def test_defaults_of_torch_for_new_tensors_do_not_matter(build):
     network, given = actor_critic("gru"), experience(5, 8, distinct=True)
 
     def results() -> list[Tensor]:
-        metrics = PPOGradients(network.plain_weights(), given, **OPTIONS).minibatch(lane)
+        metrics = PPOGradients(network.plain_weights, given, **OPTIONS).minibatch(lane)
         grads = [parameter.grad.clone() for parameter in network.parameters()]
         loss, _ = ppo_loss(terms, clip_range=0.2, value_coef=0.5, entropy_coef=0.01)
         with torch.no_grad():
-            acting = Acting(network.plain_weights(), lanes=8, observation=3, with_values=True)
+            acting = Acting(network.plain_weights, lanes=8, observation=3, with_values=True)
             action, log_prob, state, value = acting.act(inputs, torch.ones(8, 12, **CPU))
             features = network.trunk.sequence(PolicyInputs(given.inputs, network.sizes), state)[0]
         drawn = LaneNoise(keys).uniform(3)

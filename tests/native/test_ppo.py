@@ -75,7 +75,7 @@ def doubled(given: PPOInputs, lane: Tensor) -> PPOInputs:
 def test_gradients_are_those_of_autograd(build, memory, steps, lanes, hidden, distinct):
     network = actor_critic(memory, hidden_size=hidden)
     given = experience(steps, lanes, distinct=distinct)
-    weights = network.plain_weights()
+    weights = network.plain_weights
     assert can_run(weights, given)
     lane = torch.randperm(lanes, generator=torch.Generator().manual_seed(1))[: lanes - 1]
     metrics = PPOGradients(weights, given, **OPTIONS).minibatch(lane)
@@ -91,7 +91,7 @@ def test_gradients_are_those_of_autograd(build, memory, steps, lanes, hidden, di
 
 def test_a_second_minibatch_reads_the_weights_as_they_are_then(build):
     network, given = actor_critic("gru"), experience(5, 8, distinct=False)
-    gradients = PPOGradients(network.plain_weights(), given, **OPTIONS)
+    gradients = PPOGradients(network.plain_weights, given, **OPTIONS)
     lane = torch.arange(8)
     gradients.minibatch(lane)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_a_second_minibatch_reads_the_weights_as_they_are_then(build):
             parameter.add_(0.1)
     gradients.minibatch(lane)
     got = [parameter.grad.clone() for parameter in network.parameters()]
-    PPOGradients(network.plain_weights(), given, **OPTIONS).minibatch(lane)
+    PPOGradients(network.plain_weights, given, **OPTIONS).minibatch(lane)
     for one, parameter in zip(got, network.parameters(), strict=True):
         assert torch.equal(one, parameter.grad)
 
@@ -107,10 +107,10 @@ def test_a_second_minibatch_reads_the_weights_as_they_are_then(build):
 def test_threads_change_rounding_alone(build, monkeypatch):
     network, given = actor_critic("lstm"), experience(5, 300, distinct=False)
     lane = torch.arange(300)
-    PPOGradients(network.plain_weights(), given, **OPTIONS).minibatch(lane)
+    PPOGradients(network.plain_weights, given, **OPTIONS).minibatch(lane)
     alone = [parameter.grad.clone() for parameter in network.parameters()]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    metrics = PPOGradients(network.plain_weights(), given, **OPTIONS).minibatch(lane)
+    metrics = PPOGradients(network.plain_weights, given, **OPTIONS).minibatch(lane)
     for one, parameter in zip(alone, network.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, one, rtol=1e-5, atol=1e-6)
     assert all(map(math.isfinite, metrics.values()))
@@ -121,7 +121,7 @@ def test_nan_reaches_a_gradient(build, field):
     network, given = actor_critic("gru"), experience(4, 6, distinct=False)
     given.valid.fill_(1.0)
     getattr(given, field)[2, 3] = torch.nan
-    PPOGradients(network.plain_weights(), given, **OPTIONS).minibatch(torch.arange(6))
+    PPOGradients(network.plain_weights, given, **OPTIONS).minibatch(torch.arange(6))
     assert any(bool(parameter.grad.isnan().any()) for parameter in network.parameters())
 
 
@@ -134,30 +134,28 @@ def test_nan_reaches_a_gradient(build, field):
     ],
 )
 def test_other_networks_are_left_to_autograd(network):
-    assert network().plain_weights() is None
+    assert network().plain_weights is None
 
 
 def test_other_types_are_left_to_autograd():
     given = experience(4, 6, distinct=False)
-    assert can_run(actor_critic("gru").plain_weights(), given)
-    assert not can_run(
-        actor_critic("gru").double().plain_weights(), doubled(given, torch.arange(6))
-    )
+    assert can_run(actor_critic("gru").plain_weights, given)
+    assert not can_run(actor_critic("gru").double().plain_weights, doubled(given, torch.arange(6)))
 
 
 @pytest.mark.parametrize("wrong", [-1, 4, 10**6])
 def test_actions_that_do_not_exist_are_left_to_torch(wrong):
     given, network = experience(4, 6, distinct=False), actor_critic("gru")
-    assert can_run(network.plain_weights(), given)
+    assert can_run(network.plain_weights, given)
     given.action[3, 5] = wrong
-    assert not can_run(network.plain_weights(), given)
+    assert not can_run(network.plain_weights, given)
     logits = torch.zeros(4, 6, 4)
     with pytest.raises(RuntimeError, match="out of bounds"):
         network.head.evaluate_once(logits, given.action)
 
 
 def test_inputs_of_other_shapes_are_left_to_torch():
-    given, weights = experience(4, 6, distinct=False), actor_critic("gru").plain_weights()
+    given, weights = experience(4, 6, distinct=False), actor_critic("gru").plain_weights
     for name in ("action", "advantage", "valid"):
         assert not can_run(weights, given._replace(**{name: getattr(given, name)[:3]}))
     assert not can_run(weights, given._replace(inputs=given.inputs[..., :5]))
