@@ -6,6 +6,7 @@ observation, `A` action).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -68,6 +69,14 @@ class ValuePolicy(Protocol):
 
     def value_estimate(self, memory: Memory) -> Tensor | None:
         """That [L] of the step that returned `memory`; None if it made none."""
+
+
+@runtime_checkable
+class ThreadedPolicy(Protocol):
+    """A policy that acts with threads of its own."""
+
+    def threads(self) -> AbstractContextManager[None]:
+        """Entered for a whole rollout, in which no others should be in the way of its threads."""
 
 
 @runtime_checkable

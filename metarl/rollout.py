@@ -7,6 +7,7 @@ features. Nothing here asks which agent acts, or whether tensors or processes st
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ from metarl.agent import (
     Phase,
     Policy,
     StationaryPolicy,
+    ThreadedPolicy,
     ValuePolicy,
 )
 from metarl.errors import NonFiniteError, TaskContractError
@@ -243,7 +245,8 @@ def collect(
     if plain and isinstance(policy, StationaryPolicy):
         key = (id(family), len(tasks), rollouts_per_task, horizon, keep_next_obs, policy.address)
     lanes = tasks.repeat_interleave(rollouts_per_task, 0)
-    with torch.no_grad():
+    threads = policy.threads() if isinstance(policy, ThreadedPolicy) else nullcontext()
+    with torch.no_grad(), threads:
         log, steps = storage.recorder(slot)(key, roll_out, lanes, keys("world"), keys("policy"))
     trajectory: Trajectory = log.trajectory(
         steps, len(tasks), rollouts_per_task, none_idle=fixed is not None

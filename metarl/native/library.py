@@ -308,10 +308,10 @@ def alone(*weights: Tensor) -> Iterator[None]:
     Waiting threads of torch spin, which costs the library more than they bring to torch. Nothing
     changes where the library does not compute with these weights.
     """
-    if not serves(*weights):
+    before = torch.get_num_threads()
+    if before == 1 or not serves(*weights):
         yield
         return
-    before = torch.get_num_threads()
     _own_threads.append(threads())
     torch.set_num_threads(1)
     try:

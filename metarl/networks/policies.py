@@ -5,6 +5,7 @@ Axes: `N` tasks, `B` rollouts of each, `L` = N x B lanes, then features (`A` act
 
 import math
 from collections.abc import Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor
 from metarl.agent import Memory, PolicyOutput
 from metarl.errors import ConfigError
 from metarl.native.acting import Acting, ActingInputs
+from metarl.native.library import alone
 from metarl.networks.action_heads import ActionHead
 from metarl.networks.actor_critic import ActorCritic
 from metarl.networks.memory import MemoryState
@@ -61,6 +63,11 @@ class RecurrentPolicy:
         state = self.network.initial_state(lanes, horizon)
         acting = self.network.acting(lanes, with_values=self.gives_values)
         return state if acting is None else _CompiledMemory(acting, state)
+
+    def threads(self) -> AbstractContextManager[None]:
+        """The compiled library has all threads where it acts."""
+        weights = self.network.plain_weights
+        return nullcontext() if weights is None else alone(*weights.all)
 
     @property
     def head(self) -> ActionHead:
