@@ -18,7 +18,7 @@ from metarl.errors import ConfigError, HubError, RunFolderError
 from metarl.evaluation.card import CARD_FILE, write_card
 from metarl.extras import require_extra
 from metarl.results.evaluation_files import ADAPTATION_FILES, SETTINGS_FILE, is_evaluated
-from metarl.results.files import as_folder_error
+from metarl.results.files import as_folder_error, atomic_write
 from metarl.results.learning_curves import EVALUATION_CURVE_FILE
 from metarl.results.reading import require_file, shortened
 from metarl.text import visible
@@ -30,7 +30,7 @@ from metarl.training.zoo import results_path
 CONFIG_FILE = "config.json"
 TABLES = (*ADAPTATION_FILES.values(), SETTINGS_FILE, EVALUATION_CURVE_FILE)
 """of evaluations; a run may lack them"""
-LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 """a full disk, and places that may not be written"""
 MAX_BYTES: Mapping[str, int] = {
     CONFIG_FILE: 10_000_000,
@@ -73,8 +73,8 @@ def push(
     """
     hub = _hub(repository)
     run = as_run(run, modules=modules)
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / repository.partition("/")[2]
+    with _draft_folder(None, "metarl-push-") as parent:
+        folder = parent / repository.partition("/")[2]
         write_card(run, share=folder)
         for name in TABLES:
             _copy_table(results_path(run.path) / name, folder / name)
@@ -120,18 +120,18 @@ def pull(
     """
     hub = _hub(repository)
     folder = Path("runs") / repository.partition("/")[2] if out is None else Path(out).expanduser()
-    if folder.exists():
-        raise RunFolderError(
-            f"{folder} exists, and a run is fetched into a new folder. Name one with --out."
-        )
     with as_folder_error(folder):
+        if os.path.lexists(folder):
+            raise RunFolderError(
+                f"{folder} exists, and a run is fetched into a new folder. Name one with --out."
+            )
         folder.parent.mkdir(parents=True, exist_ok=True)
-        parent = tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pull-")
-    with parent as name:
-        draft = Path(name) / folder.name
-        draft.mkdir()
+    with _draft_folder(folder.parent, ".pull-") as parent:
+        draft = parent / folder.name
+        with as_folder_error(folder):
+            draft.mkdir()
         with _as_hub_error(hub, repository):
-            _download(hub.HfApi(), repository, revision, Path(name), draft)
+            _download(hub.HfApi(), repository, revision, parent, draft)
         fetched = load_run(draft, modules=modules)
         fetched.load(fetched.make_agent(fetched.config.make_family()))
         with as_folder_error(folder):
@@ -159,7 +159,7 @@ def _download(api: Any, repository: str, revision: str | None, parent: Path, dra
         require_file(Path(path))
         if os.path.getsize(path) != sizes[name]:
             raise HubError(f"{name} of {repository} was not fetched whole. Try again.")
-        shutil.copyfile(path, draft / name)
+        _copy(Path(path), draft / name)
 
 
 def _other_tables(folder: Path) -> list[str]:
@@ -173,8 +173,27 @@ def _copy_table(source: Path, target: Path) -> None:
     if source.is_symlink():
         raise RunFolderError(f"{source} is a link, which may lead to any file. Remove it.")
     if source.exists():
-        with as_folder_error(source):
-            shutil.copyfile(source, target)
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a file: whole, or not at all."""
+    with atomic_write(target) as draft:
+        try:
+            file = source.open("rb")
+        except OSError as error:
+            raise RunFolderError(f"{source} cannot be read: {error.strerror}.") from error
+        with file, draft.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+
+
+@contextmanager
+def _draft_folder(parent: Path | None, prefix: str) -> Iterator[Path]:
+    """A folder that is removed afterwards, by default in the system's one for temporary files."""
+    with as_folder_error(Path(parent or "The folder for temporary files")):
+        made = tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True)
+    with made as name:
+        yield Path(name)
 
 
 def _hub(repository: str) -> Any:
@@ -213,7 +232,8 @@ def _as_hub_error(hub: Any, repository: str) -> Iterator[None]:
         reason = "your login may not do this" if code in (401, 403) else shortened(error)
         raise HubError(f"{repository} on the Hugging Face Hub: {reason}. {login}") from error
     except OSError as error:
-        if error.errno in LOCAL_ERRORS:  # those of connections are of this type, too
+        # Those of connections are of this type, too, but name no file.
+        if error.filename is not None or error.errno in LOCAL_ERRORS:
             raise RunFolderError(f"The files cannot be written: {shortened(error)}.") from error
         raise _unreachable(error) from error
     except Exception as error:  # of the connection; the library for it differs by version

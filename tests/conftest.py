@@ -27,7 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="cases of tests/results/test_damaged_files.py, for each kind of file a tenth of it",
     )
     parser.addoption("--clients", help="folder for what tests/clients downloads; else skipped")
-    parser.addoption("--cleanrl", help="clone of CleanRL for tests/clients; else cloned")
+    for name in ("CleanRL", "Gymnasium"):
+        option = f"--{name.lower()}"
+        parser.addoption(option, help=f"clone of {name} for tests/clients; else cloned")
 
 
 @pytest.fixture

@@ -74,6 +74,29 @@ def mutate_csv(content: bytes, rng: random.Random) -> bytes:
     return "".join(f"{','.join(each)}\n" for each in rows).encode("utf-8", "surrogatepass")
 
 
+TOML_VALUES = (
+    *("nan", "-inf", "1979-05-27T07:32:00Z", "07:32:00", "{ a = 1 }", "[[1]]", "true", "''"),
+    *("9" * 5000, "0x10", '"os:x"', '"\\u001b[31m"', "[" * 5000 + "]" * 5000, "{ a = " * 3000),
+)
+
+
+def mutate_toml(content: bytes, rng: random.Random) -> bytes:
+    """Damage to a TOML file: values of other types, missing, repeated and unknown entries."""
+    lines = content.decode("utf-8").splitlines()
+    at = rng.randrange(len(lines))
+    name = lines[at].partition("=")[0]
+    kind = rng.randrange(6)
+    if kind <= 2:
+        lines[at] = f"{name}= {rng.choice(TOML_VALUES)}"
+    elif kind == 3:
+        del lines[at]
+    elif kind == 4:
+        lines.insert(at, lines[rng.randrange(len(lines))])
+    else:
+        lines.insert(at, rng.choice(["x = 1", "[run]", "[x]", "[[task_options]]", "seed = -1"]))
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
+
+
 def mutate_json(content: bytes, rng: random.Random) -> bytes:
     """Damage to a JSON file: values of other types, missing and additional keys, deep nesting."""
     value = json.loads(content)

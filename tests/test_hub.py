@@ -12,6 +12,7 @@ import metarl
 from metarl.cli import main as cli
 from metarl.errors import CheckpointError, ConfigError, HubError, RunFolderError
 from metarl.training.loop import train
+from tests.file_limits import file_size_limit
 from tests.training.test_loop import state_of
 
 BANDIT = "metarl/BernoulliBandit-v0"
@@ -145,6 +146,64 @@ def test_a_damaged_run_is_refused_and_leaves_no_folder(
     with pytest.raises(kind, match=message):
         metarl.pull("ada/one")
     assert [*Path("runs").iterdir()] == []
+
+
+@pytest.mark.parametrize("room", [0, 0.5])
+@pytest.mark.parametrize("name", ["config.json", "checkpoint.safetensors", "adaptation.csv"])
+def test_a_run_that_does_not_fit_is_one_error_and_leaves_no_folder(
+    api, run, monkeypatch, name, room
+):
+    metarl.evaluate(run, num_tasks=40, references=False)
+    metarl.push(run, "ada/one")
+
+    def fetched_elsewhere(repo_id, filename, *, revision, local_dir):
+        return str(api.root / repo_id / filename)
+
+    monkeypatch.setattr(api, "hf_hub_download", fetched_elsewhere)
+    size = (api.root / "ada/one" / name).stat().st_size
+    with (
+        file_size_limit(int(size * room)),
+        pytest.raises(RunFolderError, match=r"cannot be written \(File too large\): free some"),
+    ):
+        metarl.pull("ada/one")
+    assert [*Path("runs").iterdir()] == []
+    assert metarl.pull("ada/one").path == Path("runs/one")
+
+
+def test_a_download_that_does_not_fit_is_no_error_of_the_connection(api, run):
+    metarl.push(run, "ada/one")
+    with file_size_limit(100), pytest.raises(RunFolderError, match="The files cannot be written"):
+        metarl.pull("ada/one")
+    assert [*Path("runs").iterdir()] == []
+
+
+@pytest.mark.parametrize("out", ["/proc/nothing/one", "file/one", "n" * 300])
+def test_a_folder_that_cannot_be_made_is_one_error(api, run, capsys, out):
+    Path("file").write_text("")
+    metarl.push(run, "ada/one")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        metarl.pull("ada/one", out=out)
+    assert cli.main(["pull", "ada/one", "--out", out]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_dangling_link_is_not_replaced(api, run):
+    metarl.push(run, "ada/one")
+    Path("mine").symlink_to("nothing")
+    with pytest.raises(RunFolderError, match="a run is fetched into a new folder"):
+        metarl.pull("ada/one", out="mine")
+    assert Path("mine").is_symlink()
+
+
+def test_what_is_sent_needs_room_for_a_copy(api, run, monkeypatch):
+    metarl.evaluate(run, num_tasks=400, references=False)
+    size = (run.path / "adaptation.csv").stat().st_size
+    with file_size_limit(size - 1), pytest.raises(RunFolderError, match="free some space"):
+        metarl.push(run, "ada/one")
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nothing")
+    with pytest.raises(RunFolderError, match="temporary files cannot be written"):
+        metarl.push(run, "ada/one")
+    assert api.calls == []
 
 
 @pytest.mark.parametrize(

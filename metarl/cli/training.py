@@ -14,7 +14,7 @@ from metarl.cli.terminal import (
     print_text,
     shell_command,
 )
-from metarl.errors import ConfigError, SeedsError
+from metarl.errors import ConfigError, RunFolderError, SeedsError
 from metarl.options import plain_options
 from metarl.training.launcher import is_first_rank, require_one_process
 
@@ -167,13 +167,18 @@ def _exit_code(stop: BaseException) -> int:
 def _training_summary(run: "Run") -> str:
     from metarl.results.learning_curves import read_metrics
 
-    *_, last = read_metrics(run.path / "metrics.csv")
+    try:
+        *_, last = read_metrics(run.path / "metrics.csv")
+        measured = (
+            f"{int(last['iteration'])} iterations, "
+            f"{int(last['env_steps']):,} steps, {float(last['seconds']):.0f} s; return in training "
+            f"{float(last['first_episode_return']):.3f} in the first episode of a task, "
+            f"{float(last['last_episode_return']):.3f} in the last"
+        )
+    except (RunFolderError, KeyError, ValueError):  # it was edited or removed; the run is whole
+        measured = "its metrics.csv does not tell the return in training"
     return (
-        f"Trained {run.config.agent} on {run.config.task}, seed {run.config.seed}: "
-        f"{last['iteration']} iterations, "
-        f"{int(last['env_steps']):,} steps, {float(last['seconds']):.0f} s; return in training "
-        f"{float(last['first_episode_return']):.3f} in the first episode of a task, "
-        f"{float(last['last_episode_return']):.3f} in the last.\n"
+        f"Trained {run.config.agent} on {run.config.task}, seed {run.config.seed}: {measured}.\n"
         f"The run is in {run.path}."
     )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metarl.errors import RunFolderError
 from metarl.results.files import atomic_write
-from metarl.results.reading import quoted, require_file
+from metarl.results.reading import lines_of, quoted, require_file
 from metarl.text import first_control
 
 MAX_DIGITS = 40
@@ -66,7 +66,7 @@ def open_table(path: Path, kind: TableKind) -> Iterator[tuple[list[str], Iterato
     require_file(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(lines_of(path, file))
             header = [kind.former_names.get(name, name) for name in next(reader, [])]
             for name in header:
                 require_text(path, kind, "the header", name)

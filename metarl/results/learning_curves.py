@@ -20,7 +20,7 @@ from metarl.field_types import checks_arguments
 from metarl.results.adaptation_curves import agent_label, describe_family
 from metarl.results.csv_files import TableKind, open_table, to_numbers
 from metarl.results.files import AppendedFile, as_folder_error
-from metarl.results.reading import shortened
+from metarl.results.reading import lines_of, require_file, shortened
 from metarl.results.run_config import current_metric_name, read_config
 
 log = logging.getLogger("metarl")
@@ -88,21 +88,28 @@ class MetricsFile:
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     """Rows of a `metrics.csv`, or of that of a run or its folder.
 
+    A last line without an end, which a training that was killed can leave, is left out.
+
     Raises:
         ConfigError: the path is none.
-        RunFolderError: there is no such file.
+        RunFolderError: there is no such file, or a row has more or fewer cells than the header.
     """
     path = Path(path).expanduser()
     path = path / METRICS_FILE if path.is_dir() else path
     try:
+        require_file(path)
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            whole = (line for line in lines_of(path, file) if line.endswith("\n"))
+            header, *rows = [*csv.reader(whole)] or [[]]
+        if odd := next((row for row in rows if len(row) != len(header)), None):
+            raise ValueError(f"a row has {len(odd)} cells, the header {len(header)}")
+    except (OSError, ValueError, csv.Error) as error:
         raise RunFolderError(
-            f"{path} cannot be read as metrics of a training ({error}). Give a run, its folder or "
-            "its metrics.csv."
+            f"{path} cannot be read as metrics of a training ({shortened(error)}). Give a run, its "
+            "folder or its metrics.csv."
         ) from error
-    return [{current_metric_name(name): cell for name, cell in row.items()} for row in rows]
+    names = [current_metric_name(name) for name in header]
+    return [dict(zip(names, row, strict=True)) for row in rows if row]
 
 
 def _csv_line(cells: Sequence[object]) -> bytes:
@@ -116,11 +123,16 @@ def _kept_rows(path: Path, keep: int) -> tuple[list[str], int, int]:
 
     A row that cannot be read is kept; a last line without an end is not.
     """
+    require_file(path)
     with path.open("rb") as file:
-        line = file.readline()
+        lines = lines_of(path, file)
+        line = next(lines, b"")
         if not line.endswith(b"\n"):
             return [], 0, 0
-        (header,) = csv.reader([line.decode(errors="replace")])
+        try:
+            (header,) = csv.reader([line.decode(errors="replace")])
+        except csv.Error:
+            header = []
         columns = [current_metric_name(name) for name in header]
         if "iteration" not in columns:
             raise RunFolderError(
@@ -128,7 +140,7 @@ def _kept_rows(path: Path, keep: int) -> tuple[list[str], int, int]:
                 "Move it away: training then begins a new one."
             )
         place, end, last = columns.index("iteration"), len(line), 0
-        for line in file:
+        for line in lines:
             cells = line.split(b",")
             try:
                 iteration = int(float(cells[place]))

@@ -2,14 +2,17 @@
 
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, AnyStr
 
 from metarl.errors import RunFolderError
 from metarl.text import visible
 
-MAX_JSON_BYTES = 10_000_000
-"""a config.json has a few thousand"""
+MAX_BYTES = 10_000_000
+"""of a file that is read as a whole; a config.json has a few thousand"""
+MAX_LINE = 10_000_000
+"""characters in a line of a table; one with an image as observation has about 400,000"""
 MAX_DEPTH = 20
 """of lists and mappings within each other"""
 SHORT = 1000
@@ -46,15 +49,34 @@ def read_json(path: Path, kind: str) -> Any:
     Raises:
         RunFolderError: it is missing, no file, too large, not UTF-8, or not JSON.
     """
+    return parse_json(read_small_file(path, kind), path, kind)
+
+
+def read_small_file(path: Path, kind: str) -> bytes:
+    """The bytes of a file of at most `MAX_BYTES`; arguments and errors are those of `read_json`."""
     require_file(path)
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_JSON_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise RunFolderError(f"{path} is not {kind}: {error.strerror}.") from error
-    if len(content) > MAX_JSON_BYTES:
-        raise RunFolderError(f"{path} is not {kind}: it has more than {MAX_JSON_BYTES:,} bytes.")
-    return parse_json(content, path, kind)
+    if len(content) > MAX_BYTES:
+        raise RunFolderError(f"{path} is not {kind}: it has more than {MAX_BYTES:,} bytes.")
+    return content
+
+
+def lines_of(path: Path, file: IO[AnyStr]) -> Iterator[AnyStr]:
+    """The lines of an open table, with their ends; each is bounded, so that memory is.
+
+    Raises:
+        RunFolderError: a line has more than `MAX_LINE` characters.
+    """
+    while line := file.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise RunFolderError(
+                f"{path} cannot be read: a line has more than {MAX_LINE:,} characters."
+            )
+        yield line
 
 
 def parse_json(content: str | bytes, path: Path, kind: str) -> Any:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from metarl.errors import RunFolderError
 from metarl.results.files import is_draft
 from metarl.results.learning_curves import EVALUATION_CURVE_FILE, METRICS_FILE
+from metarl.results.reading import read_small_file
 
 LOCK_FILE = "training.lock"
 """empty; locked while a process trains in the folder"""
@@ -23,8 +25,8 @@ def files_of_a_training(folder: Path) -> set[str]:
     names = {path.name for path in folder.iterdir() if path.is_file()}
     left = {name for name in names if name == LOCK_FILE or is_draft(name)}
     try:
-        is_run = '"metarl-run-' in (folder / "config.json").read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        is_run = b'"metarl-run-' in read_small_file(folder / "config.json", "a run's config.json")
+    except RunFolderError:
         is_run = False
     if is_run:
         left |= {name for name in names if name in _TABLES}

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, RunFolderError
 from metarl.field_types import require_known
-from metarl.results.reading import quoted, read_json
+from metarl.results.reading import quoted, read_json, read_small_file, shortened
 from metarl.results.run_config import checked_config
 from metarl.text import control_within
 
@@ -48,11 +48,12 @@ def read_training_file(path: Path) -> TrainingFile:
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file; `ConfigError` if it cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        return tomllib.loads(read_small_file(path, "a TOML file").decode("utf-8"))
+    # TOMLDecodeError and UnicodeDecodeError are ValueErrors.
+    except (RunFolderError, ValueError, RecursionError) as error:
         raise ConfigError(
-            f"{path} cannot be read as TOML ({error}). Give a TOML file, or the config.json of a "
-            "run."
+            f"{path} cannot be read as TOML ({shortened(error)}). Give a TOML file, or the "
+            "config.json of a run."
         ) from error
 
 

@@ -72,6 +72,8 @@ def test_a_preset_in_the_file_is_below_its_options_and_one_given_above(folder):
     ("text", "message"),
     [
         ("agent = ", "cannot be read as TOML"),
+        ("agent = " + "[" * 5000, "cannot be read as TOML"),
+        ("#" * 10_000_001, "has more than 10,000,000 bytes"),
         ('agent = "rl2"\n', 'lacks task = "..."'),
         (TOML + "sed = 3\n", "no option 'sed'"),
         (TOML.replace("hidden_size", "hiden_size"), "no option 'hiden_size'"),

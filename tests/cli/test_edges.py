@@ -62,3 +62,16 @@ def test_a_name_that_is_too_long_is_one_line(capsys, tmp_path, monkeypatch, comm
     assert code == 1
     assert has_parent == ("File name too long" in err) or command == "train"
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "metrics", ["", "iteration,loss\n", "iteration,loss\n1,0.5\n2,0.5\n", "iteration\n1,2,3\n"]
+)
+def test_a_training_goes_on_beside_a_table_that_was_edited(tmp_path, capsys, metrics):
+    path = metarl.train("rl2", BANDIT, out=tmp_path / "r", **TINY).path
+    (path / "metrics.csv").write_text(metrics)
+    words = ["train", "rl2", BANDIT, "--num-tasks", "8", "--iterations", "3", "--threads", "1"]
+    code, out, _ = run(capsys, *words, "--no-progress", "--resume", "--out", str(path))
+    assert code == 0
+    told = "3 iterations, " if metrics == "" else "its metrics.csv does not tell the return"
+    assert f"Trained rl2 on {BANDIT}, seed 0: {told}" in out

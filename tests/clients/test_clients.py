@@ -2,16 +2,17 @@
 
 They are downloaded, so these tests run only where a folder for the environments is named:
 
-    python -m pytest tests/clients --clients FOLDER [--cleanrl CLONE]
+    python -m pytest tests/clients --clients FOLDER [--cleanrl CLONE] [--gymnasium CLONE]
 """
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.clients.venvs import make_venv, run
-from tests.known_ids import ENVIRONMENTS
+from tests.clients.venvs import make_venv, run, version
+from tests.known_ids import ENVIRONMENTS, FAMILIES
 
 HERE = Path(__file__).parent
 HALF_CHEETAH = "metarl/HalfCheetahVel-v0"
@@ -56,6 +57,15 @@ def test_rl_zoo_trains_and_enjoys(python_with, tmp_path, task_id):
     assert re.search(r"Mean reward: +-?\d", out)
 
 
+def cloned(request, folder, option, url, *words):
+    """The clone that an option names, or a new one."""
+    given = request.config.getoption(option)
+    if given is not None:
+        return Path(given)
+    run(Path("git"), ["clone", "-q", "--depth", "1", *words, url, str(folder / "clone")], folder)
+    return folder / "clone"
+
+
 CLEANRL = [
     ("ppo.py", "metarl/GridNavigation-v0"),
     ("ppo.py", "metarl/GoalBandit-v0"),
@@ -69,11 +79,24 @@ def test_cleanrl(python_with, request, tmp_path, script, task_id):
     if task_id == HALF_CHEETAH and HALF_CHEETAH not in ENVIRONMENTS:
         pytest.skip("needs MuJoCo")
     python = python_with("cleanrl", "tensorboard")
-    clone = request.config.getoption("--cleanrl")
-    if clone is None:
-        clone = tmp_path / "clone"
-        url = "https://github.com/vwxyzjn/cleanrl"
-        run(Path("git"), ["clone", "-q", "--depth", "1", url, str(clone)], tmp_path)
-    words = [str(Path(clone) / "cleanrl" / script), "--env-id", f"metarl:{task_id}"]
+    clone = cloned(request, tmp_path, "--cleanrl", "https://github.com/vwxyzjn/cleanrl")
+    words = [str(clone / "cleanrl" / script), "--env-id", f"metarl:{task_id}"]
     out = run(python, [*words, "--total-timesteps", "8192", "--no-cuda"], tmp_path)
     assert out.count("SPS:") >= 4
+
+
+def test_gymnasiums_own_tests_pass_over_all_ids(python_with, request, tmp_path):
+    python = python_with("gymnasium", "pytest")
+    url, tag = "https://github.com/Farama-Foundation/Gymnasium", f"v{version('gymnasium')}"
+    theirs = cloned(request, tmp_path, "--gymnasium", url, "--branch", tag) / "tests" / "envs"
+    ours = tmp_path / "run" / "tests" / "envs"
+    ours.mkdir(parents=True)
+    for folder in (ours, ours.parent):
+        (folder / "__init__.py").touch()
+    shutil.copy(HERE / "gymnasium_ids.py", ours / "utils.py")
+    shutil.copy(theirs / "utils.py", ours / "original.py")
+    shutil.copy(theirs / "test_envs.py", ours)
+    out = run(python, ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"], tmp_path / "run")
+    passed = re.search(r"^(\d+) passed", out, re.MULTILINE)
+    assert passed, out[-500:]
+    assert int(passed[1]) > 3 * len([*FAMILIES, *ENVIRONMENTS])

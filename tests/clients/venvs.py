@@ -43,7 +43,7 @@ def run(python: Path, words: list[str], folder: Path, seconds: int = 900) -> str
     """The output of a program that imports metarl from this clone; it must exit with 0."""
     folder.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    variables = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    variables = {"MUJOCO_GL": "egl", **os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     finished = subprocess.run(
         [str(python), *words],
         cwd=folder,

@@ -20,13 +20,29 @@ from torch import Tensor
 import metarl
 from metarl.errors import CheckpointError, MetaRLError
 from metarl.training.checkpoint import read_checkpoint
-from tests.foreign_runs import change_config, copy_of, train_tiny
-from tests.mutations import mutate_bytes, mutate_csv, mutate_json
+from metarl.training.settings_file import read_training_file
+from tests.foreign_runs import TINY, change_config, copy_of, train_tiny
+from tests.mutations import mutate_bytes, mutate_csv, mutate_json, mutate_toml
 
-FILES = ("config.json", "evaluation.json", "adaptation.csv", "trials.csv", "metrics.csv")
+TABLES = ("adaptation.csv", "trials.csv", "metrics.csv", "evaluation_curve.csv")
+FILES = ("config.json", "evaluation.json", *TABLES, "training.toml")
 PARQUET = "adaptation.parquet"
 CHECKPOINT = "checkpoint.safetensors"
 MAX_SECONDS = 20
+SETTINGS = """agent = "rl2"
+task = "metarl/BernoulliBandit-v0"
+
+[agent_options]
+num_tasks = 8
+learning_rate = 0.001
+memory = "gru"
+
+[task_options]
+arms = 3
+
+[run]
+seed = 3
+"""
 MAX_MESSAGE = 3000
 
 
@@ -34,6 +50,21 @@ def load(run: Path) -> None:
     opened = metarl.load_run(run)
     family = opened.config.make_family()
     opened.load(opened.make_agent(family))
+
+
+def resume(run: Path) -> None:
+    """Goes on with the training, as the damaged files allow."""
+    metarl.train(
+        "rl2",
+        "metarl/BernoulliBandit-v0",
+        task_options={"arms": 3, "pulls": 5},
+        out=run,
+        num_minibatches=2,
+        hidden_size=8,
+        resume=True,
+        callbacks=[metarl.PeriodicEvaluation(1, num_tasks=3)],
+        **{**TINY, "iterations": 3},
+    )
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -44,21 +75,31 @@ READERS: dict[str, Callable[[Path], object]] = {
     "learning": lambda run: metarl.plot([run], kind="learning", formats=["svg"]),
     "pulls": lambda run: metarl.plot([run], kind="pulls", formats=["svg"]),
     "paths": lambda run: metarl.plot([run], kind="paths", formats=["svg"]),
+    "metrics": metarl.read_metrics,
+    "settings": lambda run: read_training_file(run / "training.toml"),
+    "resume": resume,
 }
 OF_FILE = {
-    "config.json": ("load", "compare", "learning"),
+    "config.json": ("load", "compare", "learning", "resume"),
     "evaluation.json": ("compare", "adaptation"),
     "adaptation.csv": ("compare", "adaptation", "regret", "learning"),
     PARQUET: ("compare", "adaptation", "regret", "learning"),
     "trials.csv": ("pulls", "paths"),
-    "metrics.csv": ("learning",),
-    CHECKPOINT: ("load",),
+    "metrics.csv": ("learning", "metrics", "resume"),
+    "evaluation_curve.csv": ("learning", "resume"),
+    "training.toml": ("settings",),
+    CHECKPOINT: ("load", "resume"),
 }
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return train_tiny(tmp_path_factory.mktemp("runs") / "a")
+    run = train_tiny(
+        tmp_path_factory.mktemp("runs") / "a",
+        callbacks=[metarl.PeriodicEvaluation(1, num_tasks=3)],
+    )
+    (run / "training.toml").write_text(SETTINGS)
+    return run
 
 
 def pytest_generate_tests(metafunc):
@@ -103,6 +144,7 @@ def damage(path: Path, rng: random.Random) -> None:
         ".json": mutate_json,
         ".safetensors": mutate_header,
         ".parquet": mutate_some_bytes,
+        ".toml": mutate_toml,
     }
     content = path.read_bytes()
     for _ in range(rng.choice([1, 1, 1, 2])):
@@ -201,7 +243,7 @@ def test_options_that_no_run_has_end_in_one_error(tiny, tmp_path, change):
         load(run)
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "missing", "device"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "missing", "device", "huge"])
 @pytest.mark.parametrize("file", [*FILES, PARQUET, CHECKPOINT])
 def test_something_else_than_a_file_ends_in_one_error(tiny, tmp_path, file, kind):
     run = copy_of(tiny, tmp_path / "a")
@@ -217,5 +259,9 @@ def test_something_else_than_a_file_ends_in_one_error(tiny, tmp_path, file, kind
         path.symlink_to(path)
     elif kind == "device":
         path.symlink_to("/dev/zero")
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, 10**10)  # of zeros that take no room
     for name in READERS:
-        read(name, run)
+        if name != "resume" or "resume" in OF_FILE[file]:
+            read(name, run)

@@ -37,6 +37,27 @@ def test_a_row_with_a_cell_too_many_destroys_nothing(path):
     assert path.read_text() == HEADER + "1,0.5\n2,0.5,7\n3,0.5\n"
 
 
+@pytest.mark.parametrize(
+    "header", ["a\riteration,loss\n", '"' + "a" * 200_000 + '"\n', "a" * 10_000_001, "loss\n"]
+)
+def test_a_first_line_that_is_no_header_is_one_error_and_the_file_stays(path, header):
+    path.write_text(header, newline="")
+    with pytest.raises(RunFolderError, match=r"names no column 'iteration'|a line has more than"):
+        MetricsFile(path, keep=3)
+    assert path.stat().st_size == len(header)
+
+
+@pytest.mark.parametrize("row", ["2", "2,0.5,7"])
+def test_rows_that_do_not_fit_the_header_are_one_error_when_read(path, row):
+    path.write_text(f"{HEADER}1,0.5\n{row}\n")
+    with pytest.raises(RunFolderError, match=r"a row has \d cells, the header 2"):
+        read_metrics(path)
+    path.write_text(f"{HEADER}1,0.5\n{row}")  # torn: a training was killed
+    assert rows(path) == ["1"]
+    path.write_text("")
+    assert read_metrics(path) == []
+
+
 @pytest.mark.parametrize("torn", ["4,0.", "4", "itera"])
 def test_a_torn_last_line_is_cut_off(path, torn):
     whole = HEADER + "1,0.5\n2,0.5\n3,0.5\n" if torn[0] == "4" else ""
