@@ -59,6 +59,8 @@ def check_fields(options: Any) -> None:
         if isinstance(value, np.generic):
             object.__setattr__(options, field.name, value.item())
         elif value is not None and Path in union_members(hints.get(field.name)):
+            if "\0" in str(value):
+                raise ConfigError(f"{option_name(field)}={shown(value)} holds a zero byte.")
             object.__setattr__(options, field.name, Path(value).expanduser())
 
 

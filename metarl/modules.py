@@ -7,13 +7,14 @@ names is imported. A module that only a file names is not, because importing it 
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
 from metarl import plugins
-from metarl.errors import ConfigError, RunFolderError, UnknownNameError
+from metarl.errors import ConfigError, MetaRLError, RunFolderError, UnknownNameError
 
 
 def split_module(name: str) -> tuple[str, str]:
@@ -146,6 +147,14 @@ def _import(module: str, owner: str) -> None:
             f"The module {module!r} {owner} cannot be imported: {error}. Install it, or start "
             "metarl in the folder that contains it."
         ) from error
+    except MetaRLError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}"
+        if not isinstance(error, SyntaxError):  # which says it itself
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            reason += f" ({place.filename}, line {place.lineno})"
+        raise ConfigError(f"{module} fails while it is imported: {reason}.") from error
 
 
 def _is_part(missing: str | None, module: str) -> bool:

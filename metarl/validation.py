@@ -11,6 +11,9 @@ from metarl.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+MAX_INTEGER = 2**63 - 1
+"""the largest whole number of NumPy and torch"""
+
 
 def as_device(name: str) -> "torch.device":
     """The torch device of this name.
@@ -34,6 +37,8 @@ def require_positive(name: str, value: float | None) -> None:
     """Raises `ConfigError` unless the option is None, or greater than zero and finite."""
     if value is not None and not (isinstance(value, Real) and 0 < value < math.inf):
         raise ConfigError(f"{name}={value!r} must be greater than zero, and finite.")
+    if isinstance(value, int) and value > MAX_INTEGER:
+        raise ConfigError(f"{name}={value!r} is too large: it must be at most {MAX_INTEGER}.")
 
 
 def require_between(name: str, value: float, low: float, high: float) -> None:

@@ -24,6 +24,11 @@ from gymnasium.vector import AsyncVectorEnv
 from gymnasium.vector.async_vector_env import _async_worker
 
 from metarl.errors import ConfigError, MetaRLError, WorkerError
+from metarl.import_path import (
+    end_safe_path,
+    safe_path_of_children,
+    usual_path_of_children,
+)
 
 WORKER_TIMEOUT = 600.0
 """seconds after which a worker that does not answer counts as hung"""
@@ -114,7 +119,10 @@ def _start(makers: Sequence[Callable[[], gymnasium.Env[Any, Any]]]) -> AsyncVect
     )
     try:
         # NOTE: spawn on every platform, because torch's threads do not survive a fork.
-        return AsyncVectorEnv(makers, context="spawn", copy=False, worker=run_worker)
+        with safe_path_of_children():
+            return AsyncVectorEnv(
+                [_Maker(make) for make in makers], context="spawn", copy=False, worker=run_worker
+            )
     except (EOFError, ConnectionError) as error:
         raise ConfigError(
             "The workers ended during their start; their error messages are above. Most likely a "
@@ -124,6 +132,20 @@ def _start(makers: Sequence[Callable[[], gymnasium.Env[Any, Any]]]) -> AsyncVect
         raise ConfigError(
             f"The environment cannot be sent to worker processes: {error}. {remedy}"
         ) from error
+
+
+class _Maker:
+    """Makes an environment; `AsyncVectorEnv` also makes one in this process, before it starts any.
+
+    A class, because a function within a function cannot be sent.
+    """
+
+    def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]]) -> None:
+        self._make = make
+
+    def __call__(self) -> gymnasium.Env[Any, Any]:
+        with usual_path_of_children():
+            return self._make()
 
 
 def _stop(vector: AsyncVectorEnv, gracefully: bool) -> None:
@@ -160,6 +182,7 @@ def _death(index: int, code: int | None) -> WorkerError:
 
 def run_worker(index: int, make: Any, pipe: Connection, *arguments: Any) -> None:
     """What a worker process runs, with the arguments that `AsyncVectorEnv` gives."""
+    end_safe_path()
     parent = multiprocessing.parent_process()
     assert parent is not None
     # The trainer handles Ctrl-C: it needs its workers to complete the iteration.

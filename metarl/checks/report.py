@@ -21,6 +21,7 @@ from metarl.checks.task_checks import TASK_CHECKS
 from metarl.errors import ConfigError, TaskContractError
 from metarl.field_types import checks_arguments
 from metarl.registry import resolve_family
+from metarl.seeding import Seeds
 from metarl.tasks.family import TaskDistribution, TaskFamily
 
 WIDTH = 96
@@ -114,6 +115,7 @@ def run_checks(
     """
     if workers < 0:
         raise ConfigError(f"workers={workers} must be 0 (test none) or more.")
+    Seeds(seed)  # one that is none is no fault of the task
     family = resolve_family(task, {**(task_options or {}), **options})
     name = task if isinstance(task, str) else getattr(task, "task_id", type(task).__name__)
     if not isinstance(family, EnvFamily | TaskFamily):

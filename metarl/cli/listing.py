@@ -119,6 +119,7 @@ def _details(name: str) -> Iterator[str]:
         yield from _option_lines(cls, "--{} {}", {})
         yield from _presets(lambda preset: preset.agent == split_module(name)[1])
         return
+    find_named(name)
     cls, registered = _declared_family(name)
     yield name
     values = plain_options(registry.build_family(cls, registered))

@@ -182,7 +182,8 @@ def _take_preset(
         found, rest = parser.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise ConfigError(f"--preset needs the name of a preset: {error}.") from error
-    return found.preset and registry.find_preset(agent, task, found.preset), rest
+    name = found.preset
+    return None if name is None else registry.find_preset(agent, task, name), rest
 
 
 def _train_without_task(names: Sequence[str], arguments: Sequence[str]) -> int:

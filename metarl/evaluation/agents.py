@@ -34,6 +34,7 @@ from metarl.results.evaluation_settings import (
 from metarl.results.files import as_folder_error
 from metarl.results.step_log import write_step_logs
 from metarl.tasks.family import Reference, TaskDistribution
+from metarl.text import visible
 from metarl.training.progress import tracked
 from metarl.training.run_folder import Run, as_run
 from metarl.training.torch_defaults import torch_defaults
@@ -121,7 +122,7 @@ def evaluate(
             )
             continue
         columns = {
-            "run": run.path.name,
+            "run": visible(run.path.name),
             "agent": split_module(run.config.agent)[1],
             "role": "agent",
             "label": options.label or _label(trained, config),

@@ -39,6 +39,7 @@ from metarl.results.evaluation_files import (
 from metarl.results.files import as_folder_error
 from metarl.results.step_log import write_step_logs
 from metarl.tasks.family import TaskDistribution
+from metarl.text import visible
 from metarl.training.progress import tracked
 from metarl.training.torch_defaults import torch_defaults
 from metarl.validation import as_device
@@ -108,7 +109,7 @@ def evaluate_policy(
         require_form(options.table, rows=rows, seeds=[options.seed])
     described = describe_family(*name_of(family))
     columns = {
-        "run": folder.name if folder else agent,
+        "run": visible(folder.name if folder else agent),
         "agent": agent,
         "role": "agent",
         "label": options.label or agent,

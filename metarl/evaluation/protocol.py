@@ -27,6 +27,7 @@ from metarl.results.step_log import MAX_COMPONENTS, StepLog
 from metarl.rollout import RolloutSpec, RolloutStorage, collect, rollout_phases
 from metarl.seeding import Seeds
 from metarl.tasks.family import Split, TaskDistribution, draw_tasks
+from metarl.training.memory_needed import require_available
 from metarl.training.process import torch_threads
 from metarl.trajectory import Trajectory, episode_start
 
@@ -214,6 +215,13 @@ class EvaluationProtocol:
         logged: NDArray[np.int64] | None = None,
     ) -> Measurement:
         logged = points if logged is None else logged
+        each = 4 * prod(self.family.task_space.shape or (1,)) + 3 * 8 * len(points)
+        require_available(
+            self.num_tasks * each,
+            "cpu",
+            f"The results in {self.num_tasks:,} tasks need",
+            ". Use fewer --num-tasks.",
+        )
         seeds = Seeds(self.seed).child("evaluation")
         generator = seeds.torch(f"{self.split} tasks")  # on the CPU: the same on every device
         drawn = draw_tasks(self.family, self.num_tasks, generator, self.split)

@@ -54,8 +54,11 @@ class PlotOptions:
                 f"ylim is no option of a figure of {self.kind}, but of adaptation, regret and "
                 "learning."
             )
-        if self.data is not None and not self.data.name:
-            raise ConfigError(f"data={str(self.data)!r} must be the path of a file.")
+        for name, path in (("out", self.out), ("data", self.data)):
+            if path is not None and not path.name:
+                raise ConfigError(f"{name}={str(path)!r} must be the path of a file.")
+        if not self.formats:
+            raise ConfigError("formats is empty, so no figure would be written. Name png or svg.")
         if self.size is not None and not all(1 <= side <= MAX_SIDE for side in self.size):
             raise ConfigError(f"size={self.size} must be sides of 1 to {MAX_SIDE} inches.")
         if self.ylim is not None and not -math.inf < self.ylim[0] < self.ylim[1] < math.inf:

@@ -30,6 +30,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     with as_folder_error(path):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise OSError(errno.EINVAL, "it is a device or a pipe, not a file")
+        if not path.name:
+            raise OSError(errno.EISDIR, "it is a folder, not a file")
         draft = draft_of(path)
         try:
             with suppress(FileNotFoundError):

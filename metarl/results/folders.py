@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, RunFolderError
 from metarl.field_types import kind_of
 
 
@@ -13,6 +13,7 @@ def unique_folders(runs: Sequence[str | os.PathLike[str]]) -> list[Path]:
 
     Raises:
         ConfigError: the list is empty, or holds no paths.
+        RunFolderError: one of them is a file.
     """
     if isinstance(runs, str | os.PathLike):
         runs = [runs]
@@ -22,6 +23,14 @@ def unique_folders(runs: Sequence[str | os.PathLike[str]]) -> list[Path]:
             f"{kind_of(runs)}."
         )
     paths = [Path(run).expanduser() for run in runs]
+    for path in paths:
+        if "\0" in str(path):
+            raise ConfigError(f"{str(path)!r} is no path: it holds a zero byte.")
+        if os.path.isfile(path):
+            raise RunFolderError(
+                f"{path} is a file, where a run folder is expected. Give the folder printed by "
+                "`metarl train`."
+            )
     folders = list({path.resolve(): path for path in paths}.values())
     if not folders:
         raise ConfigError("There is nothing to show; name at least one run folder.")

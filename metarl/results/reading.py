@@ -35,7 +35,7 @@ def require_file(path: Path) -> None:
     if not stat.S_ISREG(mode):
         raise RunFolderError(
             f"{path} is a folder, a pipe or a device, where a file is expected. Remove it, or give "
-            "another run folder."
+            "another path."
         )
 
 

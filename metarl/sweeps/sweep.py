@@ -147,7 +147,8 @@ def _record(plan: Sweep, folder: Path) -> SweepRecord:
         settings=[swept_setting(plan, folder, setting) for setting in plan.first_settings()],
     )
     if not (folder / SWEEP_FILE).exists():
-        if folder.exists() and any(path.name != LOCK_FILE for path in folder.iterdir()):
+        is_other = folder.exists() and not folder.is_dir()
+        if is_other or (folder.exists() and {p.name for p in folder.iterdir()} - {LOCK_FILE}):
             raise RunFolderError(
                 f"{folder} exists, and is not the folder of a sweep. Choose another with --out."
             )

@@ -213,12 +213,7 @@ class TaskFamily(TaskDistribution):
         Raises:
             ConfigError: workers are asked for.
         """
-        if workers is not None:
-            raise ConfigError(
-                f"workers={workers} step ordinary Gymnasium environments; {type(self).__name__} "
-                "steps all lanes with tensor operations. Leave the option out (and see "
-                "`threads`)."
-            )
+        require_no_workers(self, workers)
         return TensorEnv(self, tasks, noise)
 
     def render(self, task: Tensor, history: Sequence[RenderFrame]) -> NDArray[np.uint8]:
@@ -295,3 +290,12 @@ def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = 
             f"{space} of {name}; draw tasks with sample_tasks, or give values inside it."
         )
     return tasks
+
+
+def require_no_workers(family: TaskDistribution, workers: int | None) -> None:
+    """Raises `ConfigError` where processes are asked for that a batched family cannot use."""
+    if workers is not None and isinstance(family, TaskFamily):
+        raise ConfigError(
+            f"workers={workers} step ordinary Gymnasium environments; {type(family).__name__} "
+            "steps all lanes with tensor operations. Leave the option out (and see `threads`)."
+        )

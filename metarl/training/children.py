@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from metarl.import_path import end_safe_path, safe_path_of_children
 from metarl.training.executor import (
     POLL_SECONDS,
     Ended,
@@ -66,7 +67,7 @@ class Children(Executor):
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         ours, theirs = context.Pipe()
         child = context.Process(target=_carry_out, args=(theirs, self._work, job))
-        with naming_unpicklable("another process"), _interrupt_blocked():
+        with naming_unpicklable("another process"), _interrupt_blocked(), safe_path_of_children():
             child.start()
         theirs.close()  # so that the pipe ends with the child
         self._active[ours] = (line, child)
@@ -127,6 +128,7 @@ def _interrupt_blocked() -> Iterator[None]:
 
 def _carry_out(connection: Connection, work: Work, job: TrainingJob) -> None:
     """Carries out a job, and reports to the parent."""
+    end_safe_path()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

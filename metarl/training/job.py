@@ -13,10 +13,10 @@ from metarl.options import plain_options
 from metarl.ranks import ALONE, Ranks
 from metarl.registry import agent_config, find_preset, make_family, name_of, resolve_family
 from metarl.seeding import Seeds
-from metarl.tasks.family import TaskDistribution
+from metarl.tasks.family import TaskDistribution, draw_tasks, require_no_workers
 from metarl.training.callbacks import Callback
 from metarl.training.launcher import device_of_rank
-from metarl.training.memory_needed import require_memory
+from metarl.training.memory_needed import naming_allocation, require_memory
 from metarl.training.options import RunOptions
 from metarl.training.rollback import with_halved_rate
 from metarl.training.run_folder import Run, open_run
@@ -100,7 +100,10 @@ class TrainingJob:
         context = self.description.context(family, self.options.device, training=True)
         context = replace(context, ranks=self.ranks)
         config = with_halved_rate(self.config, rollbacks) if rollbacks else self.config
-        agent = config.build(context)
+        require_no_workers(family, self.options.workers)
+        draw_tasks(family, 1, Seeds(0).torch("check"), "train")
+        with naming_allocation(f"The agent {self.agent} with these options"):
+            agent = config.build(context)
         num_tasks = self.config.num_tasks // self.ranks.size
         _require_room(agent, self.config, num_tasks, family, self.options.device)
         return agent

@@ -1,5 +1,7 @@
 """The memory that the experience of a training needs, counted before anything is allocated."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
@@ -31,6 +33,30 @@ def available_bytes(device: str) -> int | None:
     return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None
 
 
+def require_available(needed: int, device: str, what: str, remedy: str) -> None:
+    """Raises `ConfigError`, in these words, if a device does not have so many bytes of memory."""
+    available = available_bytes(device)
+    if available is not None and needed > available:
+        raise ConfigError(
+            f"{what} about {_gigabytes(needed)}, and {_gigabytes(available)} are available{remedy}"
+        )
+
+
+@contextmanager
+def naming_allocation(what: str) -> Iterator[None]:
+    """Within it a failed allocation is a `ConfigError` that names what needs the memory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error).strip().partition("\n")[0]
+        if isinstance(error, RuntimeError) and "allocate" not in text:
+            raise
+        raise ConfigError(
+            f"{what} needs more memory than there is: {text or 'out of memory'}. Use smaller "
+            "options, such as the hidden size or those of the task."
+        ) from error
+
+
 def require_memory(
     family: TaskDistribution,
     *,
@@ -59,14 +85,14 @@ def require_memory(
     """
     each = step_bytes(family, keep_next_obs=keep_next_obs)
     needed = phases * steps * num_tasks * rollouts_per_task * each
-    available = available_bytes(device)
-    if available is not None and needed > available:
-        raise ConfigError(
-            f"The experience of one iteration needs about {_gigabytes(needed)}, and "
-            f"{_gigabytes(available)} are available: {phases} phase{'s' * (phases > 1)} of "
-            f"{steps:,} steps in {num_tasks:,} tasks with {rollouts_per_task:,} rollouts, {each:,} "
-            "bytes a step. Use fewer --num-tasks or --rollouts-per-task, or fewer --episodes."
-        )
+    require_available(
+        needed,
+        device,
+        "The experience of one iteration needs",
+        f": {phases} phase{'s' * (phases > 1)} of {steps:,} steps in {num_tasks:,} tasks with "
+        f"{rollouts_per_task:,} rollouts, {each:,} bytes a step. Use fewer --num-tasks or "
+        "--rollouts-per-task, or fewer --episodes.",
+    )
 
 
 def _gigabytes(count: int) -> str:

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -21,17 +22,47 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the current folder, and whether it has uncommitted changes."""
+    """Commit of the current folder, and whether it has uncommitted changes.
+
+    The folder may be anyone's: programs that its git configuration names are not executed.
+    """
     try:
-        commit, status = (
-            subprocess.run(
-                ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
-            ).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.SubprocessError):
+        commit = _git("rev-parse", "HEAD")
+        words = ("config", "--null", "--name-only", "--get-regexp", r"^filter\.")
+        filters = _git(*words, codes=(0, 1))
+        off = dict.fromkeys(filter(None, filters.split("\0")), "")
+        status = _git("status", "--porcelain", "--ignore-submodules=dirty", settings=off)
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "uncommitted_changes": bool(status)}
+
+
+def _git(
+    *arguments: str, settings: Mapping[str, str] | None = None, codes: Sequence[int] = (0,)
+) -> str:
+    """What git prints.
+
+    Args:
+        arguments: after `git`.
+        settings: override those of the configuration.
+        codes: exit codes that are no error.
+    """
+    # Neither a monitor of files, nor a remote that fetches what a partial clone lacks.
+    safe = {"core.fsmonitor": "false", "protocol.allow": "never"} | dict(settings or {})
+    variables = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"}
+    variables["GIT_CONFIG_COUNT"] = str(len(safe))
+    for number, (name, value) in enumerate(safe.items()):
+        variables |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    ended = subprocess.run(
+        ["git", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        env={**os.environ, **variables},
+    )
+    if ended.returncode not in codes:
+        raise subprocess.SubprocessError(ended.stderr)
+    return ended.stdout.strip()
 
 
 def describe_machine() -> dict[str, str]:

@@ -47,14 +47,13 @@ def read_training_file(path: Path) -> TrainingFile:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file; `ConfigError` if it cannot be read."""
+    remedy = "Give a TOML file, or the config.json of a run."
     try:
         return tomllib.loads(read_small_file(path, "a TOML file").decode("utf-8"))
-    # TOMLDecodeError and UnicodeDecodeError are ValueErrors.
-    except (RunFolderError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"{path} cannot be read as TOML ({shortened(error)}). Give a TOML file, or the "
-            "config.json of a run."
-        ) from error
+    except RunFolderError as error:
+        raise ConfigError(f"{error} {remedy}") from error
+    except (ValueError, RecursionError) as error:  # those of TOML and Unicode are ValueErrors
+        raise ConfigError(f"{path} is not a TOML file: {shortened(error)}. {remedy}") from error
 
 
 def checked_training(content: Mapping[str, Any], path: Path) -> TrainingFile:

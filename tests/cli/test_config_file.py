@@ -71,8 +71,8 @@ def test_a_preset_in_the_file_is_below_its_options_and_one_given_above(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("agent = ", "cannot be read as TOML"),
-        ("agent = " + "[" * 5000, "cannot be read as TOML"),
+        ("agent = ", "is not a TOML file"),
+        ("agent = " + "[" * 5000, "is not a TOML file"),
         ("#" * 10_000_001, "has more than 10,000,000 bytes"),
         ('agent = "rl2"\n', 'lacks task = "..."'),
         (TOML + "sed = 3\n", "no option 'sed'"),
@@ -99,7 +99,7 @@ def test_names_must_agree_and_a_missing_file_is_reported(folder, capsys):
     assert cli.main(["train", "dpt", BANDIT, "--config", "x.toml"]) == 2
     assert "is dpt on the command line and rl2 in x.toml" in capsys.readouterr().err
     assert cli.main(["train", "--config", "gone.toml"]) == 2
-    assert "gone.toml cannot be read" in capsys.readouterr().err
+    assert "gone.toml is not a TOML file: No such file" in capsys.readouterr().err
     assert cli.main(["train", "--config"]) == 2
     assert "--config needs the path" in capsys.readouterr().err
 

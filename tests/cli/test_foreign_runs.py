@@ -219,6 +219,71 @@ def test_python_dash_m_imports_no_package_from_the_current_folder(foreign):
     assert not log.exists()
 
 
+ENVIRONMENT = """
+import subprocess, sys
+from pathlib import Path
+import gymnasium
+import numpy as np
+
+class Lever(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 1, (1,))
+    action_space = task_space = gymnasium.spaces.Discrete(2)
+    splits_share_tasks = True
+    def __init__(self):
+        # A program of the environment finds its own modules, in every process.
+        subprocess.run([sys.executable, Path(__file__).with_name("server.py")], check=True)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+    def step(self, action):
+        return np.zeros(1, np.float32), 1.0, False, False, {}
+
+gymnasium.register("lab/Lever-v0", Lever, max_episode_steps=5)
+"""
+SWEEP = f"""
+agent = "rl2"
+task = "{BANDIT}"
+seeds = [0]
+agent_options = {{ num_tasks = 4, num_minibatches = 2, iterations = 1 }}
+evaluate = {{ num_tasks = 4 }}
+sweep = {{ learning_rate = [0.01] }}
+"""
+SCRIPT = """
+import sys
+from metarl.cli.main import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+WITH_CHILDREN = {
+    "seeds": [*TRAIN, "--seeds", "0", "1", "--no-progress", "--out", "new"],
+    "sweep": ["sweep", "sweep.toml", "--processes", "1", "--no-progress", "--out", "new"],
+    "workers": [*TRAIN[:2], "lab:lab/Lever-v0", *TRAIN[3:], "--workers", "1", "--out", "new"],
+}
+
+
+@pytest.mark.parametrize("kind", WITH_CHILDREN)
+def test_no_process_imports_modules_from_the_current_folder(tmp_path, monkeypatch, kind):
+    here, trusted = tmp_path / "here", tmp_path / "trusted"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    log = plant(here, *(name for name in sys.stdlib_module_names if name[0] != "_"), "numpy")
+    plant(trusted, "part")
+    (trusted / "server.py").write_text("import part\n")
+    (trusted / "lab.py").write_text(ENVIRONMENT)
+    (tmp_path / "script").write_text(SCRIPT)
+    (here / "sweep.toml").write_text(SWEEP)
+    path = os.pathsep.join((environment()["PYTHONPATH"], str(trusted)))
+    ended = subprocess.run(
+        [sys.executable, str(tmp_path / "script"), *WITH_CHILDREN[kind]],
+        env={**environment(), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    executed = set(log.read_text().split()) if log.exists() else set()
+    assert executed == ({"part"} if kind == "workers" else set())
+
+
 LINKS = {
     "adaptation.png": "plot",
     "adaptation.svg": "plot",
