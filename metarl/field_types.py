@@ -57,8 +57,9 @@ def check_fields(options: Any) -> None:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if isinstance(value, np.generic):
-            object.__setattr__(options, field.name, value.item())
-        elif value is not None and Path in union_members(hints.get(field.name)):
+            value = value.item()
+            object.__setattr__(options, field.name, value)
+        if value is not None and Path in union_members(hints.get(field.name)):
             if "\0" in str(value):
                 raise ConfigError(f"{option_name(field)}={shown(value)} holds a zero byte.")
             object.__setattr__(options, field.name, Path(value).expanduser())
@@ -135,6 +136,17 @@ def require_instance(
         raise ConfigError(f"{name}={shown(value)} must be {wanted}; got {kind_of(value)}.")
 
 
+def require_all(name: str, values: Any, kind: type[Result], wanted: str) -> list[Result]:
+    """The values as a list; `ConfigError` unless all are instances of `kind`, in words `wanted`."""
+    try:
+        found = [*values]
+    except TypeError:
+        found = [values]
+    for one in found:
+        require_instance(name, one, kind, wanted)
+    return found
+
+
 def kind_of(value: Any) -> str:
     """What an object is, for messages: the class Lever, None, NaN, or a value of type list."""
     if value is None:
@@ -148,7 +160,10 @@ def kind_of(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """The `repr` of a value, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of a class of a user
+        text = object.__repr__(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

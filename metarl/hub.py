@@ -17,6 +17,7 @@ from typing import Any
 from metarl.errors import ConfigError, HubError, RunFolderError
 from metarl.evaluation.card import CARD_FILE, write_card
 from metarl.extras import require_extra
+from metarl.field_types import checks_arguments
 from metarl.results.evaluation_files import ADAPTATION_FILES, SETTINGS_FILE, is_evaluated
 from metarl.results.files import as_folder_error, atomic_write
 from metarl.results.learning_curves import EVALUATION_CURVE_FILE
@@ -42,6 +43,7 @@ MAX_BYTES: Mapping[str, int] = {
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
+@checks_arguments("repository", "public")
 @torch_defaults()
 def push(
     run: Run | str | os.PathLike[str],
@@ -91,6 +93,7 @@ def push(
     return visible(made)
 
 
+@checks_arguments("repository", "out", "revision")
 @torch_defaults()
 def pull(
     repository: str,

@@ -64,8 +64,8 @@ def trusted_names(modules: Sequence[str] | str) -> tuple[str, ...]:
     names = (modules,) if isinstance(modules, str) else modules
     if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
         raise ConfigError(
-            f"modules={modules!r} must be a list of names, such as ['my_module']: those of modules "
-            "that you trust."
+            "modules must be a list of names, such as ['my_module']: those of modules that you "
+            f"trust; got a value of type {type(modules).__name__}."
         )
     return tuple(names)
 

@@ -3,7 +3,8 @@
 Axes: `L` lanes.
 """
 
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,18 @@ from metarl.errors import ConfigError
 
 NewTask: TypeAlias = Literal["episode", "trial", "never"]
 """a new task for every episode, for every trial, or for the first episode only"""
+
+
+def reset_options(options: Any) -> dict[str, Any]:
+    """A copy of the options of an environment's `reset`; `ConfigError` if they are no mapping."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise ConfigError(
+            "options of reset must be a mapping, such as {'task': ...}; got a value of type "
+            f"{type(options).__name__}."
+        )
+    return dict(options)
 
 
 class NewTasks:
@@ -26,9 +39,10 @@ class NewTasks:
         Raises:
             ConfigError: `when` is none of the three.
         """
-        if when not in get_args(NewTask):
+        if not isinstance(when, str) or when not in get_args(NewTask):
+            got = repr(when) if isinstance(when, str) else f"a value of type {type(when).__name__}"
             raise ConfigError(
-                f"new_task={when!r} must be one of {', '.join(get_args(NewTask))}: a new task, "
+                f"new_task={got} must be one of {', '.join(get_args(NewTask))}: a new task, "
                 "where none is given, for every episode, every trial, or the first episode only."
             )
         self._length = {"episode": 1.0, "trial": float(trial_episodes), "never": np.inf}[when]

@@ -16,7 +16,14 @@ import gymnasium
 from metarl import plugins
 from metarl.declarations import declared_class
 from metarl.errors import ConfigError, UnknownNameError
-from metarl.field_types import kind_of, require_instance, require_known, suggestion
+from metarl.field_types import (
+    checks_arguments,
+    kind_of,
+    require_instance,
+    require_known,
+    require_types,
+    suggestion,
+)
 from metarl.modules import import_module_of, split_module
 from metarl.options import option_names, plain_options, require_storable, typed_options
 from metarl.plugins import load_object
@@ -56,6 +63,9 @@ class Preset:
     """fields of the family that differ from its defaults"""
     note: str
     """expected result of the final model, and the training time"""
+
+    def __post_init__(self) -> None:
+        require_types(type(self), vars(self))
 
 
 _NO_TASK = (
@@ -100,6 +110,8 @@ def register_family(task_id: str, family: "str | type[TaskFamily]", /, **options
         ConfigError: the id is taken, the class is not defined at the top level of its module, or
             the default of an option cannot be stored in a run folder.
     """
+    require_instance("task_id", task_id, str, "a text, such as 'lab/Lever-v0'")
+    require_instance("family", family, (str, type), "the class, or 'module:Class'")
     if not isinstance(family, str):
         require_options(family)
     path = family if isinstance(family, str) else _import_path(family)
@@ -152,6 +164,7 @@ def _import_path(family: "type[TaskFamily]") -> str:
     return f"{family.__module__}:{family.__qualname__}"
 
 
+@checks_arguments("name", "config")
 def register_agent(name: str, config: str) -> None:
     """Registers an agent: its name and `'module:Class'` of its `AgentConfig`.
 
@@ -165,6 +178,7 @@ def register_agent(name: str, config: str) -> None:
     _agents[name] = config
 
 
+@checks_arguments("name", "options")
 def register_memory(name: str, options: str) -> None:
     """Registers a memory: its name and `'module:Class'` of its `MemoryOptions`.
 
@@ -224,6 +238,7 @@ def register_preset(preset: Preset) -> None:
     Raises:
         ConfigError: this agent and family have a preset of that name.
     """
+    require_instance("preset", preset, Preset, "metarl.Preset(...)")
     known = _presets.setdefault((preset.agent, preset.task), {})
     if preset.name in known:
         raise ConfigError(

@@ -27,15 +27,15 @@ from metarl.agent import (
     ThreadedPolicy,
     ValuePolicy,
 )
-from metarl.errors import NonFiniteError, TaskContractError
-from metarl.field_types import checks_arguments
+from metarl.errors import ConfigError, NonFiniteError, TaskContractError
+from metarl.field_types import checks_arguments, kind_of
 from metarl.noise import LaneNoise, lane_keys
 from metarl.recorded import Recorder, can_replay
 from metarl.seeding import Seeds
 from metarl.tasks.batched_env import BatchedEnv
 from metarl.tasks.family import TaskDistribution, as_tasks
 from metarl.trajectory import Trajectory, blank_action, first_percept, next_percept
-from metarl.validation import require_positive
+from metarl.validation import MAX_INTEGER, require_between, require_positive
 
 
 class RolloutStorage:
@@ -222,6 +222,9 @@ def collect(
     """
     require_positive("episodes", episodes)
     require_positive("rollouts_per_task", rollouts_per_task)
+    require_between("first_task", first_task, 0, MAX_INTEGER)
+    if not callable(getattr(policy, "initial_memory", None)):
+        raise ConfigError(f"policy must be a metarl.Policy; got {kind_of(policy)}.")
     tasks = as_tasks(family, tasks, tasks.device)
     horizon = episodes * family.episode_steps
 

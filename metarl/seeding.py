@@ -23,6 +23,11 @@ class Seeds:
     """purposes and indices appended by `child`"""
 
     def __post_init__(self) -> None:
+        if isinstance(self.root, bool) or not isinstance(self.root, int | np.integer):
+            raise ConfigError(
+                "A seed must be a whole number from 0 on; got a value of type "
+                f"{type(self.root).__name__}."
+            )
         if self.root < 0:
             raise ConfigError(f"seed={self.root} is negative; a seed is a whole number from 0 on.")
 

@@ -23,9 +23,12 @@ def as_device(name: str) -> "torch.device":
     """
     import torch  # NOTE: not at the top, because options are checked without torch, too
 
+    if not isinstance(name, str | torch.device):
+        kind = type(name).__name__
+        raise ConfigError(f"device must be a text, such as 'cpu'; got a value of type {kind}.")
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"device={name!r} cannot be used here: {reason}. Use 'cpu', or 'cuda' where torch "

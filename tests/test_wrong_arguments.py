@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import metarl
+from metarl import registry
 from metarl.errors import ConfigError, MetaRLError
 from metarl.field_types import checks_arguments
 from metarl.tasks import draw_tasks
@@ -17,8 +18,21 @@ from metarl.testing import check_task
 from tests.foreign_runs import TINY, train_tiny
 
 BANDIT, NAVIGATION = "metarl/BernoulliBandit-v0", "metarl/PointNavigation-v0"
+
+
+class NoRepr:
+    """An object of a user whose class is broken itself."""
+
+    def __repr__(self):
+        raise ValueError("no repr")
+
+
 ODD = {
     "None": None,
+    "large": 10**30,
+    "NumPy text": np.str_("xyz"),
+    "number in an array": np.array(3),
+    "no repr": NoRepr(),
     "minus one": -1,
     "fraction": 2.5,
     "text": "xyz",
@@ -124,6 +138,61 @@ def calls(runs, out) -> Mapping[str, tuple[Callable[..., Any], dict[str, Any]]]:
         ),
         "observe": (lambda **given: acted(rl2).observe(**given), step),
         "for_sb3": (lambda **given: metarl.load_policy(rl2).for_sb3(**given), {"seed": 0}),
+        "write_comparison": (
+            metarl.write_comparison,
+            {"path": f"{out}.csv", "comparison": metarl.compare([rl2])},
+        ),
+        "read_curves": (metarl.read_curves, {"path": rl2 / "adaptation.csv"}),
+        "write_curves": (
+            metarl.write_curves,
+            {"path": f"{out}.csv", "curves": metarl.read_curves(rl2 / "adaptation.csv")},
+        ),
+        "compare_curves": (
+            metarl.compare_curves,
+            {"curves": metarl.read_curves(rl2 / "adaptation.csv")},
+        ),
+        "bootstrap_mean": (metarl.bootstrap_mean, {"values": np.ones((1, 2, 3))}),
+        "atomic_write": (written, {"path": out}),
+        "Seeds": (metarl.Seeds, {"root": 3}),
+        "Preset": (
+            metarl.Preset,
+            {"agent": "rl2", "task": BANDIT, "name": "x", "agent_options": {}, "note": "y"},
+        ),
+        "register_preset": (
+            lambda preset: registered(metarl.register_preset, preset),
+            {"preset": metarl.Preset(**PRESET)},
+        ),
+        "register_agent": (
+            lambda **given: registered(metarl.register_agent, **given),
+            {"name": "odd", "config": "nowhere:Config"},
+        ),
+        "register_memory": (
+            lambda **given: registered(metarl.register_memory, **given),
+            {"name": "odd", "options": "nowhere:Options"},
+        ),
+        "register_family": (
+            lambda task_id, family: registered(metarl.register_family, task_id, family),
+            {"task_id": "odd/Family-v0", "family": "nowhere:Family"},
+        ),
+        "register_varied_env": (
+            functools.partial(registered, metarl.register_varied_env),
+            {"task_id": "odd/Varied-v0", "env_id": "CartPole-v1", "max_episode_steps": 5}
+            | {"attributes": {"length": (0.3, 0.7)}, "arguments": {}, "others": {}},
+        ),
+        "benchmark": (
+            functools.partial(metarl.benchmark, "rl2", BANDIT, num_tasks=(2,), rounds=2),
+            {
+                "agent_options": {"hidden_size": 8, "num_minibatches": 2},
+                "task_options": {},
+                "out": None,
+            },
+        ),
+        "reset": (gymnasium.make(BANDIT).unwrapped.reset, {"options": None}),
+        "reset of a vector": (gymnasium.make_vec(BANDIT, 2).reset, {"options": None}),
+        "make_vec": (
+            functools.partial(gymnasium.make_vec, BANDIT),
+            {"num_envs": 2, "autoreset_mode": "NextStep", "new_task": "trial"},
+        ),
         "predict": (
             lambda **given: metarl.load_policy(maml).for_sb3().predict(**given),
             {"observation": np.zeros((2, 2), np.float32), "state": None, "deterministic": False},
@@ -131,7 +200,47 @@ def calls(runs, out) -> Mapping[str, tuple[Callable[..., Any], dict[str, Any]]]:
     }
 
 
+PRESET = {"agent": "rl2", "task": BANDIT, "name": "odd", "agent_options": {}, "note": "x"}
+
+
+def written(path):
+    with metarl.atomic_write(path) as draft:
+        draft.write_text("x")
+
+
+def registered(register, *args, **given):
+    """Registers, and takes it back."""
+    before = [dict(each) for each in REGISTRIES]
+    presets = {key: dict(value) for key, value in registry._presets.items()}
+    try:
+        register(*args, **given)
+    finally:
+        for each, content in zip(REGISTRIES, before, strict=True):
+            each.clear()
+            each.update(content)
+        registry._presets.clear()
+        registry._presets.update(presets)
+
+
+REGISTRIES = (gymnasium.registry, registry._agents, registry._memories)
 ARGUMENTS = [
+    ("write_comparison", "path comparison"),
+    ("read_curves", "path"),
+    ("write_curves", "path curves"),
+    ("compare_curves", "curves"),
+    ("bootstrap_mean", "values"),
+    ("atomic_write", "path"),
+    ("Seeds", "root"),
+    ("Preset", "agent task name agent_options note"),
+    ("register_preset", "preset"),
+    ("register_agent", "name config"),
+    ("register_memory", "name options"),
+    ("register_family", "task_id family"),
+    ("register_varied_env", "task_id env_id attributes arguments others max_episode_steps"),
+    ("benchmark", "agent_options task_options out"),
+    ("reset", "options"),
+    ("reset of a vector", "options"),
+    ("make_vec", "num_envs autoreset_mode new_task"),
     ("train", "out task_options preset config run callbacks"),
     ("evaluate", "run out modules agent_options task_options"),
     ("evaluate_policy", "policy task agent out task_options"),
@@ -145,7 +254,7 @@ ARGUMENTS = [
     ("read_metrics", "path"),
     ("make_family", "task_id"),
     ("to_sb3_vec_env", "task num_envs trial episodes seed informed render_mode split"),
-    ("collect", "family tasks episodes rollouts_per_task seeds first_task workers"),
+    ("collect", "family tasks policy episodes rollouts_per_task seeds first_task workers"),
     ("check_task", "task workers seed actions task_options"),
     ("TrialWrapper", "episodes split"),
     ("begin_trial", "num_envs rollouts_per_task seed"),
@@ -173,8 +282,37 @@ def test_an_argument_of_another_kind_is_no_raw_error(
 ):
     monkeypatch.chdir(tmp_path)
     function, arguments = calls(runs, tmp_path / "out")[name]
-    with contextlib.suppress(MetaRLError):
+    with contextlib.suppress(MetaRLError, gymnasium.error.Error):
         function(**{**arguments, argument: ODD[odd]})
+
+
+UNSENT = [
+    (metarl.push, {"run": "gone", "repository": "a/b", "public": False, "modules": ()}),
+    (metarl.pull, {"repository": "a/b", "out": "new", "revision": None, "modules": ()}),
+    (
+        metarl.sweep,
+        {"file": "gone.toml", "out": "new", "processes": 1, "ray": None, "retries": 1}
+        | {"progress": False, "modules": ()},
+    ),
+    (metarl.sweep_table, {"folder": "gone"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "odd"),
+    [
+        pytest.param(function, argument, odd, id=f"{function.__name__}-{argument}-{odd}")
+        for function, arguments in UNSENT
+        for argument in arguments
+        for odd in ODD
+    ],
+)
+def test_what_is_sent_or_read_is_checked_before(tmp_path, monkeypatch, function, argument, odd):
+    """Here all calls fail: there is no such run, no network, no file."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MetaRLError):
+        function(**{**dict(UNSENT)[function], argument: ODD[odd]})
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_builder_that_builds_no_policy_is_refused():

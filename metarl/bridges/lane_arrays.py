@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metarl.bridges.env_block import env_action, flat_observation, flat_space, plain_action_space
 from metarl.errors import ShapeError
+from metarl.field_types import shown
 from metarl.tasks.family import TaskDistribution
 
 
@@ -106,4 +107,4 @@ def lane_vector(name: str, value: Any, num_envs: int | None, dtype: torch.dtype)
         return torch.as_tensor(array.reshape(num_envs or 1)).to(dtype)
     except (TypeError, ValueError) as error:
         wanted = "one number" if num_envs is None else f"{num_envs} numbers, one for each lane"
-        raise ShapeError(f"{name} must be {wanted}; got {value!r} ({error}).") from error
+        raise ShapeError(f"{name} must be {wanted}; got {shown(value)} ({error}).") from error

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.bridges.numpy_lanes import NumpyLanes, sampled_tasks, to_numpy
-from metarl.errors import ShapeError
-from metarl.new_tasks import NewTask
+from metarl.errors import ConfigError, ShapeError
+from metarl.field_types import require_instance, shown
+from metarl.new_tasks import NewTask, reset_options
 from metarl.registry import build_family
 from metarl.tasks.batched_env import Transition
 from metarl.tasks.family import Split, TaskFamily
@@ -89,7 +90,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
             TaskError: `options["task"]` lies outside the task space.
         """
         super().reset(seed=seed)
-        task = (options or {}).get("task")
+        task = reset_options(options).get("task")
         obs = self._lanes.reset(None if task is None else [task], self.np_random, seed is not None)
         self._running = True
         return to_numpy(obs[0]), {}
@@ -145,6 +146,8 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         `max_episode_steps` is a time limit in addition to that of the family.
         """
         refuse_rendering(render_mode)
+        require_instance("num_envs", num_envs, (int, np.integer), "a whole number")
+        num_envs = int(num_envs)
         require_positive("num_envs", num_envs)
         require_positive("max_episode_steps", max_episode_steps)
         self.num_envs = num_envs
@@ -154,7 +157,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.task_space = self.family.task_space
-        self._mode = AutoresetMode(autoreset_mode)
+        self._mode = _autoreset_mode(autoreset_mode)
         self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
         self._limit = max_episode_steps
         self._lanes = NumpyLanes(self.family, num_envs, new_task=new_task)
@@ -191,7 +194,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             ResetNeeded: the first reset has a mask that excludes lanes.
         """
         super().reset(seed=seed)
-        options = options or {}
+        options = reset_options(options)
         mask = self._mask(options.get("reset_mask"))
         every = bool(mask.all())
         if not (self._started or every):
@@ -281,3 +284,11 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
                 f"to be reset; got {list(mask.shape)} {mask.dtype}."
             )
         return torch.as_tensor(mask)
+
+
+def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        known = ", ".join(each.value for each in AutoresetMode)
+        raise ConfigError(f"autoreset_mode={shown(mode)} must be one of {known}.") from error

@@ -4,6 +4,7 @@ For single environments; `metarl.to_sb3_vec_env(..., trial=True)` steps many lan
 """
 
 from copy import deepcopy
+from types import NoneType
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from metarl.bridges.env_block import flat_observation, flat_space
 from metarl.bridges.trial_env import percept_space
 from metarl.errors import ConfigError
+from metarl.field_types import require_instance
 from metarl.networks.action_heads import action_head
 from metarl.networks.actor_critic import percept_features
+from metarl.new_tasks import reset_options
 from metarl.seeding import Seeds
 from metarl.split import Split
 from metarl.trajectory import Percept, blank_action, first_percept, next_percept
@@ -58,6 +61,10 @@ class TrialWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
                 is neither a Discrete that starts at 0 nor a vector Box, or observations have no
                 fixed size.
         """
+        require_instance("env", env, gymnasium.Env, "a Gymnasium environment")
+        numbers = (int, np.integer, NoneType)
+        require_instance("episodes", episodes, numbers, "a whole number or None")
+        require_instance("split", split, str, "'train' or 'test'")
         RecordConstructorArgs.__init__(self, episodes=episodes, split=split)
         gymnasium.Wrapper.__init__(self, env)
         self._samples = env.has_wrapper_attr("sample_task")
@@ -89,7 +96,7 @@ class TrialWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
         """Starts a trial, in `options["task"]` or in a new task."""
         if seed is not None or self._rng is None:
             self._seed(seed)
-        options = dict(options or {})
+        options = reset_options(options)
         if options.get("task") is None:
             options["task"] = self._sample_task()
         self._finished, self._running = 0, True

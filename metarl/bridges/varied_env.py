@@ -17,7 +17,8 @@ from gymnasium.envs.registration import load_env_creator
 
 from metarl.bridges.env_block import close_env
 from metarl.errors import ConfigError
-from metarl.field_types import require_known, suggestion
+from metarl.field_types import checks_arguments, require_known, suggestion
+from metarl.new_tasks import reset_options
 
 Range: TypeAlias = tuple[float, float]
 """lowest and highest value, drawn uniformly"""
@@ -25,6 +26,9 @@ Configure: TypeAlias = Callable[[Any, Mapping[str, float]], None]
 """called with the unwrapped environment and the parameters of the task by name"""
 
 
+@checks_arguments(
+    "task_id", "env_id", "arguments", "attributes", "others", "trial_episodes", "max_episode_steps"
+)
 def register_varied_env(
     task_id: str,
     env_id: str,
@@ -130,7 +134,7 @@ class VariedEnv(gymnasium.Env[Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Starts an episode, in `options["task"]` if given; the first reset draws a task if not."""
         super().reset(seed=seed)
-        options = dict(options or {})
+        options = reset_options(options)
         task = options.pop("task", None)
         if task is None and self._task is None:
             self.task_space.seed(int(self.np_random.integers(2**31)))

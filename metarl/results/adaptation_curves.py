@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError, RunFolderError, ShapeError
+from metarl.field_types import checks_arguments, require_all
 from metarl.results.csv_files import (
     TableKind,
     TableRow,
@@ -106,6 +107,7 @@ def describe_family(task: str, options: Mapping[str, object]) -> str:
     return f"{task} ({listed})" if listed else task
 
 
+@checks_arguments("path")
 def write_curves(path: str | os.PathLike[str], curves: Iterable[Curve]) -> None:
     """Writes curves as one file, atomically; floats are read back bit for bit.
 
@@ -115,16 +117,19 @@ def write_curves(path: str | os.PathLike[str], curves: Iterable[Curve]) -> None:
         curves: in the order of the rows.
 
     Raises:
+        ConfigError: `path` is no path, or these are no curves.
         RunFolderError: the folder is missing or not writable.
         MissingPackageError: Parquet is wanted, and pyarrow is not installed.
     """
     path = Path(path)
+    curves = require_all("curves", curves, Curve, "curves, as `read_curves` gives them")
     if path.suffix == PARQUET_ENDING:
         write_parquet(path, PARQUET_COLUMNS, map(_group, curves))
     else:
         write_table(path, COLUMNS, (row for curve in curves for row in _rows(curve)))
 
 
+@checks_arguments("path")
 def read_curves(path: str | os.PathLike[str]) -> list[Curve]:
     """Reads curves in the order of their first rows; rows may be in any order.
 
@@ -132,6 +137,7 @@ def read_curves(path: str | os.PathLike[str]) -> list[Curve]:
         path: of the file, Parquet with the ending `.parquet`, else CSV.
 
     Raises:
+        ConfigError: `path` is no path.
         RunFolderError: the file is missing, truncated or of another kind; gives the line.
         MissingPackageError: the file is Parquet, and pyarrow is not installed.
     """

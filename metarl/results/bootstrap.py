@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from metarl.errors import ConfigError, ShapeError, UnknownNameError
+from metarl.field_types import require_instance
 from metarl.results.adaptation_curves import Curve
 from metarl.results.step_log import StepLog
 
@@ -79,6 +80,7 @@ def bootstrap_mean(
         confidence: probability that the interval covers the mean, in (0, 1).
         seed: of the resampling.
     """
+    require_instance("values", values, np.ndarray, "an array [R, P, N]")
     return estimate_from_means(lambda means: means, values, confidence=confidence, seed=seed)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
-from metarl.field_types import checks_arguments, require_instance
+from metarl.field_types import checks_arguments, require_all, require_instance
 from metarl.results.adaptation_curves import Curve
 from metarl.results.bootstrap import (
     Estimate,
@@ -149,11 +149,12 @@ def compare_curves(
     """Like `compare`, for curves in memory, such as those that `evaluate` returns.
 
     Raises:
-        ConfigError: the curves are not from the same tasks, or an agent has less experience than
-            `at`.
+        ConfigError: these are no curves, they are not from the same tasks, or an agent has less
+            experience than `at`.
         UnknownNameError: there is no such reference.
     """
-    curves = list(curves) if at is None else [_until(curve, at) for curve in curves]
+    curves = require_all("curves", curves, Curve, "curves, as `metarl.evaluate` gives them")
+    curves = curves if at is None else [_until(curve, at) for curve in curves]
     shown = {curve.agent for curve in choose_references(curves, reference)}
     parts = [_compare_tasks(group, shown, by_seed) for group in task_sets(curves)]
     rows = tuple(row for part in parts for row in part.rows)
@@ -200,10 +201,12 @@ def _compare_tasks(curves: Sequence[Curve], shown: Container[str], by_seed: bool
     )
 
 
+@checks_arguments("path", "comparison")
 def write_comparison(path: str | os.PathLike[str], comparison: Comparison) -> None:
     """Writes the table as a CSV file; the ends of intervals are separate columns.
 
     Raises:
+        ConfigError: these are no path and no comparison.
         RunFolderError: the file cannot be written.
     """
     common = ("family", "split", "seed", "num_tasks", "measure", "floor", "ceiling", "base")

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from metarl.errors import RunFolderError
+from metarl.field_types import checks_arguments
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+@checks_arguments("path")
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a draft next to `path` that replaces it when the context ends without an error.
@@ -23,6 +25,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     link is replaced, not followed.
 
     Raises:
+        ConfigError: `path` is no path.
         RunFolderError: the file cannot be written, or `path` is a device or a pipe. An `OSError`
             within the context counts as such.
     """

@@ -1,7 +1,7 @@
 """The run folders that a command is given, and the folder that they have in common."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from metarl.errors import ConfigError, RunFolderError
@@ -17,7 +17,11 @@ def unique_folders(runs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """
     if isinstance(runs, str | os.PathLike):
         runs = [runs]
-    if not isinstance(runs, Iterable) or not all(isinstance(r, (str, os.PathLike)) for r in runs):
+    try:
+        runs = [*runs]
+    except TypeError:
+        runs = [None]  # type: ignore[list-item]
+    if not all(isinstance(run, (str, os.PathLike)) for run in runs):
         raise ConfigError(
             "Runs are given as a list of their folders, or of what metarl.train returns; got "
             f"{kind_of(runs)}."

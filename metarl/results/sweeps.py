@@ -8,6 +8,7 @@ sweep.csv, sweep.png      the table, best setting first
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from metarl.errors import RunFolderError
+from metarl.field_types import checks_arguments
 from metarl.results.adaptation_curves import read_curves
 from metarl.results.bootstrap import Estimate, bootstrap_interquartile_mean
 from metarl.results.csv_files import write_table
@@ -177,7 +179,8 @@ def read_score(folder: Path, record: SweepRecord, setting: SweptSetting, seed: i
     return float(returns.mean())
 
 
-def sweep_table(folder: Path, record: SweepRecord | None = None) -> SweepTable:
+@checks_arguments("folder")
+def sweep_table(folder: str | os.PathLike[str], record: SweepRecord | None = None) -> SweepTable:
     """The table of a sweep, of the runs that are trained so far.
 
     Args:
@@ -185,8 +188,10 @@ def sweep_table(folder: Path, record: SweepRecord | None = None) -> SweepTable:
         record: by default that in the folder.
 
     Raises:
+        ConfigError: `folder` is no path.
         RunFolderError: this is no folder of a sweep, or rows are broken.
     """
+    folder = Path(folder).expanduser()
     record = read_record(folder) if record is None else record
     rows = [_row(folder, record, setting) for setting in record.settings]
     rows.sort(key=lambda row: -float(row.score.mean) if row.score else np.inf)

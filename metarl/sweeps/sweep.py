@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from metarl.errors import ConfigError, RunFolderError
+from metarl.field_types import checks_arguments
 from metarl.modules import import_trusted
 from metarl.results.adaptation_curves import describe_family
 from metarl.results.files import as_folder_error
@@ -41,6 +42,7 @@ RETRIES = 1
 """further attempts at a run that has failed"""
 
 
+@checks_arguments("file", "out", "processes", "ray", "retries", "progress")
 @torch_defaults()
 def sweep(
     file: str | os.PathLike[str],

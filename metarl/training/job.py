@@ -7,7 +7,7 @@ from typing import Any
 
 from metarl.agent import Agent, AgentConfig
 from metarl.errors import ConfigError
-from metarl.field_types import require_instance, require_known
+from metarl.field_types import kind_of, require_instance, require_known
 from metarl.noise import LaneNoise
 from metarl.options import plain_options
 from metarl.ranks import ALONE, Ranks
@@ -158,7 +158,7 @@ def _require_callbacks(callbacks: Sequence[Callback]) -> tuple[Callback, ...]:
     if wrong := [each for each in given if not isinstance(each, Callback)]:
         raise ConfigError(
             f"callbacks must be a list of instances of classes derived from metarl.Callback; got "
-            f"{wrong[0]!r}."
+            f"{kind_of(wrong[0])}."
         )
     return tuple(given)
 

@@ -16,9 +16,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from metarl.agent import AgentConfig, AgentContext, Policy
-from metarl.field_types import overridden
+from metarl.field_types import checks_arguments, overridden, require_known
 from metarl.native.library import compiled_library, switched_off
 from metarl.noise import LaneNoise
+from metarl.options import option_names
 from metarl.registry import agent_config, make_family
 from metarl.results.files import json_text, write_text
 from metarl.rollout import RolloutSpec, RolloutStorage, collect, rollout_phases
@@ -69,6 +70,7 @@ class Speed:
         return low, median, high
 
 
+@checks_arguments("agent_options", "task_options")
 def benchmark(
     agent: str,
     task: str,
@@ -95,7 +97,9 @@ def benchmark(
     options = overridden(options, SpeedOptions(), overrides)
     as_device(options.device)
     family = make_family(task, **(task_options or {}))
-    config = agent_config(agent)(**(agent_options or {}))
+    kind = agent_config(agent)
+    require_known(agent, agent_options or {}, option_names(kind))
+    config = kind(**(agent_options or {}))
     keep_freed_memory()
     with torch_threads(options.threads):
         found = _measure(family, config, options)

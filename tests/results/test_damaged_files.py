@@ -151,7 +151,7 @@ def damage(path: Path, rng: random.Random) -> None:
         mutate = rng.choice([mutate_bytes, kinds[path.suffix], kinds[path.suffix]])
         try:
             content = mutate(content, rng)
-        except (ValueError, IndexError, KeyError, RecursionError, TypeError, struct.error):
+        except (LookupError, ValueError, RecursionError, TypeError, AttributeError, struct.error):
             content = mutate_bytes(content, rng)  # too damaged already for its format
     path.write_bytes(content)
 
