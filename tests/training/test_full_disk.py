@@ -1,5 +1,8 @@
 """A disk that gets full: one clear error, old files whole, and an exact continuation."""
 
+import errno
+import os
+
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -94,3 +97,37 @@ def test_an_exported_network_that_does_not_fit_leaves_the_one_before(evaluated, 
         metarl.export_policy(evaluated, path)
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def sweep_of(folder):
+    file = folder / "sweep.toml"
+    file.write_text(
+        f'agent = "rl2"\ntask = "{TASK}"\nseeds = [0]\nagent_options = {{ iterations = 1 }}\n'
+        "sweep = { learning_rate = [0.01] }\n"
+    )
+    metarl.sweep(file, out=folder / "new", processes=1, progress=False)
+
+
+LOCKED = {
+    "training.lock": lambda folder: train("rl2", TASK, out=folder / "new", **OPTIONS),
+    "sweep.lock": sweep_of,
+}
+
+
+@pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EROFS", "EACCES"])
+@pytest.mark.parametrize("lock", LOCKED)
+def test_a_lock_that_cannot_be_made_is_one_error_and_nothing_else_is_written(
+    tmp_path, monkeypatch, lock, code
+):
+    open_file = os.open
+
+    def full(path, *arguments, **options):
+        if os.fspath(path).endswith(lock):
+            raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)), path)
+        return open_file(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", full)
+    remedy = "free some space" if code in ("ENOSPC", "EDQUOT") else "make this one writable"
+    with pytest.raises(RunFolderError, match=rf"new cannot be written .*{remedy}"):
+        LOCKED[lock](tmp_path)
+    assert [*(tmp_path / "new").iterdir()] == []
