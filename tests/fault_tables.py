@@ -5,10 +5,11 @@
 Four tables, by default all: trainings that are ended from outside or by a worker; foreign run
 folders that try to execute code or to write through links; a disk that gets full under each writer,
 and a folder that cannot be written; every command of the README with wrong input. The exit code is
-1 if anything was executed, lost, left behind, or ended in a traceback. Files that
-`metarl pull` copies are tested in tests/test_hub.py, the empty locks of trainings and sweeps in
-tests/training/test_full_disk.py. The page of `metarl benchmark` is written right after its JSON file, by the same function.
-Writers of `experiments/` are tested in tests/experiments/test_reporting.py.
+1 if anything was executed, lost, left behind, or ended in a traceback. Files that `metarl pull`
+copies are tested in tests/test_hub.py, the empty locks of trainings and sweeps in
+tests/training/test_full_disk.py. The page of `metarl benchmark` is written right after its JSON
+file, by the same function. Writers of `experiments/` are tested in
+tests/experiments/test_reporting.py.
 """
 
 import contextlib
