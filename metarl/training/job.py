@@ -13,7 +13,7 @@ from metarl.options import plain_options
 from metarl.ranks import ALONE, Ranks
 from metarl.registry import agent_config, find_preset, make_family, name_of, resolve_family
 from metarl.seeding import Seeds
-from metarl.tasks.family import TaskDistribution, draw_tasks, require_no_workers
+from metarl.tasks.family import TaskDistribution, require_no_workers
 from metarl.training.callbacks import Callback
 from metarl.training.launcher import device_of_rank
 from metarl.training.memory_needed import naming_allocation, require_memory
@@ -101,7 +101,7 @@ class TrainingJob:
         context = replace(context, ranks=self.ranks)
         config = with_halved_rate(self.config, rollbacks) if rollbacks else self.config
         require_no_workers(family, self.options.workers)
-        draw_tasks(family, 1, Seeds(0).torch("check"), "train")
+        _ = family.task_space  # raises an error where the environment has none
         with naming_allocation(f"The agent {self.agent} with these options"):
             agent = config.build(context)
         num_tasks = self.config.num_tasks // self.ranks.size
