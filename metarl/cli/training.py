@@ -151,8 +151,8 @@ def _report_interruption(
     saved = [folder for folder in folders if checkpoint_paths(folder)]
     if not saved:
         raise stop
-    others = (word for word in arguments if word != "--resume")
-    command = shell_command("train", *others, "--resume")
+    again = () if has_option(arguments, "--resume") else ("--resume",)
+    command = shell_command("train", *arguments, *again)
     runs = "The run is" if len(folders) == 1 else f"{len(saved)} of {len(folders)} runs are"
     where = ", ".join(map(str, saved))
     with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone

@@ -25,8 +25,8 @@ from metarl.plots.regret import regret_curves
 from metarl.plots.style import METADATA, STYLE, save
 from metarl.results.bootstrap import choose_references
 from metarl.results.csv_files import write_table
-from metarl.results.files import make_parent
 from metarl.results.evaluation_files import STEPS_FILE
+from metarl.results.files import make_parent
 from metarl.results.folders import common_folder, unique_folders
 from metarl.results.learning_curves import read_learning
 from metarl.results.run_curves import read_run_curves
