@@ -137,7 +137,9 @@ def _callbacks(options: Any) -> "list[Callback]":
         made.append(MlflowTracker())
     if options.evaluate_every is not None:
         from metarl.evaluation.periodic import PeriodicEvaluation
+        from metarl.validation import require_positive
 
+        require_positive("evaluate_every", options.evaluate_every)
         made.append(PeriodicEvaluation(options.evaluate_every))
     return made
 
