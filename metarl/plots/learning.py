@@ -30,6 +30,8 @@ WIDTH, HEIGHT = 6.8, 3.2
 LEARNING_COLUMNS = ("metric", "label", "num_runs", "env_steps", "seconds", "mean", "low", "high")
 SMOOTHED_SHARE = 1 / 50
 """default width of the running mean, as a share of all iterations"""
+FAINT = ", faint: each iteration"
+"""end of the note of a figure in which each iteration is drawn, too"""
 
 
 MetricSeries: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -207,7 +209,7 @@ def _note(groups: dict[str, list[LearningCurve]], window: int) -> str:
     if seeds[-1] > 1:
         several = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
         return f"{text}; line and shade: mean and range of {several} training seeds"
-    return f"{text}, faint: each iteration" if window > 1 else text
+    return text + FAINT if window > 1 else text
 
 
 def _require_one_family(curves: Sequence[LearningCurve]) -> None:

@@ -10,7 +10,13 @@ from matplotlib.figure import Figure
 
 from metarl.plots.adaptation import adaptation_curves
 from metarl.plots.episode_curves import FEW_POINTS, DrawnCurve, draw_curves, legend_order
-from metarl.plots.learning import LEARNING_COLUMNS, learning_figure, learning_rows, time_unit
+from metarl.plots.learning import (
+    FAINT,
+    LEARNING_COLUMNS,
+    learning_figure,
+    learning_rows,
+    time_unit,
+)
 from metarl.plots.style import STYLE, agent_dashes, new_figure
 from metarl.reports.markup import Markup, details, element, table
 from metarl.reports.vector_plot import (
@@ -65,7 +71,8 @@ def learning_plot(
             plot_svg(axes, plotted, name=f"Learning curves over {over}", clip=f"learning-{over}")
             for axes, plotted, over in ((by_steps, steps, "steps"), (by_time, times, "time"))
         ]
-    return _figure(plots, steps, figure.get_supxlabel(), "training")
+    note = " ".join(figure.get_supxlabel().split())  # the page has no faint lines
+    return _figure(plots, steps, note.removesuffix(FAINT), "training")
 
 
 def _plotted(drawn: DrawnCurve) -> PlottedCurve:

@@ -55,6 +55,13 @@ def test_runs_of_two_families_are_refused_evaluated_or_not(tmp_path, tiny):
     assert not (tmp_path / "r.html").exists()
 
 
+def test_the_note_on_learning_promises_no_lines_that_the_page_lacks(tmp_path):
+    run = make_folder(tmp_path / "a", values=[float(i % 2) for i in range(300)])
+    text = reported(run, out=tmp_path / "r.html").text
+    assert "running mean over 7 iterations." in text
+    assert "faint" not in text
+
+
 @pytest.mark.parametrize("points", [3, 20])
 def test_the_curves_are_those_of_plot(tmp_path, points):
     runs = [make_folder(tmp_path / "a", points=points), make_folder(tmp_path / "b", seed=1)]
