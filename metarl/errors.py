@@ -66,6 +66,10 @@ class RankError(MetaRLError, RuntimeError):
     """whether the process that has failed says so itself"""
 
 
+class ClusterError(MetaRLError, RuntimeError):
+    """A cluster that carries out runs is lost."""
+
+
 class RunFolderError(MetaRLError, OSError):
     """A run folder is missing, incomplete, or would be overwritten."""
 

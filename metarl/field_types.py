@@ -81,7 +81,7 @@ def require_types(cls: type[Any], given: Mapping[str, Any]) -> None:
         if field.init and field.name in given and not _is_valid(given[field.name], field, hint):
             value = given[field.name]
             is_choice = isinstance(value, str) and typing.get_origin(hint) is Literal
-            got = "" if is_choice else f"; got {kind_of(value)}"
+            got = "" if is_choice else f"; got {_got(value, hint)}"
             raise ConfigError(
                 f"{option_name(field)}={shown(value)} of {cls.__name__} must be "
                 f"{_wanted(hint)}{got}."
@@ -124,7 +124,7 @@ def _require_argument(function: str, name: str, value: Any, hint: Any) -> None:
     fits = [one for one in kinds if not (is_mapping and dataclasses.is_dataclass(one))]
     if not any(_fits(given, kind) for kind in fits):
         raise ConfigError(
-            f"{name}={shown(value)} of {function} must be {_wanted(hint)}; got {kind_of(value)}."
+            f"{name}={shown(value)} of {function} must be {_wanted(hint)}; got {_got(given, hint)}."
         )
 
 
@@ -156,6 +156,19 @@ def kind_of(value: Any) -> str:
     if isinstance(value, float) and value != value:
         return "NaN"
     return f"a value of type {type(value).__name__}"
+
+
+def _got(value: Any, hint: Any) -> str:
+    """What was given in place of the annotated type; of a list, the first element that is wrong."""
+    for kind in union_members(hint):
+        origin, parts = typing.get_origin(kind) or kind, typing.get_args(kind)
+        is_list = isinstance(origin, type) and issubclass(origin, Sequence) and origin is not str
+        if is_list and isinstance(value, tuple | list) and parts and parts[1:] in ((), (...,)):
+            members = union_members(parts[0])
+            wrong = [one for one in value if not any(_fits(one, member) for member in members)]
+            if wrong:
+                return f"{shown(wrong[0])} in it"
+    return kind_of(value)
 
 
 def shown(value: Any) -> str:

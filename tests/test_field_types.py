@@ -94,6 +94,19 @@ def test_other_options_have_types(kind):
 
 
 @pytest.mark.parametrize(
+    ("sizes", "got"),
+    [
+        ((1, 2.5), "got 2.5 in it"),
+        ([1, None], "got None in it"),
+        (3, "got a value of type int"),
+    ],
+)
+def test_of_a_list_the_element_that_is_wrong_is_named(sizes, got):
+    with pytest.raises(ConfigError, match=rf"{got}\.$"):
+        Options(sizes=sizes)
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"sizes": 3},

@@ -26,6 +26,9 @@ from metarl.new_tasks import NewTask, NewTasks
 from metarl.split import Split
 
 Vector = NDArray[np.float64]
+CAMERA = "track"
+"""camera of all models that keeps the body in view; Gymnasium's own choice depends on its version,
+and stays where it is from 1.4 on"""
 SIMULATION = "simulation"
 """key of MuJoCo's data and Gymnasium's generator in a copied body"""
 
@@ -56,6 +59,7 @@ class Locomotion(gymnasium.Env[Vector, Any]):
                 self.MODEL,
                 render_mode=render_mode,
                 disable_env_checker=True,
+                camera_name=CAMERA,
                 **self.MODEL_OPTIONS,
             )
         except DependencyNotInstalled as error:

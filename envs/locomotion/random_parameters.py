@@ -20,6 +20,8 @@ SCALES = {"body_mass": 1.5, "body_inertia": 1.5, "geom_friction": 1.5, "dof_damp
 """arrays of the model, and the base of their scale factors"""
 MAX_EXPONENT = 3.0
 """exponents are drawn from [-3, 3]"""
+FOLLOWS_BODY = 1
+"""mode of a camera, `mjCAMLIGHT_TRACK` of MuJoCo"""
 MAX_SPEED = 10.0
 """observed velocities are clipped to this"""
 
@@ -62,6 +64,9 @@ class RandomParameters(Locomotion):
             exponents = task[start : start + original.size].reshape(original.shape)
             getattr(self.mujoco_env.model, name)[:] = original * SCALES[name] ** exponents
             start += original.size
+        # Not after the centre of mass, which MuJoCo finds by the masses of the unscaled model.
+        camera = self.mujoco_env.mujoco_renderer.camera_id
+        self.mujoco_env.model.cam_mode[camera] = FOLLOWS_BODY
 
     def reward(self, action: Vector, info: Mapping[str, Any]) -> float:
         """Higher at larger velocity."""

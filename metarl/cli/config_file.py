@@ -1,13 +1,37 @@
-"""Settings of a training from a file, named by `--config`."""
+"""Settings of a training from a file, named by `--config`, or from a run, named by `--resume`."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from metarl.cli.modules import import_for_run, take_modules
+from metarl.cli.terminal import has_option
 from metarl.errors import ConfigError
 from metarl.modules import require_imported
 from metarl.training.settings_file import TrainingFile, read_training_file
+
+
+def take_resumed(arguments: Sequence[str]) -> list[str]:
+    """The arguments, in which `--resume RUN` stands for its settings, its folder and `--resume`.
+
+    `--resume` alone stays, as in the command that started the run.
+
+    Raises:
+        ConfigError: they name other settings or another folder, too.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", nargs="?", const="")
+    found, rest = parser.parse_known_args(list(arguments))
+    if not found.resume:
+        return list(arguments)
+    for name in ("--config", "--out", "--seeds"):
+        if has_option(rest, name):
+            raise ConfigError(
+                f"Got {name} and --resume {found.resume}, which goes on with that run in its "
+                "folder and with its settings. Leave one of them out."
+            )
+    config = str(Path(found.resume) / "config.json")
+    return [*rest, "--config", config, "--out", found.resume, "--resume"]
 
 
 def take_config(arguments: Sequence[str]) -> tuple[TrainingFile | None, list[str]]:

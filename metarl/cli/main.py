@@ -19,7 +19,7 @@ import tyro
 from metarl import __version__, registry
 from metarl.cli.benchmark import benchmark
 from metarl.cli.check import check
-from metarl.cli.config_file import take_config
+from metarl.cli.config_file import take_config, take_resumed
 from metarl.cli.deployment import DEPLOYMENT
 from metarl.cli.listing import list_names, preset_lines, print_overview
 from metarl.cli.modules import find_named
@@ -78,6 +78,7 @@ Trains and evaluates agents that adapt to a new task, on families of tasks.
 _TRAIN_USAGE = """\
 usage: metarl train AGENT TASK [--options]
        metarl train --config FILE [--options]
+       metarl train --resume RUN [--options]
 
 Meta-trains AGENT on the training tasks of TASK and writes a run folder. Options of the agent and
 of the run are written --name VALUE, those of the task family --task.name VALUE; `metarl train AGENT
@@ -85,7 +86,8 @@ TASK --help` explains all of them with their defaults. For a family of your own 
 your_module:namespace/Name-v0, for an agent of your own your_module:name: your_module is imported
 first, from the current folder if it is not installed. FILE is the config.json of a run, which is
 repeated, or a TOML file with agent, task, and if wanted preset and the tables agent_options,
-task_options and run; other options override it.
+task_options and run; other options override it. RUN is the folder of a run, which goes on; with
+more --iterations it is prolonged.
 """
 
 
@@ -157,7 +159,7 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> int:
-    file, others = take_config(arguments)
+    file, others = take_config(take_resumed(arguments))
     names = list(itertools.takewhile(lambda word: not word.startswith("-"), others[:2]))
     if len(names) < 2:
         return _train_without_task(names, others)

@@ -137,7 +137,9 @@ def _callbacks(options: Any) -> "list[Callback]":
         made.append(MlflowTracker())
     if options.evaluate_every is not None:
         from metarl.evaluation.periodic import PeriodicEvaluation
+        from metarl.validation import require_positive
 
+        require_positive("evaluate_every", options.evaluate_every)
         made.append(PeriodicEvaluation(options.evaluate_every))
     return made
 
@@ -151,8 +153,8 @@ def _report_interruption(
     saved = [folder for folder in folders if checkpoint_paths(folder)]
     if not saved:
         raise stop
-    others = (word for word in arguments if word != "--resume")
-    command = shell_command("train", *others, "--resume")
+    again = () if has_option(arguments, "--resume") else ("--resume",)
+    command = shell_command("train", *arguments, *again)
     runs = "The run is" if len(folders) == 1 else f"{len(saved)} of {len(folders)} runs are"
     where = ", ".join(map(str, saved))
     with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone

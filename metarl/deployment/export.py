@@ -22,7 +22,7 @@ from metarl.field_types import checks_arguments
 from metarl.networks.action_heads import GaussianHead
 from metarl.networks.policies import StackedPolicy
 from metarl.noise import LaneNoise
-from metarl.results.files import atomic_write
+from metarl.results.files import atomic_write, make_parent
 from metarl.seeding import Seeds
 from metarl.training.provenance import versions
 from metarl.training.run_folder import Run, as_run
@@ -155,6 +155,7 @@ def export_policy(
     }
     graph = _graph(step, (*inputs.values(), memory))
     metadata = {METADATA: json.dumps(described, indent=2)}
+    make_parent(path)
     with atomic_write(path) as draft:
         if path.suffix == ".onnx":
             write_onnx(graph, draft, metadata)

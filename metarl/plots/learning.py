@@ -5,10 +5,12 @@ Axes: `R` runs (the seeds of one agent), `I` meta-iterations.
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from metarl.errors import ConfigError
 from metarl.plots.style import (
     COLOURS,
+    MARKERS,
     LegendLayout,
     add_legend,
     add_note,
@@ -30,7 +33,12 @@ WIDTH, HEIGHT = 6.8, 3.2
 LEARNING_COLUMNS = ("metric", "label", "num_runs", "env_steps", "seconds", "mean", "low", "high")
 SMOOTHED_SHARE = 1 / 50
 """default width of the running mean, as a share of all iterations"""
+FAINT = ", faint: each iteration"
+"""end of the note of a figure in which each iteration is drawn, too"""
 
+
+HELD_OUT = ", held-out tasks"
+"""end of the label of evaluations in the course of training"""
 
 MetricSeries: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """x and values of one run, [I] each"""
@@ -71,17 +79,23 @@ def learning_figure(
     _require_one_family(curves)
     window, groups = _window(curves, smooth), _by_agent(curves, join_unfinished)
     width = size[0] if size else WIDTH
-    layout = LegendLayout.of(list(groups), width, size[1] if size else None)
+    evaluated = {label: band for label, runs in groups.items() if (band := held_out_bands(runs))}
+    labels = [*groups, *(label + HELD_OUT for label in evaluated)]
+    layout = LegendLayout.of(labels, width, size[1] if size else None)
     columns = layout.columns or 2
-    rows = layout.height if len(groups) > columns else 0.0
+    rows = layout.height if len(labels) > columns else 0.0
     figure = panel_figure(target, size or (width, HEIGHT + rows))
     axes = figure.subplots(1, 2, sharey=True)
     name, unit = time_unit(max(curve.seconds[-1] for curve in curves))
-    handles = []
+    handles: list[Any] = []
     for index, (label, runs) in enumerate(groups.items()):
         by_steps = [(run.env_steps, run.values) for run in runs]
         handles.append(_draw(axes[0], label, by_steps, window, index))
         _draw(axes[1], label, [(run.seconds / unit, run.values) for run in runs], window, index)
+        if label in evaluated:
+            steps, seconds = evaluated[label]
+            handles.append(_draw_held_out(axes[0], label, steps, index))
+            _draw_held_out(axes[1], label, seconds._replace(x=seconds.x / unit), index)
     axes[0].set_xlabel("Environment steps")
     axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
     axes[1].set_xlabel(f"{name} of training")
@@ -102,14 +116,41 @@ def learning_rows(
     curves: Sequence[LearningCurve], *, smooth: int | None = None, join_unfinished: bool = False
 ) -> Iterator[tuple[object, ...]]:
     """What the figure of these arguments shows, in the order of `LEARNING_COLUMNS`."""
-    window = _window(curves, smooth)
-    for label, runs in _by_agent(curves, join_unfinished).items():
+    window, groups = _window(curves, smooth), _by_agent(curves, join_unfinished)
+    for label, runs in groups.items():
         values = [running_mean(run.values, window) for run in runs]
         steps = join_runs(list(zip([run.env_steps for run in runs], values, strict=True)))
         seconds = join_runs(list(zip([run.seconds for run in runs], values, strict=True)))
-        numbers = steps.x, seconds.x, steps.mean, steps.low, steps.high
-        for row in zip(*(column.tolist() for column in numbers), strict=True):
-            yield runs[0].metric, label, len(runs), *row
+        yield from _band_rows((runs[0].metric, label, len(runs)), steps, seconds)
+    for label, runs in groups.items():
+        if bands := held_out_bands(runs):
+            count = sum(run.held_out is not None for run in runs)
+            yield from _band_rows((runs[0].metric, label + HELD_OUT, count), *bands)
+
+
+def _band_rows(
+    names: tuple[object, ...], steps: MetricBand, seconds: MetricBand
+) -> Iterator[tuple[object, ...]]:
+    numbers = steps.x, seconds.x, steps.mean, steps.low, steps.high
+    for row in zip(*(column.tolist() for column in numbers), strict=True):
+        yield *names, *row
+
+
+def held_out_bands(runs: Sequence[LearningCurve]) -> tuple[MetricBand, MetricBand] | None:
+    """Evaluations in the course of training, over steps and over seconds; None if there are none.
+
+    Of several runs that were evaluated: after the same steps alone.
+    """
+    found = [run.held_out for run in runs if run.held_out is not None]
+    common = reduce(np.intersect1d, [each.env_steps for each in found]) if found else np.empty(0)
+    if not common.size:
+        return None
+    shared = [np.isin(each.env_steps, common) for each in found]
+    by_steps, by_seconds = (
+        join_runs([(x[at], each.values[at]) for x, each, at in zip(xs, found, shared, strict=True)])
+        for xs in ([each.env_steps for each in found], [each.seconds for each in found])
+    )
+    return by_steps, by_seconds
 
 
 def _window(curves: Sequence[LearningCurve], smooth: int | None) -> int:
@@ -163,6 +204,25 @@ def _draw(axes: Axes, label: str, runs: Sequence[MetricSeries], window: int, ind
     return line
 
 
+def _draw_held_out(axes: Axes, label: str, band: MetricBand, index: int) -> ErrorbarContainer:
+    """Draws evaluations as points, with the range over runs; returns what the legend shows."""
+    ends = np.stack([band.mean - band.low, band.high - band.mean])
+    return axes.errorbar(
+        band.x,
+        band.mean,
+        yerr=ends if ends.any() else None,
+        label=label + HELD_OUT,
+        color=COLOURS[index % len(COLOURS)],
+        linestyle="none",
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=4.5,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        linewidth=1.0,
+        zorder=3,
+    )
+
+
 def _by_agent(
     curves: Sequence[LearningCurve], join_unfinished: bool
 ) -> dict[str, list[LearningCurve]]:
@@ -207,7 +267,7 @@ def _note(groups: dict[str, list[LearningCurve]], window: int) -> str:
     if seeds[-1] > 1:
         several = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
         return f"{text}; line and shade: mean and range of {several} training seeds"
-    return f"{text}, faint: each iteration" if window > 1 else text
+    return text + FAINT if window > 1 else text
 
 
 def _require_one_family(curves: Sequence[LearningCurve]) -> None:

@@ -4,7 +4,7 @@ Agents and environments are never imported: any folder with such rows can be plo
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,6 +26,7 @@ from metarl.plots.style import METADATA, STYLE, save
 from metarl.results.bootstrap import choose_references
 from metarl.results.csv_files import write_table
 from metarl.results.evaluation_files import STEPS_FILE
+from metarl.results.files import make_parent
 from metarl.results.folders import common_folder, unique_folders
 from metarl.results.learning_curves import read_learning
 from metarl.results.run_curves import read_run_curves
@@ -119,7 +120,7 @@ def _episodes_figure(folders: Sequence[Path], options: PlotOptions, ax: Target) 
     choose = adaptation_curves if options.kind == "adaptation" else regret_curves
     shown = choose(curves, reference=options.shown_references)
     if options.data is not None:
-        write_table(options.data, PLOTTED_COLUMNS, plotted_rows(shown.curves))
+        _write_data(options.data, PLOTTED_COLUMNS, plotted_rows(shown.curves))
     axes = ax.add_subplot() if isinstance(ax, FigureBase) else ax
     return curves_figure(shown, Look(size=options.size, ylim=options.ylim, axes=axes))
 
@@ -134,9 +135,15 @@ def _learning_figure(folders: Sequence[Path], options: PlotOptions, ax: Target) 
         "join_unfinished": options.join_unfinished,
     }
     if options.data is not None:
-        write_table(options.data, LEARNING_COLUMNS, learning_rows(curves, **wanted))
+        _write_data(options.data, LEARNING_COLUMNS, learning_rows(curves, **wanted))
     look: dict[str, Any] = {"size": options.size, "ylim": options.ylim, "target": ax}
     return learning_figure(curves, **look, **wanted)
+
+
+def _write_data(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes the numbers of a figure as CSV, into a new folder if need be."""
+    make_parent(path)
+    write_table(path, columns, rows)
 
 
 def _names(options: PlotOptions, count: int) -> list[str] | None:
@@ -164,7 +171,7 @@ def _trials_figure(folders: Sequence[Path], options: PlotOptions, ax: Target) ->
     is_pulls = options.kind == "pulls"
     if options.data is not None:
         columns, rows = (PULLS_COLUMNS, pulls_rows) if is_pulls else (PATHS_COLUMNS, paths_rows)
-        write_table(options.data, columns, list(rows(shown, **limit)))
+        _write_data(options.data, columns, list(rows(shown, **limit)))
     draw = pulls_figure if is_pulls else paths_figure
     return draw(shown, size=options.size, target=ax, **limit)
 

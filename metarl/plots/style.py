@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
 
 from metarl.errors import ConfigError
-from metarl.results.files import as_folder_error, atomic_write
+from metarl.results.files import atomic_write, make_parent
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """of agents: Okabe and Ito 2008, distinguishable by colour-blind readers"""
@@ -199,8 +199,7 @@ def save(figure: Figure, stem: str, ending: str) -> Path:
         RunFolderError: the file cannot be written.
     """
     path = Path(f"{stem}.{ending}")
-    with as_folder_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     with atomic_write(path) as draft:
         _draw(figure, draft, ending)
     return path

@@ -10,7 +10,14 @@ from matplotlib.figure import Figure
 
 from metarl.plots.adaptation import adaptation_curves
 from metarl.plots.episode_curves import FEW_POINTS, DrawnCurve, draw_curves, legend_order
-from metarl.plots.learning import LEARNING_COLUMNS, learning_figure, learning_rows, time_unit
+from metarl.plots.learning import (
+    FAINT,
+    HELD_OUT,
+    LEARNING_COLUMNS,
+    learning_figure,
+    learning_rows,
+    time_unit,
+)
 from metarl.plots.style import STYLE, agent_dashes, new_figure
 from metarl.reports.markup import Markup, details, element, table
 from metarl.reports.vector_plot import (
@@ -56,16 +63,21 @@ def learning_plot(
         by_steps, by_time = figure.axes
         by_time.set_ylabel(by_steps.get_ylabel())
         rows = learning_rows(curves, smooth=smooth, join_unfinished=join_unfinished)
-        groups = groupby(rows, key=lambda row: str(row[1]))
+        groups = {label: list(found) for label, found in groupby(rows, key=lambda row: str(row[1]))}
+        numbers = {label: number for number, label in enumerate(groups)}
         steps, times = zip(
-            *(_learned(index, label, rows, unit) for index, (label, rows) in enumerate(groups)),
+            *(
+                _learned(numbers.get(label.removesuffix(HELD_OUT), 0), label, found, unit)
+                for label, found in groups.items()
+            ),
             strict=True,
         )
         plots = [
             plot_svg(axes, plotted, name=f"Learning curves over {over}", clip=f"learning-{over}")
             for axes, plotted, over in ((by_steps, steps, "steps"), (by_time, times, "time"))
         ]
-    return _figure(plots, steps, figure.get_supxlabel(), "training")
+    note = " ".join(figure.get_supxlabel().split())  # the page has no faint lines
+    return _figure(plots, steps, note.removesuffix(FAINT), "training")
 
 
 def _plotted(drawn: DrawnCurve) -> PlottedCurve:
@@ -96,6 +108,7 @@ def _learned(
     numbers = ("env_steps", "seconds", "mean", "low", "high")
     steps, seconds, mean, low, high = (np.asarray(columns[n], np.float64) for n in numbers)
     over_steps = PlottedCurve(
+        marker=agent_marker(index) if label.endswith(HELD_OUT) else "",
         label=label,
         style=agent_style(index),
         dashes=agent_dashes(index),

@@ -20,7 +20,7 @@ from metarl.reports.stylesheet import CSS
 from metarl.results.adaptation_curves import Curve
 from metarl.results.comparison import Comparison, compare_curves
 from metarl.results.comparison_table import caption, columns, title
-from metarl.results.files import as_folder_error, write_text
+from metarl.results.files import make_parent, write_text
 from metarl.results.folders import common_folder, unique_folders
 from metarl.results.reading import shortened
 from metarl.results.run_curves import read_run_curves
@@ -68,8 +68,7 @@ def report(
         import_trusted(modules, training)
         found.append(read_run(folder, options.metric, training=training))
     page = report_page(found, options)
-    with as_folder_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     write_text(path, page)
     return path
 

@@ -25,6 +25,7 @@ from metarl.results.bootstrap import (
     task_sets,
 )
 from metarl.results.csv_files import write_table
+from metarl.results.files import make_parent
 from metarl.results.folders import unique_folders
 from metarl.results.run_curves import read_run_curves
 from metarl.results.scores import normalised_score, score_references
@@ -211,6 +212,7 @@ def write_comparison(path: str | os.PathLike[str], comparison: Comparison) -> No
     """
     common = ("family", "split", "seed", "num_tasks", "measure", "floor", "ceiling", "base")
     ends = [f"{name}{end}" for name in ESTIMATES for end in ("", "_low", "_high")]
+    make_parent(Path(path))
     write_table(
         Path(path),
         ["agent", "label", "role", "num_runs", *ends, "episodes", *common],

@@ -51,6 +51,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
                 draft.unlink()
 
 
+def make_parent(path: Path) -> None:
+    """Makes the folder of a file that is to be written, where it is missing.
+
+    Raises:
+        RunFolderError: it cannot be made.
+    """
+    with as_folder_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
 class AppendedFile:
     """A file that grows by whole records, each on its way to the disk at once.
 
@@ -132,9 +142,9 @@ def as_folder_error(path: Path) -> Iterator[None]:
     except RunFolderError:
         raise  # already has a message
     except OSError as error:
-        remedy = "choose another path with --out, or make this one writable"
+        remedy = "choose another path, or make this one writable"
         if error.errno in _FULL:
-            remedy = "free some space, or choose another path with --out; older files are unchanged"
+            remedy = "free some space, or choose another path; older files are unchanged"
         raise RunFolderError(
             f"{path} cannot be written ({error.strerror or error}): {remedy}."
         ) from error

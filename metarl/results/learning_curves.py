@@ -9,8 +9,9 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,11 @@ X_COLUMNS = ("env_steps", "seconds")
 """the horizontal axes of learning curves: experience and wall time"""
 
 _KIND = TableKind("the metrics of a training", ("iteration", *X_COLUMNS), "train AGENT TASK --out")
+_HELD_OUT_KIND = TableKind(
+    "evaluations in the course of a training",
+    ("iteration", *X_COLUMNS, "episode", "return"),
+    "train AGENT TASK --evaluate-every 20 --out",
+)
 
 
 class MetricsFile:
@@ -152,6 +158,14 @@ def _kept_rows(path: Path, keep: int) -> tuple[list[str], int, int]:
     return columns, end, last
 
 
+class HeldOut(NamedTuple):
+    """A metric in held-out tasks in the course of training, at `P` evaluations."""
+
+    env_steps: NDArray[np.float64]  # [P] of training
+    seconds: NDArray[np.float64]  # [P] likewise
+    values: NDArray[np.float64]  # [P]
+
+
 @dataclass(frozen=True, kw_only=True)
 class LearningCurve:
     """One metric over the training of one run."""
@@ -166,6 +180,7 @@ class LearningCurve:
     env_steps: NDArray[np.float64]  # [I] since the start of training
     seconds: NDArray[np.float64]  # [I] likewise
     values: NDArray[np.float64]  # [I]
+    held_out: HeldOut | None = None  # where the run was evaluated in its course, and by this metric
 
     @property
     def unfinished(self) -> str | None:
@@ -209,4 +224,28 @@ def read_learning(folder: Path, metric: str) -> LearningCurve:
         env_steps=env_steps,
         seconds=seconds,
         values=values,
+        held_out=_read_held_out(folder / EVALUATION_CURVE_FILE, metric),
     )
+
+
+def _read_held_out(path: Path, metric: str) -> HeldOut | None:
+    """The metric in the evaluations of `evaluation_curve.csv`; None if it holds no such number."""
+    if metric not in ("first_episode_return", "last_episode_return", "trial_return"):
+        return None
+    if not path.exists():
+        return None
+    with open_table(path, _HELD_OUT_KIND) as (header, rows):
+        read = list(rows)
+    lines = [row.line for row in read]
+    columns = []
+    for name in _HELD_OUT_KIND.columns:
+        cells = [row.cells[header.index(name)] for row in read]
+        columns.append(to_numbers(path, _HELD_OUT_KIND, name, lines, cells).tolist())
+    points = []
+    for _, found in groupby(zip(*columns, strict=True), key=lambda row: row[0]):
+        _, steps, seconds, episodes, returns = zip(*found, strict=True)
+        if metric == "trial_return" and list(episodes) != list(range(1, len(episodes) + 1)):
+            return None  # not every episode was measured
+        at = {"first_episode_return": returns[0], "last_episode_return": returns[-1]}
+        points.append((steps[0], seconds[0], at.get(metric, sum(returns))))
+    return HeldOut(*np.array(points).T) if points else None

@@ -12,12 +12,12 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metarl.errors import ConfigError
+from metarl.errors import ClusterError, ConfigError
 from metarl.extras import require_extra
 from metarl.results.sweeps import SWEEP_FILE
 from metarl.training.executor import (
@@ -32,6 +32,7 @@ from metarl.training.executor import (
     carry_out,
     naming_unpicklable,
 )
+from metarl.training.interruption import StopRequest
 from metarl.training.job import TrainingJob
 from metarl.training.options import RunOptions
 from metarl.training.progress import TrainingProgress
@@ -92,6 +93,17 @@ class RayTasks(Executor):
             self._disconnect()
             raise
 
+    def run(self, stop: StopRequest) -> None:
+        """As every executor; `ClusterError` if the cluster does not answer any more."""
+        try:
+            super().run(stop)
+        except (self._ray.exceptions.RayError, ConnectionError) as error:
+            raise ClusterError(
+                f"The Ray cluster is lost ({type(error).__name__}): its head, or a process of Ray "
+                "itself, has ended. What is trained is kept, and each run that was active is saved "
+                "up to its last checkpoint; the same command goes on."
+            ) from error
+
     def _remote(self, target: Any, **options: Any) -> Any:
         return self._ray.remote(**options)(target).remote
 
@@ -143,9 +155,10 @@ class RayTasks(Executor):
 
     def kill(self) -> None:
         """Kills all tasks; a cluster that was started here is stopped."""
-        for task in self._active:
-            self._ray.cancel(task, force=True)
-        self._ray.kill(self._mailbox)
+        with suppress(self._ray.exceptions.RayError, ConnectionError):  # a cluster that is lost
+            for task in self._active:
+                self._ray.cancel(task, force=True)
+            self._ray.kill(self._mailbox)
         self._disconnect()
 
     def _disconnect(self) -> None:

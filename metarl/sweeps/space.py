@@ -131,5 +131,5 @@ def require_distinct(name: str, values: Sequence[Any]) -> None:
     for index, value in enumerate(values):
         if value in values[:index]:
             raise ConfigError(
-                f"{name} has the value {value!r} twice, and settings must differ. Remove one."
+                f"{name} has the value {value!r} twice, and runs must differ. Remove one."
             )

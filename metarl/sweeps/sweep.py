@@ -81,6 +81,7 @@ def sweep(
             such cluster.
         UnknownNameError: there is no such agent, task or preset.
         RunFolderError: the folder holds other files, or runs with other settings.
+        ClusterError: the Ray cluster was lost; the same call goes on.
         KeyboardInterrupt: Ctrl-C, after all runs have finished their iterations and saved them. A
             second one ends them at once.
         SystemExit: SIGTERM or SIGHUP, likewise, with code 143 or 129.

@@ -37,7 +37,7 @@ class WandbTracker(Tracker):
     def __post_init__(self) -> None:
         check_fields(self)
         settings = _wandb().setup().settings
-        if settings.mode == "online" and not _wandb().api.api_key:
+        if settings.mode == "online" and not _wandb().login(prompt=False, verify=False):
             raise ConfigError(
                 "wandb has no login. Call `wandb login`, or set WANDB_MODE=offline, which writes "
                 "files that `wandb sync` sends later."

@@ -117,7 +117,7 @@ class TrainingJob:
         """
         agent = self.new_agent(family, rollbacks)
         if self.options.init_from is not None:
-            take_weights(agent, self.config.label, family, self.options.init_from)
+            take_weights(agent, self.description, family, self.options.init_from)
         return agent
 
 

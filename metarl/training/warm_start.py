@@ -5,17 +5,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from metarl.agent import Agent, WarmStartAgent
-from metarl.errors import ConfigError
+from metarl.errors import CheckpointError, ConfigError
 from metarl.tasks.family import TaskDistribution
 from metarl.training.run_folder import load_run
+from metarl.training.run_settings import RunConfig
 
 
-def take_weights(agent: Agent, label: str, family: TaskDistribution, source: str) -> None:
+def take_weights(agent: Agent, config: RunConfig, family: TaskDistribution, source: str) -> None:
     """Gives a new agent the weights that another run has learned.
 
     Args:
         agent: untrained; the options of its network must be those of the other run.
-        label: its name, for messages.
+        config: its settings, for messages.
         family: that it will be trained on; its spaces must be those of the other run.
         source: folder of the other run.
 
@@ -26,7 +27,7 @@ def take_weights(agent: Agent, label: str, family: TaskDistribution, source: str
     """
     if not isinstance(agent, WarmStartAgent):
         raise ConfigError(
-            f"{label} cannot start from the weights of another run: it has no method "
+            f"{config.agent} cannot start from the weights of another run: it has no method "
             "`take_weights`. Leave init_from out."
         )
     run = load_run(source)
@@ -41,7 +42,25 @@ def take_weights(agent: Agent, label: str, family: TaskDistribution, source: str
             )
     trained = run.make_agent(other)
     run.load(trained)
-    agent.take_weights(trained.state())
+    try:
+        agent.take_weights(trained.state())
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"init_from={source!r} has weights that do not fit. {_difference(run.config, config)} "
+            f"({error})"
+        ) from error
+
+
+def _difference(theirs: RunConfig, ours: RunConfig) -> str:
+    """What differs between the settings of two runs, and may make their networks differ."""
+    if theirs.agent != ours.agent:
+        return f"They are of the agent {theirs.agent}, and this is {ours.agent}."
+    options = ", ".join(
+        f"{name}={value!r} (here {ours.agent_options[name]!r})"
+        for name, value in theirs.agent_options.items()
+        if name in ours.agent_options and value != ours.agent_options[name]
+    )
+    return f"Give the options of the network as there, where these differ: {options or 'none'}."
 
 
 def origin_of(source: str | None) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from metarl.errors import ConfigError, MissingPackageError
-from metarl.results.files import as_folder_error, atomic_write
+from metarl.results.files import atomic_write, make_parent
 
 Frame: TypeAlias = NDArray[np.uint8]
 
@@ -89,8 +89,7 @@ def write_video(video: Video, path: Path, fps: float) -> None:
         RunFolderError: the file cannot be written.
     """
     write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
-    with as_folder_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     with atomic_write(path) as draft:
         write(video, draft, fps)
 

@@ -44,6 +44,43 @@ def test_a_run_is_repeated_from_its_config_json(folder):
     assert_equal_runs(load_run("a"), load_run("b"))
 
 
+def test_a_run_goes_on_that_is_named_after_resume(folder):
+    given = ["train", "rl2", BANDIT, "--seed", "3", "--task.arms", "3", *SMALL]
+    for name in ("a", "b"):
+        assert cli.main([*given, "--out", name]) == 0
+    assert cli.main([*given, "--iterations", "4", "--out", "a", "--resume"]) == 0
+    assert cli.main(["train", "--resume", "b", "--iterations", "4", "--no-progress"]) == 0
+    assert load_run("b").config.agent_options["iterations"] == 4
+    assert_equal_runs(load_run("a"), load_run("b"))
+    again = ["train", "rl2", BANDIT, "--iterations", "5", "--resume=b", "--no-progress"]
+    assert cli.main(again) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--resume", "gone"], 1, "gone/config.json is not a run's config.json"),
+        (["--resume", "a", "--out", "b"], 2, "Got --out and --resume a"),
+        (["--resume", "a", "--seeds", "0", "1"], 2, "Got --seeds and --resume a"),
+        (
+            ["dpt", BANDIT, "--resume", "a"],
+            2,
+            "is dpt on the command line and rl2 in a/conf",
+        ),
+        (["--resume", "a", "--hidden-size", "4"], 1, "it has hidden_size = 8 instead of 4"),
+        (["--resume"], 2, "AGENT is missing"),
+    ],
+)
+def test_what_does_not_go_with_a_run_to_resume_is_one_clear_error(
+    folder, capsys, words, code, message
+):
+    assert cli.main(["train", "rl2", BANDIT, "--out", "a", *SMALL]) == 0
+    assert cli.main(["train", *words, "--no-progress"]) == code
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in folder.iterdir()] == ["a"]
+
+
 def test_options_on_the_command_line_override_the_file(folder):
     (folder / "x.toml").write_text(TOML)
     assert cli.main(["train", "--config", "x.toml"]) == 0

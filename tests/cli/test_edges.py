@@ -75,3 +75,26 @@ def test_a_training_goes_on_beside_a_table_that_was_edited(tmp_path, capsys, met
     assert code == 0
     told = "3 iterations, " if metrics == "" else "its metrics.csv does not tell the return"
     assert f"Trained rl2 on {BANDIT}, seed 0: {told}" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "RUN", "--csv", "NEW/table.csv"],
+        ["plot", "RUN", "--out", "NEW/curves.svg"],
+        ["plot", "RUN", "--out", "curves.svg", "--data", "NEW/curves.csv"],
+        ["report", "RUN", "--out", "NEW/page.html"],
+        ["record", "RUN", "--out", "NEW/trial.gif"],
+        ["export", "RUN", "--out", "NEW/step.pt2"],
+        ["card", "RUN", "--share", "NEW/shared"],
+    ],
+)
+def test_the_folder_of_a_file_is_made_where_it_is_missing(
+    capsys, tmp_path, monkeypatch, evaluated, words
+):
+    monkeypatch.chdir(tmp_path)
+    new = Path("some/where")
+    named = [word.replace("RUN", str(evaluated)).replace("NEW", str(new)) for word in words]
+    code, _, err = run(capsys, *named)
+    assert code == 0, err
+    assert [path.name for path in new.iterdir()] == [Path(named[-1]).name]

@@ -332,6 +332,20 @@ def test_ctrl_c_in_training_prints_the_command_that_continues_it(capsys, monkeyp
     assert f"  metarl train rl2 {BANDIT} --out 'my run' --seed 3 --resume\n" in err
 
 
+def test_ctrl_c_in_a_run_that_goes_on_prints_the_same_command(capsys, monkeypatch):
+    words = ["train", "--resume", "my run", "--iterations", "3", "--no-progress"]
+    small = ["--num-tasks", "8", "--iterations", "1", "--no-progress"]
+    assert run(capsys, "train", "rl2", BANDIT, "--out", "my run", *small)[0] == 0
+    monkeypatch.setattr(metarl.training.loop, "train", raise_interrupt)
+    code, _, err = run(capsys, *words)
+    assert code == 130
+    assert "  metarl train --resume 'my run' --iterations 3 --no-progress\n" in err
+
+
+def raise_interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
 def test_ctrl_c_before_the_first_checkpoint_reports_that_nothing_was_saved(capsys, monkeypatch):
     def train(*_, **__):
         raise KeyboardInterrupt

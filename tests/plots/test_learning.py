@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from metarl.errors import ConfigError
-from metarl.plots.learning import join_runs, learning_figure, running_mean
-from metarl.results.learning_curves import LearningCurve
+from metarl.plots.learning import join_runs, learning_figure, learning_rows, running_mean
+from metarl.results.learning_curves import HeldOut, LearningCurve
 
 
 def learning_curve(*values, seed=0, seconds=1.0, label="RL²", **given):
@@ -117,3 +117,25 @@ def test_different_families_and_invalid_smoothing_are_refused():
         learning_figure([one, other])
     with pytest.raises(ConfigError, match="smooth=0 must be at least 1"):
         learning_figure([one], smooth=0)
+
+
+def test_evaluations_are_points_beside_the_curve_where_all_runs_have_one():
+    one = HeldOut(*np.array([[0, 100, 200], [0, 1, 2], [1.0, 2.0, 3.0]]))
+    other = HeldOut(*np.array([[0, 200, 300], [0, 4, 6], [3.0, 7.0, 9.0]]))
+    runs = [learning_curve(1, 2, 3, held_out=one), learning_curve(1, 2, 3, seed=1, held_out=other)]
+    runs.append(learning_curve(5, 6, 7, label="MAML", options={}))
+    figure = learning_figure(runs, smooth=1)
+    for panel, x in enumerate(([0, 200], [0, 3])):
+        assert list(lines(figure, panel)) == ["RL²", "MAML", "RL², held-out tasks"]
+        points, *_ = lines(figure, panel)["RL², held-out tasks"]
+        np.testing.assert_allclose(points.get_xydata(), np.transpose([x, [2, 5]]))
+        assert points.get_color() == lines(figure, panel)["RL²"].get_color()
+    *_, first, last = learning_rows(runs, smooth=1)
+    assert first == ("last_episode_return", "RL², held-out tasks", 2, 0.0, 0.0, 2.0, 1.0, 3.0)
+    assert last == ("last_episode_return", "RL², held-out tasks", 2, 200.0, 3.0, 5.0, 3.0, 7.0)
+
+
+def test_runs_that_were_evaluated_at_other_times_have_no_common_points():
+    one, other = (HeldOut(*np.array([[at], [1.0], [1.0]])) for at in (100.0, 200.0))
+    runs = [learning_curve(1, 2, held_out=one), learning_curve(1, 2, seed=1, held_out=other)]
+    assert list(lines(learning_figure(runs))) == ["RL²"]

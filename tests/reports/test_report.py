@@ -18,6 +18,7 @@ from metarl.reports.vector_plot import LEFT, RIGHT
 from metarl.results.comparison_table import columns
 from tests.foreign_runs import change_config, copy_of, train_tiny
 from tests.reports.pages import make_folder, read_page
+from tests.results.test_learning_curves import EVALUATIONS
 
 HOSTILE = '</title><script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -53,6 +54,25 @@ def test_runs_of_two_families_are_refused_evaluated_or_not(tmp_path, tiny):
     with pytest.raises(ConfigError, match=r"different families \(metarl/.*TMaze-v0\)"):
         metarl.report([tiny, other], out=tmp_path / "r.html", films=False)
     assert not (tmp_path / "r.html").exists()
+
+
+def test_the_note_on_learning_promises_no_lines_that_the_page_lacks(tmp_path):
+    run = make_folder(tmp_path / "a", values=[float(i % 2) for i in range(300)])
+    text = reported(run, out=tmp_path / "r.html").text
+    assert "running mean over 7 iterations." in text
+    assert "faint" not in text
+
+
+def test_evaluations_in_the_course_of_training_stand_beside_the_curve(tmp_path):
+    runs = [make_folder(tmp_path / name, label=name) for name in ("a", "b")]
+    (runs[1] / "evaluation_curve.csv").write_text(EVALUATIONS)
+    path = tmp_path / "r.html"
+    _, learning = numbers_of_figures(reported(*runs, out=path))
+    found = {key: text for key, text in learning.items() if "held-out" in key[0]}
+    assert found == {
+        ("b, held-out tasks", "0 steps, 0 s"): "3",
+        ("b, held-out tasks", "200 steps, 20 s"): "6",
+    }
 
 
 @pytest.mark.parametrize("points", [3, 20])

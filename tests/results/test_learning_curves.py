@@ -1,6 +1,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from metarl.errors import RunFolderError, UnknownNameError
@@ -8,6 +9,13 @@ from metarl.results.adaptation_curves import write_curves
 from metarl.results.learning_curves import read_learning
 from metarl.results.run_config import FORMAT
 from tests.results.test_adaptation_curves import make_curve
+
+EVALUATIONS = """iteration,env_steps,seconds,episode,return,standard_error,success
+0,0,0,1,1,0.1,nan
+0,0,0,2,3,0.1,nan
+2,200,20.5,1,2,0.1,nan
+2,200,20.5,2,6,0.1,nan
+"""
 
 
 def make_training(folder, *, values=(1.0, 2.0, 4.0), seed=0, seconds=10.0, **options):
@@ -73,3 +81,41 @@ def test_the_error_names_the_damaged_file(tmp_path, file, change, complaint):
     with pytest.raises(RunFolderError) as error:
         read_learning(folder, "last_episode_return")
     assert re.search(complaint, str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("metric", "values"),
+    [
+        ("first_episode_return", [1, 2]),
+        ("last_episode_return", [3, 6]),
+        ("trial_return", [4, 8]),
+    ],
+)
+def test_evaluations_in_the_course_of_training_are_read(tmp_path, metric, values):
+    folder = tmp_path / "run"
+    make_training(folder)
+    metrics = (folder / "metrics.csv").read_text()
+    (folder / "metrics.csv").write_text(metrics.replace("last_episode_return", metric))
+    assert read_learning(folder, metric).held_out is None
+    (folder / "evaluation_curve.csv").write_text(EVALUATIONS)
+    held_out = read_learning(folder, metric).held_out
+    np.testing.assert_array_equal(held_out, [[0, 200], [0, 20.5], values])
+
+
+def test_a_metric_of_the_learner_has_no_evaluations_and_no_trial_without_every_episode(tmp_path):
+    folder = tmp_path / "run"
+    make_training(folder)
+    (folder / "evaluation_curve.csv").write_text(EVALUATIONS.replace(",2,3,", ",21,3,"))
+    assert read_learning(folder, "env_steps").held_out is None
+    np.testing.assert_array_equal(read_learning(folder, "last_episode_return").held_out[2], [3, 6])
+    metrics = (folder / "metrics.csv").read_text()
+    (folder / "metrics.csv").write_text(metrics.replace("last_episode_return", "trial_return"))
+    assert read_learning(folder, "trial_return").held_out is None
+
+
+def test_broken_evaluations_are_one_error_that_names_the_line(tmp_path):
+    folder = tmp_path / "run"
+    make_training(folder)
+    (folder / "evaluation_curve.csv").write_text(EVALUATIONS.replace("200,20.5,2", "200,x,2"))
+    with pytest.raises(RunFolderError, match=r"Line 5 of .*evaluation_curve.csv has 'x'"):
+        read_learning(folder, "last_episode_return")

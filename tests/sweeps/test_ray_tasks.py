@@ -138,21 +138,8 @@ def test_a_cluster_without_room_is_refused(tmp_path, file, monkeypatch, option, 
 
 @pytest.mark.learning
 def test_ctrl_c_saves_all_runs_leaves_no_process_and_the_sweep_goes_on(tmp_path, file):
-    pytest.importorskip("ray", reason="needs the extra 'ray'")
-    slow = TOML.replace("iterations = 3", "iterations = 30\npause = 0.2")
-    file.write_text(slow.replace("[0, 1, 2, 3]", "[0, 1]").replace("[1e-3, 3e-3, 1e-2]", "[1e-3]"))
     out = tmp_path / "out"
-    options = ["--module", "tests.fragile_agents", "--ray", "local", "--processes", "2"]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "metarl", "sweep", str(file), "--out", str(out), *options],
-        cwd=ROOT,
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while len([*out.glob("*/*/checkpoint.safetensors")]) < 2:
-        assert child.poll() is None, child.stderr.read()
-        time.sleep(0.1)
+    child = training_sweep(file, out)
     os.killpg(child.pid, signal.SIGINT)
     _, printed = child.communicate(timeout=120)
     assert child.returncode == 130
@@ -166,6 +153,43 @@ def test_ctrl_c_saves_all_runs_leaves_no_process_and_the_sweep_goes_on(tmp_path,
     assert processes_of(child.pid) == []
     table = metarl.sweep(file, out=out, processes=2, progress=False)
     assert [list(row.scores) for row in table.rows] == [[0, 1]]
+
+
+@pytest.mark.learning
+def test_a_cluster_that_is_lost_is_one_message_and_the_sweep_goes_on(tmp_path, file):
+    out = tmp_path / "out"
+    child = training_sweep(file, out)
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,sid=,comm="], capture_output=True, text=True, check=True
+    )
+    lines = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+    (raylet,) = [pid for pid, sid, name in lines if (int(sid), name) == (child.pid, "raylet")]
+    os.kill(int(raylet), signal.SIGKILL)
+    _, printed = child.communicate(timeout=120)
+    assert child.returncode == 1
+    assert "metarl: The Ray cluster is lost (" in printed
+    assert "Traceback" not in printed
+    assert processes_of(child.pid) == []
+    table = metarl.sweep(file, out=out, processes=2, progress=False)
+    assert [list(row.scores) for row in table.rows] == [[0, 1]]
+
+
+def training_sweep(file, out):
+    """A process that has started a sweep of two slow runs on a cluster of its own."""
+    pytest.importorskip("ray", reason="needs the extra 'ray'")
+    file.write_text(SHORT.replace("iterations = 3", "iterations = 30\npause = 0.2"))
+    options = ["--module", "tests.fragile_agents", "--ray", "local", "--processes", "2"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "metarl", "sweep", str(file), "--out", str(out), *options],
+        cwd=ROOT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while len([*out.glob("*/*/checkpoint.safetensors")]) < 2:
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.1)
+    return child
 
 
 def processes_of(session):

@@ -183,6 +183,12 @@ def test_the_command_evaluates_in_the_course_of_training(tmp_path):
     assert {row["iteration"] for row in curve(tmp_path / "run")} == {"0", "1", "2"}
 
 
+def test_the_command_names_its_option(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert cli.main(["train", "rl2", BANDIT, "--evaluate-every", "0", "--out", out]) == 2
+    assert "metarl: evaluate_every=0 must be greater than zero" in capsys.readouterr().err
+
+
 def test_wrong_options_are_refused():
     with pytest.raises(ConfigError, match="every=0 must be greater than zero"):
         PeriodicEvaluation(0)

@@ -162,8 +162,10 @@ def test_weights_that_do_not_fit_are_refused_before_a_folder_is_made(tmp_path):
         train("rl2", NAVIGATION, **new, **SMALL)
     with pytest.raises(ConfigError, match=r"action_space is Discrete\(5\); here it is Discrete\(3"):
         train("rl2", BANDIT, task_options={"arms": 3}, **new, **SMALL)
-    with pytest.raises(CheckpointError, match=r"should have shape \[16.*other options"):
+    with pytest.raises(CheckpointError, match=r"differ: hidden_size=8 \(here 16\).*shape \[16"):
         train("rl2", BANDIT, **new, **{**SMALL, "hidden_size": 16})
+    with pytest.raises(CheckpointError, match="of the agent rl2, and this is maml"):
+        train("maml", BANDIT, num_tasks=2, progress=False, **new)
     with pytest.raises(RunFolderError, match="is not a run folder"):
         train("rl2", BANDIT, **{**new, "init_from": tmp_path / "none"}, **SMALL)
     assert not (tmp_path / "run").exists()

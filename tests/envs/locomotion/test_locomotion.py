@@ -14,6 +14,8 @@ from metarl.networks.policies import UniformPolicy
 
 pytest.importorskip("mujoco", reason="locomotion needs the extra 'mujoco'")
 
+import mujoco
+
 from metarl.envs.locomotion import ants, cheetah, humanoid, random_parameters
 
 EPISODES, EXAMPLES, MAX_STEPS = 250, 4, 6
@@ -90,6 +92,29 @@ def test_under_random_torques_observations_and_rewards_stay_finite_and_in_their_
             assert not (terminated and truncated)
             if terminated or truncated:
                 break
+
+
+def outside_of_view(model, data, camera):
+    """Names of the geometries of the body whose centres are not in the square picture."""
+    offsets = data.geom_xpos - data.cam_xpos[camera]  # [G, 3]
+    right, up, back = (offsets @ data.cam_xmat[camera].reshape(3, 3)).T
+    edge = -back * np.tan(np.radians(model.cam_fovy[camera]) / 2)
+    outside = np.maximum(np.abs(right), np.abs(up)) > edge
+    return [model.geom(int(i)).name for i in np.flatnonzero(outside & (model.geom_bodyid > 0))]
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_the_camera_shows_the_whole_body_and_follows_it(name):
+    env = make(name)
+    model, data = env.mujoco_env.model, env.mujoco_env.data
+    camera = env.mujoco_env.mujoco_renderer.camera_id
+    assert camera >= 0
+    for task in (env.task_space.low, env.task_space.high):
+        env.reset(seed=0, options={"task": task})
+        assert not outside_of_view(model, data, camera)
+        data.qpos[0] += 30
+        mujoco.mj_forward(model, data)
+        assert not outside_of_view(model, data, camera)
 
 
 def test_cheetah_directions_have_opposite_rewards():
