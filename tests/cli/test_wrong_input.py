@@ -56,7 +56,7 @@ ROWS = {
     f"TRAIN --hidden-size {HUGE}": "is too large: it must be at most",
     f"TRAIN --task.arms {HUGE}": "is too large: it must be at most",
     "TRAIN --hidden-size 10000000": "The agent rl2 with these options needs more memory than",
-    "TRAIN --task.arms 1000000000": "needs more memory than there is",
+    "TRAIN --task.arms 10000000": "needs more memory than there is",
     "TRAIN --workers 0": "workers=0 step ordinary Gymnasium environments",
     "train rl2 CartPole-v1 --out new": "CartPole-v1 has no task_space",
     "evaluate RUN --num-tasks 1000000000": "The results in 1,000,000,000 tasks need about",
