@@ -40,6 +40,9 @@ AGENTS = {
     "rl2-bandit-5x10": Trained(
         agent="rl2", task="metarl/BernoulliBandit-v0", preset="pulls-10", test_tasks=10_000
     ),
+    "rl2-bandit-5x100": Trained(
+        agent="rl2", task="metarl/BernoulliBandit-v0", preset="pulls-100", test_tasks=10_000
+    ),
     "rl2-grid-navigation": Trained(
         agent="rl2", task="metarl/GridNavigation-v0", preset="varibad", test_tasks=2100
     ),

@@ -86,7 +86,7 @@ def read_sweep(path: Path) -> Sweep:
         UnknownNameError: there is no such agent, task or preset.
         RunFolderError: it names a module that is not imported.
     """
-    content = read_toml(path)
+    content = read_toml(path, "a TOML file with what the runs share and what differs")
     require_known(str(path), content, _known_entries())
     own = {name: content.pop(name) for name in _OWN if name in content}
     swept, evaluate = (_table(path, content, name) for name in ("sweep", "evaluate"))

@@ -21,7 +21,7 @@ from metarl.field_types import require_types
 from metarl.noise import LaneNoise
 from metarl.split import Split as Split
 from metarl.tasks.batched_env import BatchedEnv, State
-from metarl.tasks.known_spaces import known_spaces
+from metarl.tasks.known_spaces import task_bounds
 from metarl.tasks.tensor_env import TensorEnv
 
 
@@ -257,8 +257,8 @@ def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = 
     Raises:
         TaskError: the shape is wrong or a task lies outside; the first offender is named.
     """
-    known, name = known_spaces(family, device), type(family).__name__
-    space, dtype = known.task_space, known.task_dtype
+    bounds, name = task_bounds(family, device), type(family).__name__
+    space, dtype = bounds.space, bounds.dtype
     if isinstance(value, Tensor):
         tasks = value.detach().to(device, dtype)
         given_integers = not value.is_floating_point()
@@ -282,7 +282,7 @@ def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = 
         )
     if dtype == torch.int64 and not given_integers:
         raise TaskError(f"Tasks of {name} are whole numbers in {space}; got {value!r}.")
-    inside = (tasks >= known.lowest_task) & (tasks <= known.highest_task)  # NaN is not
+    inside = (tasks >= bounds.lowest) & (tasks <= bounds.highest)  # NaN is not
     if not bool(inside.all()):
         row = int((~inside.reshape(len(tasks), -1).all(1)).nonzero()[0])
         raise TaskError(

@@ -26,36 +26,38 @@ class HasSpaces(Protocol):
         """All tasks."""
 
 
-class KnownSpaces(NamedTuple):
-    """What is asked again and again."""
+class TaskBounds(NamedTuple):
+    """The space of tasks, in tensors."""
 
-    observation_shape: tuple[int, ...]
-    task_space: spaces.Box | spaces.Discrete
-    task_dtype: torch.dtype  # int64 where tasks are whole numbers, else float32
-    lowest_task: Tensor
-    highest_task: Tensor
+    space: spaces.Box | spaces.Discrete
+    dtype: torch.dtype  # int64 where tasks are whole numbers, else float32
+    lowest: Tensor
+    highest: Tensor
 
 
-def known_spaces(family: HasSpaces, device: torch.device | str) -> KnownSpaces:
-    """Those of a family; the last are kept, as the options of equal families decide their spaces.
+def task_bounds(family: HasSpaces, device: torch.device | str) -> TaskBounds:
+    """Those of a family on a device; see `observation_shape`."""
+    return (_kept_bounds if _is_hashable(family) else _bounds)(family, device)
 
-    Args:
-        family: any.
-        device: of the bounds of tasks.
-    """
+
+def observation_shape(family: HasSpaces) -> tuple[int, ...]:
+    """Of one lane. The last are kept: the options of equal families decide their spaces."""
+    return (_kept_shape if _is_hashable(family) else _shape)(family)
+
+
+def _is_hashable(family: HasSpaces) -> bool:
     try:
         hash(family)
     except TypeError:  # an option that is a list, for example
-        return _made(family, device)
-    return _kept(family, device)
+        return False
+    return True
 
 
-@lru_cache(maxsize=32)
-def _kept(family: HasSpaces, device: torch.device | str) -> KnownSpaces:
-    return _made(family, device)
+def _shape(family: HasSpaces) -> tuple[int, ...]:
+    return family.observation_space.shape
 
 
-def _made(family: HasSpaces, device: torch.device | str) -> KnownSpaces:
+def _bounds(family: HasSpaces, device: torch.device | str) -> TaskBounds:
     space = family.task_space
     dtype = torch.int64 if np.issubdtype(space.dtype, np.integer) else torch.float32
     if isinstance(space, spaces.Discrete):
@@ -63,4 +65,7 @@ def _made(family: HasSpaces, device: torch.device | str) -> KnownSpaces:
     else:
         bounds = space.low, space.high
     low, high = (torch.as_tensor(bound, dtype=dtype, device=device) for bound in bounds)
-    return KnownSpaces(family.observation_space.shape, space, dtype, low, high)
+    return TaskBounds(space, dtype, low, high)
+
+
+_kept_shape, _kept_bounds = lru_cache(maxsize=32)(_shape), lru_cache(maxsize=32)(_bounds)

@@ -42,12 +42,12 @@ def read_training_file(path: Path) -> TrainingFile:
         run = {"seed": stored["seed"], "init_from": stored["init_from"]}
         names = ("agent", "task", "agent_options", "task_options")
         return TrainingFile(path=path, run=run, **{name: stored[name] for name in names})
-    return checked_training(read_toml(path), path)
+    return checked_training(read_toml(path, "a TOML file, or the config.json of a run"), path)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file; `ConfigError` if it cannot be read."""
-    remedy = "Give a TOML file, or the config.json of a run."
+def read_toml(path: Path, wanted: str) -> dict[str, Any]:
+    """The content of a TOML file; `ConfigError` if it is none, with what is wanted instead."""
+    remedy = f"Give {wanted}."
     try:
         return tomllib.loads(read_small_file(path, "a TOML file").decode("utf-8"))
     except RunFolderError as error:

@@ -135,6 +135,7 @@ def _measure(family: TaskDistribution, config: AgentConfig, options: SpeedOption
     limits = []
     rounds = options.rounds + WARM_UP_ROUNDS
     for number in tracked(range(rounds), "measuring", enabled=options.progress):
+        gc.collect()
         limit = _matrix_rate(options.device)
         for job, function in jobs.items() if number % 2 else reversed(jobs.items()):
             rate = _rate(function)
@@ -211,7 +212,6 @@ def workloads(family: TaskDistribution, config: AgentConfig, options: SpeedOptio
 
 
 def _rate(workload: Callable[[], int]) -> float:
-    gc.collect()
     started = time.perf_counter()
     steps = workload()
     if torch.cuda.is_available():

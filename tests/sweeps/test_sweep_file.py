@@ -57,7 +57,7 @@ def test_settings_are_chosen_in_training_tasks_of_another_seed_by_default(read):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("agent = 3 =", "cannot be read as TOML"),
+        ("agent = 3 =", "is not a TOML file: .* Give a TOML file with what the runs share"),
         (HEAD + RATES, r"lacks seeds = \[...\]"),
         ("seeds = [0]\n" + RATES, 'lacks agent = "..."'),
         (TOP, r"has no \[sweep\], or an empty one"),
