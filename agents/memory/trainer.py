@@ -47,8 +47,8 @@ class RecurrentConfig(PPOConfig):
     initial_std: float = 1.0
     """initial standard deviation of Box actions, in units of half their range"""
     precision: Precision = "float32"
-    """of the network's products of matrices on a GPU; bfloat16 is faster where the hidden size is
-    large, and less exact. A CPU always computes in float32"""
+    """of the network's products of matrices on a GPU; bfloat16 is less exact, and its speed has not
+    been measured yet. A CPU always computes in float32"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,6 +6,7 @@ Axes: `L` lanes (the environments stepped together), then features.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -21,7 +22,6 @@ from metarl.field_types import require_types
 from metarl.noise import LaneNoise
 from metarl.split import Split as Split
 from metarl.tasks.batched_env import BatchedEnv, State
-from metarl.tasks.known_spaces import task_bounds
 from metarl.tasks.tensor_env import TensorEnv
 
 
@@ -34,6 +34,15 @@ class RenderFrame(NamedTuple):
     state: State  # after acting, or at the start of the episode
     action: Tensor | None  # [1] int64, or [1, A] float32; None at the start of an episode
     reward: float  # for the action; 0 at the start of an episode
+
+
+class TaskBounds(NamedTuple):
+    """A space of tasks, in tensors."""
+
+    space: spaces.Box | spaces.Discrete
+    dtype: torch.dtype  # int64 where tasks are whole numbers, else float32
+    lowest: Tensor
+    highest: Tensor
 
 
 class TaskDistribution(ABC):
@@ -67,6 +76,17 @@ class TaskDistribution(ABC):
     @abstractmethod
     def task_space(self) -> spaces.Box | spaces.Discrete:
         """Valid parameters of one task."""
+
+    @cached_property  # Gymnasium takes longer to make a Box than some lanes to take a step
+    def _task_bounds(self) -> TaskBounds:
+        space = self.task_space
+        dtype = torch.int64 if np.issubdtype(space.dtype, np.integer) else torch.float32
+        if isinstance(space, spaces.Discrete):
+            first = int(space.start)
+            bounds = np.asarray(first), np.asarray(first + int(space.n) - 1)
+        else:
+            bounds = space.low, space.high
+        return TaskBounds(space, dtype, *(torch.as_tensor(each, dtype=dtype) for each in bounds))
 
     @property
     def env_spaces(self) -> tuple[Space[Any], Space[Any]]:
@@ -257,8 +277,7 @@ def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = 
     Raises:
         TaskError: the shape is wrong or a task lies outside; the first offender is named.
     """
-    bounds, name = task_bounds(family, device), type(family).__name__
-    space, dtype = bounds.space, bounds.dtype
+    (space, dtype, lowest, highest), name = family._task_bounds, type(family).__name__
     if isinstance(value, Tensor):
         tasks = value.detach().to(device, dtype)
         given_integers = not value.is_floating_point()
@@ -282,7 +301,7 @@ def as_tasks(family: TaskDistribution, value: Any, device: torch.device | str = 
         )
     if dtype == torch.int64 and not given_integers:
         raise TaskError(f"Tasks of {name} are whole numbers in {space}; got {value!r}.")
-    inside = (tasks >= bounds.lowest) & (tasks <= bounds.highest)  # NaN is not
+    inside = (tasks >= lowest.to(device)) & (tasks <= highest.to(device))  # NaN is not
     if not bool(inside.all()):
         row = int((~inside.reshape(len(tasks), -1).all(1)).nonzero()[0])
         raise TaskError(

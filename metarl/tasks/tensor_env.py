@@ -11,7 +11,6 @@ from torch import Tensor
 from metarl.errors import TaskContractError
 from metarl.noise import LaneNoise
 from metarl.tasks.batched_env import State, Transition, select_lanes
-from metarl.tasks.known_spaces import observation_shape
 
 if TYPE_CHECKING:
     from metarl.tasks.family import TaskFamily
@@ -37,7 +36,7 @@ class TensorEnv:
         self._state: State = None
         # Properties that are costly to compute at every step.
         self._lane_shape = tasks.shape[:1]
-        self._obs_shape = (*self._lane_shape, *observation_shape(family))
+        self._obs_shape = (*self._lane_shape, *family.observation_space.shape)
         self._episode_steps = family.episode_steps
 
     @property

@@ -359,7 +359,7 @@ def test_closed_environments_are_released(family):
 
 def test_a_family_closes_its_environments_when_it_is_deleted(register):
     family = metarl.make_family(register())
-    opened(family, torch.tensor([1])).reset()
+    opened(family, as_tasks(family, [1])).reset()
     pool = vars(family)["_pool"]
     del family
     gc.collect()
